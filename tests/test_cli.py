@@ -1,0 +1,202 @@
+"""The command line, run for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from zero_jax import cli, library
+
+QUICK = [
+    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--experiments", "1",
+    "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments):
+    """Exit code, as a shell would see it."""
+    try:
+        return cli.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
+    assert call(*QUICK, "--seed", 3) == 0
+    out, err = capsys.readouterr()
+    assert "Not solved after experiment 1" in out
+    for words in (
+        "T_search (3 tasks)",
+        "T_select (3 tasks)",
+        "unseen (3 tasks)",
+        "def Predict():",
+        "Written to runs/linear-seed3-",
+    ):
+        assert words in out
+    assert "best fitness" in err
+    assert "experiment 1" in err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert call("show", folder / "best.txt") == 0
+    shown = capsys.readouterr().out.strip()
+    assert shown in out
+    assert call("evaluate", folder / "best.json", "--tasks", 3) == 0
+    assert "mean fitness" in capsys.readouterr().out
+
+
+def test_search_solves_an_easy_space(capsys):
+    easy = [
+        "--space.setup-ops", "56", "--space.predict-ops", "27", "--space.learn-ops", "2", "3", "18", "23",
+        "--space.min-size", "1", "1", "4", "--space.initial-size", "1", "1", "4", "--space.max-size", "1", "1", "4",
+    ]  # fmt: skip
+    assert call("search", "linear", *easy, "--experiments", 5) == 0
+    out = capsys.readouterr().out
+    assert "Solved in experiment" in out
+
+
+def test_digits_prints_accuracy_beside_the_baselines(capsys):
+    few = ["--train-steps", 300000, "--search-tasks.tasks", 2, "--select-tasks.tasks", 9, "--unseen-tasks.tasks", 9]
+    assert call("search", "digits", *few, "--out", "") == 0
+    out = capsys.readouterr().out
+    assert "mean accuracy" in out
+    rows = {
+        line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("linear", "network", "found"))
+    }
+    assert set(rows) == {"linear", "network", "found"}
+    assert float(rows["linear"][-2]) > 0.9
+    assert "Written" not in out
+
+
+def test_evaluate_takes_names_files_and_your_own_arrays(capsys, tmp_path):
+    assert call("evaluate", "linear", "--tasks", 5, "--seed", 1) == 0
+    out = capsys.readouterr().out
+    assert "Tasks(5 tasks, 1000 + 100 examples, 4 features, rmse, epochs=1)" in out
+    assert float(out.split("mean fitness ")[1].split()[0]) > 0.999
+    x = np.random.default_rng(0).normal(size=(2, 50, 3))
+    np.savez(tmp_path / "mine.npz", train_x=x, train_y=x[..., 0], valid_x=x, valid_y=x[..., 0])
+    (tmp_path / "mine.txt").write_text(library.program("linear").listing(0))
+    assert call("evaluate", "mine.txt", "--task", "mine.npz") == 0
+    assert "2 tasks, 50 + 50 examples" in capsys.readouterr().out
+    assert (
+        call("evaluate", "network", "--task", "digits", "--tasks", 9, "--features", 8, "--train", 200, "--valid", 50)
+        == 0
+    )
+    assert "mean accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["listing", "proto", "json"])
+def test_show_prints_every_form_so_that_it_can_be_read_again(capsys, tmp_path, form):
+    assert call("show", "network", "--form", form) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "program").write_text(text)
+    assert call("show", "program") == 0
+    assert capsys.readouterr().out.strip() == library.program("network").listing(0)
+
+
+GOOD = library.program("linear").listing(0)
+
+
+def arrays(**change):
+    x, y = np.zeros((2, 5, 3)), np.zeros((2, 5))
+    return {"train_x": x, "train_y": y, "valid_x": x, "valid_y": y} | change
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "foo"], ["foo", "linear, affine, teacher, digits"]),
+        (["search"], ["linear"]),
+        (["search", "linear", "--bogus", "3"], ["--bogus"]),
+        (["search", "linear", "--seed", "x"], ["--seed"]),
+        (["search", "linear", "--population", "10"], ["cohort of 500", "population of 10"]),
+        (["search", "linear", "--space.setup-ops", "70"], ["there is no op 70"]),
+        (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, not 'cuda'"]),
+        (["search", "linear", "--search-tasks.source", "foo"], ["no tasks 'foo'"]),
+        (["search", "linear", "--search-tasks.tasks", "0"], ["at least 1"]),
+        (["search", "linear", "--max-bytes", "10"], ["raise max_bytes"]),
+        (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
+        (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
+        (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
+        (["evaluate", "nothing.txt"], ["nothing.txt", "linear, network, cifar10"]),
+        (["evaluate", "bad.txt"], ["bad.txt: line 2 (Setup, instruction 1): cannot read 's2 == 0.5'"]),
+        (["evaluate", "far.txt"], ["far.txt"]),
+        (["evaluate", "bad.json"], ["bad.json: not JSON"]),
+        (["evaluate", "op.json"], ["op.json: program 0, setup, instruction 1: there is no op 65"]),
+        (["evaluate", "address.json"], ["s9 is outside the memory of 4 scalars"]),
+        (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): there is no op 'NOPE'"]),
+        (["evaluate", "."], ["cannot read ."]),
+        (["evaluate", "linear", "--task", "nan.npz"], ["nan.npz: valid_x[1, 2, 0] is nan"]),
+        (["evaluate", "linear", "--task", "shape.npz"], ["train_x (2, 5, 3) and valid_x (2, 5, 2) differ"]),
+        (["evaluate", "linear", "--task", "labels.npz"], ["train_y[0, 0] is 3.0: labels must be 0 or 1"]),
+        (["show", "linear", "--form", "xml"], ["--form"]),
+        (["dance"], ["unknown command 'dance'", "search PRESET"]),
+        ([], ["no command given"]),
+    ],
+)  # fmt: skip
+def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, arguments, words):
+    bad = np.zeros((2, 5, 3))
+    bad[1, 2, 0] = np.nan
+    np.savez(tmp_path / "nan.npz", **arrays(valid_x=bad))
+    np.savez(tmp_path / "shape.npz", **arrays(valid_x=np.zeros((2, 5, 2))))
+    np.savez(tmp_path / "labels.npz", **arrays(train_y=np.full((2, 5), 3.0), loss="accuracy"))
+    files = {
+        "bad.txt": "def Setup():\n  s2 == 0.5",
+        "far.txt": "def Setup():\n  s2 = dot(v0)",
+        "bad.json": "{nope",
+        "op.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[65]], [], []]]}),
+        "address.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[1, 9, 0, 1]], [], []]]}),
+        "bad.proto": "learn_instructions { op: NOPE }",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert call(*arguments) == 2
+    out, err = capsys.readouterr()
+    message = " ".join((out + err).replace("│", " ").split())
+    for word in words:
+        assert word in message
+    assert "Traceback" not in message
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_an_unwritable_folder_is_one_message(capsys, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    assert call(*QUICK) == 2
+    assert "runs" in capsys.readouterr().err
+
+
+def test_help_lists_presets_and_options(capsys):
+    assert call("--help") == 0
+    assert "search PRESET" in capsys.readouterr().out
+    assert call("search", "linear", "--help") == 0
+    out = capsys.readouterr().out
+    for option in ("--seed", "--population", "--islands", "--cohort", "--train-steps", "--mutations.types"):
+        assert option in out
+
+
+def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
+    command = [sys.executable, "-m", "zero_jax.cli", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/records.jsonl")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted in experiment 1" in out
+    assert "def Predict():" in out
+    assert "Traceback" not in err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "outcome.json").read_text())["interrupted"]
+    assert (folder / "best.txt").exists()

@@ -1,0 +1,158 @@
+"""`run` from Python: outcome, records, seeds, interruption."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from zero_jax import Mutations, Programs, evaluate
+from zero_jax.experiment import load_program, run
+from zero_jax.presets import PRESETS
+from zero_jax.tasks.sets import TaskSet
+
+SMALL_SET = TaskSet("linear", tasks=3, features=4, train=30, valid=10)
+QUICK = dataclasses.replace(
+    PRESETS["linear"][1],
+    search_tasks=SMALL_SET,
+    select_tasks=SMALL_SET,
+    unseen_tasks=SMALL_SET,
+    population=60,
+    cohort=30,
+    train_steps=40_000,
+    experiments=2,
+    out="",
+)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def without_clock(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_a_run_says_and_writes_what_it_found(tmp_path):
+    seen = []
+    outcome = run(dataclasses.replace(QUICK, out=str(tmp_path)), seen.append)
+    assert not outcome.interrupted
+    assert outcome.progress.experiment == 2
+    assert outcome.progress.train_steps >= 80_000
+    assert [p.evaluations for p in seen] == sorted(p.evaluations for p in seen)
+    folder = outcome.folder
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json",
+        "records.jsonl",
+        "best.txt",
+        "best.json",
+        "outcome.json",
+    }
+    assert load_program(str(folder / "best.txt")).listing(0) == outcome.program.listing(0)
+    best = load_program(str(folder / "best.json"))
+    np.testing.assert_array_equal(best.code, outcome.program.code)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["experiment"]["population"] == 60
+    lines = records(folder)
+    assert lines[-1]["evaluations"] == outcome.progress.evaluations
+    assert all(len(line["quantiles"]) == 5 for line in lines)
+    # The fitness told is that of the program told.
+    tasks = QUICK.tasks("search", outcome.experiment)
+    again, _ = QUICK.fitness(outcome.program, tasks, "search")
+    assert again[0] == outcome.search_fitness
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
+    first, second, other = (run(dataclasses.replace(QUICK, out=str(tmp_path), seed=seed)) for seed in (5, 5, 6))
+    assert first.folder != second.folder
+    assert without_clock(records(first.folder)) == without_clock(records(second.folder))
+    assert first.program.listing(0) == second.program.listing(0)
+    assert without_clock(records(first.folder)) != without_clock(records(other.folder))
+
+
+def test_it_stops_as_soon_as_it_is_solved():
+    outcome = run(dataclasses.replace(QUICK, sufficient_fitness=0.01, experiments=0, train_steps=10**9))
+    assert outcome.solved
+    assert outcome.progress.experiment == 1
+    assert outcome.select_fitness > 0.01
+    assert outcome.unseen_fitness is not None
+    assert outcome.folder is None
+
+
+def test_evolution_from_a_linear_regressor_keeps_it():
+    start = dataclasses.replace(
+        QUICK,
+        initial="linear",
+        mutations=Mutations(("alter_param",)),
+        select_tasks=TaskSet("linear", tasks=3, train=1000),
+        sufficient_fitness=0.999,
+        experiments=1,
+        space=dataclasses.replace(QUICK.space, min_size=(1, 1, 4), initial_size=(1, 1, 4)),
+    )
+    outcome = run(start)
+    assert outcome.select_fitness > 0.9
+
+
+def test_the_dispatcher_covers_the_initial_program_too():
+    wider = dataclasses.replace(
+        QUICK.space, memory=(5, 9, 2), max_size=(10, 5, 11), initial_size=(1, 1, 1), min_size=(1, 1, 1)
+    )
+    outcome = run(dataclasses.replace(QUICK, initial="network", space=wider, train_steps=5000, experiments=1))
+    assert outcome.search_fitness > 0
+
+
+def test_random_search_and_the_median_are_options():
+    outcome = run(dataclasses.replace(QUICK, method="random", combine="median", experiments=1))
+    assert outcome.search_fitness > 0
+    assert outcome.progress.evaluations % 30 == 0
+
+
+def test_baselines_are_reported_on_the_same_tasks():
+    outcome = run(dataclasses.replace(QUICK, baselines=("linear",), experiments=1, train_steps=3000))
+    (baseline,) = outcome.baselines
+    program = load_program("linear")
+    assert baseline.learning_rate in (0.1, 0.3)  # 30 examples want a high one
+    assert baseline.select_fitness > float(np.mean(evaluate(program, QUICK.tasks("select")).fitness))
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_an_interrupted_run_keeps_what_it_found(tmp_path, after):
+    calls = []
+
+    def interrupt(progress):
+        calls.append(progress)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+
+    outcome = run(dataclasses.replace(QUICK, out=str(tmp_path)), interrupt)
+    assert outcome.interrupted
+    assert outcome.unseen_fitness is None
+    told = json.loads((outcome.folder / "outcome.json").read_text())
+    assert told["interrupted"] is True
+    if after > 1:
+        assert isinstance(outcome.program, Programs)
+        assert (outcome.folder / "best.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"cohort": 61}, {"train_steps": 0}, {"experiments": -1}, {"baselines": ("foo",)}, {"combine": "max"}]
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, change):
+    with pytest.raises(ValueError):
+        run(dataclasses.replace(QUICK, out=str(tmp_path), **change))
+    assert not list(tmp_path.iterdir())
+
+
+def test_presets_are_the_specifications():
+    linear = PRESETS["linear"][1]
+    assert (linear.islands, linear.population, linear.tournament, linear.train_steps) == (1, 1000, 10, 200_000_000)
+    assert linear.space.ops == ((2, 3, 18, 23, 27, 56),) * 3
+    assert linear.space.max_size == (10, 2, 8)
+    assert tuple(linear.space.memory) == (4, 3, 1)
+    assert (linear.mutations.types, linear.mutations.probability) == (
+        ("alter_param", "randomize_instruction", "randomize_component"),
+        0.9,
+    )
+    assert set(PRESETS) == {"linear", "affine", "teacher", "digits"}
+    for _, preset in PRESETS.values():
+        preset.searcher()

@@ -1,0 +1,67 @@
+"""Upstream's own executor made these numbers (tests/golden)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zero_jax import Programs, Tasks, evaluate, execute
+from zero_jax.ops import OPS
+
+GOLDEN = Path(__file__).parent / "golden"
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.fixture(scope="module")
+def single_ops():
+    stored = np.load(GOLDEN / "ops.npz")
+    n, (s, v, m, f) = len(stored["instructions"]), (int(x) for x in stored["sizes"])
+    instructions = [
+        [*map(int, i), *map(float, c)] for i, c in zip(stored["instructions"], stored["constants"], strict=True)
+    ]
+    programs = Programs.from_lists([[[], [i], []] for i in instructions], memory=(s, v, m))
+    before = stored["memory_before"][:, None]
+    memory = (
+        before[..., :s],
+        before[..., s : s + v * f].reshape(n, 1, v, f),
+        before[..., s + v * f :].reshape(n, 1, m, f, f),
+    )
+    return programs, memory, stored["result"]
+
+
+def test_every_deterministic_op_gives_upstreams_values(single_ops):
+    programs, memory, results = single_ops
+    after = execute(programs, memory, "predict")
+    seen, wrong = set(), []
+    for i, want in enumerate(results):
+        op, out = OPS[programs.code[i, 0, 0]], programs.code[i, 0, 3]
+        if not op.output:
+            continue
+        seen.add(op.number)
+        kind = "svm".index(op.output)
+        got = np.asarray(after[kind])[i, 0, out].astype(np.float64).ravel()
+        want = want[: got.size]
+        with np.errstate(all="ignore"):
+            fine = np.isclose(got, want, rtol=1e-5, atol=1e-6, equal_nan=True)
+            # Where the value or a square on the way to it is beyond float32, inf or NaN may stand instead.
+            inputs = np.concatenate([m[i].ravel() for m in memory])
+            beyond = (np.abs(want) > LARGEST) | (np.nanmax(np.abs(inputs[np.isfinite(inputs)])) ** 2 > LARGEST)
+        if not (fine | (beyond & ~np.isfinite(got))).all():
+            wrong.append((op.name, got, want))
+    assert not wrong
+    assert seen == set(range(1, 59))
+
+
+@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+def test_programs_train_as_upstream_trains_them(loss):
+    golden = json.loads((GOLDEN / "programs.json").read_text())
+    sizes, data = golden["sizes"], golden[loss]
+    programs = Programs.from_lists(golden["programs"], memory=(sizes["scalars"], sizes["vectors"], sizes["matrices"]))
+    tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
+    result = evaluate(programs, tasks, max_abs_error=golden["max_abs_error"])
+    close = np.abs(np.asarray(result.fitness) - np.array(data["fitness"])) <= 1e-3
+    same_steps = np.asarray(result.train_steps) == np.array(data["train_steps"])
+    assert close.mean() >= 0.995
+    assert same_steps.mean() >= 0.995
+    assert 0.02 < (np.array(data["fitness"]) == 0).mean() < 0.95  # the bar means something: some stop, some do not

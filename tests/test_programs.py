@@ -1,0 +1,136 @@
+"""Programs as arrays, the search space, and random programs."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.spaces import ALL_OPS, SMALL
+from zero_jax import MemorySize, Programs, SearchSpace, library, random_programs
+from zero_jax.ops import OPS
+from zero_jax.programs import concatenate
+
+
+def assert_equal(a, b):
+    assert (a.capacity, a.memory) == (b.capacity, b.memory)
+    for name in ("code", "data", "length"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_from_lists_lays_components_out_behind_each_other():
+    programs = Programs.from_lists(
+        [[[[56, 0, 0, 2, 0.5]], [[27, 1, 0, 1], [1, 1, 2, 1]], []], [[], [], [[57, 9, 9, 1, 7, 0.25, -1, 3]]]],
+        memory=(4, 3, 1),
+    )
+    assert programs.capacity == (1, 2, 1)
+    assert programs.memory == MemorySize(4, 3, 1)
+    assert programs.length.tolist() == [[1, 2, 0], [0, 0, 1]]
+    assert programs.code[0].tolist() == [[56, 0, 0, 2], [27, 1, 0, 1], [1, 1, 2, 1], [0, 0, 0, 0]]
+    assert programs.data[0, 0].tolist() == [0.5, 0, 0]
+    # What VECTOR_CONST_SET does not use (in1, in2, activation_data, float_data_2) is zeroed.
+    assert programs.code[1, 3].tolist() == [57, 0, 0, 1]
+    assert programs.data[1, 3].tolist() == [0.25, -1, 0]
+    assert programs.code.dtype == np.int32
+    assert programs.data.dtype == np.float32
+    assert programs.length.dtype == np.int32
+
+
+def test_lists_and_back():
+    programs = random_programs(ALL_OPS, 50, np.random.default_rng(0))
+    assert_equal(Programs.from_lists(programs.to_lists(), programs.memory, programs.capacity), programs)
+
+
+def test_indexing_selects_batches():
+    programs = random_programs(SMALL, 7, np.random.default_rng(0))
+    assert [len(programs), len(programs[2]), len(programs[2:5]), len(programs[np.array([0, 0])])] == [7, 1, 3, 2]
+    assert_equal(programs[-1], programs[6])
+    assert_equal(concatenate([programs[:3], programs[3:]]), programs)
+    with pytest.raises(IndexError):
+        programs[7]
+
+
+def test_it_is_a_pytree_with_static_sizes():
+    programs = library.program("linear")
+    leaves, tree = jax.tree.flatten(programs)
+    assert len(leaves) == 3
+    assert_equal(jax.tree.unflatten(tree, leaves), programs)
+    assert jax.jit(lambda p: p.length.sum())(programs) == 6
+
+
+def test_it_shows_its_listing_in_a_notebook():
+    assert "s1 = dot(v1, v0)" in library.program("linear")._repr_html_()
+    assert repr(library.program("linear")) == library.program("linear").listing(0)
+    many = random_programs(SMALL, 9, np.random.default_rng(0))
+    assert "6 more" in many._repr_html_()
+    assert repr(many) == "Programs(9 programs, capacity (5, 2, 6), memory (4, 3, 1))"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        ([65, 0, 0, 0], "program 0, predict, instruction 2: there is no op 65"),
+        ([-1, 0, 0, 0], "no op -1"),
+        ([27, 3, 0, 1], r"v3 is outside the memory of 3 vectors \(v0 to v2\)"),
+        ([27, 0, 0, 4], "s4 is outside"),
+        ([39, 0, 1, 0], "m1 is outside the memory of 1 matrices"),
+        ([1, -1, 0, 0], "s-1 is outside"),
+        ([1, 0.5, 0, 0], "predict, instruction 2: an instruction is"),
+        ([1] * 9, "up to four constants"),
+        ("ab", "list of up to 8 numbers"),
+    ],
+)
+def test_wrong_instructions_are_named(instruction, message):
+    with pytest.raises(ValueError, match=message):
+        Programs.from_lists([[[], [[0], instruction], []]], memory=(4, 3, 1))
+
+
+def test_other_bad_input_is_named():
+    with pytest.raises(ValueError, match="2 components"):
+        Programs.from_lists([[[], []]], memory=(4, 3, 1))
+    with pytest.raises(ValueError, match="too small"):
+        Programs.from_lists([], memory=(1, 1, 0))
+    with pytest.raises(ValueError, match="predict has 2 instructions, more than its capacity of 1"):
+        Programs.from_lists([[[], [[0], [0]], []]], memory=(2, 1, 0), capacity=(1, 1, 1))
+    with pytest.raises(ValueError, match="cannot be joined"):
+        concatenate([library.program("linear"), library.program("network")])
+
+
+def test_random_programs_are_valid_and_of_their_space():
+    programs = random_programs(SMALL, 2000, np.random.default_rng(0)).check()
+    assert programs.capacity == SMALL.max_size
+    assert (programs.length == SMALL.initial_size).all()
+    for c in range(3):
+        first, n = programs.starts[c], SMALL.initial_size[c]
+        here = programs.code[:, first : first + n]
+        assert set(np.unique(here[..., 0])) == set(SMALL.ops[c])
+        assert not programs.code[:, first + n : programs.starts[c + 1]].any()
+    scalar_out = programs.code[np.isin(programs.code[..., 0], (2, 3, 27, 56))][:, 3]
+    vector_out = programs.code[np.isin(programs.code[..., 0], (18, 23, 57))][:, 3]
+    assert set(scalar_out) == {1, 2, 3}
+    assert set(vector_out) == {1, 2}
+
+
+def test_constants_at_birth_have_their_ranges():
+    programs = random_programs(ALL_OPS, 3000, np.random.default_rng(0))
+    for op in (op for op in OPS if op.constants):
+        values = programs.data[programs.code[..., 0] == op.number]
+        for i, meaning in enumerate(op.constants):
+            low = 0 if meaning in ("index", "stdev") else -1
+            assert low <= values[:, i].min() < low + 0.1
+            assert 0.9 < values[:, i].max() <= 1
+        assert not values[:, len(op.constants) :].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"min_size": (4, 1, 1)}, "setup: sizes must be 0 <= minimum <= initial <= maximum, not 4, 3, 5"),
+        ({"setup_ops": (70,)}, "setup: there is no op 70"),
+        ({"learn_ops": (39,), "memory": (4, 3, 0)}, "learn: MATRIX_SUM needs more than 0 m addresses"),
+        ({"learn_ops": (18,), "memory": (4, 1, 0)}, "needs more than 1 v addresses"),
+        ({"memory": (4, 3)}, "three whole numbers"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused(change, message):
+    fields = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__} | change
+    with pytest.raises(ValueError, match=message):
+        SearchSpace(**fields)

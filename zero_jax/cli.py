@@ -1,0 +1,195 @@
+"""The command line: `zero-jax search | evaluate | show`."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from tqdm.auto import tqdm
+
+from zero_jax import experiment as experiments
+from zero_jax import listing
+from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.evaluate import evaluate as evaluate_programs
+from zero_jax.experiment import Experiment, Outcome, Progress
+from zero_jax.presets import PRESETS
+from zero_jax.tasks.sets import Role, TaskSet
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+_USAGE = """usage: zero-jax COMMAND ...
+
+commands:
+  search PRESET     search for a program: linear, affine, teacher, digits
+  evaluate PROGRAM  train a program on tasks and print its fitness
+  show PROGRAM      print a program as listing, proto or JSON
+
+'zero-jax COMMAND --help' tells a command's options."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"search": _search, "evaluate": _evaluate, "show": _show}
+    if given[:1] in (["-h"], ["--help"]):
+        print(_USAGE)
+        return 0
+    if not given or given[0] not in commands:
+        return _fail(f"unknown command {given[0]!r}\n{_USAGE}" if given else f"no command given\n{_USAGE}")
+    try:
+        return commands[given[0]](given[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"zero-jax: {message}", file=sys.stderr)
+    return BAD_INPUT
+
+
+# ---------------------------------------------------------------------------------------------- search
+
+
+def _search(arguments: list[str]) -> int:
+    union = tyro.extras.subcommand_type_from_defaults(
+        {name: preset for name, (_, preset) in PRESETS.items()},
+        {name: description for name, (description, _) in PRESETS.items()},
+        prefix_names=False,
+    )
+    chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
+    with contextlib.ExitStack() as stack:
+        outcome = experiments.run(chosen, _bar(chosen.name, stack))
+    _print_outcome(chosen, outcome)
+    return INTERRUPTED if outcome.interrupted else 0
+
+
+def _bar(name: str, stack: contextlib.ExitStack) -> Callable[[Progress], None]:
+    """A report that draws a bar, from the first progress on, so that none stands above an error message."""
+    bars: list[tqdm[None]] = []
+
+    def report(progress: Progress) -> None:
+        if not bars:
+            bars.append(stack.enter_context(tqdm(unit=" programs", unit_scale=True, desc=name, dynamic_ncols=True)))
+        state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
+        bars[0].set_postfix_str(state, refresh=False)
+        bars[0].update(progress.evaluations - bars[0].n)
+
+    return report
+
+
+def _print_outcome(chosen: Experiment, outcome: Outcome) -> None:
+    progress = outcome.progress
+    ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else "Not solved after"
+    print(
+        f"{ended} experiment {progress.experiment}: {progress.evaluations:,} evaluations, "
+        f"{progress.train_steps:,} train steps, {progress.seconds:.1f} s"
+    )
+    if outcome.program is not None:
+        measure = "accuracy" if chosen.select_tasks.source == "digits" else "fitness"
+        _print_table(measure, chosen, outcome)
+        print(f"\n{outcome.program.listing(0)}\n")
+    if outcome.folder:
+        print(f"Written to {outcome.folder}: {', '.join(sorted(p.name for p in outcome.folder.iterdir()))}")
+
+
+def _print_table(measure: str, chosen: Experiment, outcome: Outcome) -> None:
+    sets = (chosen.search_tasks, chosen.select_tasks, chosen.unseen_tasks)
+    heads = [f"{name} ({s.tasks} tasks)" for name, s in zip(("T_search", "T_select", "unseen"), sets, strict=True)]
+    rows = [("found program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
+    rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
+    first = max(len(measure), *(len(row[0]) for row in rows))
+    print("  ".join([f"mean {measure}".ljust(first), *heads]))
+    for name, *numbers in rows:
+        cells = ["-" if x is None else f"{x:.6f}" for x in numbers]
+        print("  ".join([name.ljust(first), *(c.rjust(len(h)) for c, h in zip(cells, heads, strict=True))]))
+
+
+# ---------------------------------------------------------------------------------------------- evaluate, show
+
+_Program = Annotated[str, tyro.conf.Positional]
+
+
+def _evaluate(arguments: list[str]) -> int:
+    def evaluate(
+        program: _Program,
+        /,
+        task: str = "linear",
+        tasks: int = 100,
+        features: int = 4,
+        train: int = 1000,
+        valid: int = 100,
+        epochs: int = 1,
+        role: Role = "unseen",
+        seed: int = 0,
+        executor: str = "auto",
+    ) -> int:
+        """Trains a program on tasks and prints its fitness.
+
+        Args:
+            program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
+            task: linear, affine, teacher, digits, or the path of an NPZ file with train_x, train_y, valid_x, valid_y
+                and, if wanted, loss and epochs.
+            tasks: How many tasks.
+            features: Features per example.
+            train: Training examples per task; digits have at most 240 with 50 to validate.
+            valid: Validation examples per task.
+            epochs: How often the training examples are seen.
+            role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
+            seed: Of the tasks and of random instructions.
+            executor: auto or xla.
+        """
+        programs = experiments.load_program(program)
+        made = TaskSet(task, tasks, features, train, valid, epochs).make(seed, role)
+        result = evaluate_programs(programs, made, seed, executor=executor)
+        fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
+        print(f"{made}")
+        for i in range(len(programs)):
+            f = fitness[i]
+            error = f.std(ddof=1) / np.sqrt(len(f)) if len(f) > 1 else float("nan")
+            name = "" if len(programs) == 1 else f"program {i}: "
+            measure = "accuracy" if made.loss == "accuracy" else "fitness"
+            mean, median = program_fitness(f[None])[0], program_fitness(f[None], "median")[0]
+            print(
+                f"{name}mean {measure} {mean:.6f} (standard error {error:.6f}), median {median:.6f}, "
+                f"least {f.min():.6f}, greatest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
+            )
+        return 0
+
+    return tyro.cli(evaluate, args=arguments, prog="zero-jax evaluate")
+
+
+def _show(arguments: list[str]) -> int:
+    def show(program: _Program, /, form: Literal["listing", "proto", "json"] = "listing") -> int:
+        """Prints a program.
+
+        Args:
+            program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
+            form: listing, upstream's text proto, or JSON.
+        """
+        programs = experiments.load_program(program)
+        if form == "json":
+            print(listing.to_json(programs))
+        else:
+            one = listing.listing if form == "listing" else listing.to_proto
+            print("\n\n".join(one(programs, i).rstrip() for i in range(len(programs))))
+        return 0
+
+    return tyro.cli(show, args=arguments, prog="zero-jax show")
+
+
+def entry() -> None:
+    """What the `zero-jax` command calls."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

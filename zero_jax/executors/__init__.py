@@ -1,0 +1,1 @@
+"""Executors: machines that run programs on tasks. The package's face is `evaluate`."""

@@ -1,0 +1,298 @@
+"""`evaluate` and `execute`: pick the executor and cut the work to the memory there is."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zero_jax import dataflow
+from zero_jax import ops as op_table
+from zero_jax.executors import contract, xla
+from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
+from zero_jax.programs import COMPONENTS, MemorySize, Programs
+from zero_jax.tasks import Tasks
+
+EXECUTORS: tuple[str, ...] = ("auto", "xla")
+"""The executors that this version has."""
+
+MAX_BYTES = 2**30
+"""The default bound on the memory that programs in training take."""
+
+_BLOCK_BYTES = {"cpu": 2**20}
+"""What a block may take: on a CPU about a core's second-level cache, elsewhere as much as `max_bytes` allows."""
+_WIDEST = {"cpu": 256}
+
+
+def evaluate(
+    programs: Programs,
+    tasks: Tasks,
+    seed: Any = 0,
+    *,
+    executor: str = "auto",
+    ops: Any = None,
+    max_abs_error: Any = 100.0,
+    chunk_size: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    differentiable: bool = False,
+) -> Evaluation:
+    """Trains every program on every task and returns its fitness (SPEC 2).
+
+    A pure function: it works under `jit`, `vmap`, `shard_map` and inside `lax.scan`. Neither the fitness nor the random
+    numbers of a program depend on the other programs in the batch. Programs are evaluated in blocks of one width, so
+    equal programs have equal fitness, bit for bit, in any batch and for any `chunk_size`.
+
+    Args:
+      programs: `P` programs.
+      tasks: `T` tasks.
+      seed: of the random instructions: a whole number, of which the lower 32 bits count.
+      executor: `auto` or `xla`.
+      ops: the ops that the dispatcher covers (static): numbers, or three collections for Setup, Predict and Learn. By
+        default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
+        compilation for each new set. When traced, ops that are not covered do nothing.
+      max_abs_error: a larger error in training, or NaN, stops a run.
+      chunk_size: how many programs to hand to the device at a time, rounded up to whole blocks; by default one block on
+        a CPU, where chunks run on as many threads as there are cores, else as many as fit in `max_bytes`.
+      max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted.
+      differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
+        and a memory per training example.
+
+    Returns:
+      `Evaluation`: fitness `[P, T]` float32 and train_steps `[P, T]` int32.
+
+    Raises:
+      ValueError: an unknown executor, ops that do not cover the programs, accuracy with `differentiable`, more memory
+        needed for one program than `max_bytes`.
+
+    Example:
+      >>> from zero_jax import library
+      >>> from zero_jax.tasks import synthetic
+      >>> tasks = synthetic.linear(2, features=4, train=1000, valid=100)
+      >>> bool((evaluate(library.program("linear"), tasks).fitness > 0.99).all())
+      True
+    """
+    check_executor(executor)
+    if differentiable and tasks.loss != "rmse":
+        raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
+    sets = _dispatched(programs, ops)
+    _check_stream(programs, tasks, sets)
+    width = block_width(programs.memory, sets, len(tasks), tasks.features, max_bytes)
+    blocks, count = _in_blocks(programs, width)
+    run = partial(_evaluate_blocks, sets=sets, differentiable=differentiable)
+    shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
+    n_blocks = -(-count // width)
+    if traced or n_blocks <= 1:
+        result = run(blocks, tasks, *shared)
+    else:
+        per_chunk = _blocks_per_chunk(chunk_size, width, n_blocks)
+        chunks = [_rows(blocks, slice(i, i + per_chunk)) for i in range(0, n_blocks, per_chunk)]
+        device_tasks = jax.device_put(tasks)
+        threads = _threads(programs.memory, sets, len(tasks), tasks.features, width, max_bytes)
+        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+            parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, device_tasks, *shared)), chunks))
+        result = Evaluation(*(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True)))
+    return Evaluation(*(values.reshape(-1, len(tasks))[:count] for values in result))
+
+
+def execute(
+    programs: Programs,
+    memory: Sequence[Any],
+    component: str = "predict",
+    executor: str = "auto",
+    *,
+    seed: Any = 0,
+    ops: Any = None,
+    ids: Any = None,
+) -> Memory:
+    """Runs one component of every program once on a given memory, instruction by instruction: for tests and debugging.
+
+    Args:
+      programs: `P` programs.
+      memory: scalars `[P, T, S]`, vectors `[P, T, V, F]` and matrices `[P, T, M, F, F]`.
+      component: `setup`, `predict` or `learn`.
+      executor: as in `evaluate`.
+      seed: of the random instructions, which draw what they would in the component's first run.
+      ops: as in `evaluate`.
+      ids: `[T]` task ids; by default 0 to T-1.
+
+    Returns:
+      `Memory`, what the same addresses hold after the run.
+
+    Raises:
+      ValueError: an unknown component or executor, or a memory that does not fit the programs.
+
+    Example:
+      >>> from zero_jax import library
+      >>> import numpy as np
+      >>> memory = np.zeros((1, 1, 4)), np.full((1, 1, 3, 2), 2.0), np.zeros((1, 1, 0, 2, 2))
+      >>> execute(library.program("linear"), memory, "predict").scalars[0, 0, 1].item()
+      8.0
+    """
+    check_executor(executor)
+    if component not in COMPONENTS:
+        raise ValueError(f"component must be one of {', '.join(COMPONENTS)}, not {component!r}")
+    scalars, vectors, matrices = (jnp.asarray(part, jnp.float32) for part in memory)
+    _check_memory(programs, scalars, vectors, matrices)
+    values = {"s": jnp.swapaxes(scalars, 1, 2), "v": jnp.swapaxes(vectors, 1, 2), "m": jnp.swapaxes(matrices, 1, 2)}
+    task_ids = jnp.arange(scalars.shape[1], dtype=jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
+    after = _execute(
+        programs, values, task_ids, contract.seed_bits(seed), COMPONENTS.index(component), _dispatched(programs, ops)
+    )
+    return Memory(*(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS))
+
+
+# ---------------------------------------------------------------------------------------------- compiled parts
+
+
+@partial(jax.jit, static_argnames=("sets", "differentiable"))
+def _evaluate_blocks(
+    blocks: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, *, sets: OpSets, differentiable: bool
+) -> Evaluation:
+    """Evaluates `[blocks, width, ...]` programs, a block after the other."""
+
+    def block(programs: Programs) -> Evaluation:
+        numbered = dataflow.number_draws(programs) if _draws(sets) else programs
+        return xla.evaluate_block(numbered, tasks, seed, max_abs_error, sets, differentiable)
+
+    return lax.map(block, blocks)
+
+
+@partial(jax.jit, static_argnames=("component", "sets"))
+def _execute(
+    programs: Programs, memory: xla.Values, ids: Array, seed: Array, component: int, sets: OpSets
+) -> xla.Values:
+    numbered = dataflow.number_draws(programs) if _draws(sets) else programs
+    return xla.execute_block(numbered, memory, ids, seed, component, sets)
+
+
+def _draws(sets: OpSets) -> bool:
+    return any(op_table.RANDOM & set(part) for part in sets)
+
+
+# ---------------------------------------------------------------------------------------------- blocks and chunks
+
+
+def program_bytes(memory: MemorySize, sets: OpSets, tasks: int, features: int) -> int:
+    """An upper estimate of what one program in training takes: its memory, twice, and what branches hold at once."""
+    values = {"s": 1, "v": features, "m": features**2}
+    state = sum(n * values[kind] for kind, n in zip(op_table.KINDS, memory, strict=True))
+    outputs = [values[op_table.OPS[n].output] for part in sets for n in set(part) if n]
+    return 4 * tasks * (2 * state + sum(sorted(outputs)[-8:]) + 16)
+
+
+def block_width(memory: MemorySize, sets: OpSets, tasks: int, features: int, max_bytes: int = MAX_BYTES) -> int:
+    """How many programs make a block: a power of two that depends on shapes alone, unless `max_bytes` is too tight.
+
+    Raises:
+      ValueError: where not even one program fits.
+    """
+    platform = jax.default_backend()
+    one = program_bytes(memory, sets, tasks, features)
+    if one > max_bytes:
+        raise ValueError(
+            f"one program of memory {tuple(memory)} on {tasks} tasks of {features} features needs about {one:,} bytes, "
+            f"more than max_bytes={max_bytes:,}: raise max_bytes or evaluate fewer tasks at a time"
+        )
+    roomy = min(_WIDEST.get(platform, 2**14), max(16, _BLOCK_BYTES.get(platform, MAX_BYTES) // one))
+    return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
+
+
+def _threads(memory: MemorySize, sets: OpSets, tasks: int, features: int, width: int, max_bytes: int) -> int:
+    """How many blocks run at a time: XLA keeps about one core of a CPU busy with each."""
+    if jax.default_backend() != "cpu":
+        return 2  # one computes while the next is handed over
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, max_bytes // (width * program_bytes(memory, sets, tasks, features))))
+
+
+def _blocks_per_chunk(chunk_size: int | None, width: int, n_blocks: int) -> int:
+    if chunk_size is None:
+        return 1
+    return min(n_blocks, -(-chunk_size // width))
+
+
+def _in_blocks(programs: Programs, width: int) -> tuple[Programs, int]:
+    """`[blocks, width, ...]` programs, the last block padded with empty ones, and how many there were."""
+    count = programs.code.shape[0]
+    missing = -count % width if count else width
+
+    def cut(values: Any) -> Any:
+        xp = jnp if isinstance(values, jax.Array) else np
+        padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
+        return padded.reshape(-1, width, *values.shape[1:])
+
+    return jax.tree.map(cut, programs), count
+
+
+def _rows(programs: Programs, rows: slice) -> Programs:
+    return jax.tree.map(lambda values: values[rows], programs)
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def check_executor(executor: str) -> None:
+    """Refuses an unknown executor.
+
+    Raises:
+      ValueError: naming those there are.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
+
+
+def check_fits(memory: MemorySize, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES) -> None:
+    """Refuses tasks on which not even one program of that memory size would fit in `max_bytes`.
+
+    Raises:
+      ValueError: naming what it takes.
+    """
+    block_width(memory, contract.op_sets(ops, memory), len(tasks), tasks.features, max_bytes)
+
+
+def _dispatched(programs: Programs, ops: Any) -> OpSets:
+    """The ops to dispatch; checked against the programs where those are concrete."""
+    if isinstance(programs.code, jax.core.Tracer):
+        return contract.op_sets(ops, programs.memory)
+    code = np.asarray(programs.code)
+    parts = zip(programs.starts[:3], programs.starts[1:], strict=True)
+    present = [np.unique(code[:, first:last, 0]).tolist() for first, last in parts]
+    if ops is None:
+        return contract.op_sets(present, programs.memory)
+    sets = contract.op_sets(ops, programs.memory)
+    for component, have, covered in zip(COMPONENTS, present, sets, strict=True):
+        missing = sorted(set(have) - {0, *covered})
+        if missing:
+            raise ValueError(f"{component} uses ops {missing}, which ops={ops!r} does not cover")
+    return sets
+
+
+def _check_stream(programs: Programs, tasks: Tasks, sets: OpSets) -> None:
+    runs = tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1])
+    if _draws(sets) and (runs > contract.MAX_RUNS or max(programs.capacity) > contract.MAX_DRAWS):
+        raise ValueError(
+            f"random instructions allow at most {contract.MAX_RUNS:,} runs of a component, not {runs:,}, "
+            f"and at most {contract.MAX_DRAWS} instructions in one, not {max(programs.capacity)}"
+        )
+
+
+def _check_memory(programs: Programs, scalars: Array, vectors: Array, matrices: Array) -> None:
+    batch, size = programs.code.shape[0], programs.memory
+    tasks = scalars.shape[1] if scalars.ndim == 3 else 0
+    features = vectors.shape[-1] if vectors.ndim == 4 else 0
+    wanted = {
+        "scalars": (batch, tasks, size.scalars),
+        "vectors": (batch, tasks, size.vectors, features),
+        "matrices": (batch, tasks, size.matrices, features, features),
+    }
+    for (name, shape), given in zip(wanted.items(), (scalars, vectors, matrices), strict=True):
+        if given.shape != shape:
+            raise ValueError(f"{name} has shape {given.shape}, not {shape}, which {programs!r} needs")

@@ -1,0 +1,290 @@
+"""The reference executor: a vmapped `lax.switch`, on anything that JAX runs on.
+
+Axes: `P` programs, `T` tasks, `N` training and `K` validation examples, `F` features. The memory of a block of
+programs is `{"s": [P, S, T], "v": [P, V, T, F], "m": [P, M, T, F, F]}`: one dynamic slice reads an address for all
+tasks, and tasks with their features are the contiguous axes that the CPU's vector units run over.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zero_jax import ops as op_table
+from zero_jax.executors import contract
+from zero_jax.executors.contract import Array, Evaluation, OpSets
+from zero_jax.programs import Programs
+from zero_jax.tasks import Tasks
+
+Values = Mapping[str, Array]
+SETUP, PREDICT, LEARN = range(3)
+
+
+class Progress(NamedTuple):
+    """How far a block has come.
+
+    Attributes:
+      memory: see the module's docstring.
+      running: `[P, T]` bool: not stopped yet.
+      best: `[P, T]` float32: the best fitness of the epochs so far.
+      train_steps: `[P, T]` int32.
+      epochs: `[P, T]` int32: epochs completed, validation included.
+    """
+
+    memory: Values
+    running: Array
+    best: Array
+    train_steps: Array
+    epochs: Array
+
+
+def evaluate_block(
+    programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, differentiable: bool
+) -> Evaluation:
+    """Trains and validates a block of programs together (SPEC 2).
+
+    Args:
+      programs: `P` of them, their random instructions numbered (`dataflow.number_draws`).
+      tasks: `T` of them.
+      seed: uint32, of the random stream.
+      max_abs_error: a larger error, or NaN, stops a run.
+      sets: the ops to dispatch; others do nothing.
+      differentiable: whether gradients with respect to `programs.data` are wanted.
+    """
+    run = partial(_run, programs=programs, tasks=tasks, seed=seed, max_abs_error=max_abs_error, sets=sets)
+    if not differentiable:
+        done = run(completed=None)
+        return Evaluation(done.best, done.train_steps)
+    # Runs that stop have no gradient, and what they computed (inf, NaN) must not meet a cotangent: a first pass finds
+    # how many epochs each run completes, and the second computes nothing beyond that.
+    still = programs.with_arrays(programs.code, lax.stop_gradient(programs.data), programs.length)
+    ahead = _run(still, tasks, seed, max_abs_error, sets, completed=None)
+    return Evaluation(run(completed=ahead.epochs).best, ahead.train_steps)
+
+
+def execute_block(programs: Programs, memory: Values, ids: Array, seed: Array, component: int, sets: OpSets) -> Values:
+    """Runs one component once on a given memory."""
+    return _Machine(programs, ids, seed, sets, masked=False).run(component, memory, jnp.uint32(0), None)
+
+
+def empty_memory(programs: Programs, tasks: int, features: int) -> Values:
+    """All zeros."""
+    scalars, vectors, matrices = programs.memory
+    batch = programs.code.shape[0]
+    return {
+        "s": jnp.zeros((batch, scalars, tasks), jnp.float32),
+        "v": jnp.zeros((batch, vectors, tasks, features), jnp.float32),
+        "m": jnp.zeros((batch, matrices, tasks, features, features), jnp.float32),
+    }
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def _run(
+    programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, completed: Array | None
+) -> Progress:
+    """All epochs. With `completed` (`[P, T]` epochs), differentiable: it computes those epochs and no others."""
+    masked = completed is not None
+    machine = _Machine(programs, tasks.ids, seed, sets, masked)
+    n_train, n_valid = tasks.train_x.shape[1], tasks.valid_x.shape[1]
+    accuracy = tasks.loss == "accuracy"
+    train_x, valid_x = jnp.swapaxes(tasks.train_x, 0, 1), jnp.swapaxes(tasks.valid_x, 0, 1)
+    train_y, valid_y = jnp.swapaxes(tasks.train_y, 0, 1), jnp.swapaxes(tasks.valid_y, 0, 1)
+    order = jnp.asarray(tasks.order)
+
+    def predict(memory: Values, x: Array, run: Array, mask: Array | None) -> Values:
+        return machine.run(PREDICT, _present(memory, x, jnp.zeros_like(x[:, 0])), run, mask)
+
+    def train_step(i: Array, epoch: Array, at: Progress, mask: Array | None) -> Progress:
+        x, y = train_x[order[epoch, i]], train_y[order[epoch, i]]
+        memory = predict(at.memory, x, epoch * (n_train + n_valid) + i, mask)
+        prediction = memory["s"][:, 1]
+        if accuracy:
+            prediction = contract.sigmoid(prediction)
+            memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
+        small = jnp.abs(y[None] - prediction) <= max_abs_error
+        steps = at.train_steps + at.running.astype(jnp.int32)
+        running = at.running if masked else at.running & small
+        memory = machine.run(LEARN, _present(memory, x, y), epoch * n_train + i, mask)
+        return at._replace(memory=memory, running=running, train_steps=steps)
+
+    def valid_step(j: Array, epoch: Array, at: Progress, lost: Array, mask: Array | None) -> tuple[Progress, Array]:
+        x, y = valid_x[j], valid_y[j]
+        memory = predict(at.memory, x, epoch * (n_train + n_valid) + n_train + j, mask)
+        prediction = memory["s"][:, 1]
+        if accuracy:
+            # sigmoid(s) > 0.5 where s > 0, without the rounding; a NaN is class 0.
+            wrong = (prediction > 0) != (y > 0.5)[None]
+            return at._replace(memory=memory), lost + wrong.astype(jnp.float32)
+        error = y[None] - prediction
+        running = at.running if masked else at.running & (jnp.abs(error) <= max_abs_error)
+        return at._replace(memory=memory, running=running), lost + error * error
+
+    def epoch_step(epoch: Array, at: Progress) -> Progress:
+        mask = None if completed is None else epoch < completed
+        lost = jnp.zeros_like(at.best)
+        loop = _scan if masked else _while_any_runs
+        at, lost = loop(n_train, lambda i, at, lost: (train_step(i, epoch, at, mask), lost), at, lost)
+        at, lost = loop(n_valid, lambda j, at, lost: valid_step(j, epoch, at, lost, mask), at, lost)
+        mean = lost / n_valid
+        fitness = 1.0 - mean if accuracy else contract.rmse_fitness(mean)
+        ended = at.running if mask is None else mask
+        best = jnp.where(ended, jnp.maximum(at.best, fitness), at.best)
+        return at._replace(best=best, epochs=at.epochs + ended.astype(jnp.int32))
+
+    shape = (programs.code.shape[0], tasks.ids.shape[0])
+    memory = empty_memory(programs, shape[1], tasks.train_x.shape[2])
+    memory = machine.run(SETUP, memory, jnp.int32(0), None if completed is None else completed > 0)
+    count = jnp.zeros(shape, jnp.int32)
+    start = Progress(memory, jnp.ones(shape, bool), jnp.zeros(shape, jnp.float32), count, count)
+    if order.shape[0] == 1:
+        return epoch_step(jnp.int32(0), start)
+    if masked:
+        return lax.scan(lambda at, epoch: (epoch_step(epoch, at), None), start, jnp.arange(order.shape[0]))[0]
+    return lax.fori_loop(0, order.shape[0], epoch_step, start)
+
+
+def _present(memory: Values, x: Array, y: Array) -> Values:
+    """The memory with features `[T, F]` in v0 and labels `[T]` in s0."""
+    return {**memory, "v": memory["v"].at[:, 0].set(x), "s": memory["s"].at[:, 0].set(y)}
+
+
+Step = Callable[[Array, Progress, Array], tuple[Progress, Array]]
+
+
+def _while_any_runs(n: int, step: Step, at: Progress, lost: Array) -> tuple[Progress, Array]:
+    """`n` steps, or fewer where every run has stopped."""
+    _, at, lost = lax.while_loop(
+        lambda c: (c[0] < n) & c[1].running.any(),
+        lambda c: (c[0] + 1, *step(c[0], c[1], c[2])),
+        (jnp.int32(0), at, lost),
+    )
+    return at, lost
+
+
+def _scan(n: int, step: Step, at: Progress, lost: Array) -> tuple[Progress, Array]:
+    """`n` steps that reverse-mode differentiation can follow, keeping one memory a step and recomputing the rest."""
+    kept = jax.checkpoint(step)
+    return lax.scan(lambda c, i: (kept(i, *c), None), (at, lost), jnp.arange(n))[0]
+
+
+# ---------------------------------------------------------------------------------------------- the interpreter
+
+
+class _Machine:
+    """Runs components of a block of programs.
+
+    Args:
+      programs: the block.
+      ids: `[T]` task ids, for the random stream.
+      seed: uint32.
+      sets: the ops to dispatch.
+      masked: whether gradients must pass: loops of static length, and branches that are not taken compute on a
+        constant, since 0 times the infinite slope of, say, a division by zero would be NaN.
+    """
+
+    def __init__(self, programs: Programs, ids: Array, seed: Array, sets: OpSets, masked: bool) -> None:
+        self.programs = programs
+        self.ids = ids
+        self.seed = seed
+        self.sets = sets
+        self.masked = masked
+        self.longest = jnp.max(jnp.asarray(programs.length), 0, initial=0)
+
+    def run(self, component: int, memory: Values, count: Array, mask: Array | None) -> Values:
+        """One run of a component, its `count`-th; only where `mask` `[P, T]` is true, if given."""
+        start, end = self.programs.starts[component], self.programs.starts[component + 1]
+        allowed = [op_table.OPS[number] for number in self.sets[component] if number]
+        if start == end or not allowed:
+            return memory
+        code, data = jnp.asarray(self.programs.code)[:, start:end], jnp.asarray(self.programs.data)[:, start:end]
+        # Slots behind a component's length hold NO_OP only by convention; others' arrays may break it.
+        used = jnp.arange(end - start)[None] < jnp.asarray(self.programs.length)[:, component, None]
+        code = jnp.where(used[..., None], code, 0)
+
+        def instruction(slot: Array, memory: Values) -> Values:
+            row = lax.dynamic_index_in_dim(code, slot, 1, keepdims=False)
+            constants = lax.dynamic_index_in_dim(data, slot, 1, keepdims=False)
+
+            def one(memory: Values, code: Array, data: Array, mask: Array | None) -> Values:
+                drawn = {
+                    kind: contract.draws(
+                        memory[kind].shape[2:],
+                        self.seed,
+                        self.ids,
+                        contract.draw_number(component, count, data[2]),
+                    )
+                    for kind in {op.output for op in allowed if op.random}
+                }
+                return _instruction(allowed, memory, code, data, drawn, self.masked, mask)
+
+            return jax.vmap(one, in_axes=(0, 0, 0, None if mask is None else 0))(memory, row, constants, mask)
+
+        if self.masked:
+            return lax.scan(lambda m, slot: (instruction(slot, m), None), memory, jnp.arange(end - start))[0]
+        return lax.fori_loop(0, self.longest[component], instruction, memory)
+
+
+def _instruction(
+    allowed: list[op_table.Op],
+    memory: Values,
+    code: Array,
+    data: Array,
+    drawn: Mapping[str, tuple[Array, Array]],
+    masked: bool,
+    mask: Array | None,
+) -> Values:
+    """One instruction (`code` `[4]`, `data` `[3]`) of one program on all tasks; memory has no `P` axis here."""
+    number, in1, in2, out = code
+    kinds = [kind for kind in op_table.KINDS if any(op.output == kind for op in allowed)]
+    fields = {(op.inputs[i], i) for op in allowed for i in range(len(op.inputs))}
+    operands = {(kind, i): _read(memory[kind], (in1, in2)[i]) for kind, i in fields}
+    old = {kind: _read(memory[kind], out) for kind in kinds}
+
+    def value(op: op_table.Op, taken: Array | None = None) -> Array:
+        per_task = [operands[kind, i] for i, kind in enumerate(op.inputs)]
+        per_task += [old[op.output]] if op.reads_output else []
+        if taken is not None:
+            per_task = [jnp.where(_like(taken, x), x, 1.0) for x in per_task]
+        constants = [data[i] for i in range(len(op.constants))]
+        return _apply(op, per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
+
+    if masked:
+        new = dict(old)
+        for op in allowed:
+            taken = jnp.broadcast_to(number == op.number, old[op.output].shape[:1])
+            taken = taken if mask is None else taken & mask
+            new[op.output] = jnp.where(_like(taken, new[op.output]), value(op, taken), new[op.output])
+    else:
+
+        def branch(op: op_table.Op | None) -> Callable[[], tuple[Array, ...]]:
+            return lambda: tuple(value(op) if op and kind == op.output else old[kind] for kind in kinds)
+
+        index = sum(jnp.where(number == op.number, i + 1, 0) for i, op in enumerate(allowed))
+        new = dict(zip(kinds, lax.switch(index, [branch(op) for op in (None, *allowed)]), strict=True))
+    written = {kind: lax.dynamic_update_index_in_dim(memory[kind], new[kind], out, 0) for kind in kinds}
+    return {**memory, **written}
+
+
+def _like(per_task: Array, x: Array) -> Array:
+    """`[T]` with as many axes as `x` `[T, ...]`."""
+    return per_task.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def _read(values: Array, address: Array) -> Array:
+    return lax.dynamic_index_in_dim(values, address, 0, keepdims=False)
+
+
+def _apply(op: op_table.Op, per_task: list[Array], constants: list[Array], drawn: Any, shape: tuple[int, ...]) -> Array:
+    """The op's function on every task, broadcast to `shape`, which is `[T, ...]`."""
+    draws = list(drawn) if op.random else []
+    if not per_task and not draws:
+        return jnp.broadcast_to(op.fn(*constants), shape)
+    axes = (*(0 for _ in per_task), *(None for _ in constants), *(0 for _ in draws))
+    return jax.vmap(lambda *args: jnp.broadcast_to(op.fn(*args), shape[1:]), in_axes=axes)(
+        *per_task, *constants, *draws
+    )

@@ -1,0 +1,378 @@
+"""`Experiment`: a whole search as one frozen description; `run`: the loop that carries it out."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+import zero_jax
+from zero_jax import files, library, listing
+from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.evaluate import check_executor, check_fits, evaluate
+from zero_jax.programs import Programs, SearchSpace
+from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution, SearchState
+from zero_jax.tasks import Tasks
+from zero_jax.tasks.sets import Role, TaskSet
+
+COHORTS_PER_RECORD = 10
+"""A line of records.jsonl is written after so many cohorts."""
+
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""What the learning rate of a baseline is chosen from, on T_search."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A search for a program: on which tasks, in which space, and how.
+
+    Attributes:
+      name: what the run is called.
+      search_tasks: T_search, which evolution sees. Made anew for every experiment of the run.
+      select_tasks: T_select, on which the best program of each experiment is judged.
+      unseen_tasks: on which the best of all is reported, once.
+      space: which programs there are.
+      method: evolution, or random search.
+      islands: I, populations that evolve apart.
+      population: P, programs per island.
+      cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
+      tournament: T, how many programs compete to become a parent.
+      mutations: how children differ from their parents.
+      initial: random, no_op, linear, network, or the path of a program.
+      combine: how the fitnesses on T_search make one: mean, or median.
+      train_steps: the budget of one experiment, in training examples seen by all programs together.
+      experiments: how many experiments to run at most, each with new tasks and a new population; 0 for no limit.
+      sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
+      baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
+      seed: of everything. Equal seeds give equal runs.
+      executor: as in `evaluate`.
+      max_bytes: as in `evaluate`.
+      out: the folder in which a folder for the run is made; empty for none.
+    """
+
+    name: str
+    search_tasks: TaskSet
+    select_tasks: TaskSet
+    unseen_tasks: TaskSet
+    space: SearchSpace
+    method: Literal["evolution", "random"] = "evolution"
+    islands: int = 1
+    population: int = 1000
+    cohort: int = 500
+    tournament: int = 10
+    mutations: Mutations = Mutations()
+    initial: str = "random"
+    combine: Literal["mean", "median"] = "mean"
+    train_steps: int = 200_000_000
+    experiments: int = 0
+    sufficient_fitness: float = 0.9999
+    baselines: tuple[str, ...] = ()
+    seed: int = 0
+    executor: str = "auto"
+    max_bytes: int = 2**30
+    out: str = "runs"
+
+    def __post_init__(self) -> None:
+        if self.train_steps < 1 or self.experiments < 0:
+            numbers = f"{self.train_steps} and {self.experiments}"
+            raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")
+        if self.combine not in ("mean", "median"):
+            raise ValueError(f"combine must be mean or median, not {self.combine!r}")
+        check_executor(self.executor)
+        unknown = [name for name in self.baselines if name not in library.NAMES]
+        if unknown:
+            raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(library.NAMES)}")
+
+    def searcher(self) -> RegularizedEvolution | RandomSearch:
+        """The search, ready to `init`.
+
+        Raises:
+          ValueError: settings that do not go together.
+        """
+        if self.method == "random":
+            return RandomSearch(self.space, self.islands * self.cohort)
+        initial: Any = self.initial
+        if self.initial not in ("random", "no_op", "linear", "network"):
+            initial = load_program(self.initial)
+        return RegularizedEvolution(
+            self.space, self.islands, self.population, self.tournament, self.cohort, self.mutations, initial
+        )
+
+    def tasks(self, role: Role, number: int = 1) -> Tasks:
+        """T_search of the experiment of that number, T_select, or the unseen tasks."""
+        described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
+        return described.make(self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
+
+    def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> tuple[np.ndarray, int]:
+        """`[P]` fitness of programs on tasks of that role, and the train steps it took."""
+        covered = self.searcher().ops if role == "search" else None
+        seed = self.derived_seed(f"{role} draws", 0)
+        result = evaluate(programs, tasks, seed, executor=self.executor, ops=covered, max_bytes=self.max_bytes)
+        combine = self.combine if role == "search" else "mean"
+        return program_fitness(result.fitness, combine), int(np.asarray(result.train_steps, np.int64).sum())
+
+    def derived_seed(self, purpose: str, number: int) -> int:
+        """A seed of its own for each purpose."""
+        words = [self.seed & 0xFFFFFFFFFFFFFFFF, number, *purpose.encode()]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+class Progress(NamedTuple):
+    """How far a run has come; also a line of records.jsonl.
+
+    Attributes:
+      experiment: the number of the current experiment, from 1.
+      evaluations: programs evaluated on T_search in the whole run.
+      train_steps: training examples they saw.
+      seconds: since the run began.
+      best_fitness: the best on T_search in this experiment.
+      quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
+    """
+
+    experiment: int
+    evaluations: int
+    train_steps: int
+    seconds: float
+    best_fitness: float
+    quantiles: tuple[float, ...]
+
+
+class Baseline(NamedTuple):
+    """A hand-written program on the same tasks."""
+
+    name: str
+    learning_rate: float
+    search_fitness: float
+    select_fitness: float
+    unseen_fitness: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    Attributes:
+      program: a batch of the one best program; None where a run was interrupted before it evaluated any.
+      experiment: the number of the experiment that found it.
+      search_fitness: on that experiment's T_search.
+      select_fitness: on T_select; None where the run was interrupted before.
+      unseen_fitness: on unseen tasks; None where the run was interrupted before.
+      solved: whether it passed the sufficient fitness on T_select.
+      interrupted: whether the run ended by Ctrl-C.
+      progress: the last there was.
+      baselines: as the experiment asked for.
+      folder: where the run was written, if anywhere.
+    """
+
+    program: Programs | None
+    experiment: int
+    search_fitness: float
+    select_fitness: float | None
+    unseen_fitness: float | None
+    solved: bool
+    interrupted: bool
+    progress: Progress
+    baselines: tuple[Baseline, ...]
+    folder: Path | None
+
+
+def run(experiment: Experiment, report: Callable[[Progress], None] | None = None) -> Outcome:
+    """Carries an experiment out: searches, selects, reports on unseen tasks, and writes what it found.
+
+    As upstream's demo: experiments are repeated with new tasks until the best program of one passes the sufficient
+    fitness on T_select (SPEC 4). Ctrl-C ends the run with what was found so far.
+
+    Args:
+      experiment: what to do.
+      report: called with the progress after every cohort.
+
+    Returns:
+      `Outcome`.
+
+    Raises:
+      ValueError: settings that do not go together, before anything is written.
+      OSError: where the run's folder cannot be written.
+    """
+    runner = _Runner(experiment, report or (lambda progress: None))
+    folder = _new_folder(experiment) if experiment.out else None
+    runner.folder = folder
+    try:
+        runner.search()
+        runner.judge()
+    except KeyboardInterrupt:
+        runner.interrupted = True
+    outcome = runner.outcome()
+    if folder:
+        _write_outcome(folder, outcome)
+    return outcome
+
+
+class _Runner:
+    """The state of one run."""
+
+    def __init__(self, experiment: Experiment, report: Callable[[Progress], None]) -> None:
+        self.experiment = experiment
+        self.report = report
+        self.folder: Path | None = None
+        self.searcher = experiment.searcher()
+        self.select_tasks = experiment.tasks("select")
+        # Mistakes show before anything is written.
+        for tasks in (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen")):
+            check_fits(experiment.space.memory, self.searcher.ops, tasks, experiment.max_bytes)
+        self.began = time.monotonic()
+        self.progress = Progress(1, 0, 0, 0.0, 0.0, ())
+        self.best: tuple[Programs, int, float, float | None] | None = None
+        self.unseen: float | None = None
+        self.baselines: tuple[Baseline, ...] = ()
+        self.interrupted = False
+
+    def search(self) -> None:
+        """Experiments, until one is good enough on T_select or there are no more."""
+        number = 0
+        while not self._solved() and (number < self.experiment.experiments or not self.experiment.experiments):
+            number += 1
+            state: SearchState | None = None
+            try:
+                for reached in self._evolve(number):
+                    state = reached
+            except KeyboardInterrupt:
+                # What this experiment found was not judged yet; it counts if nothing was better on T_search.
+                if state is not None and (self.best is None or state.best_fitness > self.best[2]):
+                    self.best = state.best, number, state.best_fitness, None
+                raise
+            assert state is not None
+            self._select(state, number)
+
+    def _evolve(self, number: int) -> Iterator[SearchState]:
+        """One experiment: yields the state after every cohort."""
+        experiment = self.experiment
+        tasks = jax.device_put(experiment.tasks("search", number))
+        state = self.searcher.init(experiment.derived_seed("search", number))
+        steps = cohorts = 0
+        while steps < experiment.train_steps and state.best_fitness <= experiment.sufficient_fitness:
+            state, programs = self.searcher.ask(state)
+            fitness, taken = experiment.fitness(programs, tasks, "search")
+            state = self.searcher.tell(state, programs, fitness)
+            steps, cohorts = steps + taken, cohorts + 1
+            self._record(number, state, len(programs), taken, due=cohorts % COHORTS_PER_RECORD == 0)
+            yield state
+        self._record(number, state, 0, 0, due=True)
+
+    def _record(self, number: int, state: SearchState, evaluations: int, steps: int, due: bool) -> None:
+        quantiles = tuple(np.quantile(state.fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else ()
+        self.progress = Progress(
+            number,
+            self.progress.evaluations + evaluations,
+            self.progress.train_steps + steps,
+            time.monotonic() - self.began,
+            state.best_fitness,
+            quantiles,
+        )
+        if due and self.folder:
+            with open(self.folder / "records.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(self.progress._asdict()) + "\n")
+        self.report(self.progress)
+
+    def _select(self, state: SearchState, number: int) -> None:
+        fitness = float(self.experiment.fitness(state.best, self.select_tasks, "select")[0][0])
+        if self.best is None or self.best[3] is None or fitness > self.best[3]:
+            self.best = state.best, number, state.best_fitness, fitness
+
+    def _solved(self) -> bool:
+        fitness = self.best[3] if self.best else None
+        return fitness is not None and fitness > self.experiment.sufficient_fitness
+
+    def judge(self) -> None:
+        """The best program, and the baselines, on unseen tasks."""
+        assert self.best is not None
+        unseen = self.experiment.tasks("unseen")
+        self.unseen = float(self.experiment.fitness(self.best[0], unseen, "unseen")[0][0])
+        search_tasks = self.experiment.tasks("search", self.best[1])
+        self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
+
+    def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
+        def mean(program: Programs, tasks: Tasks) -> float:
+            return float(program_fitness(evaluate(program, tasks, executor=self.experiment.executor).fitness)[0])
+
+        programs = [library.program(name, learning_rate=rate) for rate in LEARNING_RATES]
+        scores = [mean(program, search_tasks) for program in programs]
+        winner = int(np.argmax(scores))
+        chosen = programs[winner]
+        return Baseline(
+            name, LEARNING_RATES[winner], scores[winner], mean(chosen, self.select_tasks), mean(chosen, unseen)
+        )
+
+    def outcome(self) -> Outcome:
+        """All of it."""
+        program, number, search_fitness, select_fitness = self.best or (None, 0, 0.0, None)
+        return Outcome(
+            program,
+            number,
+            search_fitness,
+            select_fitness,
+            self.unseen,
+            self._solved(),
+            self.interrupted,
+            self.progress,
+            self.baselines,
+            self.folder,
+        )
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def load_program(source: str) -> Programs:
+    """A program by its name in the library, or from a file with a listing, a text proto or JSON.
+
+    Raises:
+      ValueError: neither a name nor a readable file, or a file that does not hold a program.
+    """
+    if source in library.NAMES:
+        return library.program(source)
+    try:
+        text = Path(source).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        names = ", ".join(library.NAMES)
+        raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {source}: {error}") from None
+    try:
+        return listing.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _new_folder(experiment: Experiment) -> Path:
+    """Makes the run's folder, with its configuration."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    parent = Path(experiment.out)
+    for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+        folder = parent / f"{experiment.name}-seed{experiment.seed}-{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not parent.is_dir():
+                raise
+    versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
+    config = {"schema": 1, "versions": versions, "experiment": dataclasses.asdict(experiment)}
+    files.write_atomically(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    return folder
+
+
+def _write_outcome(folder: Path, outcome: Outcome) -> None:
+    if outcome.program is not None:
+        files.write_atomically(folder / "best.txt", outcome.program.listing(0) + "\n")
+        files.write_atomically(folder / "best.json", listing.to_json(outcome.program) + "\n")
+    told = {
+        name: getattr(outcome, name)
+        for name in ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+    }
+    told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
+    files.write_atomically(folder / "outcome.json", json.dumps(told, indent=1) + "\n")

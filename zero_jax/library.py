@@ -1,0 +1,100 @@
+"""Hand-written programs (SPEC 5), by name."""
+
+from collections.abc import Sequence
+
+from zero_jax import listing
+from zero_jax.programs import Programs
+
+_LINEAR = """
+def Setup():
+  s2 = {learning_rate}
+def Predict():
+  s1 = dot(v1, v0)
+def Learn():
+  s3 = s0 - s1
+  s3 = s2 * s3
+  v2 = s3 * v0
+  v1 = v1 + v2
+"""
+
+_NETWORK = """
+def Setup():
+  v2 = gaussian(0, 0.1)
+  m0 = gaussian(0, 0.1)
+  s3 = {learning_rate}
+def Predict():
+  v3 = dot(m0, v0)
+  v3 = v3 + v1
+  v4 = maximum(v3, v5)
+  s1 = dot(v4, v2)
+  s1 = s1 + s2
+def Learn():
+  s4 = s0 - s1
+  s4 = s3 * s4
+  s2 = s2 + s4
+  v6 = s4 * v4
+  v2 = v2 + v6
+  v7 = s4 * v2
+  v8 = heaviside(v3)
+  v7 = v8 * v7
+  v1 = v1 + v7
+  m1 = outer(v7, v0)
+  m0 = m0 + m1
+"""
+
+_CIFAR10 = """
+def Setup():
+def Predict():
+  v1 = v0 - v9
+  v5 = v0 + v9
+  v6 = dot(m1, v5)
+  m1 = s2 * m2
+  s1 = dot(v6, v1)
+def Learn():
+  s4 = s0 - s1
+  m1 = outer(v1, v0)
+  s5 = sin(s4)
+  s2 = norm(m1)
+  s7 = s5 / s2
+  v11 = s7 * v1
+  m1 = outer(v11, v5)
+  m0 = m1 + m0
+  v9 = uniform(2e-3, 0.7)
+  s4 = std(m0)
+  m2 = m2 + m0
+  m1 = s4 * m0
+"""
+
+_TEXTS = {"linear": _LINEAR, "network": _NETWORK, "cifar10": _CIFAR10}
+
+NAMES: tuple[str, ...] = tuple(_TEXTS)
+"""The names that `program` knows."""
+
+
+def program(
+    name: str,
+    memory: Sequence[int] | None = None,
+    capacity: Sequence[int] | None = None,
+    *,
+    learning_rate: float = 0.01,
+) -> Programs:
+    """One hand-written program.
+
+    Args:
+      name: `linear`, a linear regressor trained by gradient descent (upstream's LINEAR); `network`, a 2-layer network
+        with a ReLU trained by backpropagation (upstream's NEURAL_NET); `cifar10`, the best program of the paper as its
+        authors simplified it (supplement, S1b).
+      memory: (scalars, vectors, matrices); by default the smallest that holds the program.
+      capacity: slots per component; by default the program's own lengths.
+      learning_rate: of `linear` and `network`.
+
+    Raises:
+      ValueError: an unknown name, or a memory or capacity that the program does not fit.
+
+    Example:
+      >>> program("network").length.tolist()
+      [[3, 5, 11]]
+    """
+    if name not in _TEXTS:
+        raise ValueError(f"no program {name!r} in the library; it has {', '.join(NAMES)}")
+    return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)

@@ -1,0 +1,273 @@
+"""Text <-> Programs: the listing that upstream and the paper print, upstream's text proto, and JSON.
+
+Constants print as the shortest decimal that gives the same float32 again, so every form survives a round trip.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zero_jax import ops
+from zero_jax.programs import COMPONENTS, MemorySize, Programs, memory_size, outside
+
+SCHEMA = 1
+"""The version that the JSON form carries."""
+
+_FLOAT = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|inf|nan)"
+_HEADER = re.compile(r"def\s+(\w+)\s*\(\s*\)\s*:\s*(.*)")
+
+
+# ---------------------------------------------------------------------------------------------- listing
+
+
+def listing(programs: Programs, i: int = 0) -> str:
+    """Program `i` as text, one instruction a line.
+
+    Example:
+      >>> from zero_jax import library
+      >>> print(listing(library.program("linear")))
+      def Setup():
+        s2 = 0.01
+      def Predict():
+        s1 = dot(v1, v0)
+      def Learn():
+        s3 = s0 - s1
+        s3 = s2 * s3
+        v2 = s3 * v0
+        v1 = v1 + v2
+    """
+    code, data, length = np.asarray(programs.code[i]), np.asarray(programs.data[i]), np.asarray(programs.length[i])
+    lines = []
+    for name, start, n in zip(COMPONENTS, programs.starts, length, strict=False):
+        lines.append(f"def {name.capitalize()}():")
+        lines += [f"  {_print(code[k], data[k])}" for k in range(start, start + n)]
+    return "\n".join(lines)
+
+
+def _print(instruction: np.ndarray, data: np.ndarray) -> str:
+    number, a, b, o = (int(n) for n in instruction)
+    op = ops.OPS[number]
+    names = [kind + str(address) for kind, address in zip(op.inputs, (a, b), strict=False)]
+    names += [""] * (2 - len(names))
+    return op.form.format(*(str(x) for x in data), a=names[0], b=names[1], o=op.output + str(o))
+
+
+def _pattern(op: ops.Op) -> re.Pattern[str]:
+    text = re.escape(op.form).replace(r"\ ", r"\s*")
+    kinds = dict(zip("ab", op.inputs, strict=False), o=op.output)
+    for field, kind in kinds.items():
+        text = text.replace(rf"\{{{field}\}}", rf"{kind}(?P<{field}>\d+)")
+    for c in range(len(op.constants)):
+        text = text.replace(rf"\{{{c}\}}", rf"\s*(?P<c{c}>{_FLOAT})\s*")
+    # The paper leaves these arguments out.
+    for implied in (r",\s*1\.0", r",\s*\(n_features,\s*n_features\)", r",\s*n_features"):
+        text = text.replace(implied + r"\)", rf"(?:{implied})?\s*\)")
+    return re.compile(text.replace(r"\(", r"\s*\(\s*", 1))
+
+
+_PATTERNS = [(op, _pattern(op)) for op in ops.OPS]
+
+
+def _parse_line(text: str) -> list[float]:
+    for op, pattern in _PATTERNS:
+        match = pattern.fullmatch(text)
+        if match:
+            found = match.groupdict()
+            constants = [float(np.float32(found[f"c{i}"])) for i in range(len(op.constants))]
+            constants += [0.0] * (3 - len(constants))
+            fields = [constants[0], 0.0, 0.0, 0.0] if op.number == 56 else [0.0, *constants]
+            return [op.number, *(int(found.get(f) or 0) for f in "abo"), *fields]
+    raise ValueError(f"cannot read {text!r} as an instruction")
+
+
+def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
+    """The instructions of each component, and where each stands, for error messages."""
+    components: list[list[list[float]]] = [[], [], []]
+    places: list[list[str]] = [[], [], []]
+    seen: list[str] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.split("#")[0].strip()
+        header = _HEADER.fullmatch(line)
+        if header:
+            name = header[1].lower()
+            if name not in COMPONENTS or name in seen:
+                problem = "stands twice" if name in seen else "is none of Setup, Predict, Learn"
+                raise ValueError(f"line {number}: function {header[1]!r} {problem}")
+            seen.append(name)
+            line = header[2]
+        if not line or line == "pass":
+            continue
+        if not seen:
+            raise ValueError(f"line {number}: {line!r} stands before the first 'def Setup():'")
+        c = COMPONENTS.index(seen[-1])
+        place = f"line {number} ({seen[-1].capitalize()}, instruction {len(components[c]) + 1})"
+        try:
+            components[c].append(_parse_line(line))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        places[c].append(place)
+    if not seen:
+        raise ValueError("no 'def Setup():', 'def Predict():' or 'def Learn():' found")
+    return components, places
+
+
+# ---------------------------------------------------------------------------------------------- upstream's text proto
+
+_PROTO_TITLE = "# SerializedAlgorithm"
+"""A comment to protobuf; it tells a proto without instructions from an empty file."""
+
+_PROTO_NAMES = ["NO_OP", *(op.name + "_OP" for op in ops.OPS[1:])]
+_PROTO_OPS = {name: number for number, name in enumerate(_PROTO_NAMES)}
+
+_PROTO_FLOATS = ("activation_data", "float_data_0", "float_data_1", "float_data_2")
+_PROTO_FIELDS = ("op", "in1", "in2", "out", "activation_data", "index_data_0", *_PROTO_FLOATS[1:])
+_PROTO_BLOCK = re.compile(r"\s*(\w+)\s*:?\s*\{([^{}]*)\}\s*[,;]?")
+_PROTO_FIELD = re.compile(r"\s*(\w+)\s*:\s*([^\s,;]+)\s*[,;]?")
+
+
+def to_proto(programs: Programs, i: int = 0) -> str:
+    """Program `i` in the text form of upstream's SerializedAlgorithm, one instruction a line."""
+    lines = [_PROTO_TITLE]
+    for name, component in zip(COMPONENTS, programs._components(i), strict=True):
+        for number, in1, in2, out, *floats in component:
+            values: list[Any] = [_PROTO_NAMES[int(number)], in1, in2, out, floats[0], 0, *floats[1:]]
+            fields = " ".join(f"{field}: {value}" for field, value in zip(_PROTO_FIELDS, values, strict=True))
+            lines.append(f"{name}_instructions {{ {fields} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
+    components: list[list[list[float]]] = [[], [], []]
+    places: list[list[str]] = [[], [], []]
+    text = re.sub(r"#.*", "", text)
+    position = 0
+    while text[position:].strip():
+        match = _PROTO_BLOCK.match(text, position)
+        line = text.count("\n", 0, position + len(text[position:]) - len(text[position:].lstrip())) + 1
+        name = match[1].removesuffix("_instructions") if match else ""
+        if not match or name not in COMPONENTS:
+            found = text[position:].split("\n")[0] or text[position:].strip().split("\n")[0]
+            wanted = "'setup_instructions { ... }' (or predict_, learn_)"
+            raise ValueError(f"line {line}: expected {wanted}, found {found.strip()[:60]!r}")
+        c = COMPONENTS.index(name)
+        place = f"line {line} ({name.capitalize()}, instruction {len(components[c]) + 1})"
+        try:
+            components[c].append(_read_proto_fields(match[2]))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        places[c].append(place)
+        position = match.end()
+    return components, places
+
+
+def _read_proto_fields(text: str) -> list[float]:
+    rest = _PROTO_FIELD.sub("", text).strip()
+    if rest:
+        raise ValueError(f"cannot read {rest[:60]!r} as 'field: value'")
+    fields = dict(_PROTO_FIELD.findall(text))
+    unknown = [field for field in fields if field not in _PROTO_FIELDS]
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    name = fields.get("op", "NO_OP")
+    op = _PROTO_OPS.get(name)
+    if op is None:
+        raise ValueError(f"there is no op {name!r}")
+    try:
+        addresses = [int(fields.get(field, 0)) for field in ("in1", "in2", "out")]
+        constants = [float(fields.get(field, 0)) for field in _PROTO_FLOATS]
+    except ValueError as error:
+        raise ValueError(f"not a number: {error}") from None
+    return [op, *addresses, *constants]
+
+
+# ---------------------------------------------------------------------------------------------- JSON
+
+
+def to_json(programs: Programs) -> str:
+    """All programs as JSON: memory size, capacity, and the instructions as in `Programs.from_lists`."""
+
+    def strict(x: float) -> float | str:
+        return x if np.isfinite(x) else str(x)
+
+    lists = [
+        [[[*row[:4], *map(strict, row[4:])] for row in component] for component in program]
+        for program in programs.to_lists()
+    ]
+    return json.dumps(
+        {"schema": SCHEMA, "memory": list(programs.memory), "capacity": list(programs.capacity), "programs": lists}
+    )
+
+
+def from_json(text: str) -> Programs:
+    """The inverse of `to_json`.
+
+    Raises:
+      ValueError: text that is not JSON, another schema, a missing field, or programs that do not fit their memory.
+    """
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):
+        raise ValueError("a program in JSON is an object with schema, memory, capacity and programs")
+    if tree["schema"] != SCHEMA:
+        raise ValueError(f"schema {tree['schema']} is not {SCHEMA}, which this version reads")
+    try:
+        return Programs.from_lists(tree["programs"], tree["memory"], tree.get("capacity"))
+    except TypeError as error:
+        raise ValueError(f"malformed programs: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------------- any of them
+
+
+def parse(text: str, memory: Sequence[int] | None = None, capacity: Sequence[int] | None = None) -> Programs:
+    r"""Reads one program from its listing, upstream's text proto, or JSON, whichever `text` is.
+
+    Args:
+      text: what to read. The paper's short forms (`heaviside(v3)`, `gaussian(0, 0.1)`) and `#` comments are understood.
+      memory: (scalars, vectors, matrices); by default what JSON says, else the smallest that holds every address.
+      capacity: slots per component; by default what JSON says, else the program's own lengths.
+
+    Returns:
+      A batch of one program (of all of them, for JSON).
+
+    Raises:
+      ValueError: naming line, component and instruction.
+
+    Example:
+      >>> parse("def Setup(): s2 = 0.5\ndef Predict(): s1 = s2 * s2\ndef Learn():", memory=(3, 1, 0)).length.tolist()
+      [[1, 1, 0]]
+    """
+    if text.lstrip().startswith(("{", "[")):
+        programs = from_json(text)
+        return programs.resized(memory, capacity) if memory or capacity else programs
+    is_proto = text.startswith(_PROTO_TITLE) or re.search(r"_instructions\s*:?\s*\{", text)
+    components, places = _read_proto(text) if is_proto else _read_listing(text)
+    size = memory_size(memory) if memory is not None else _smallest_memory(components)
+    for rows, where in zip(components, places, strict=True):
+        for row, place in zip(rows, where, strict=True):
+            _check_addresses(row, place, size)
+    return Programs.from_lists([components], size, capacity)
+
+
+def _operands(row: list[float]) -> list[tuple[str, int]]:
+    op = ops.OPS[int(row[0])]
+    used = [*zip(op.inputs, row[1:3], strict=False), *([(op.output, row[3])] if op.output else [])]
+    return [(kind, int(address)) for kind, address in used]
+
+
+def _check_addresses(row: list[float], place: str, memory: MemorySize) -> None:
+    for kind, address in _operands(row):
+        if not 0 <= address < memory[ops.KINDS.index(kind)]:
+            raise ValueError(f"{place}: {outside(kind, address, memory)}")
+
+
+def _smallest_memory(components: list[list[list[float]]]) -> MemorySize:
+    size = {"s": 2, "v": 1, "m": 0}
+    for kind, address in (operand for rows in components for row in rows for operand in _operands(row)):
+        size[kind] = max(size[kind], address + 1)
+    return MemorySize(*size.values())

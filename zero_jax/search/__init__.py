@@ -1,0 +1,7 @@
+"""Searches over programs: init / ask / tell on the host, in NumPy. Nothing here touches a device."""
+
+from zero_jax.search.mutation import Mutations as Mutations
+from zero_jax.search.mutation import mutate as mutate
+from zero_jax.search.random_search import RandomSearch as RandomSearch
+from zero_jax.search.regularized_evolution import RegularizedEvolution as RegularizedEvolution
+from zero_jax.search.state import SearchState as SearchState

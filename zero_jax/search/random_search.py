@@ -1,0 +1,55 @@
+"""Random search: the baseline that evolution is measured against (SPEC 6)."""
+
+import dataclasses
+
+import numpy as np
+
+from zero_jax.programs import Programs, SearchSpace, random_programs
+from zero_jax.search.state import SearchState, with_results
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSearch:
+    """Draws programs from a space, `cohort` at a time; remembers the best.
+
+    The state's population is the cohort asked for last, on one island.
+
+    Raises:
+      ValueError: a cohort below 1.
+
+    Example:
+      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> search = RandomSearch(space, cohort=8)
+      >>> state, programs = search.ask(search.init(seed=0))
+      >>> search.tell(state, programs, np.zeros(8)).evaluations
+      8
+    """
+
+    space: SearchSpace
+    cohort: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.cohort < 1:
+            raise ValueError(f"the cohort must be at least 1, not {self.cohort}")
+
+    @property
+    def ops(self) -> tuple[tuple[int, ...], ...]:
+        """The ops that programs of each component can hold: those of the space."""
+        return self.space.ops
+
+    def init(self, seed: int | np.random.SeedSequence) -> SearchState:
+        """The state before anything is evaluated."""
+        rng = np.random.default_rng(seed)
+        nothing = random_programs(self.space, 1, np.random.default_rng(0))
+        return SearchState(nothing, np.full((1, 1), np.nan), 0, 0, nothing, -np.inf, dict(rng.bit_generator.state))
+
+    def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
+        """The state, its generator advanced, and `cohort` random programs."""
+        rng = state.generator()
+        programs = random_programs(self.space, self.cohort, rng)
+        return dataclasses.replace(state, rng=dict(rng.bit_generator.state)), programs
+
+    def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
+        """The state once the programs have their fitness `[cohort]`."""
+        fitness = np.asarray(fitness, np.float64)
+        return with_results(state, programs, fitness, population=programs, fitness=fitness[None])

@@ -1,0 +1,148 @@
+"""Regularized evolution (Real et al. 2019) with islands on the batch axis (SPEC 4).
+
+Axes: `I` islands, `P` programs per island, `C` children per island and cohort, `T` draws per tournament.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from zero_jax import library
+from zero_jax.programs import Programs, SearchSpace, random_programs
+from zero_jax.search.mutation import Mutations, mutate
+from zero_jax.search.state import SearchState, with_results
+
+Initial = Literal["random", "no_op", "linear", "network"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RegularizedEvolution:
+    """I independent populations of P programs that age, compete in tournaments and mutate.
+
+    For each of C children an island draws T programs with replacement; the fittest (of equals, the first drawn) is
+    copied and mutated. The children are evaluated in one call and replace the C oldest programs. C = 1 is the paper's
+    algorithm, C = P a generation. Every program, the ones about to die included, competes.
+
+    Attributes:
+      space: what programs may be.
+      islands: I.
+      population: P.
+      tournament: T.
+      cohort: C.
+      mutations: how children differ from their parents.
+      initial: the first programs: `random`, `no_op` (components of the initial sizes filled with NO_OP), `linear` or
+        `network` (of `zero_jax.library`), all alike but for the random ones; or any batch of one program.
+
+    Raises:
+      ValueError: a number below 1, a cohort larger than the population, an initial program that does not fit the space.
+
+    Example:
+      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> search = RegularizedEvolution(space, islands=2, population=10, tournament=3, cohort=5)
+      >>> state = search.init(seed=0)
+      >>> state, programs = search.ask(state)             # all 20 of the first population
+      >>> state = search.tell(state, programs, np.zeros(20))
+      >>> state, children = search.ask(state)             # 5 children of each island
+      >>> len(programs), len(children)
+      (20, 10)
+    """
+
+    space: SearchSpace
+    islands: int = 1
+    population: int = 1000
+    tournament: int = 10
+    cohort: int = 100
+    mutations: Mutations = Mutations()
+    initial: Initial | Programs = "random"
+
+    def __post_init__(self) -> None:
+        if min(self.islands, self.population, self.tournament, self.cohort) < 1:
+            raise ValueError("islands, population, tournament and cohort must be at least 1")
+        if self.cohort > self.population:
+            raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
+        _first_program(self.space, self.initial)
+
+    @property
+    def ops(self) -> tuple[tuple[int, ...], ...]:
+        """The ops that programs of each component can hold: those of the space and of the initial program."""
+        first = _first_program(self.space, self.initial)
+        if first is None:
+            return self.space.ops
+        parts = zip(self.space.ops, first.starts[:3], first.starts[1:], strict=True)
+        return tuple(tuple(sorted({*allowed, *first.code[0, a:b, 0].tolist()})) for allowed, a, b in parts)
+
+    def init(self, seed: int | np.random.SeedSequence) -> SearchState:
+        """The state before anything is evaluated: the first population, drawn from `seed`."""
+        rng = np.random.default_rng(seed)
+        n = self.islands * self.population
+        first = _first_program(self.space, self.initial)
+        programs = random_programs(self.space, n, rng) if first is None else first[np.zeros(n, int)]
+        unknown = np.full((self.islands, self.population), np.nan)
+        return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, _rng_state(rng))
+
+    def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
+        """The programs to evaluate next.
+
+        Returns:
+          The state, its generator advanced, and the first population (I * P programs) or else the children (I * C),
+          island by island.
+        """
+        if state.evaluations == 0:
+            return state, state.population
+        rng = state.generator()
+        drawn = rng.integers(0, self.population, (self.islands, self.cohort, self.tournament))
+        islands = np.arange(self.islands)[:, None]
+        fitness = state.fitness[islands[..., None], drawn]
+        winner = np.take_along_axis(drawn, fitness.argmax(-1)[..., None], -1)[..., 0]
+        parents = state.population[(islands * self.population + winner).reshape(-1)]
+        children = mutate(parents, self.space, self.mutations, rng)
+        return dataclasses.replace(state, rng=_rng_state(rng)), children
+
+    def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
+        """The state once the programs asked for have their fitness `[I * P]` or `[I * C]`.
+
+        Raises:
+          ValueError: a fitness that is NaN, or not one for each program asked for.
+        """
+        fitness = np.asarray(fitness, np.float64)
+        if state.evaluations == 0:
+            return with_results(state, programs, fitness, fitness=fitness.reshape(self.islands, self.population))
+        if len(programs) != self.islands * self.cohort:
+            raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
+        slots = (state.oldest + np.arange(self.cohort)) % self.population
+        rows = (np.arange(self.islands)[:, None] * self.population + slots).reshape(-1)
+        old = state.population
+        arrays = [np.array(part) for part in (old.code, old.data, old.length)]
+        for array, new in zip(arrays, (programs.code, programs.data, programs.length), strict=True):
+            array[rows] = new
+        known = state.fitness.copy()
+        known[:, slots] = fitness.reshape(self.islands, self.cohort)
+        return with_results(
+            state,
+            programs,
+            fitness,
+            population=old.with_arrays(*arrays),
+            fitness=known,
+            oldest=(state.oldest + self.cohort) % self.population,
+        )
+
+
+def _rng_state(rng: np.random.Generator) -> dict:
+    return dict(rng.bit_generator.state)
+
+
+def _first_program(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
+    """The one program that the first population consists of; None where it is random."""
+    if isinstance(initial, Programs):
+        if len(initial) != 1:
+            raise ValueError(f"the initial program must be one program, not {len(initial)}")
+        return initial.resized(space.memory, space.capacity)
+    if initial == "random":
+        return None
+    if initial == "no_op":
+        instructions = [[[0]] * size for size in space.initial_size]
+        return Programs.from_lists([instructions], space.memory, space.capacity)
+    if initial in ("linear", "network"):
+        return library.program(initial, space.memory, space.capacity)
+    raise ValueError(f"initial must be random, no_op, linear, network or a program, not {initial!r}")

@@ -1,0 +1,183 @@
+"""Binary classification tasks from arrays of labelled examples, and from scikit-learn's handwritten digits.
+
+Axes: `n` examples, `T` tasks, `N` training, `K` validation examples, `F` features.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from zero_jax.tasks.tasks import Tasks
+
+Pair = tuple[int, int]
+Part = Literal["valid", "test"]
+
+N_SELECT_PAIRS = 9
+"""Of the 45 class pairs, those kept for T_select and unseen data (SPEC 4: 36 pairs search, 9 select)."""
+
+
+def projected_binary(
+    x: Any,
+    labels: Any,
+    pairs: Sequence[Pair],
+    *,
+    features: int | None = 16,
+    train: int,
+    valid: int,
+    test: int = 0,
+    part: Part = "valid",
+    projections: Sequence[int] = (0,),
+    per_class: int = 5000,
+    epochs: int = 1,
+    seed: int = 0,
+) -> Tasks:
+    """Tasks that tell two classes apart, on random projections of their examples, as upstream makes them (SPEC 4).
+
+    For each pair and each projection seed: the first `per_class` examples of both classes are split at random, the
+    shares of the classes kept, into `train`, `valid` and `test`; projected to `features` dimensions by a Gaussian
+    matrix; and scaled to mean 0 and variance 1 as measured on the training examples.
+
+    Args:
+      x: `[n, ...]` examples; axes behind the first are flattened.
+      labels: `[n]` class ids.
+      pairs: `(a, b)` class ids; a is labelled 0, b is labelled 1.
+      features: F, or None to keep every dimension.
+      train: N.
+      valid: examples for validation.
+      test: examples for the test part, cut off before anything else sees them.
+      part: which part the tasks validate on: `valid`, or `test` for the final report.
+      projections: seeds of split and projection; each gives a task for every pair.
+      per_class: at most so many examples of a class are used.
+      epochs: how often training examples are seen.
+      seed: of their order in the second and later epochs.
+
+    Returns:
+      `len(pairs) * len(projections)` tasks, the projections of a pair next to each other, with accuracy as their loss.
+
+    Raises:
+      ValueError: x and labels of different lengths, a class that does not exist, a pair of one class, too few examples.
+
+    Example:
+      >>> rng = np.random.default_rng(0)
+      >>> labels = np.arange(60) % 2
+      >>> projected_binary(rng.normal(size=(60, 5)), labels, [(0, 1)], features=3, train=30, valid=20)
+      Tasks(1 tasks, 30 + 20 examples, 3 features, accuracy, epochs=1)
+    """
+    flat, classes = _examples(x, labels)
+    cases = [(pair, projection) for pair in pairs for projection in projections]
+    sizes = (train, valid, test)
+    parts = [_task(flat, classes, *case, features, sizes, part, per_class) for case in cases]
+    if not parts:
+        raise ValueError("no pairs or no projections given, so there are no tasks")
+    return Tasks.stack(parts, "accuracy", epochs, seed=seed)
+
+
+def digits(
+    pairs: Sequence[Pair],
+    *,
+    features: int | None = 16,
+    train: int = 240,
+    valid: int = 50,
+    test: int = 50,
+    part: Part = "valid",
+    projections: Sequence[int] = (0,),
+    epochs: int = 1,
+) -> Tasks:
+    """`projected_binary` tasks from the 1,797 handwritten digits (8 x 8 pixels) that scikit-learn brings along.
+
+    Example:
+      >>> digits([(3, 8)])
+      Tasks(1 tasks, 240 + 50 examples, 16 features, accuracy, epochs=1)
+    """
+    images, labels = _load_digits()
+    return projected_binary(
+        images,
+        labels,
+        pairs,
+        features=features,
+        train=train,
+        valid=valid,
+        test=test,
+        part=part,
+        projections=projections,
+        epochs=epochs,
+    )
+
+
+def class_pairs(select: bool, seed: int = 0) -> list[Pair]:
+    """The 36 pairs of ten classes that a search trains on or, with `select`, the 9 that it is judged on.
+
+    Example:
+      >>> len(class_pairs(select=False)), len(class_pairs(select=True))
+      (36, 9)
+    """
+    every = [(a, b) for a in range(10) for b in range(a + 1, 10)]
+    shuffled = [every[i] for i in np.random.default_rng(seed).permutation(len(every))]
+    return sorted(shuffled[:N_SELECT_PAIRS] if select else shuffled[N_SELECT_PAIRS:])
+
+
+@functools.cache
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    return load_digits(return_X_y=True)
+
+
+def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    array, classes = np.asarray(x), np.asarray(labels)
+    if array.ndim < 2 or classes.shape != array.shape[:1]:
+        raise ValueError(f"x {array.shape} and labels {classes.shape} do not fit: [examples, ...] and [examples]")
+    flat = array.reshape(len(array), -1).astype(np.float64)
+    wrong = np.argwhere(~np.isfinite(flat))
+    if len(wrong):
+        raise ValueError(f"x has {flat[tuple(wrong[0])]} in example {wrong[0][0]}; the data must be finite")
+    return flat, classes
+
+
+def _task(
+    x: np.ndarray,
+    labels: np.ndarray,
+    pair: Pair,
+    seed: int,
+    features: int | None,
+    sizes: tuple[int, int, int],
+    part: Part,
+    per_class: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split  # takes a second to import
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.random_projection import GaussianRandomProjection
+
+    chosen, target = _pair(x, labels, pair, per_class)
+    if sum(sizes) > len(target) or min(sizes[:2]) < 2 or (part == "test" and sizes[2] < 2):
+        wanted = "{} to train, {} to validate and {} to test".format(*sizes)
+        raise ValueError(f"pair {pair} has {len(target)} examples; cannot take {wanted}, each of both classes")
+    if part not in ("valid", "test"):
+        raise ValueError(f"part must be 'valid' or 'test', not {part!r}")
+    train, valid, test = sizes
+    index = np.arange(len(target))
+    if test:
+        index, test_index = train_test_split(index, test_size=test, random_state=seed, stratify=target)
+    train_index, valid_index = train_test_split(
+        index, train_size=train, test_size=valid, random_state=seed, stratify=target[index]
+    )
+    judged = valid_index if part == "valid" else test_index
+    train_x, judged_x = chosen[train_index], chosen[judged]
+    if features is not None:
+        projection = GaussianRandomProjection(features, random_state=seed).fit(train_x)
+        train_x, judged_x = projection.transform(train_x), projection.transform(judged_x)
+    scaler = StandardScaler().fit(train_x)
+    return scaler.transform(train_x), target[train_index], scaler.transform(judged_x), target[judged]
+
+
+def _pair(x: np.ndarray, labels: np.ndarray, pair: Pair, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise ValueError(f"a pair is two different classes, not {tuple(pair)}")
+    rows = [np.flatnonzero(labels == c)[:per_class] for c in pair]
+    for c, found in zip(pair, rows, strict=True):
+        if not len(found):
+            raise ValueError(f"there is no class {c}; the classes are {', '.join(map(str, np.unique(labels)[:20]))}")
+    index = np.sort(np.concatenate(rows))
+    return x[index], (labels[index] == pair[1]).astype(np.float32)

@@ -1,0 +1,156 @@
+"""`Tasks`: the examples that programs are trained and validated on.
+
+Axes: `T` tasks, `N` training examples, `K` validation examples, `F` features, `E` epochs.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+Loss = Literal["rmse", "accuracy"]
+LOSSES: tuple[Loss, ...] = ("rmse", "accuracy")
+
+_FIELDS = ("train_x", "train_y", "valid_x", "valid_y", "order", "ids")
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Tasks:
+    """A batch of tasks of one shape: a pytree.
+
+    Args:
+      train_x: `[T, N, F]` features; converted to float32, as are the next three.
+      train_y: `[T, N]` labels; 0 or 1 where the loss is accuracy.
+      valid_x: `[T, K, F]`.
+      valid_y: `[T, K]`.
+      loss: `rmse` (regression) or `accuracy` (binary classification).
+      epochs: how often a program sees the training examples.
+      seed: of the order of examples in the second and later epochs; the first keeps the order given.
+      ids: `[T]` int32, what the random stream and caches know a task by; by default 0 to T-1.
+
+    Attributes:
+      order: `[E, N]` int32, the order of examples in each epoch.
+      ids: `[T]` int32.
+
+    Raises:
+      ValueError: shapes that do not fit together, NaN or infinity in the data, labels other than 0 and 1 for accuracy,
+        an unknown loss, fewer than one epoch.
+
+    Example:
+      >>> x, y = np.ones((1, 3, 2)), np.ones((1, 3))
+      >>> len(Tasks(x, y, x, y, loss="rmse"))
+      1
+    """
+
+    def __init__(
+        self,
+        train_x: Any,
+        train_y: Any,
+        valid_x: Any,
+        valid_y: Any,
+        loss: Loss = "rmse",
+        epochs: int = 1,
+        *,
+        seed: int = 0,
+        ids: Sequence[int] | np.ndarray | None = None,
+    ) -> None:
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
+        if int(epochs) != epochs or epochs < 1:
+            raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}")
+        self.loss: Loss = loss
+        self.train_x, self.train_y = _float32("train_x", train_x, 3), _float32("train_y", train_y, 2)
+        self.valid_x, self.valid_y = _float32("valid_x", valid_x, 3), _float32("valid_y", valid_y, 2)
+        self._check_shapes()
+        self._check_labels()
+        n = self.train_x.shape[1]
+        shuffles = np.random.default_rng(seed)
+        epoch_orders = [np.arange(n), *(shuffles.permutation(n) for _ in range(int(epochs) - 1))]
+        self.order: Any = np.stack(epoch_orders).astype(np.int32)
+        self.ids: Any = np.arange(len(self), dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
+        if self.ids.shape != (len(self),):
+            raise ValueError(f"ids must name each of the {len(self)} tasks once, but has shape {self.ids.shape}")
+
+    def _check_shapes(self) -> None:
+        shapes = {name: tuple(getattr(self, name).shape) for name in _FIELDS[:4]}
+        for part in ("train", "valid"):
+            x, y = shapes[f"{part}_x"], shapes[f"{part}_y"]
+            if x[:2] != y:
+                axes = "[tasks, examples, features] and [tasks, examples]"
+                raise ValueError(f"{part}_x {x} and {part}_y {y} do not fit: {axes}")
+            if 0 in x:
+                raise ValueError(f"{part}_x {x} is empty")
+        if shapes["train_x"][0] != shapes["valid_x"][0] or shapes["train_x"][2] != shapes["valid_x"][2]:
+            raise ValueError(f"train_x {shapes['train_x']} and valid_x {shapes['valid_x']} differ in tasks or features")
+
+    def _check_labels(self) -> None:
+        for name in ("train_y", "valid_y") if self.loss == "accuracy" else ():
+            labels = getattr(self, name)
+            if not isinstance(labels, jax.core.Tracer):
+                wrong = np.argwhere(~np.isin(np.asarray(labels), (0.0, 1.0)))
+                if len(wrong):
+                    t, n = (int(i) for i in wrong[0])
+                    raise ValueError(f"{name}[{t}, {n}] is {float(labels[t, n])}: labels must be 0 or 1 for accuracy")
+
+    @classmethod
+    def stack(cls, parts: Iterable[Sequence[Any]], loss: Loss, epochs: int = 1, *, seed: int = 0) -> "Tasks":
+        """Joins tasks given one by one, each as its (train_x, train_y, valid_x, valid_y) without a task axis."""
+        train_x, train_y, valid_x, valid_y = (np.stack(arrays) for arrays in zip(*parts, strict=True))
+        return cls(train_x, train_y, valid_x, valid_y, loss, epochs, seed=seed)
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return int(self.train_x.shape[2])
+
+    @property
+    def epochs(self) -> int:
+        """E."""
+        return int(self.order.shape[0])
+
+    def __len__(self) -> int:
+        return int(self.train_x.shape[0])
+
+    def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> "Tasks":
+        """A batch of the tasks that a slice or an array selects; they keep their ids and order."""
+        selected = [getattr(self, name) if name == "order" else getattr(self, name)[index] for name in _FIELDS]
+        return self.tree_unflatten(self.loss, selected)
+
+    def __repr__(self) -> str:
+        n, k = self.train_x.shape[1], self.valid_x.shape[1]
+        sizes = f"{len(self)} tasks, {n} + {k} examples, {self.features} features"
+        return f"Tasks({sizes}, {self.loss}, epochs={self.epochs})"
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Loss]:
+        """For JAX."""
+        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _FIELDS], self.loss
+
+    @classmethod
+    def tree_unflatten(cls, loss: Loss, children: Sequence[Any]) -> "Tasks":
+        """For JAX: takes anything, since transformations put their own objects in place of arrays."""
+        tasks = object.__new__(cls)
+        tasks.loss = loss
+        for name, child in zip(_FIELDS, children, strict=True):
+            setattr(tasks, name, child)
+        return tasks
+
+
+def _float32(name: str, values: Any, rank: int) -> Any:
+    array: Any
+    if isinstance(values, jax.core.Tracer):
+        array = values.astype(np.float32)
+    else:
+        try:
+            with np.errstate(over="ignore"):
+                array = np.asarray(values, np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} is not an array of numbers") from None
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            at = ", ".join(str(i) for i in wrong[0])
+            raise ValueError(f"{name}[{at}] is {float(array[tuple(wrong[0])])}; the data must be finite in float32")
+    if array.ndim != rank:
+        axes = "[tasks, examples, features]" if rank == 3 else "[tasks, examples]"
+        raise ValueError(f"{name} must be {axes}, but has shape {tuple(array.shape)}")
+    return array
