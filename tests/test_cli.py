@@ -63,6 +63,7 @@ def test_search_solves_an_easy_space(capsys):
     assert "Solved in experiment" in out
 
 
+@pytest.mark.slow
 def test_digits_prints_accuracy_beside_the_baselines(capsys):
     few = ["--train-steps", 300000, "--search-tasks.tasks", 2, "--select-tasks.tasks", 9, "--unseen-tasks.tasks", 9]
     assert call("search", "digits", *few, "--out", "") == 0

@@ -30,6 +30,7 @@ def fitness(*args, **kwargs):
 # ---------------------------------------------------------------------------------------------- right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "epochs", "features"), [("rmse", 1, 4), ("accuracy", 1, 3), ("rmse", 3, 1), ("accuracy", 3, 5)]
 )
@@ -161,6 +162,7 @@ def test_neighbours_batches_and_chunks_change_no_bit():
     np.testing.assert_array_equal(fitness(mixed, tasks, ops=ops)[1:], whole[:9])
 
 
+@pytest.mark.slow
 def test_tasks_do_not_depend_on_each_other():
     programs = random_programs(ALL_OPS, 40, np.random.default_rng(1))
     tasks = small_tasks(n=3)
@@ -199,6 +201,7 @@ def test_it_works_under_jit_vmap_and_scan():
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_traced_programs_dispatch_every_op_by_default():
     programs = random_programs(ALL_OPS, 5, np.random.default_rng(3))
     tasks = small_tasks(train=4, valid=2)
@@ -221,14 +224,15 @@ def test_memory_is_bounded_whatever_the_population():
         evaluate(programs, tasks, max_bytes=need // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("features", "n"), [(4, 10), (16, 4)])
 def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
-    from zero_jax.executors.evaluate import _evaluate_blocks, _in_blocks
+    from zero_jax.executors.evaluate import _evaluate_blocks, _in_chunks
 
     tasks = small_tasks(features=features, n=n)
     programs = random_programs(ALL_OPS, 8, np.random.default_rng(0))
     width = block_width(programs.memory, ALL_OPS.ops, n, features)
-    blocks, _ = _in_blocks(programs, width)
+    (blocks,) = _in_chunks(programs, width, 1)
     compiled = _evaluate_blocks.lower(
         blocks,
         tasks,
@@ -270,6 +274,7 @@ def Learn():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_gradients_match_finite_differences(epochs):
     linear = library.program("linear").to_lists()

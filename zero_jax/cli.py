@@ -1,19 +1,17 @@
 """The command line: `zero-jax search | evaluate | show`."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from tqdm.auto import tqdm
 
 from zero_jax import experiment as experiments
 from zero_jax import listing
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
-from zero_jax.experiment import Experiment, Outcome, Progress
+from zero_jax.experiment import Experiment, Outcome
 from zero_jax.presets import PRESETS
 from zero_jax.tasks.sets import Role, TaskSet
 
@@ -66,24 +64,10 @@ def _search(arguments: list[str]) -> int:
         prefix_names=False,
     )
     chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
-    with contextlib.ExitStack() as stack:
-        outcome = experiments.run(chosen, _bar(chosen.name, stack))
+    with experiments.progress_bar(chosen.name) as report:
+        outcome = experiments.run(chosen, report)
     _print_outcome(chosen, outcome)
     return INTERRUPTED if outcome.interrupted else 0
-
-
-def _bar(name: str, stack: contextlib.ExitStack) -> Callable[[Progress], None]:
-    """A report that draws a bar, from the first progress on, so that none stands above an error message."""
-    bars: list[tqdm[None]] = []
-
-    def report(progress: Progress) -> None:
-        if not bars:
-            bars.append(stack.enter_context(tqdm(unit=" programs", unit_scale=True, desc=name, dynamic_ncols=True)))
-        state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
-        bars[0].set_postfix_str(state, refresh=False)
-        bars[0].update(progress.evaluations - bars[0].n)
-
-    return report
 
 
 def _print_outcome(chosen: Experiment, outcome: Outcome) -> None:

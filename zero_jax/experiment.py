@@ -1,5 +1,6 @@
 """`Experiment`: a whole search as one frozen description; `run`: the loop that carries it out."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from tqdm.auto import tqdm
 
 import zero_jax
 from zero_jax import files, library, listing
@@ -210,6 +212,25 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
     if folder:
         _write_outcome(folder, outcome)
     return outcome
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar in the terminal or the notebook; gives the function to pass to `run` as `report`.
+
+    It is drawn from the first progress on, so that none stands above the message of an early error.
+    """
+    with contextlib.ExitStack() as stack:
+        bars: list[tqdm[None]] = []
+
+        def report(progress: Progress) -> None:
+            if not bars:
+                bars.append(stack.enter_context(tqdm(unit=" programs", unit_scale=True, desc=name, dynamic_ncols=True)))
+            state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
+            bars[0].set_postfix_str(state, refresh=False)
+            bars[0].update(progress.evaluations - bars[0].n)
+
+        yield report
 
 
 class _Runner:

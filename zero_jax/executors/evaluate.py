@@ -56,8 +56,8 @@ def evaluate(
         default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
         compilation for each new set. When traced, ops that are not covered do nothing.
       max_abs_error: a larger error in training, or NaN, stops a run.
-      chunk_size: how many programs to hand to the device at a time, rounded up to whole blocks; by default one block on
-        a CPU, where chunks run on as many threads as there are cores, else as many as fit in `max_bytes`.
+      chunk_size: how many programs to hand to the device at a time, rounded up to whole blocks; by default one block.
+        On a CPU, as many chunks run at a time as there are cores.
       max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted.
       differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
         and a memory per training example.
@@ -85,19 +85,19 @@ def evaluate(
     sets = _dispatched(programs, ops)
     _check_stream(programs, tasks, sets)
     width = block_width(programs.memory, sets, len(tasks), tasks.features, max_bytes)
-    blocks, count = _in_blocks(programs, width)
-    run = partial(_evaluate_blocks, sets=sets, differentiable=differentiable)
+    count = programs.code.shape[0]
+    n_blocks = max(1, -(-count // width))
+    per_chunk = n_blocks if traced else min(n_blocks, -(-(chunk_size or 1) // width))
+    chunks = _in_chunks(programs, width, per_chunk)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
-    n_blocks = -(-count // width)
-    if traced or n_blocks <= 1:
-        result = run(blocks, tasks, *shared)
+    run = partial(_evaluate_blocks, sets=sets, differentiable=differentiable)
+    if len(chunks) == 1:
+        result = run(chunks[0], tasks, *shared)
     else:
-        per_chunk = _blocks_per_chunk(chunk_size, width, n_blocks)
-        chunks = [_rows(blocks, slice(i, i + per_chunk)) for i in range(0, n_blocks, per_chunk)]
-        device_tasks = jax.device_put(tasks)
-        threads = _threads(programs.memory, sets, len(tasks), tasks.features, width, max_bytes)
+        on_device = jax.device_put(tasks)
+        threads = _threads(program_bytes(programs.memory, sets, len(tasks), tasks.features) * width, max_bytes)
         with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-            parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, device_tasks, *shared)), chunks))
+            parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))
         result = Evaluation(*(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True)))
     return Evaluation(*(values.reshape(-1, len(tasks))[:count] for values in result))
 
@@ -205,35 +205,27 @@ def block_width(memory: MemorySize, sets: OpSets, tasks: int, features: int, max
     return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
 
 
-def _threads(memory: MemorySize, sets: OpSets, tasks: int, features: int, width: int, max_bytes: int) -> int:
-    """How many blocks run at a time: XLA keeps about one core of a CPU busy with each."""
+def _threads(block_bytes: int, max_bytes: int) -> int:
+    """How many chunks run at a time: XLA keeps about one core of a CPU busy with each."""
     if jax.default_backend() != "cpu":
         return 2  # one computes while the next is handed over
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, max_bytes // (width * program_bytes(memory, sets, tasks, features))))
+    return max(1, min(cores, max_bytes // block_bytes))
 
 
-def _blocks_per_chunk(chunk_size: int | None, width: int, n_blocks: int) -> int:
-    if chunk_size is None:
-        return 1
-    return min(n_blocks, -(-chunk_size // width))
-
-
-def _in_blocks(programs: Programs, width: int) -> tuple[Programs, int]:
-    """`[blocks, width, ...]` programs, the last block padded with empty ones, and how many there were."""
+def _in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:
+    """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones."""
     count = programs.code.shape[0]
-    missing = -count % width if count else width
+    chunk = width * per_chunk
+    missing = -count % chunk if count else chunk
 
     def cut(values: Any) -> Any:
         xp = jnp if isinstance(values, jax.Array) else np
         padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
-        return padded.reshape(-1, width, *values.shape[1:])
+        return padded.reshape(-1, per_chunk, width, *values.shape[1:])
 
-    return jax.tree.map(cut, programs), count
-
-
-def _rows(programs: Programs, rows: slice) -> Programs:
-    return jax.tree.map(lambda values: values[rows], programs)
+    cut_up = jax.tree.map(cut, programs)
+    return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(cut_up.code.shape[0])]
 
 
 # ---------------------------------------------------------------------------------------------- checks
