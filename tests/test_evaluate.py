@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO
@@ -199,6 +200,22 @@ def test_it_works_under_jit_vmap_and_scan():
     stacked = jax.tree.map(lambda a: np.stack([a[:5], a[5:]]), programs)
     halves = jax.vmap(lambda p: evaluate(p, tasks, ops=DEMO.ops).fitness)(stacked)
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
+
+
+def test_it_works_sharded_over_devices():
+    programs = random_programs(DEMO, 64, np.random.default_rng(0))
+    tasks = small_tasks()
+    mesh, spec = Mesh(np.array(jax.devices()), ("programs",)), PartitionSpec("programs")
+    sharded = jax.shard_map(
+        lambda p: evaluate(p, tasks, ops=DEMO.ops).fitness, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+    )
+    want = fitness(programs, tasks, ops=DEMO.ops)
+    assert len(jax.devices()) == 4
+    np.testing.assert_allclose(jax.jit(sharded)(programs), want, atol=1e-6)
+    with jax.default_device(jax.devices()[3]):
+        result = evaluate(programs[np.arange(2000) % 64], tasks, ops=DEMO.ops).fitness
+    np.testing.assert_array_equal(np.asarray(result)[:64], want)
+    assert result.devices() == {jax.devices()[3]}
 
 
 @pytest.mark.slow

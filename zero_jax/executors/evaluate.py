@@ -43,9 +43,9 @@ def evaluate(
 ) -> Evaluation:
     """Trains every program on every task and returns its fitness (SPEC 2).
 
-    A pure function: it works under `jit`, `vmap`, `shard_map` and inside `lax.scan`. Neither the fitness nor the random
-    numbers of a program depend on the other programs in the batch. Programs are evaluated in blocks of one width, so
-    equal programs have equal fitness, bit for bit, in any batch and for any `chunk_size`.
+    A pure function: it works under `jit`, `vmap`, `shard_map` (with `check_vma=False`) and inside `lax.scan`. Neither
+    the fitness nor the random numbers of a program depend on the other programs in the batch: programs are evaluated in
+    blocks of one width, so equal programs have equal fitness, bit for bit, in any batch and for any `chunk_size`.
 
     Args:
       programs: `P` programs.
@@ -94,7 +94,9 @@ def evaluate(
     if len(chunks) == 1:
         result = run(chunks[0], tasks, *shared)
     else:
-        on_device = jax.device_put(tasks)
+        # Threads do not see the caller's `with jax.default_device(...)`; arrays put there take the work along.
+        chosen = getattr(jax.config, "jax_default_device", None)
+        on_device = jax.device_put(tasks, chosen if isinstance(chosen, jax.Device) else None)
         threads = _threads(program_bytes(programs.memory, sets, len(tasks), tasks.features) * width, max_bytes)
         with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
             parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))

@@ -6,7 +6,6 @@ tasks, and tasks with their features are the contiguous axes that the CPU's vect
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -54,15 +53,15 @@ def evaluate_block(
       sets: the ops to dispatch; others do nothing.
       differentiable: whether gradients with respect to `programs.data` are wanted.
     """
-    run = partial(_run, programs=programs, tasks=tasks, seed=seed, max_abs_error=max_abs_error, sets=sets)
+    settings = (tasks, seed, max_abs_error, sets)
     if not differentiable:
-        done = run(completed=None)
+        done = _Training(programs, *settings).run()
         return Evaluation(done.best, done.train_steps)
     # Runs that stop have no gradient, and what they computed (inf, NaN) must not meet a cotangent: a first pass finds
     # how many epochs each run completes, and the second computes nothing beyond that.
-    still = programs.with_arrays(programs.code, lax.stop_gradient(programs.data), programs.length)
-    ahead = _run(still, tasks, seed, max_abs_error, sets, completed=None)
-    return Evaluation(run(completed=ahead.epochs).best, ahead.train_steps)
+    fixed = programs.with_arrays(programs.code, lax.stop_gradient(programs.data), programs.length)
+    ahead = _Training(fixed, *settings).run()
+    return Evaluation(_Training(programs, *settings, ahead.epochs).run().best, ahead.train_steps)
 
 
 def execute_block(programs: Programs, memory: Values, ids: Array, seed: Array, component: int, sets: OpSets) -> Values:
@@ -84,68 +83,94 @@ def empty_memory(programs: Programs, tasks: int, features: int) -> Values:
 # ---------------------------------------------------------------------------------------------- training
 
 
-def _run(
-    programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, completed: Array | None
-) -> Progress:
-    """All epochs. With `completed` (`[P, T]` epochs), differentiable: it computes those epochs and no others."""
-    masked = completed is not None
-    machine = _Machine(programs, tasks.ids, seed, sets, masked)
-    n_train, n_valid = tasks.train_x.shape[1], tasks.valid_x.shape[1]
-    accuracy = tasks.loss == "accuracy"
-    train_x, valid_x = jnp.swapaxes(tasks.train_x, 0, 1), jnp.swapaxes(tasks.valid_x, 0, 1)
-    train_y, valid_y = jnp.swapaxes(tasks.train_y, 0, 1), jnp.swapaxes(tasks.valid_y, 0, 1)
-    order = jnp.asarray(tasks.order)
+class _Training:
+    """Training and validation of a block, all epochs.
 
-    def predict(memory: Values, x: Array, run: Array, mask: Array | None) -> Values:
-        return machine.run(PREDICT, _present(memory, x, jnp.zeros_like(x[:, 0])), run, mask)
+    Args:
+      programs, tasks, seed, max_abs_error, sets: as in `evaluate_block`.
+      completed: None, or `[P, T]`, how many epochs each run completes: then it computes those epochs and no others, and
+        differentiably.
+    """
 
-    def train_step(i: Array, epoch: Array, at: Progress, mask: Array | None) -> Progress:
-        x, y = train_x[order[epoch, i]], train_y[order[epoch, i]]
-        memory = predict(at.memory, x, epoch * (n_train + n_valid) + i, mask)
-        prediction = memory["s"][:, 1]
-        if accuracy:
-            prediction = contract.sigmoid(prediction)
-            memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
-        small = jnp.abs(y[None] - prediction) <= max_abs_error
-        steps = at.train_steps + at.running.astype(jnp.int32)
-        running = at.running if masked else at.running & small
-        memory = machine.run(LEARN, _present(memory, x, y), epoch * n_train + i, mask)
-        return at._replace(memory=memory, running=running, train_steps=steps)
+    def __init__(
+        self,
+        programs: Programs,
+        tasks: Tasks,
+        seed: Array,
+        max_abs_error: Array,
+        sets: OpSets,
+        completed: Array | None = None,
+    ) -> None:
+        self.completed = completed
+        self.masked = completed is not None
+        self.machine = _Machine(programs, tasks.ids, seed, sets, self.masked)
+        self.shape = (programs.code.shape[0], tasks.ids.shape[0])
+        self.empty = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
+        self.accuracy = tasks.loss == "accuracy"
+        self.max_abs_error = max_abs_error
+        self.order = jnp.asarray(tasks.order)
+        examples = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)
+        # Example by example: [N, T, F], [N, T], [K, T, F], [K, T].
+        self.train_x, self.train_y, self.valid_x, self.valid_y = (jnp.swapaxes(part, 0, 1) for part in examples)
+        self.n_train, self.n_valid = self.train_x.shape[0], self.valid_x.shape[0]
 
-    def valid_step(j: Array, epoch: Array, at: Progress, lost: Array, mask: Array | None) -> tuple[Progress, Array]:
-        x, y = valid_x[j], valid_y[j]
-        memory = predict(at.memory, x, epoch * (n_train + n_valid) + n_train + j, mask)
-        prediction = memory["s"][:, 1]
-        if accuracy:
-            # sigmoid(s) > 0.5 where s > 0, without the rounding; a NaN is class 0.
-            wrong = (prediction > 0) != (y > 0.5)[None]
-            return at._replace(memory=memory), lost + wrong.astype(jnp.float32)
-        error = y[None] - prediction
-        running = at.running if masked else at.running & (jnp.abs(error) <= max_abs_error)
-        return at._replace(memory=memory, running=running), lost + error * error
+    def run(self) -> Progress:
+        """All epochs."""
+        memory = self.machine.run(
+            SETUP, self.empty, jnp.int32(0), None if self.completed is None else self.completed > 0
+        )
+        count = jnp.zeros(self.shape, jnp.int32)
+        start = Progress(memory, jnp.ones(self.shape, bool), jnp.zeros(self.shape, jnp.float32), count, count)
+        epochs = self.order.shape[0]
+        if epochs == 1:
+            return self._epoch(jnp.int32(0), start)
+        if self.masked:
+            return lax.scan(lambda at, epoch: (self._epoch(epoch, at), None), start, jnp.arange(epochs))[0]
+        return lax.fori_loop(0, epochs, self._epoch, start)
 
-    def epoch_step(epoch: Array, at: Progress) -> Progress:
-        mask = None if completed is None else epoch < completed
-        lost = jnp.zeros_like(at.best)
-        loop = _scan if masked else _while_any_runs
-        at, lost = loop(n_train, lambda i, at, lost: (train_step(i, epoch, at, mask), lost), at, lost)
-        at, lost = loop(n_valid, lambda j, at, lost: valid_step(j, epoch, at, lost, mask), at, lost)
-        mean = lost / n_valid
-        fitness = 1.0 - mean if accuracy else contract.rmse_fitness(mean)
+    def _epoch(self, epoch: Array, at: Progress) -> Progress:
+        mask = None if self.completed is None else epoch < self.completed
+        loop = _scan if self.masked else _while_any_runs
+        lost = jnp.zeros(self.shape, jnp.float32)
+        at, lost = loop(self.n_train, lambda i, at, lost: (self._train_step(i, epoch, at, mask), lost), at, lost)
+        at, lost = loop(self.n_valid, lambda j, at, lost: self._valid_step(j, epoch, at, lost, mask), at, lost)
+        mean = lost / self.n_valid
+        fitness = 1.0 - mean if self.accuracy else contract.rmse_fitness(mean)
         ended = at.running if mask is None else mask
         best = jnp.where(ended, jnp.maximum(at.best, fitness), at.best)
         return at._replace(best=best, epochs=at.epochs + ended.astype(jnp.int32))
 
-    shape = (programs.code.shape[0], tasks.ids.shape[0])
-    memory = empty_memory(programs, shape[1], tasks.train_x.shape[2])
-    memory = machine.run(SETUP, memory, jnp.int32(0), None if completed is None else completed > 0)
-    count = jnp.zeros(shape, jnp.int32)
-    start = Progress(memory, jnp.ones(shape, bool), jnp.zeros(shape, jnp.float32), count, count)
-    if order.shape[0] == 1:
-        return epoch_step(jnp.int32(0), start)
-    if masked:
-        return lax.scan(lambda at, epoch: (epoch_step(epoch, at), None), start, jnp.arange(order.shape[0]))[0]
-    return lax.fori_loop(0, order.shape[0], epoch_step, start)
+    def _train_step(self, i: Array, epoch: Array, at: Progress, mask: Array | None) -> Progress:
+        x, y = self.train_x[self.order[epoch, i]], self.train_y[self.order[epoch, i]]
+        memory = self._predict(at.memory, x, epoch * (self.n_train + self.n_valid) + i, mask)
+        prediction = memory["s"][:, 1]
+        if self.accuracy:
+            prediction = contract.sigmoid(prediction)
+            memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
+        steps = at.train_steps + at.running.astype(jnp.int32)
+        running = self._goes_on(at.running, y[None] - prediction)
+        memory = self.machine.run(LEARN, _present(memory, x, y), epoch * self.n_train + i, mask)
+        return at._replace(memory=memory, running=running, train_steps=steps)
+
+    def _valid_step(
+        self, j: Array, epoch: Array, at: Progress, lost: Array, mask: Array | None
+    ) -> tuple[Progress, Array]:
+        x, y = self.valid_x[j], self.valid_y[j]
+        memory = self._predict(at.memory, x, epoch * (self.n_train + self.n_valid) + self.n_train + j, mask)
+        prediction = memory["s"][:, 1]
+        if self.accuracy:
+            # sigmoid(s) > 0.5 where s > 0, without the rounding; a NaN is class 0.
+            wrong = (prediction > 0) != (y > 0.5)[None]
+            return at._replace(memory=memory), lost + wrong.astype(jnp.float32)
+        error = y[None] - prediction
+        return at._replace(memory=memory, running=self._goes_on(at.running, error)), lost + error * error
+
+    def _predict(self, memory: Values, x: Array, count: Array, mask: Array | None) -> Values:
+        return self.machine.run(PREDICT, _present(memory, x, jnp.zeros_like(x[:, 0])), count, mask)
+
+    def _goes_on(self, running: Array, error: Array) -> Array:
+        """Whether runs go on after an error; a NaN compares false. Masked runs are known not to stop."""
+        return running if self.masked else running & (jnp.abs(error) <= self.max_abs_error)
 
 
 def _present(memory: Values, x: Array, y: Array) -> Values:
@@ -218,7 +243,7 @@ class _Machine:
                         self.ids,
                         contract.draw_number(component, count, data[2]),
                     )
-                    for kind in {op.output for op in allowed if op.random}
+                    for kind in sorted({op.output for op in allowed if op.random})
                 }
                 return _instruction(allowed, memory, code, data, drawn, self.masked, mask)
 
@@ -241,16 +266,18 @@ def _instruction(
     """One instruction (`code` `[4]`, `data` `[3]`) of one program on all tasks; memory has no `P` axis here."""
     number, in1, in2, out = code
     kinds = [kind for kind in op_table.KINDS if any(op.output == kind for op in allowed)]
-    fields = {(op.inputs[i], i) for op in allowed for i in range(len(op.inputs))}
+    # Sorted, since sets have another order in each process, and the compiled program should not.
+    fields = sorted({(op.inputs[i], i) for op in allowed for i in range(len(op.inputs))})
     operands = {(kind, i): _read(memory[kind], (in1, in2)[i]) for kind, i in fields}
     old = {kind: _read(memory[kind], out) for kind in kinds}
 
     def value(op: op_table.Op, taken: Array | None = None) -> Array:
+        constants = [data[i] for i in range(len(op.constants))]
         per_task = [operands[kind, i] for i, kind in enumerate(op.inputs)]
         per_task += [old[op.output]] if op.reads_output else []
         if taken is not None:
             per_task = [jnp.where(_like(taken, x), x, 1.0) for x in per_task]
-        constants = [data[i] for i in range(len(op.constants))]
+            constants = [jnp.where(number == op.number, c, 1.0) for c in constants]
         return _apply(op, per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
 
     if masked:
