@@ -92,6 +92,8 @@ def test_evaluate_takes_names_files_and_your_own_arrays(capsys, tmp_path):
         == 0
     )
     assert "mean accuracy" in capsys.readouterr().out
+    assert call("evaluate", "linear", "--task", "digits") == 0
+    assert "Tasks(45 tasks, 240 + 50 examples, 16 features, accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["listing", "proto", "json"])
@@ -127,6 +129,12 @@ def arrays(**change):
         (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
         (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
         (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
+        (["search", "linear", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),
+        (["evaluate", "linear", "--seed", "-1"], ["seed of tasks must be at least 0, not -1"]),
+        (["evaluate", "linear", "--task", "digits", "--features", "100"], ["64 dimensions", "not 100"]),
+        (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["leave --epochs out"]),
+        (["evaluate", "empty.json"], ["empty.json holds no programs"]),
+        (["evaluate", "memory.json"], ["memory.json: memory must be three whole numbers"]),
         (["evaluate", "nothing.txt"], ["nothing.txt", "linear, network, cifar10"]),
         (["evaluate", "bad.txt"], ["bad.txt: line 2 (Setup, instruction 1): cannot read 's2 == 0.5'"]),
         (["evaluate", "far.txt"], ["far.txt"]),
@@ -155,6 +163,9 @@ def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, 
         "bad.json": "{nope",
         "op.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[65]], [], []]]}),
         "address.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[1, 9, 0, 1]], [], []]]}),
+        "far.json": json.dumps({"schema": 1, "memory": [10, 3, 1], "programs": [[[[1, 9, 0, 1]], [], []]]}),
+        "empty.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": []}),
+        "memory.json": '{"schema": 1, "memory": [Infinity, 3, 1], "programs": []}',
         "bad.proto": "learn_instructions { op: NOPE }",
     }
     for name, text in files.items():

@@ -39,6 +39,16 @@ def test_ordinals_are_the_oracles():
                 assert numbered.data[i, programs.starts[c] + slot, 2] == ordinal
 
 
+def test_slots_behind_a_components_length_do_not_count():
+    text = "def Setup():\n v1 = gaussian(0, 1)\ndef Predict():\n s1 = dot(v1, v0)\ndef Learn():"
+    longer = "def Setup():\n v1 = gaussian(0, 1)\n v1 = gaussian(0, 1)\ndef Predict():\n s1 = dot(v1, v0)\ndef Learn():"
+    memory, capacity = (2, 2, 0), (2, 1, 0)
+    short, junk = (Programs.parse(t, memory, capacity) for t in (text, longer))
+    junk = junk.with_arrays(junk.code, junk.data, short.length)
+    tasks = synthetic.linear(2, train=5, valid=5)
+    np.testing.assert_array_equal(evaluate(junk, tasks).fitness, evaluate(short, tasks).fitness)
+
+
 def test_removing_dead_instructions_changes_no_prediction():
     programs = random_programs(DEMO, 300, np.random.default_rng(1))
     live = np.asarray(liveness(programs))

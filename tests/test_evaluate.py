@@ -13,6 +13,8 @@ from zero_jax.executors import contract
 from zero_jax.executors.evaluate import block_width, program_bytes
 from zero_jax.tasks import synthetic
 
+NETWORK_OPS = tuple(sorted(set(library.program("network").code[..., 0].ravel())))
+
 
 def small_tasks(loss="rmse", epochs=1, features=4, n=2, train=12, valid=6, ids=None):
     rng = np.random.default_rng(7)
@@ -234,7 +236,7 @@ def test_no_programs_give_no_fitness():
 def test_memory_is_bounded_whatever_the_population():
     tasks = small_tasks()
     programs = random_programs(ALL_OPS, 64, np.random.default_rng(0))
-    need = program_bytes(ALL_OPS.memory, ALL_OPS.ops, len(tasks), tasks.features)
+    need = program_bytes(ALL_OPS.memory, ALL_OPS.ops, tasks)
     tight = fitness(programs, tasks, ops=range(65), max_bytes=5 * need)
     np.testing.assert_allclose(tight, fitness(programs, tasks, ops=range(65)), atol=1e-4)
     with pytest.raises(ValueError, match="raise max_bytes"):
@@ -248,7 +250,8 @@ def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
 
     tasks = small_tasks(features=features, n=n)
     programs = random_programs(ALL_OPS, 8, np.random.default_rng(0))
-    width = block_width(programs.memory, ALL_OPS.ops, n, features)
+    need = program_bytes(programs.memory, ALL_OPS.ops, tasks)
+    width = block_width(need)
     (blocks,) = _in_chunks(programs, width, 1)
     compiled = _evaluate_blocks.lower(
         blocks,
@@ -259,7 +262,22 @@ def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
         differentiable=False,
     ).compile()
     used = compiled.memory_analysis().temp_size_in_bytes
-    assert used <= width * program_bytes(programs.memory, ALL_OPS.ops, n, features) + 2**20
+    assert used <= width * need + 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [8, 300])
+def test_gradients_keep_to_the_memory_bound_whatever_the_population(n):
+    tasks = small_tasks(features=8, train=100)
+    programs = library.program("network")[np.zeros(n, int)]
+    bound = 4 * 2**20
+
+    def total(data):
+        changed = programs.with_arrays(programs.code, data, programs.length)
+        return evaluate(changed, tasks, ops=NETWORK_OPS, max_bytes=bound, differentiable=True).fitness.sum()
+
+    compiled = jax.jit(jax.grad(total)).lower(programs.data).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= bound + 2**20
 
 
 # ---------------------------------------------------------------------------------------------- gradients

@@ -45,8 +45,9 @@ def test_every_deterministic_op_gives_upstreams_values(single_ops):
         with np.errstate(all="ignore"):
             fine = np.isclose(got, want, rtol=1e-5, atol=1e-6, equal_nan=True)
             # Where the value or a square on the way to it is beyond float32, inf or NaN may stand instead.
-            inputs = np.concatenate([m[i].ravel() for m in memory])
-            beyond = (np.abs(want) > LARGEST) | (np.nanmax(np.abs(inputs[np.isfinite(inputs)])) ** 2 > LARGEST)
+            operands = zip(op.inputs, programs.code[i, 0, 1:3], strict=False)
+            inputs = np.concatenate([[0.0], *(np.ravel(memory["svm".index(k)][i, 0, a]) for k, a in operands)])
+            beyond = (np.abs(want) > LARGEST) | (np.abs(inputs[np.isfinite(inputs)]).max() ** 2 > LARGEST)
         if not (fine | (beyond & ~np.isfinite(got))).all():
             wrong.append((op.name, got, want))
     assert not wrong

@@ -106,7 +106,7 @@ def test_upstreams_proto_is_read_with_fields_left_out():
         ('{"schema": 9, "memory": [4, 3, 1], "programs": []}', "schema 9 is not 1"),
         ('{"memory": [4, 3, 1]}', "an object with schema"),
         ('{"schema": 1, "memory": [4, 3, 1], "programs": [3]}', "malformed"),
-        ('{"schema": 1, "memory": 4, "programs": []}', "malformed"),
+        ('{"schema": 1, "memory": 4, "programs": []}', "three whole numbers"),
         ('{"schema": 1, "memory": [4, 3, 1], "programs": [[[], [[70, 0, 0, 0]], []]]}', "there is no op 70"),
     ],
 )  # fmt: skip

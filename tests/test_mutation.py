@@ -74,6 +74,13 @@ def differs(a, b):
     return (a.code != b.code).any(-1) | (np.asarray(a.data) != b.data).any(-1)
 
 
+def test_an_output_that_can_only_be_v0_stays():
+    space = SearchSpace((2, 1, 0), (56,), (27,), (2,), (0, 0, 0), (0, 0, 1), (0, 0, 1))
+    program = Programs.parse("def Setup():\ndef Predict():\ndef Learn():\n v0 = abs(v0)", space.memory, (0, 0, 1))
+    _, children = children_of(program, space, "alter_param", n=100)
+    children.check()
+
+
 def test_types_and_components_are_drawn_as_configured():
     programs = random_programs(ALL_OPS, 1, np.random.default_rng(0))
     n = 30_000

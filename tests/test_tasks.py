@@ -27,7 +27,9 @@ def test_it_is_a_pytree_that_keeps_ids_and_order():
     tasks = Tasks(X, Y, X, Y, ids=[7, 9], epochs=2)
     again = jax.tree.map(lambda a: a, tasks)
     assert (again.loss, again.ids.tolist(), len(again)) == ("rmse", [7, 9], 2)
-    assert tasks[1:].ids.tolist() == [9]
+    assert tasks[1:].ids.tolist() == tasks[1].ids.tolist() == tasks[-1].ids.tolist() == [9]
+    with pytest.raises(IndexError):
+        tasks[2]
     np.testing.assert_array_equal(tasks[1:].order, tasks.order)
     assert jax.jit(lambda t: t.train_x.sum())(tasks) == 0
 
@@ -131,6 +133,8 @@ def test_digits_have_45_pairs_of_which_9_select():
         ({"train": 5000}, "examples; cannot take"),
         ({"part": "dev"}, "part must be"),
         ({"pairs": []}, "no pairs"),
+        ({"features": 65}, "64 dimensions can be projected to 1 to 64, not 65"),
+        ({"features": 0}, "not 0"),
     ],
 )
 def test_impossible_classification_tasks_are_refused(change, message):
@@ -157,11 +161,24 @@ def test_task_sets_make_what_they_say():
         TaskSet("foo").make()
 
 
+def test_task_sets_give_ids_that_tell_tasks_apart():
+    sets = [TaskSet(source, tasks=30, train=20, valid=10) for source in ("linear", "affine", "digits")]
+    made = [s.make(seed, role) for s in sets for seed in (0, 1) for role in ("search", "select")]
+    ids = [tuple(t.ids.tolist()) for t in made]
+    # Synthetic tasks depend on the seed alone, those of digits in selection on the role alone.
+    assert len({i for t in ids for i in t}) == 2 * 30 + 2 * 30 + 2 * 30 + 30
+    assert ids[0] == tuple(sets[0].make(0).ids.tolist())
+
+
 def test_your_own_arrays_load_from_a_file(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, train_x=X, train_y=Y, valid_x=X, valid_y=Y, loss="accuracy", epochs=3)
     tasks = load(path)
     assert (tasks.loss, tasks.epochs, len(tasks)) == ("accuracy", 3, 2)
+    for epochs in ([1, 2], "x", 2.5, 0):
+        np.savez(path, train_x=X, train_y=Y, valid_x=X, valid_y=Y, epochs=epochs)
+        with pytest.raises(ValueError, match=r"mine.npz: epochs must be"):
+            load(path)
     np.savez(path, train_x=X, train_y=Y)
     with pytest.raises(ValueError, match="has no array valid_x, valid_y"):
         load(path)

@@ -1,8 +1,9 @@
 """The command line: `zero-jax search | evaluate | show`."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -13,15 +14,16 @@ from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.experiment import Experiment, Outcome
 from zero_jax.presets import PRESETS
+from zero_jax.tasks import Loss
 from zero_jax.tasks.sets import Role, TaskSet
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_USAGE = """usage: zero-jax COMMAND ...
+_USAGE = f"""usage: zero-jax COMMAND ...
 
 commands:
-  search PRESET     search for a program: linear, affine, teacher, digits
+  search PRESET     search for a program: {", ".join(PRESETS)}
   evaluate PROGRAM  train a program on tasks and print its fitness
   show PROGRAM      print a program as listing, proto or JSON
 
@@ -66,11 +68,11 @@ def _search(arguments: list[str]) -> int:
     chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
     with experiments.progress_bar(chosen.name) as report:
         outcome = experiments.run(chosen, report)
-    _print_outcome(chosen, outcome)
+    _print_outcome(outcome)
     return INTERRUPTED if outcome.interrupted else 0
 
 
-def _print_outcome(chosen: Experiment, outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     progress = outcome.progress
     ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else "Not solved after"
     print(
@@ -78,16 +80,16 @@ def _print_outcome(chosen: Experiment, outcome: Outcome) -> None:
         f"{progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if outcome.program is not None:
-        measure = "accuracy" if chosen.select_tasks.source == "digits" else "fitness"
-        _print_table(measure, chosen, outcome)
+        _print_table(outcome)
         print(f"\n{outcome.program.listing(0)}\n")
     if outcome.folder:
         print(f"Written to {outcome.folder}: {', '.join(sorted(p.name for p in outcome.folder.iterdir()))}")
 
 
-def _print_table(measure: str, chosen: Experiment, outcome: Outcome) -> None:
-    sets = (chosen.search_tasks, chosen.select_tasks, chosen.unseen_tasks)
-    heads = [f"{name} ({s.tasks} tasks)" for name, s in zip(("T_search", "T_select", "unseen"), sets, strict=True)]
+def _print_table(outcome: Outcome) -> None:
+    names = ("T_search", "T_select", "unseen")
+    heads = [f"{name} ({n} tasks)" for name, n in zip(names, outcome.tasks, strict=True)]
+    measure = _measure(outcome.loss)
     rows = [("found program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
     rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
     first = max(len(measure), *(len(row[0]) for row in rows))
@@ -95,6 +97,10 @@ def _print_table(measure: str, chosen: Experiment, outcome: Outcome) -> None:
     for name, *numbers in rows:
         cells = ["-" if x is None else f"{x:.6f}" for x in numbers]
         print("  ".join([name.ljust(first), *(c.rjust(len(h)) for c, h in zip(cells, heads, strict=True))]))
+
+
+def _measure(loss: Loss) -> str:
+    return "accuracy" if loss == "accuracy" else "fitness"
 
 
 # ---------------------------------------------------------------------------------------------- evaluate, show
@@ -107,11 +113,11 @@ def _evaluate(arguments: list[str]) -> int:
         program: _Program,
         /,
         task: str = "linear",
-        tasks: int = 100,
-        features: int = 4,
-        train: int = 1000,
-        valid: int = 100,
-        epochs: int = 1,
+        tasks: int | None = None,
+        features: int | None = None,
+        train: int | None = None,
+        valid: int | None = None,
+        epochs: int | None = None,
         role: Role = "unseen",
         seed: int = 0,
         executor: str = "auto",
@@ -122,17 +128,18 @@ def _evaluate(arguments: list[str]) -> int:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
             task: linear, affine, teacher, digits, or the path of an NPZ file with train_x, train_y, valid_x, valid_y
                 and, if wanted, loss and epochs.
-            tasks: How many tasks.
-            features: Features per example.
-            train: Training examples per task; digits have at most 240 with 50 to validate.
-            valid: Validation examples per task.
-            epochs: How often the training examples are seen.
+            tasks: How many tasks: 100, of digits 45.
+            features: Features per example: 4, of digits 16.
+            train: Training examples per task: 1000, of digits 240.
+            valid: Validation examples per task: 100, of digits 50.
+            epochs: How often the training examples are seen: once.
             role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
             executor: auto or xla.
         """
         programs = experiments.load_program(program)
-        made = TaskSet(task, tasks, features, train, valid, epochs).make(seed, role)
+        sizes = {"tasks": tasks, "features": features, "train": train, "valid": valid, "epochs": epochs}
+        made = _task_set(task, {name: n for name, n in sizes.items() if n is not None}).make(seed, role)
         result = evaluate_programs(programs, made, seed, executor=executor)
         fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
         print(f"{made}")
@@ -140,15 +147,23 @@ def _evaluate(arguments: list[str]) -> int:
             f = fitness[i]
             error = f.std(ddof=1) / np.sqrt(len(f)) if len(f) > 1 else float("nan")
             name = "" if len(programs) == 1 else f"program {i}: "
-            measure = "accuracy" if made.loss == "accuracy" else "fitness"
             mean, median = program_fitness(f[None])[0], program_fitness(f[None], "median")[0]
             print(
-                f"{name}mean {measure} {mean:.6f} (standard error {error:.6f}), median {median:.6f}, "
+                f"{name}mean {_measure(made.loss)} {mean:.6f} (standard error {error:.6f}), median {median:.6f}, "
                 f"least {f.min():.6f}, greatest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
             )
         return 0
 
     return tyro.cli(evaluate, args=arguments, prog="zero-jax evaluate")
+
+
+def _task_set(source: str, sizes: dict[str, Any]) -> TaskSet:
+    if source.endswith(".npz") and sizes:
+        raise ValueError(
+            f"{source} brings its own numbers of tasks, features, examples and epochs: leave --{next(iter(sizes))} out"
+        )
+    usual = TaskSet(source, 45, 16, 240, 50) if source == "digits" else TaskSet(source, 100, 4, 1000, 100)
+    return dataclasses.replace(usual, **sizes)
 
 
 def _show(arguments: list[str]) -> int:

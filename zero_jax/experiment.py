@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,9 +17,9 @@ import zero_jax
 from zero_jax import files, library, listing
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import check_executor, check_fits, evaluate
-from zero_jax.programs import Programs, SearchSpace
+from zero_jax.programs import Programs, SearchSpace, concatenate
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution, SearchState
-from zero_jax.tasks import Tasks
+from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
 COHORTS_PER_RECORD = 10
@@ -100,7 +100,7 @@ class Experiment:
             return RandomSearch(self.space, self.islands * self.cohort)
         initial: Any = self.initial
         if self.initial not in ("random", "no_op", "linear", "network"):
-            initial = load_program(self.initial)
+            initial = load_program(self.initial, self.space.memory)
         return RegularizedEvolution(
             self.space, self.islands, self.population, self.tournament, self.cohort, self.mutations, initial
         )
@@ -110,11 +110,10 @@ class Experiment:
         described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
         return described.make(self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
 
-    def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> tuple[np.ndarray, int]:
-        """`[P]` fitness of programs on tasks of that role, and the train steps it took."""
-        covered = self.searcher().ops if role == "search" else None
+    def fitness(self, programs: Programs, tasks: Tasks, role: Role, ops: Any = None) -> tuple[np.ndarray, int]:
+        """`[P]` fitness of programs on tasks of that role, and the train steps it took; `ops` as in `evaluate`."""
         seed = self.derived_seed(f"{role} draws", 0)
-        result = evaluate(programs, tasks, seed, executor=self.executor, ops=covered, max_bytes=self.max_bytes)
+        result = evaluate(programs, tasks, seed, executor=self.executor, ops=ops, max_bytes=self.max_bytes)
         combine = self.combine if role == "search" else "mean"
         return program_fitness(result.fitness, combine), int(np.asarray(result.train_steps, np.int64).sum())
 
@@ -168,6 +167,8 @@ class Outcome:
       interrupted: whether the run ended by Ctrl-C.
       progress: the last there was.
       baselines: as the experiment asked for.
+      loss: of T_select: what its fitness means.
+      tasks: how many there are in T_search, T_select and the unseen set.
       folder: where the run was written, if anywhere.
     """
 
@@ -180,6 +181,8 @@ class Outcome:
     interrupted: bool
     progress: Progress
     baselines: tuple[Baseline, ...]
+    loss: Loss
+    tasks: tuple[int, int, int]
     folder: Path | None
 
 
@@ -225,7 +228,9 @@ def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
 
         def report(progress: Progress) -> None:
             if not bars:
-                bars.append(stack.enter_context(tqdm(unit=" programs", unit_scale=True, desc=name, dynamic_ncols=True)))
+                bars.append(
+                    stack.enter_context(tqdm(unit=" evaluations", unit_scale=True, desc=name, dynamic_ncols=True))
+                )
             state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
             bars[0].set_postfix_str(state, refresh=False)
             bars[0].update(progress.evaluations - bars[0].n)
@@ -242,9 +247,10 @@ class _Runner:
         self.folder: Path | None = None
         self.searcher = experiment.searcher()
         self.select_tasks = experiment.tasks("select")
-        # Mistakes show before anything is written.
-        for tasks in (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen")):
+        sets = (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen"))
+        for tasks in sets:  # mistakes show before anything is written
             check_fits(experiment.space.memory, self.searcher.ops, tasks, experiment.max_bytes)
+        self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
         self.progress = Progress(1, 0, 0, 0.0, 0.0, ())
         self.best: tuple[Programs, int, float, float | None] | None = None
@@ -262,12 +268,11 @@ class _Runner:
                 for reached in self._evolve(number):
                     state = reached
             except KeyboardInterrupt:
-                # What this experiment found was not judged yet; it counts if nothing was better on T_search.
-                if state is not None and (self.best is None or state.best_fitness > self.best[2]):
-                    self.best = state.best, number, state.best_fitness, None
-                raise
-            assert state is not None
-            self._select(state, number)
+                self.interrupted = True
+            if state is not None:
+                self._select(state, number)
+            if self.interrupted:
+                raise KeyboardInterrupt
 
     def _evolve(self, number: int) -> Iterator[SearchState]:
         """One experiment: yields the state after every cohort."""
@@ -277,7 +282,7 @@ class _Runner:
         steps = cohorts = 0
         while steps < experiment.train_steps and state.best_fitness <= experiment.sufficient_fitness:
             state, programs = self.searcher.ask(state)
-            fitness, taken = experiment.fitness(programs, tasks, "search")
+            fitness, taken = experiment.fitness(programs, tasks, "search", self.searcher.ops)
             state = self.searcher.tell(state, programs, fitness)
             steps, cohorts = steps + taken, cohorts + 1
             self._record(number, state, len(programs), taken, due=cohorts % COHORTS_PER_RECORD == 0)
@@ -300,6 +305,9 @@ class _Runner:
         self.report(self.progress)
 
     def _select(self, state: SearchState, number: int) -> None:
+        """Judges the best program of an experiment, an interrupted one too."""
+        if self.best is None:  # stands, unjudged, should Ctrl-C come (again) before the judgement
+            self.best = state.best, number, state.best_fitness, None
         fitness = float(self.experiment.fitness(state.best, self.select_tasks, "select")[0][0])
         if self.best is None or self.best[3] is None or fitness > self.best[3]:
             self.best = state.best, number, state.best_fitness, fitness
@@ -317,16 +325,12 @@ class _Runner:
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
-        def mean(program: Programs, tasks: Tasks) -> float:
-            return float(program_fitness(evaluate(program, tasks, executor=self.experiment.executor).fitness)[0])
-
-        programs = [library.program(name, learning_rate=rate) for rate in LEARNING_RATES]
-        scores = [mean(program, search_tasks) for program in programs]
+        programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
+        scores, _ = self.experiment.fitness(programs, search_tasks, "search")
         winner = int(np.argmax(scores))
-        chosen = programs[winner]
-        return Baseline(
-            name, LEARNING_RATES[winner], scores[winner], mean(chosen, self.select_tasks), mean(chosen, unseen)
-        )
+        select, _ = self.experiment.fitness(programs[winner], self.select_tasks, "select")
+        final, _ = self.experiment.fitness(programs[winner], unseen, "unseen")
+        return Baseline(name, LEARNING_RATES[winner], float(scores[winner]), float(select[0]), float(final[0]))
 
     def outcome(self) -> Outcome:
         """All of it."""
@@ -341,6 +345,8 @@ class _Runner:
             self.interrupted,
             self.progress,
             self.baselines,
+            self.select_tasks.loss,
+            self.task_counts,
             self.folder,
         )
 
@@ -348,14 +354,18 @@ class _Runner:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def load_program(source: str) -> Programs:
+def load_program(source: str, memory: Sequence[int] | None = None) -> Programs:
     """A program by its name in the library, or from a file with a listing, a text proto or JSON.
+
+    Args:
+      source: the name or the path.
+      memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
 
     Raises:
       ValueError: neither a name nor a readable file, or a file that does not hold a program.
     """
     if source in library.NAMES:
-        return library.program(source)
+        return library.program(source, memory)
     try:
         text = Path(source).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -364,9 +374,12 @@ def load_program(source: str) -> Programs:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {source}: {error}") from None
     try:
-        return listing.parse(text)
+        programs = listing.parse(text, memory)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+    if not len(programs):
+        raise ValueError(f"{source} holds no programs")
+    return programs
 
 
 def _new_folder(experiment: Experiment) -> Path:

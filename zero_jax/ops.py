@@ -5,8 +5,9 @@ Executors trace these functions; printing, parsing, random generation and datafl
 Letters used for the kinds of address: ``s`` scalar, ``v`` vector, ``m`` matrix.
 
 A function takes and returns unbatched values, a scalar `[]`, a vector `[F]` or a matrix `[F, F]`; what it returns
-broadcasts to the shape of its output. Functions are made of elementwise operations and sums alone, so that they can be
-vmapped over tasks and programs and lowered by any backend.
+broadcasts to the shape of its output. Functions are made of elementwise operations and sums (and, for the product of
+large matrices, a loop over outer products), so that they can be vmapped over tasks and programs and lowered by any
+backend.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ KINDS: tuple[str, ...] = ("s", "v", "m")
 """The three kinds of memory, in the order in which memory sizes are given."""
 
 UNROLL = 16
-"""Sums over at most so many features are written out as a chain of additions. That fixes their order, and XLA on a CPU
+"""Sums of at most so many terms are written out as a chain of additions. That fixes their order, and XLA on a CPU
 fuses the chain where it would call a loop of its own for `jnp.sum`: the `linear` space runs 1.7 times as fast."""
 
 
@@ -307,3 +308,6 @@ OUTPUT_KINDS: np.ndarray = np.array([KINDS.index(op.output) if op.output else -1
 
 CONSTANT_COUNTS: np.ndarray = np.array([len(op.constants) for op in OPS])
 """`[65]` how many constants each op has."""
+
+CONSTANT_MEANINGS: np.ndarray = np.array([[*op.constants, "", "", ""][:3] for op in OPS])
+"""`[65, 3]` what each constant of each op means, empty where the op has none."""

@@ -40,9 +40,7 @@ def memory_size(memory: Sequence[int]) -> MemorySize:
     Raises:
       ValueError: where s0, s1 or v0 would not exist, or a number is negative.
     """
-    if len(tuple(memory)) != 3 or any(int(n) != n for n in memory):
-        raise ValueError(f"memory must be three whole numbers (scalars, vectors, matrices), not {tuple(memory)}")
-    size = MemorySize(*(int(n) for n in memory))
+    size = MemorySize(*_three_whole_numbers("memory", memory, MemorySize._fields))
     if size.scalars < 2 or size.vectors < 1 or size.matrices < 0:
         raise ValueError(
             f"memory {tuple(size)} is too small: label and prediction need 2 scalars, the features 1 vector"
@@ -273,10 +271,17 @@ def _proto_fields(op: int, data: np.ndarray) -> list[float]:
     return [c[0], 0.0, 0.0, 0.0] if op == 56 else [0.0, *c]
 
 
+def _three_whole_numbers(name: str, values: Sequence[int], fields: Sequence[str]) -> tuple[int, int, int]:
+    numbers = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
+    if len(numbers) != 3 or any(not isinstance(n, int | np.integer) or isinstance(n, bool) for n in numbers):
+        raise ValueError(f"{name} must be three whole numbers ({', '.join(fields)}), not {values!r}")
+    return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+
 def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
-    slots = tuple(int(n) for n in capacity)
-    if len(slots) != 3 or min(slots) < 0:
-        raise ValueError(f"capacity must be three whole numbers (setup, predict, learn), not {slots}")
+    slots = _three_whole_numbers("capacity", capacity, COMPONENTS)
+    if min(slots) < 0:
+        raise ValueError(f"capacity must not be negative, but is {slots}")
     for name, n, have in zip(COMPONENTS, longest, slots, strict=True):
         if n > have:
             raise ValueError(f"{name} has {n} instructions, more than its capacity of {have}")
@@ -347,12 +352,12 @@ class SearchSpace:
 def random_addresses(space: SearchSpace, op: np.ndarray, field: int, rng: np.random.Generator) -> np.ndarray:
     """Uniform addresses for one field (0 in1, 1 in2, 2 out) of instructions with the given ops; 0 where unused.
 
-    An output is never s0 or v0.
+    An output is never s0 or v0, unless there is no other.
     """
     kind = ops.OUTPUT_KINDS[op] if field == 2 else ops.INPUT_KINDS[op, field]
-    first = np.where((field == 2) & ((kind == 0) | (kind == 1)), 1, 0)
     count = np.where(kind >= 0, np.array(space.memory)[kind], 1)
-    return np.where(kind >= 0, rng.integers(first, np.maximum(count, first + 1)), 0).astype(np.int32)
+    reserved = (field == 2) & ((kind == 0) | (kind == 1)) & (count > 1)
+    return np.where(kind >= 0, rng.integers(np.where(reserved, 1, 0), count), 0).astype(np.int32)
 
 
 def random_constants(op: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -395,6 +400,5 @@ def random_programs(space: SearchSpace, n: int, rng: np.random.Generator) -> Pro
     return Programs(code.astype(np.int32), data.astype(np.float32), length, space.capacity, space.memory)
 
 
-_MEANINGS = np.array([[*op.constants, "", "", ""][:3] for op in ops.OPS])
-_EXISTS = _MEANINGS != ""
-_POSITIVE = np.isin(_MEANINGS, ("index", "stdev"))
+_EXISTS = ops.CONSTANT_MEANINGS != ""
+_POSITIVE = np.isin(ops.CONSTANT_MEANINGS, ("index", "stdev"))

@@ -45,7 +45,8 @@ def evaluate(
 
     A pure function: it works under `jit`, `vmap`, `shard_map` (with `check_vma=False`) and inside `lax.scan`. Neither
     the fitness nor the random numbers of a program depend on the other programs in the batch: programs are evaluated in
-    blocks of one width, so equal programs have equal fitness, bit for bit, in any batch and for any `chunk_size`.
+    blocks of one width, so equal programs have equal fitness, bit for bit, in any batch and for any `chunk_size`, as
+    long as `ops` and the shapes of the tasks stay the same.
 
     Args:
       programs: `P` programs.
@@ -84,8 +85,11 @@ def evaluate(
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
     sets = _dispatched(programs, ops)
     _check_stream(programs, tasks, sets)
-    width = block_width(programs.memory, sets, len(tasks), tasks.features, max_bytes)
+    need = program_bytes(programs.memory, sets, tasks, differentiable)
     count = programs.code.shape[0]
+    width = block_width(need, max_bytes)
+    if differentiable:  # often of one program, and too dear for empty ones
+        width = min(width, 1 << max(0, count - 1).bit_length())
     n_blocks = max(1, -(-count // width))
     per_chunk = n_blocks if traced else min(n_blocks, -(-(chunk_size or 1) // width))
     chunks = _in_chunks(programs, width, per_chunk)
@@ -97,7 +101,7 @@ def evaluate(
         # Threads do not see the caller's `with jax.default_device(...)`; arrays put there take the work along.
         chosen = getattr(jax.config, "jax_default_device", None)
         on_device = jax.device_put(tasks, chosen if isinstance(chosen, jax.Device) else None)
-        threads = _threads(program_bytes(programs.memory, sets, len(tasks), tasks.features) * width, max_bytes)
+        threads = _threads(need * width, max_bytes)
         with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
             parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))
         result = Evaluation(*(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True)))
@@ -161,18 +165,26 @@ def _evaluate_blocks(
     """Evaluates `[blocks, width, ...]` programs, a block after the other."""
 
     def block(programs: Programs) -> Evaluation:
-        numbered = dataflow.number_draws(programs) if _draws(sets) else programs
-        return xla.evaluate_block(numbered, tasks, seed, max_abs_error, sets, differentiable)
+        return xla.evaluate_block(_prepared(programs, sets), tasks, seed, max_abs_error, sets, differentiable)
 
-    return lax.map(block, blocks)
+    # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
+    return lax.map(jax.checkpoint(block) if differentiable else block, blocks)
 
 
 @partial(jax.jit, static_argnames=("component", "sets"))
 def _execute(
     programs: Programs, memory: xla.Values, ids: Array, seed: Array, component: int, sets: OpSets
 ) -> xla.Values:
-    numbered = dataflow.number_draws(programs) if _draws(sets) else programs
-    return xla.execute_block(numbered, memory, ids, seed, component, sets)
+    return xla.execute_block(_prepared(programs, sets), memory, ids, seed, component, sets)
+
+
+def _prepared(programs: Programs, sets: OpSets) -> Programs:
+    """What executors take: NO_OP in slots that are not in use, and random instructions numbered."""
+    slots = np.concatenate([np.arange(size) for size in programs.capacity])
+    component = np.repeat(np.arange(3), programs.capacity)
+    used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
+    clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
+    return dataflow.number_draws(clean) if _draws(sets) else clean
 
 
 def _draws(sets: OpSets) -> bool:
@@ -182,27 +194,36 @@ def _draws(sets: OpSets) -> bool:
 # ---------------------------------------------------------------------------------------------- blocks and chunks
 
 
-def program_bytes(memory: MemorySize, sets: OpSets, tasks: int, features: int) -> int:
-    """An upper estimate of what one program in training takes: its memory, twice, and what branches hold at once."""
-    values = {"s": 1, "v": features, "m": features**2}
+def program_bytes(memory: MemorySize, sets: OpSets, tasks: Tasks, differentiable: bool = False) -> int:
+    """An upper estimate of what one program in training takes: its memory, twice, and what branches hold at once.
+
+    With `differentiable`, also a memory for every example that it sees.
+    """
+    values = {"s": 1, "v": tasks.features, "m": tasks.features**2}
     state = sum(n * values[kind] for kind, n in zip(op_table.KINDS, memory, strict=True))
-    outputs = [values[op_table.OPS[n].output] for part in sets for n in set(part) if n]
-    return 4 * tasks * (2 * state + sum(sorted(outputs)[-8:]) + 16)
+    outputs = sorted(values[op_table.OPS[n].output] for part in sets for n in part if n)
+    examples = _runs(tasks) if differentiable else 0
+    branches = len(outputs) if differentiable else 8
+    return 4 * len(tasks) * ((2 + examples) * state + sum(outputs[-branches:]) + 16)
 
 
-def block_width(memory: MemorySize, sets: OpSets, tasks: int, features: int, max_bytes: int = MAX_BYTES) -> int:
-    """How many programs make a block: a power of two that depends on shapes alone, unless `max_bytes` is too tight.
+def _runs(tasks: Tasks) -> int:
+    """How often Predict runs on a task."""
+    return int(tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]))
+
+
+def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
+    """How many programs of `one` bytes each make a block: a power of two, the same for any number of programs.
 
     Raises:
       ValueError: where not even one program fits.
     """
-    platform = jax.default_backend()
-    one = program_bytes(memory, sets, tasks, features)
     if one > max_bytes:
         raise ValueError(
-            f"one program of memory {tuple(memory)} on {tasks} tasks of {features} features needs about {one:,} bytes, "
-            f"more than max_bytes={max_bytes:,}: raise max_bytes or evaluate fewer tasks at a time"
+            f"one program on these tasks needs about {one:,} bytes, more than max_bytes={max_bytes:,}: "
+            "raise max_bytes, or evaluate fewer tasks at a time"
         )
+    platform = jax.default_backend()
     roomy = min(_WIDEST.get(platform, 2**14), max(16, _BLOCK_BYTES.get(platform, MAX_BYTES) // one))
     return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
 
@@ -219,15 +240,16 @@ def _in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]
     """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones."""
     count = programs.code.shape[0]
     chunk = width * per_chunk
-    missing = -count % chunk if count else chunk
+    n_chunks = max(1, -(-count // chunk))
+    missing = n_chunks * chunk - count
 
     def cut(values: Any) -> Any:
         xp = jnp if isinstance(values, jax.Array) else np
         padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
-        return padded.reshape(-1, per_chunk, width, *values.shape[1:])
+        return padded.reshape(n_chunks, per_chunk, width, *values.shape[1:])
 
     cut_up = jax.tree.map(cut, programs)
-    return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(cut_up.code.shape[0])]
+    return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(n_chunks)]
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -249,7 +271,7 @@ def check_fits(memory: MemorySize, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     Raises:
       ValueError: naming what it takes.
     """
-    block_width(memory, contract.op_sets(ops, memory), len(tasks), tasks.features, max_bytes)
+    block_width(program_bytes(memory, contract.op_sets(ops, memory), tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:
@@ -270,7 +292,7 @@ def _dispatched(programs: Programs, ops: Any) -> OpSets:
 
 
 def _check_stream(programs: Programs, tasks: Tasks, sets: OpSets) -> None:
-    runs = tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1])
+    runs = _runs(tasks)
     if _draws(sets) and (runs > contract.MAX_RUNS or max(programs.capacity) > contract.MAX_DRAWS):
         raise ValueError(
             f"random instructions allow at most {contract.MAX_RUNS:,} runs of a component, not {runs:,}, "

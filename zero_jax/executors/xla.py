@@ -22,7 +22,7 @@ Values = Mapping[str, Array]
 SETUP, PREDICT, LEARN = range(3)
 
 
-class Progress(NamedTuple):
+class BlockState(NamedTuple):
     """How far a block has come.
 
     Attributes:
@@ -46,7 +46,7 @@ def evaluate_block(
     """Trains and validates a block of programs together (SPEC 2).
 
     Args:
-      programs: `P` of them, their random instructions numbered (`dataflow.number_draws`).
+      programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`dataflow.number_draws`).
       tasks: `T` of them.
       seed: uint32, of the random stream.
       max_abs_error: a larger error, or NaN, stops a run.
@@ -114,13 +114,13 @@ class _Training:
         self.train_x, self.train_y, self.valid_x, self.valid_y = (jnp.swapaxes(part, 0, 1) for part in examples)
         self.n_train, self.n_valid = self.train_x.shape[0], self.valid_x.shape[0]
 
-    def run(self) -> Progress:
+    def run(self) -> BlockState:
         """All epochs."""
         memory = self.machine.run(
             SETUP, self.empty, jnp.int32(0), None if self.completed is None else self.completed > 0
         )
         count = jnp.zeros(self.shape, jnp.int32)
-        start = Progress(memory, jnp.ones(self.shape, bool), jnp.zeros(self.shape, jnp.float32), count, count)
+        start = BlockState(memory, jnp.ones(self.shape, bool), jnp.zeros(self.shape, jnp.float32), count, count)
         epochs = self.order.shape[0]
         if epochs == 1:
             return self._epoch(jnp.int32(0), start)
@@ -128,7 +128,7 @@ class _Training:
             return lax.scan(lambda at, epoch: (self._epoch(epoch, at), None), start, jnp.arange(epochs))[0]
         return lax.fori_loop(0, epochs, self._epoch, start)
 
-    def _epoch(self, epoch: Array, at: Progress) -> Progress:
+    def _epoch(self, epoch: Array, at: BlockState) -> BlockState:
         mask = None if self.completed is None else epoch < self.completed
         loop = _scan if self.masked else _while_any_runs
         lost = jnp.zeros(self.shape, jnp.float32)
@@ -140,7 +140,7 @@ class _Training:
         best = jnp.where(ended, jnp.maximum(at.best, fitness), at.best)
         return at._replace(best=best, epochs=at.epochs + ended.astype(jnp.int32))
 
-    def _train_step(self, i: Array, epoch: Array, at: Progress, mask: Array | None) -> Progress:
+    def _train_step(self, i: Array, epoch: Array, at: BlockState, mask: Array | None) -> BlockState:
         x, y = self.train_x[self.order[epoch, i]], self.train_y[self.order[epoch, i]]
         memory = self._predict(at.memory, x, epoch * (self.n_train + self.n_valid) + i, mask)
         prediction = memory["s"][:, 1]
@@ -153,8 +153,8 @@ class _Training:
         return at._replace(memory=memory, running=running, train_steps=steps)
 
     def _valid_step(
-        self, j: Array, epoch: Array, at: Progress, lost: Array, mask: Array | None
-    ) -> tuple[Progress, Array]:
+        self, j: Array, epoch: Array, at: BlockState, lost: Array, mask: Array | None
+    ) -> tuple[BlockState, Array]:
         x, y = self.valid_x[j], self.valid_y[j]
         memory = self._predict(at.memory, x, epoch * (self.n_train + self.n_valid) + self.n_train + j, mask)
         prediction = memory["s"][:, 1]
@@ -178,10 +178,10 @@ def _present(memory: Values, x: Array, y: Array) -> Values:
     return {**memory, "v": memory["v"].at[:, 0].set(x), "s": memory["s"].at[:, 0].set(y)}
 
 
-Step = Callable[[Array, Progress, Array], tuple[Progress, Array]]
+Step = Callable[[Array, BlockState, Array], tuple[BlockState, Array]]
 
 
-def _while_any_runs(n: int, step: Step, at: Progress, lost: Array) -> tuple[Progress, Array]:
+def _while_any_runs(n: int, step: Step, at: BlockState, lost: Array) -> tuple[BlockState, Array]:
     """`n` steps, or fewer where every run has stopped."""
     _, at, lost = lax.while_loop(
         lambda c: (c[0] < n) & c[1].running.any(),
@@ -191,7 +191,7 @@ def _while_any_runs(n: int, step: Step, at: Progress, lost: Array) -> tuple[Prog
     return at, lost
 
 
-def _scan(n: int, step: Step, at: Progress, lost: Array) -> tuple[Progress, Array]:
+def _scan(n: int, step: Step, at: BlockState, lost: Array) -> tuple[BlockState, Array]:
     """`n` steps that reverse-mode differentiation can follow, keeping one memory a step and recomputing the rest."""
     kept = jax.checkpoint(step)
     return lax.scan(lambda c, i: (kept(i, *c), None), (at, lost), jnp.arange(n))[0]
@@ -227,9 +227,6 @@ class _Machine:
         if start == end or not allowed:
             return memory
         code, data = jnp.asarray(self.programs.code)[:, start:end], jnp.asarray(self.programs.data)[:, start:end]
-        # Slots behind a component's length hold NO_OP only by convention; others' arrays may break it.
-        used = jnp.arange(end - start)[None] < jnp.asarray(self.programs.length)[:, component, None]
-        code = jnp.where(used[..., None], code, 0)
 
         def instruction(slot: Array, memory: Values) -> Values:
             row = lax.dynamic_index_in_dim(code, slot, 1, keepdims=False)

@@ -140,7 +140,7 @@ def _alter_param(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None
 def _alter_data(batch: _Batch, rows: np.ndarray, slots: np.ndarray, op: np.ndarray) -> None:
     rng = batch.rng
     which = rng.integers(0, ops.CONSTANT_COUNTS[op])
-    meaning = _MEANINGS[op, which]
+    meaning = ops.CONSTANT_MEANINGS[op, which]
     factor = np.exp(rng.normal(size=len(op))) if batch.constants == "upstream" else rng.uniform(0.5, 2.0, len(op))
     flipped = (rng.random(len(op)) < FLIP_PROBABILITY) & (meaning != "stdev")
     redrawn = rng.random(len(op))
@@ -218,8 +218,6 @@ def _splice(batch: _Batch, rows: np.ndarray, component: np.ndarray, *, insert: b
 def _identity(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
     del batch, rows, component
 
-
-_MEANINGS = np.array([[*op.constants, "", "", ""][:3] for op in ops.OPS])
 
 _MUTATE: dict[str, Callable[[_Batch, np.ndarray, np.ndarray], None]] = {
     "alter_param": _alter_param,

@@ -31,8 +31,8 @@ class RegularizedEvolution:
       tournament: T.
       cohort: C.
       mutations: how children differ from their parents.
-      initial: the first programs: `random`, `no_op` (components of the initial sizes filled with NO_OP), `linear` or
-        `network` (of `zero_jax.library`), all alike but for the random ones; or any batch of one program.
+      initial: the first programs: `random`, `no_op`, `linear` or `network` (of `zero_jax.library`), or any batch of one
+        program. All but the random ones are alike, and filled up with NO_OP to the initial sizes.
 
     Raises:
       ValueError: a number below 1, a cohort larger than the population, an initial program that does not fit the space.
@@ -137,12 +137,18 @@ def _first_program(space: SearchSpace, initial: Initial | Programs) -> Programs 
     if isinstance(initial, Programs):
         if len(initial) != 1:
             raise ValueError(f"the initial program must be one program, not {len(initial)}")
-        return initial.resized(space.memory, space.capacity)
+        return _filled(initial, space)
     if initial == "random":
         return None
     if initial == "no_op":
-        instructions = [[[0]] * size for size in space.initial_size]
-        return Programs.from_lists([instructions], space.memory, space.capacity)
+        return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
-        return library.program(initial, space.memory, space.capacity)
+        return _filled(library.program(initial), space)
     raise ValueError(f"initial must be random, no_op, linear, network or a program, not {initial!r}")
+
+
+def _filled(program: Programs, space: SearchSpace) -> Programs:
+    """The program with NO_OP behind each component up to the initial sizes, as upstream starts from one."""
+    (components,) = program.to_lists()
+    padded = [part + [[0]] * (size - len(part)) for part, size in zip(components, space.initial_size, strict=True)]
+    return Programs.from_lists([padded], space.memory, space.capacity)

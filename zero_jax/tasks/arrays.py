@@ -151,6 +151,8 @@ def _task(
     from sklearn.random_projection import GaussianRandomProjection
 
     chosen, target = _pair(x, labels, pair, per_class)
+    if features is not None and not 1 <= features <= x.shape[1]:
+        raise ValueError(f"examples of {x.shape[1]} dimensions can be projected to 1 to {x.shape[1]}, not {features}")
     if sum(sizes) > len(target) or min(sizes[:2]) < 2 or (part == "test" and sizes[2] < 2):
         wanted = "{} to train, {} to validate and {} to test".format(*sizes)
         raise ValueError(f"pair {pair} has {len(target)} examples; cannot take {wanted}, each of both classes")

@@ -24,7 +24,7 @@ class TaskSet:
 
     Attributes:
       source: linear, affine or teacher (regression); digits (pairs of handwritten digits); or the path of an NPZ file
-        with your own arrays (see `load`).
+        with your own arrays (see `load`), which brings its own numbers: the other fields do not apply to it.
       tasks: how many tasks.
       features: F: how many features an example has.
       train: training examples per task.
@@ -40,7 +40,7 @@ class TaskSet:
     epochs: int = 1
 
     def make(self, seed: int = 0, role: Role = "search") -> Tasks:
-        """The tasks.
+        """The tasks, with ids that tell different tasks apart wherever they are made.
 
         Synthetic tasks differ by `seed` alone. Digits differ by role too: 36 class pairs serve the search, which draws
         pairs and projections at random; the other 9 serve selection; and unseen tasks are those of selection validated
@@ -49,9 +49,12 @@ class TaskSet:
         Raises:
           ValueError: an unknown source, or numbers that it cannot serve.
         """
-        sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
+        if seed < 0:
+            raise ValueError(f"the seed of tasks must be at least 0, not {seed}")
         if self.source in SYNTHETIC:
-            return SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
+            sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
+            tasks = SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
+            return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
         if self.source == "digits":
             return self._digits(seed, role)
         if self.source.endswith(".npz"):
@@ -79,7 +82,13 @@ class TaskSet:
                 projections=[i // len(pairs)],
             )
             parts.append((one.train_x[0], one.train_y[0], one.valid_x[0], one.valid_y[0]))
-        return Tasks.stack(parts, "accuracy", self.epochs, seed=seed)
+        return Tasks.stack(parts, "accuracy", self.epochs, seed=seed, ids=_ids(f"digits {role}", 0, drawn))
+
+
+def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:
+    """Task ids from what tasks are made of: 31 bits of a hash."""
+    words = [[*source.encode(), seed, int(number)] for number in numbers]
+    return np.array([np.random.SeedSequence(w).generate_state(1)[0] >> 1 for w in words], np.int32)
 
 
 def load(path: str | Path) -> Tasks:
@@ -99,8 +108,10 @@ def load(path: str | Path) -> Tasks:
     if missing:
         raise ValueError(f"{path} has no array {', '.join(missing)}; it has {', '.join(stored) or 'none'}")
     train_x, train_y, valid_x, valid_y = (stored[name] for name in ("train_x", "train_y", "valid_x", "valid_y"))
-    loss, epochs = cast(Loss, str(stored.get("loss", "rmse"))), int(stored.get("epochs", 1))
+    loss, epochs = str(stored.get("loss", "rmse")), stored.get("epochs", np.array(1))
     try:
-        return Tasks(train_x, train_y, valid_x, valid_y, loss, epochs)
+        if epochs.shape or not np.issubdtype(epochs.dtype, np.number):
+            raise ValueError(f"epochs must be one whole number, not {epochs.tolist()!r}")
+        return Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), epochs.item())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -94,10 +94,16 @@ class Tasks:
                     raise ValueError(f"{name}[{t}, {n}] is {float(labels[t, n])}: labels must be 0 or 1 for accuracy")
 
     @classmethod
-    def stack(cls, parts: Iterable[Sequence[Any]], loss: Loss, epochs: int = 1, *, seed: int = 0) -> "Tasks":
+    def stack(cls, parts: Iterable[Sequence[Any]], loss: Loss, epochs: int = 1, **more: Any) -> "Tasks":
         """Joins tasks given one by one, each as its (train_x, train_y, valid_x, valid_y) without a task axis."""
         train_x, train_y, valid_x, valid_y = (np.stack(arrays) for arrays in zip(*parts, strict=True))
-        return cls(train_x, train_y, valid_x, valid_y, loss, epochs, seed=seed)
+        return cls(train_x, train_y, valid_x, valid_y, loss, epochs, **more)
+
+    def with_ids(self, ids: Sequence[int] | np.ndarray) -> "Tasks":
+        """The same tasks under other ids."""
+        return self.tree_unflatten(
+            self.loss, [*(getattr(self, name) for name in _FIELDS[:-1]), np.asarray(ids, np.int32)]
+        )
 
     @property
     def features(self) -> int:
@@ -112,8 +118,12 @@ class Tasks:
     def __len__(self) -> int:
         return int(self.train_x.shape[0])
 
-    def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> "Tasks":
-        """A batch of the tasks that a slice or an array selects; they keep their ids and order."""
+    def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> "Tasks":
+        """A batch of the tasks that `index` selects, of one for an integer; they keep their ids and order."""
+        if isinstance(index, int | np.integer):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"task {index} of {len(self)}")
+            index = [int(index)]
         selected = [getattr(self, name) if name == "order" else getattr(self, name)[index] for name in _FIELDS]
         return self.tree_unflatten(self.loss, selected)
 
