@@ -68,7 +68,7 @@ def test_digits_prints_accuracy_beside_the_baselines(capsys):
     few = ["--train-steps", 300000, "--search-tasks.tasks", 2, "--select-tasks.tasks", 9, "--unseen-tasks.tasks", 9]
     assert call("search", "digits", *few, "--out", "") == 0
     out = capsys.readouterr().out
-    assert "mean accuracy" in out
+    assert "\naccuracy  " in out
     rows = {
         line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("linear", "network", "found"))
     }
@@ -133,6 +133,21 @@ def arrays(**change):
         (["evaluate", "linear", "--seed", "-1"], ["seed of tasks must be at least 0, not -1"]),
         (["evaluate", "linear", "--task", "digits", "--features", "100"], ["64 dimensions", "not 100"]),
         (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["leave --epochs out"]),
+        (["evaluate", "big.json"], ["big.json: program 0, setup, instruction 1: a number is beyond float32"]),
+        (["evaluate", "big.txt"], ["line 2 (Setup, instruction 1): the constant 1e+300 is beyond float32"]),
+        (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field stands twice"]),
+        (["evaluate", "deep.json"], ["deep.json: not JSON"]),
+        (["evaluate", "linear", "--task", "objects.npz"], ["objects.npz is not an NPZ file of arrays of numbers: it holds Python"]),
+        (["evaluate", "linear", "--task", "words.npz"], ["words.npz: train_x is not an array of numbers"]),
+        (["evaluate", "linear", "--features", "1000000000000"], ["not enough memory"]),
+        (["search", "linear", "--sufficient-fitness", "nan"], ["sufficient_fitness must be a number"]),
+        (["search", "linear", "--islands", "1000000000000"], ["not enough memory"]),
+        (["search", "linear", "--cohort", "0"], ["cohort must be at least 1, not 0"]),
+        (["search", "linear", "--mutations.weights", "inf", "1", "1"], ["weights"]),
+        (["search", "linear", "--space.setup-ops", "--space.predict-ops", "--space.learn-ops"], ["nothing can be mutated"]),
+        (["search", "linear", "--space.learn-ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
+        (["search", "linear", "--initial", "cifar10"], ["outside the memory"]),
+        (["search", "linear", "--baselines", "cifar10"], ["no baseline 'cifar10'; there are linear, network"]),
         (["evaluate", "empty.json"], ["empty.json holds no programs"]),
         (["evaluate", "memory.json"], ["memory.json: memory must be three whole numbers"]),
         (["evaluate", "nothing.txt"], ["nothing.txt", "linear, network, cifar10"]),
@@ -157,6 +172,8 @@ def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, 
     np.savez(tmp_path / "nan.npz", **arrays(valid_x=bad))
     np.savez(tmp_path / "shape.npz", **arrays(valid_x=np.zeros((2, 5, 2))))
     np.savez(tmp_path / "labels.npz", **arrays(train_y=np.full((2, 5), 3.0), loss="accuracy"))
+    np.savez(tmp_path / "objects.npz", **arrays(train_y=np.array([None, {}])))
+    np.savez(tmp_path / "words.npz", **arrays(train_x=np.full((2, 5, 3), "1.5")))
     files = {
         "bad.txt": "def Setup():\n  s2 == 0.5",
         "far.txt": "def Setup():\n  s2 = dot(v0)",
@@ -165,6 +182,10 @@ def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, 
         "address.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[1, 9, 0, 1]], [], []]]}),
         "far.json": json.dumps({"schema": 1, "memory": [10, 3, 1], "programs": [[[[1, 9, 0, 1]], [], []]]}),
         "empty.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": []}),
+        "big.json": json.dumps({"schema": 1, "memory": [4, 3, 1], "programs": [[[[56, 0, 0, 2, 10**400]], [], []]]}),
+        "big.txt": "def Setup():\n  s2 = 1e300",
+        "twice.proto": "setup_instructions { op: SCALAR_CONST_SET_OP out: 2 out: 3 }",
+        "deep.json": "[" * 100_000,
         "memory.json": '{"schema": 1, "memory": [Infinity, 3, 1], "programs": []}',
         "bad.proto": "learn_instructions { op: NOPE }",
     }
@@ -186,6 +207,14 @@ def test_an_unwritable_folder_is_one_message(capsys, tmp_path):
     assert "runs" in capsys.readouterr().err
 
 
+def test_an_empty_program_a_windows_file_and_a_single_task_are_fine(capsys, tmp_path):
+    (tmp_path / "empty.txt").write_text("def Setup():\ndef Predict():\ndef Learn():\n")
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    for name in ("empty.txt", "windows.txt"):
+        assert call("evaluate", name, "--tasks", 1) == 0
+        assert "mean fitness 0." in capsys.readouterr().out
+
+
 def test_help_lists_presets_and_options(capsys):
     assert call("--help") == 0
     assert "search PRESET" in capsys.readouterr().out
@@ -193,6 +222,15 @@ def test_help_lists_presets_and_options(capsys):
     out = capsys.readouterr().out
     for option in ("--seed", "--population", "--islands", "--cohort", "--train-steps", "--mutations.types"):
         assert option in out
+
+
+@pytest.mark.parametrize("command", ["show network", "evaluate linear --tasks 2", "--help"])
+def test_a_closed_pipe_is_no_error_worth_a_traceback(command):
+    call = [sys.executable, "-m", "zero_jax.cli", *command.split()]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
 
 
 def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Mutations, Programs, evaluate
-from zero_jax.experiment import load_program, run
+from zero_jax.experiment import Experiment, load_program, run
 from zero_jax.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
 
@@ -115,6 +115,22 @@ def test_baselines_are_reported_on_the_same_tasks():
     assert baseline.select_fitness > float(np.mean(evaluate(program, QUICK.tasks("select")).fitness))
 
 
+def test_an_experiment_interrupted_while_it_is_judged_keeps_its_best(monkeypatch):
+    real = Experiment.fitness
+
+    def fitness(self, programs, tasks, role, ops=None):
+        if role == "select":
+            raise KeyboardInterrupt
+        return real(self, programs, tasks, role, ops)
+
+    monkeypatch.setattr(Experiment, "fitness", fitness)
+    outcome = run(QUICK)
+    assert outcome.interrupted
+    assert outcome.select_fitness is None
+    assert outcome.search_fitness > 0
+    assert "def Predict" in outcome.program.listing(0)
+
+
 @pytest.mark.parametrize("after", [1, 4])
 def test_an_interrupted_run_keeps_what_it_found(tmp_path, after):
     calls = []
@@ -135,7 +151,7 @@ def test_an_interrupted_run_keeps_what_it_found(tmp_path, after):
 
 
 @pytest.mark.parametrize(
-    "change", [{"cohort": 61}, {"train_steps": 0}, {"experiments": -1}, {"baselines": ("foo",)}, {"combine": "max"}]
+    "change", [{"cohort": 61}, {"train_steps": 0}, {"experiments": -1}, {"baselines": ("cifar10",)}, {"combine": "max"}]
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, change):
     with pytest.raises(ValueError):

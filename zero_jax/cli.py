@@ -1,6 +1,7 @@
 """The command line: `zero-jax search | evaluate | show`."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ import tyro
 from zero_jax import experiment as experiments
 from zero_jax import listing
 from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.evaluate import MAX_BYTES
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.experiment import Experiment, Outcome
 from zero_jax.presets import PRESETS
@@ -45,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        raise
     except (ValueError, OSError) as error:
         return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"not enough memory for that: {error}")
 
 
 def _fail(message: str) -> int:
@@ -93,7 +96,7 @@ def _print_table(outcome: Outcome) -> None:
     rows = [("found program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
     rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
     first = max(len(measure), *(len(row[0]) for row in rows))
-    print("  ".join([f"mean {measure}".ljust(first), *heads]))
+    print("  ".join([measure.ljust(first), *heads]))
     for name, *numbers in rows:
         cells = ["-" if x is None else f"{x:.6f}" for x in numbers]
         print("  ".join([name.ljust(first), *(c.rjust(len(h)) for c, h in zip(cells, heads, strict=True))]))
@@ -121,6 +124,7 @@ def _evaluate(arguments: list[str]) -> int:
         role: Role = "unseen",
         seed: int = 0,
         executor: str = "auto",
+        max_bytes: int = MAX_BYTES,
     ) -> int:
         """Trains a program on tasks and prints its fitness.
 
@@ -136,20 +140,21 @@ def _evaluate(arguments: list[str]) -> int:
             role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
             executor: auto or xla.
+            max_bytes: A bound on the memory that the training takes.
         """
         programs = experiments.load_program(program)
         sizes = {"tasks": tasks, "features": features, "train": train, "valid": valid, "epochs": epochs}
         made = _task_set(task, {name: n for name, n in sizes.items() if n is not None}).make(seed, role)
-        result = evaluate_programs(programs, made, seed, executor=executor)
+        result = evaluate_programs(programs, made, seed, executor=executor, max_bytes=max_bytes)
         fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
         print(f"{made}")
         for i in range(len(programs)):
             f = fitness[i]
-            error = f.std(ddof=1) / np.sqrt(len(f)) if len(f) > 1 else float("nan")
+            error = f"{f.std(ddof=1) / np.sqrt(len(f)):.6f}" if len(f) > 1 else "unknown of one task"
             name = "" if len(programs) == 1 else f"program {i}: "
             mean, median = program_fitness(f[None])[0], program_fitness(f[None], "median")[0]
             print(
-                f"{name}mean {_measure(made.loss)} {mean:.6f} (standard error {error:.6f}), median {median:.6f}, "
+                f"{name}mean {_measure(made.loss)} {mean:.6f} (standard error {error}), median {median:.6f}, "
                 f"least {f.min():.6f}, greatest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
             )
         return 0
@@ -187,7 +192,19 @@ def _show(arguments: list[str]) -> int:
 
 def entry() -> None:
     """What the `zero-jax` command calls."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        code = _fail(f"cannot write the output: {error}")
+    if code == INTERRUPTED:
+        # JAX may still be computing what was interrupted, and the interpreter would tear down beneath it.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

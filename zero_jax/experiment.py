@@ -25,6 +25,9 @@ from zero_jax.tasks.sets import Role, TaskSet
 COHORTS_PER_RECORD = 10
 """A line of records.jsonl is written after so many cohorts."""
 
+BASELINES = ("linear", "network")
+"""The programs of the library that have a learning rate to choose."""
+
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """What the learning rate of a baseline is chosen from, on T_search."""
 
@@ -86,9 +89,11 @@ class Experiment:
         if self.combine not in ("mean", "median"):
             raise ValueError(f"combine must be mean or median, not {self.combine!r}")
         check_executor(self.executor)
-        unknown = [name for name in self.baselines if name not in library.NAMES]
+        if np.isnan(self.sufficient_fitness):
+            raise ValueError("sufficient_fitness must be a number, not nan")
+        unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
-            raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(library.NAMES)}")
+            raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
 
     def searcher(self) -> RegularizedEvolution | RandomSearch:
         """The search, ready to `init`.
@@ -119,7 +124,7 @@ class Experiment:
 
     def derived_seed(self, purpose: str, number: int) -> int:
         """A seed of its own for each purpose."""
-        words = [self.seed & 0xFFFFFFFFFFFFFFFF, number, *purpose.encode()]
+        words = [abs(self.seed), number, *purpose.encode(), *([1] if self.seed < 0 else [])]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
@@ -249,7 +254,8 @@ class _Runner:
         self.select_tasks = experiment.tasks("select")
         sets = (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen"))
         for tasks in sets:  # mistakes show before anything is written
-            check_fits(experiment.space.memory, self.searcher.ops, tasks, experiment.max_bytes)
+            check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes)
+        self.searcher.init(0)
         self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
         self.progress = Progress(1, 0, 0, 0.0, 0.0, ())
@@ -367,7 +373,7 @@ def load_program(source: str, memory: Sequence[int] | None = None) -> Programs:
     if source in library.NAMES:
         return library.program(source, memory)
     try:
-        text = Path(source).read_text(encoding="utf-8")
+        text = Path(source).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         names = ", ".join(library.NAMES)
         raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zero_jax import ops
-from zero_jax.programs import COMPONENTS, MemorySize, Programs, memory_size, outside
+from zero_jax.programs import COMPONENTS, MemorySize, Programs, check_constant, memory_size, outside
 
 SCHEMA = 1
 """The version that the JSON form carries."""
@@ -76,7 +76,9 @@ def _parse_line(text: str) -> list[float]:
         match = pattern.fullmatch(text)
         if match:
             found = match.groupdict()
-            constants = [float(np.float32(found[f"c{i}"])) for i in range(len(op.constants))]
+            constants = [float(found[f"c{i}"]) for i in range(len(op.constants))]
+            for constant in constants:
+                check_constant(constant)
             constants += [0.0] * (3 - len(constants))
             fields = [constants[0], 0.0, 0.0, 0.0] if op.number == 56 else [0.0, *constants]
             return [op.number, *(int(found.get(f) or 0) for f in "abo"), *fields]
@@ -167,7 +169,10 @@ def _read_proto_fields(text: str) -> list[float]:
     rest = _PROTO_FIELD.sub("", text).strip()
     if rest:
         raise ValueError(f"cannot read {rest[:60]!r} as 'field: value'")
-    fields = dict(_PROTO_FIELD.findall(text))
+    pairs = _PROTO_FIELD.findall(text)
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field stands twice")
     unknown = [field for field in fields if field not in _PROTO_FIELDS]
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}")
@@ -209,7 +214,7 @@ def from_json(text: str) -> Programs:
     """
     try:
         tree = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):
         raise ValueError("a program in JSON is an object with schema, memory, capacity and programs")
@@ -244,7 +249,7 @@ def parse(text: str, memory: Sequence[int] | None = None, capacity: Sequence[int
     """
     if text.lstrip().startswith(("{", "[")):
         programs = from_json(text)
-        return programs.resized(memory, capacity) if memory or capacity else programs
+        return programs if memory is None and capacity is None else programs.resized(memory, capacity)
     is_proto = text.startswith(_PROTO_TITLE) or re.search(r"_instructions\s*:?\s*\{", text)
     components, places = _read_proto(text) if is_proto else _read_listing(text)
     size = memory_size(memory) if memory is not None else _smallest_memory(components)

@@ -171,7 +171,8 @@ class Programs:
         Raises:
           ValueError: where an instruction or an address no longer fits.
         """
-        return Programs.from_lists(self.to_lists(), memory or self.memory, capacity or self.capacity)
+        memory = self.memory if memory is None else memory
+        return Programs.from_lists(self.to_lists(), memory, self.capacity if capacity is None else capacity)
 
     def check(self) -> "Programs":
         """Returns itself if every op exists and every address in use is inside the memory.
@@ -258,12 +259,22 @@ def _instruction(fields: Sequence[float], where: str) -> tuple[list[int], list[f
         numbers = [float(x) for x in fields]
     except (TypeError, ValueError):
         raise ValueError(f"{where}: an instruction is a list of up to 8 numbers, not {fields!r}") from None
+    except OverflowError:
+        raise ValueError(f"{where}: a number is beyond float32") from None
     if not 1 <= len(numbers) <= 8 or any(not x.is_integer() or abs(x) > 2**31 - 1 for x in numbers[:4]):
         raise ValueError(f"{where}: an instruction is [op, in1, in2, out, up to four constants], not {fields!r}")
+    for constant in numbers[4:]:
+        check_constant(constant, f"{where}: ")
     numbers += [0.0] * (8 - len(numbers))
     op, in1, in2, out = (int(x) for x in numbers[:4])
     constants = [numbers[4], 0.0, 0.0] if op == 56 else numbers[5:]
     return [op, in1, in2, out], constants
+
+
+def check_constant(constant: float, where: str = "") -> None:
+    """Refuses a finite number that float32 would turn into infinity."""
+    if np.isfinite(constant) and abs(constant) > float(np.finfo(np.float32).max):
+        raise ValueError(f"{where}the constant {constant:g} is beyond float32")
 
 
 def _proto_fields(op: int, data: np.ndarray) -> list[float]:

@@ -152,6 +152,8 @@ def seed_bits(seed: Any) -> Array:
     """
     if isinstance(seed, int | np.integer):
         return jnp.asarray(int(seed) & 0xFFFFFFFF, jnp.uint32)
+    if not isinstance(seed, jax.Array | np.ndarray):
+        raise ValueError(f"seed must be one whole number, not {seed!r}")
     array = jnp.asarray(seed)
     if array.ndim or not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(f"seed must be one whole number, not {seed!r}")
@@ -171,8 +173,9 @@ def op_sets(ops: Any, memory: MemorySize) -> OpSets:
     Raises:
       ValueError: something else, or a number outside 0 to 64.
     """
-    given: Iterable[Any] = range(65) if ops is None else list(ops)
-    numbers = list(given)
+    if ops is not None and not isinstance(ops, Iterable):
+        raise ValueError(f"ops must be op numbers, or three collections of them, not {ops!r}")
+    numbers: list[Any] = list(range(65)) if ops is None else list(ops)
     nested = numbers and all(isinstance(part, Iterable) for part in numbers)
     if nested and len(numbers) != len(COMPONENTS):
         raise ValueError(f"ops must be op numbers, or three collections of them, not {ops!r}")
@@ -181,7 +184,7 @@ def op_sets(ops: Any, memory: MemorySize) -> OpSets:
     sets = []
     for part in triple:
         if any(not isinstance(n, int | np.integer) or not 0 <= n <= 64 for n in part):
-            raise ValueError(f"ops must be whole numbers from 0 to 64, not {sorted(part)!r}")
+            raise ValueError(f"ops must be whole numbers from 0 to 64, not {part!r}")
         usable = (op_table.OPS[int(n)] for n in part)
         sets.append(tuple(sorted({op.number for op in usable if not absent & {*op.inputs, op.output}})))
     return cast(OpSets, tuple(sets))

@@ -15,7 +15,7 @@ from zero_jax import dataflow
 from zero_jax import ops as op_table
 from zero_jax.executors import contract, xla
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
-from zero_jax.programs import COMPONENTS, MemorySize, Programs
+from zero_jax.programs import COMPONENTS, Capacity, MemorySize, Programs, SearchSpace
 from zero_jax.tasks import Tasks
 
 EXECUTORS: tuple[str, ...] = ("auto", "xla")
@@ -80,11 +80,13 @@ def evaluate(
     check_executor(executor)
     if differentiable and tasks.loss != "rmse":
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
+    if not len(tasks):
+        raise ValueError("there are no tasks")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
     sets = _dispatched(programs, ops)
-    _check_stream(programs, tasks, sets)
+    _check_stream(programs.capacity, tasks, sets)
     need = program_bytes(programs.memory, sets, tasks, differentiable)
     count = programs.code.shape[0]
     width = block_width(need, max_bytes)
@@ -265,13 +267,15 @@ def check_executor(executor: str) -> None:
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
 
 
-def check_fits(memory: MemorySize, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES) -> None:
-    """Refuses tasks on which not even one program of that memory size would fit in `max_bytes`.
+def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES) -> None:
+    """Refuses what `evaluate` would refuse of programs of that space.
 
     Raises:
-      ValueError: naming what it takes.
+      ValueError: not even one program fits in `max_bytes`, or the random stream is too short.
     """
-    block_width(program_bytes(memory, contract.op_sets(ops, memory), tasks), max_bytes)
+    sets = contract.op_sets(ops, space.memory)
+    _check_stream(space.capacity, tasks, sets)
+    block_width(program_bytes(space.memory, sets, tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:
@@ -291,12 +295,12 @@ def _dispatched(programs: Programs, ops: Any) -> OpSets:
     return sets
 
 
-def _check_stream(programs: Programs, tasks: Tasks, sets: OpSets) -> None:
+def _check_stream(capacity: Capacity, tasks: Tasks, sets: OpSets) -> None:
     runs = _runs(tasks)
-    if _draws(sets) and (runs > contract.MAX_RUNS or max(programs.capacity) > contract.MAX_DRAWS):
+    if _draws(sets) and (runs > contract.MAX_RUNS or max(capacity) > contract.MAX_DRAWS):
         raise ValueError(
             f"random instructions allow at most {contract.MAX_RUNS:,} runs of a component, not {runs:,}, "
-            f"and at most {contract.MAX_DRAWS} instructions in one, not {max(programs.capacity)}"
+            f"and at most {contract.MAX_DRAWS} instructions in one, not {max(capacity)}"
         )
 
 

@@ -54,7 +54,7 @@ class Mutations:
         if unknown or not self.types:
             raise ValueError(f"mutation types must be among {', '.join(_MUTATE)}, not {self.types}")
         if self.weights and (
-            len(self.weights) != len(self.types) or min(self.weights) < 0 or not sum(self.weights) > 0
+            len(self.weights) != len(self.types) or min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf
         ):
             raise ValueError(
                 f"weights {self.weights} must give each of the {len(self.types)} types a number, not all 0"

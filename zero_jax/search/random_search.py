@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from zero_jax.programs import Programs, SearchSpace, random_programs
-from zero_jax.search.state import SearchState, with_results
+from zero_jax.search.state import SearchState, checked_fitness, with_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,5 +51,5 @@ class RandomSearch:
 
     def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
         """The state once the programs have their fitness `[cohort]`."""
-        fitness = np.asarray(fitness, np.float64)
+        fitness = checked_fitness(programs, fitness)
         return with_results(state, programs, fitness, population=programs, fitness=fitness[None])

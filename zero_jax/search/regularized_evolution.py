@@ -11,7 +11,7 @@ import numpy as np
 from zero_jax import library
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.mutation import Mutations, mutate
-from zero_jax.search.state import SearchState, with_results
+from zero_jax.search.state import SearchState, checked_fitness, with_results
 
 Initial = Literal["random", "no_op", "linear", "network"]
 
@@ -57,10 +57,13 @@ class RegularizedEvolution:
     initial: Initial | Programs = "random"
 
     def __post_init__(self) -> None:
-        if min(self.islands, self.population, self.tournament, self.cohort) < 1:
-            raise ValueError("islands, population, tournament and cohort must be at least 1")
+        for name in ("islands", "population", "tournament", "cohort"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.cohort > self.population:
             raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
+        if not any(self.space.ops):
+            raise ValueError("no component of the space has ops, so nothing can be mutated")
         _first_program(self.space, self.initial)
 
     @property
@@ -105,7 +108,7 @@ class RegularizedEvolution:
         Raises:
           ValueError: a fitness that is NaN, or not one for each program asked for.
         """
-        fitness = np.asarray(fitness, np.float64)
+        fitness = checked_fitness(programs, fitness)
         if state.evaluations == 0:
             return with_results(state, programs, fitness, fitness=fitness.reshape(self.islands, self.population))
         if len(programs) != self.islands * self.cohort:
@@ -151,4 +154,7 @@ def _filled(program: Programs, space: SearchSpace) -> Programs:
     """The program with NO_OP behind each component up to the initial sizes, as upstream starts from one."""
     (components,) = program.to_lists()
     padded = [part + [[0]] * (size - len(part)) for part, size in zip(components, space.initial_size, strict=True)]
-    return Programs.from_lists([padded], space.memory, space.capacity)
+    try:
+        return Programs.from_lists([padded], space.memory, space.capacity)
+    except ValueError as error:
+        raise ValueError(f"the initial program does not fit the space: {error}") from None

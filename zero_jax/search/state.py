@@ -98,14 +98,20 @@ class SearchState:
             raise ValueError(f"{path} is not a saved search: {error}") from error
 
 
-def with_results(state: SearchState, programs: Programs, told: np.ndarray, /, **changes: Any) -> SearchState:
-    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best.
+def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
+    """`[n]` float64.
 
     Raises:
       ValueError: a fitness that is NaN, or not one for each program.
     """
-    if told.shape != (len(programs),) or np.isnan(told).any():
+    fitness = np.asarray(told, np.float64)
+    if fitness.shape != (len(programs),) or np.isnan(fitness).any():
         raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for")
+    return fitness
+
+
+def with_results(state: SearchState, programs: Programs, told: np.ndarray, /, **changes: Any) -> SearchState:
+    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best."""
     winner = int(np.argmax(told))
     if told[winner] > state.best_fitness:
         changes |= {"best": programs[winner], "best_fitness": float(told[winner])}

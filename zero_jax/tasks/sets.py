@@ -103,7 +103,8 @@ def load(path: str | Path) -> Tasks:
     except FileNotFoundError:
         raise ValueError(f"no file {path}") from None
     except Exception as error:
-        raise ValueError(f"{path} is not an NPZ file of arrays: {error}") from None
+        reason = "it holds Python objects" if "pickle" in str(error) and "Object" in str(error) else "it cannot be read"
+        raise ValueError(f"{path} is not an NPZ file of arrays of numbers: {reason}") from None
     missing = [name for name in ("train_x", "train_y", "valid_x", "valid_y") if name not in stored]
     if missing:
         raise ValueError(f"{path} has no array {', '.join(missing)}; it has {', '.join(stored) or 'none'}")

@@ -57,7 +57,7 @@ class Tasks:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
-        if int(epochs) != epochs or epochs < 1:
+        if not isinstance(epochs, int | np.integer) or epochs < 1:
             raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}")
         self.loss: Loss = loss
         self.train_x, self.train_y = _float32("train_x", train_x, 3), _float32("train_y", train_y, 2)
@@ -68,9 +68,10 @@ class Tasks:
         shuffles = np.random.default_rng(seed)
         epoch_orders = [np.arange(n), *(shuffles.permutation(n) for _ in range(int(epochs) - 1))]
         self.order: Any = np.stack(epoch_orders).astype(np.int32)
-        self.ids: Any = np.arange(len(self), dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
-        if self.ids.shape != (len(self),):
-            raise ValueError(f"ids must name each of the {len(self)} tasks once, but has shape {self.ids.shape}")
+        given = np.arange(len(self)) if ids is None else np.asarray(ids)
+        if given.shape != (len(self),) or not np.issubdtype(given.dtype, np.integer):
+            raise ValueError(f"ids must be one whole number for each of the {len(self)} tasks")
+        self.ids: Any = given.astype(np.int32)
 
     def _check_shapes(self) -> None:
         shapes = {name: tuple(getattr(self, name).shape) for name in _FIELDS[:4]}
@@ -152,10 +153,13 @@ def _float32(name: str, values: Any, rank: int) -> Any:
         array = values.astype(np.float32)
     else:
         try:
+            raw = np.asarray(values)
+            if not isinstance(values, jax.Array) and raw.dtype.kind not in "biuf":
+                raise ValueError(f"of {raw.dtype}")
             with np.errstate(over="ignore"):
-                array = np.asarray(values, np.float32)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} is not an array of numbers") from None
+                array = raw.astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} is not an array of numbers: {error}") from None
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
             at = ", ".join(str(i) for i in wrong[0])
