@@ -36,7 +36,11 @@ def main() -> None:
         "command": f"python experiments/discovery.py --preset {chosen.preset} --seeds {' '.join(map(str, chosen.seeds))}",
         "date": date.today().isoformat(),
         "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip(),
         "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "versions": {"zero_jax": zero_jax.__version__, "python": platform.python_version()},

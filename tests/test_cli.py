@@ -34,7 +34,7 @@ def call(*arguments):
 def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
     assert call(*QUICK, "--seed", 3) == 0
     out, err = capsys.readouterr()
-    assert "Not solved after experiment 1" in out
+    assert "Below the sufficient fitness of 0.9999 after experiment 1" in out
     for words in (
         "T_search (3 tasks)",
         "T_select (3 tasks)",

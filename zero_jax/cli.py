@@ -77,7 +77,8 @@ def _search(arguments: list[str]) -> int:
 
 def _print_outcome(outcome: Outcome) -> None:
     progress = outcome.progress
-    ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else "Not solved after"
+    unsolved = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
+    ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else unsolved
     print(
         f"{ended} experiment {progress.experiment}: {progress.evaluations:,} evaluations, "
         f"{progress.train_steps:,} train steps, {progress.seconds:.1f} s"

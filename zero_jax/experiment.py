@@ -168,7 +168,8 @@ class Outcome:
       search_fitness: on that experiment's T_search.
       select_fitness: on T_select; None where the run was interrupted before.
       unseen_fitness: on unseen tasks; None where the run was interrupted before.
-      solved: whether it passed the sufficient fitness on T_select.
+      sufficient_fitness: what was asked for.
+      solved: whether it passed that on T_select.
       interrupted: whether the run ended by Ctrl-C.
       progress: the last there was.
       baselines: as the experiment asked for.
@@ -182,6 +183,7 @@ class Outcome:
     search_fitness: float
     select_fitness: float | None
     unseen_fitness: float | None
+    sufficient_fitness: float
     solved: bool
     interrupted: bool
     progress: Progress
@@ -347,6 +349,7 @@ class _Runner:
             search_fitness,
             select_fitness,
             self.unseen,
+            self.experiment.sufficient_fitness,
             self._solved(),
             self.interrupted,
             self.progress,
