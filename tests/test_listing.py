@@ -37,9 +37,11 @@ def test_every_form_gives_the_same_arrays_again(program):
     json.loads(listing.to_json(programs), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_nan_and_the_infinities_survive_too():
+def test_nan_the_infinities_and_the_largest_float_survive_too():
+    largest = float(np.finfo(np.float32).max)
     programs = Programs.from_lists(
-        [[[[59, 0, 0, 2, 0, float("nan"), float("inf")]], [[56, 0, 0, 1, float("-inf")]], []]], MEMORY
+        [[[[59, 0, 0, 2, 0, float("nan"), float("inf")]], [[56, 0, 0, 1, float("-inf")], [56, 0, 0, 1, -largest]], []]],
+        MEMORY,
     )
     for text in (programs.listing(0), listing.to_proto(programs), listing.to_json(programs)):
         assert_equal(Programs.parse(text, programs.memory, programs.capacity), programs)

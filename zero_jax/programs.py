@@ -273,8 +273,9 @@ def _instruction(fields: Sequence[float], where: str) -> tuple[list[int], list[f
 
 def check_constant(constant: float, where: str = "") -> None:
     """Refuses a finite number that float32 would turn into infinity."""
-    if np.isfinite(constant) and abs(constant) > float(np.finfo(np.float32).max):
-        raise ValueError(f"{where}the constant {constant:g} is beyond float32")
+    with np.errstate(over="ignore"):
+        if np.isfinite(constant) and np.isinf(np.float32(constant)):
+            raise ValueError(f"{where}the constant {constant:g} is beyond float32")
 
 
 def _proto_fields(op: int, data: np.ndarray) -> list[float]:
