@@ -10,9 +10,8 @@ from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Mutations, Programs, SearchSpace, library, mutate, random_programs
 from zero_jax.ops import OPS
 from zero_jax.programs import clean
-from zero_jax.search.mutation import _MUTATE, PAPER
+from zero_jax.search.mutation import PAPER, TYPES
 
-TYPES = tuple(_MUTATE)
 ALWAYS = 1.0
 
 

@@ -1,5 +1,7 @@
 """Which instructions can reach a prediction, as array code that works on traced programs too."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,12 +68,13 @@ def liveness(programs: Programs) -> Array:
     return jnp.concatenate([setup_used, predict_used, learn_used]).T
 
 
-def number_draws(programs: Programs) -> Programs:
+def number_draws(programs: Programs, live: Array | None = None) -> Programs:
     """Stamps each random instruction's place in the random stream into its third constant (SPEC 2).
 
     Live random instructions of a component count 0, 1, 2...; dead ones, which `execute` runs, follow behind them.
+    `live`: from `liveness`, if it is known.
     """
-    live = liveness(programs)
+    live = liveness(programs) if live is None else live
     random = jnp.asarray(_RANDOM)[programs.code[..., 0]]
     ordinals = []
     for first, last in zip(programs.starts[:3], programs.starts[1:], strict=True):
@@ -83,6 +86,22 @@ def number_draws(programs: Programs) -> Programs:
     third = jnp.where(random, ordinal, programs.data[..., 2])
     data = jnp.concatenate([programs.data[..., :2], third[..., None]], -1)
     return programs.with_arrays(programs.code, data, programs.length)
+
+
+def compacted(programs: Programs, live: Any) -> Programs:
+    """The instructions of which `live` `[P, L]` tells, one behind the other, in NumPy or in JAX as `live` is."""
+    xp: Any = jnp if isinstance(live, jax.Array) else np
+    code, data, lengths = [], [], []
+    for first, last in zip(programs.starts[:3], programs.starts[1:], strict=True):
+        part = live[:, first:last]
+        order = xp.argsort(~part, axis=1, stable=True)
+        kept = xp.take_along_axis(part, order, 1)[..., None]
+        for arrays, values in ((code, programs.code), (data, programs.data)):
+            moved = xp.take_along_axis(xp.asarray(values)[:, first:last], order[..., None], 1)
+            arrays.append(xp.where(kept, moved, xp.zeros((), moved.dtype)))
+        lengths.append(part.sum(1))
+    length = xp.stack(lengths, 1).astype(np.int32)
+    return programs.with_arrays(xp.concatenate(code, 1), xp.concatenate(data, 1), length)
 
 
 def _uses(programs: Programs) -> tuple[Array, Array, Array]:

@@ -1,6 +1,7 @@
 """`evaluate` and `execute`: pick the executor and cut the work to the memory there is."""
 
-import os
+import functools
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,12 +14,14 @@ from jax import lax
 
 from zero_jax import dataflow
 from zero_jax import ops as op_table
+from zero_jax.canonical import canonical
+from zero_jax.compiled import HAVE_NUMBA
 from zero_jax.executors import contract, xla
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
 from zero_jax.programs import COMPONENTS, Capacity, MemorySize, Programs, SearchSpace
 from zero_jax.tasks import Tasks
 
-EXECUTORS: tuple[str, ...] = ("auto", "xla")
+EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd")
 """The executors that this version has."""
 
 MAX_BYTES = 2**30
@@ -40,6 +43,7 @@ def evaluate(
     chunk_size: int | None = None,
     max_bytes: int = MAX_BYTES,
     differentiable: bool = False,
+    threads: int | None = None,
 ) -> Evaluation:
     """Trains every program on every task and returns its fitness (SPEC 2).
 
@@ -52,23 +56,27 @@ def evaluate(
       programs: `P` programs.
       tasks: `T` tasks.
       seed: of the random instructions: a whole number, of which the lower 32 bits count.
-      executor: `auto` or `xla`.
+      executor: `xla` runs wherever JAX does; `simd` runs on the CPU, with sixteen tasks in a vector register, and needs
+        Numba; `auto` takes `simd` on a CPU unless the arguments are traced, there is no Numba or it would not fit.
       ops: the ops that the dispatcher covers (static): numbers, or three collections for Setup, Predict and Learn. By
         default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
         compilation for each new set. When traced, ops that are not covered do nothing.
       max_abs_error: a larger error in training, or NaN, stops a run.
       chunk_size: how many programs to hand to the device at a time, rounded up to whole blocks; by default one block.
-        On a CPU, as many chunks run at a time as there are cores.
-      max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted.
+        `simd` takes them one by one.
+      max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted,
+        but for `simd` the copy of them that it lays out in lanes.
       differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
         and a memory per training example.
+      threads: how many threads to use on a CPU; by default as many as there are cores. The result is the same.
 
     Returns:
       `Evaluation`: fitness `[P, T]` float32 and train_steps `[P, T]` int32.
 
     Raises:
-      ValueError: an unknown executor, ops that do not cover the programs, accuracy with `differentiable`, more memory
-        needed for one program than `max_bytes`.
+      ValueError: an unknown executor or one that cannot do what is asked, ops that do not cover the programs, accuracy
+        with `differentiable`, more memory needed for one program than `max_bytes`.
+      KeyboardInterrupt: after Ctrl-C; with `simd`, within a second.
 
     Example:
       >>> from zero_jax import library
@@ -85,8 +93,12 @@ def evaluate(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
+    if choose(executor, programs.memory, tasks, max_bytes, traced=traced, differentiable=differentiable) == "simd":
+        return _on_lanes(programs, tasks, seed, max_abs_error, threads, traced)
     need = program_bytes(programs.memory, sets, tasks, differentiable)
     count = programs.code.shape[0]
     width = block_width(need, max_bytes)
@@ -103,8 +115,8 @@ def evaluate(
         # Threads do not see the caller's `with jax.default_device(...)`; arrays put there take the work along.
         chosen = getattr(jax.config, "jax_default_device", None)
         on_device = jax.device_put(tasks, chosen if isinstance(chosen, jax.Device) else None)
-        threads = _threads(need * width, max_bytes)
-        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+        at_once = _threads(need * width, max_bytes, threads)
+        with ThreadPoolExecutor(min(at_once, len(chunks))) as pool:
             parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))
         result = Evaluation(*(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True)))
     return Evaluation(*(values.reshape(-1, len(tasks))[:count] for values in result))
@@ -149,12 +161,100 @@ def execute(
         raise ValueError(f"component must be one of {', '.join(COMPONENTS)}, not {component!r}")
     scalars, vectors, matrices = (jnp.asarray(part, jnp.float32) for part in memory)
     _check_memory(programs, scalars, vectors, matrices)
-    values = {"s": jnp.swapaxes(scalars, 1, 2), "v": jnp.swapaxes(vectors, 1, 2), "m": jnp.swapaxes(matrices, 1, 2)}
     task_ids = jnp.arange(scalars.shape[1], dtype=jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
+    if executor == "simd":
+        return _execute_on_lanes(programs, (scalars, vectors, matrices), component, seed, task_ids)
+    values = {"s": jnp.swapaxes(scalars, 1, 2), "v": jnp.swapaxes(vectors, 1, 2), "m": jnp.swapaxes(matrices, 1, 2)}
     after = _execute(
         programs, values, task_ids, contract.seed_bits(seed), COMPONENTS.index(component), _dispatched(programs, ops)
     )
     return Memory(*(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS))
+
+
+# ---------------------------------------------------------------------------------------------- the SIMD executor
+
+
+def choose(
+    executor: str,
+    memory: MemorySize,
+    tasks: Tasks,
+    max_bytes: int = MAX_BYTES,
+    *,
+    traced: bool = False,
+    differentiable: bool = False,
+) -> str:
+    """The executor that `evaluate` takes for programs of that memory size: `xla` or `simd`.
+
+    Raises:
+      ValueError: `simd` asked for where it cannot serve.
+    """
+    check_executor(executor)
+    if executor == "auto":
+        if traced or differentiable or jax.default_backend() != "cpu":
+            return "xla"
+        if not HAVE_NUMBA:
+            _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
+            return "xla"
+        return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
+    if executor == "simd":
+        if differentiable:
+            raise ValueError("the simd executor has no gradients: use executor='xla' with differentiable=True")
+        if not HAVE_NUMBA:
+            raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
+        message = _too_large(memory, tasks, max_bytes)
+        if message:
+            raise ValueError(message)
+    return executor
+
+
+def _too_large(memory: MemorySize, tasks: Tasks, max_bytes: int) -> str:
+    from zero_jax.executors import simd  # only where there is Numba
+
+    program, lanes = simd.bytes_needed(memory, tasks)
+    if program + lanes <= max_bytes:
+        return ""
+    return (
+        f"sixteen tasks at a time, one program needs {program:,} bytes and these tasks {lanes:,}, together more than "
+        f"max_bytes={max_bytes:,}: raise max_bytes, evaluate fewer tasks at a time, or use executor='xla'"
+    )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def _on_lanes(
+    programs: Programs, tasks: Tasks, seed: Any, max_abs_error: Any, threads: int | None, traced: bool
+) -> Evaluation:
+    """`evaluate` by the SIMD executor: at once, or by a callback where something is traced."""
+    shape = (programs.code.shape[0], len(tasks))
+    leaves, structure = jax.tree.flatten((programs, tasks))
+
+    def call(seed: Any, limit: Any, *leaves: Any) -> tuple[np.ndarray, np.ndarray]:
+        from zero_jax.executors import simd
+
+        given, on = jax.tree.unflatten(structure, [np.asarray(leaf) for leaf in leaves])
+        plain = canonical(given.check()).programs
+        result = simd.evaluate(plain, simd.lay_out(on), int(seed), float(limit), threads=threads)
+        return result.fitness, result.train_steps
+
+    if not traced:
+        return Evaluation(*map(jnp.asarray, call(np.asarray(contract.seed_bits(seed)), max_abs_error, *leaves)))
+    told = (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, jnp.int32))
+    limit = jnp.asarray(max_abs_error, jnp.float32)
+    return Evaluation(
+        *jax.pure_callback(call, told, contract.seed_bits(seed), limit, *leaves, vmap_method="sequential")
+    )
+
+
+def _execute_on_lanes(programs: Programs, memory: Any, component: str, seed: Any, ids: Any) -> Memory:
+    from zero_jax.executors import simd
+
+    numbered = jax.tree.map(np.asarray, dataflow.number_draws(programs.check()))
+    values = tuple(np.asarray(part) for part in memory)
+    after = simd.execute(numbered, values, COMPONENTS.index(component), int(contract.seed_bits(seed)), np.asarray(ids))
+    return Memory(*map(jnp.asarray, after))
 
 
 # ---------------------------------------------------------------------------------------------- compiled parts
@@ -167,7 +267,9 @@ def _evaluate_blocks(
     """Evaluates `[blocks, width, ...]` programs, a block after the other."""
 
     def block(programs: Programs) -> Evaluation:
-        return xla.evaluate_block(_prepared(programs, sets), tasks, seed, max_abs_error, sets, differentiable)
+        return xla.evaluate_block(
+            _prepared(programs, sets, prune=True), tasks, seed, max_abs_error, sets, differentiable
+        )
 
     # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
     return lax.map(jax.checkpoint(block) if differentiable else block, blocks)
@@ -177,16 +279,20 @@ def _evaluate_blocks(
 def _execute(
     programs: Programs, memory: xla.Values, ids: Array, seed: Array, component: int, sets: OpSets
 ) -> xla.Values:
-    return xla.execute_block(_prepared(programs, sets), memory, ids, seed, component, sets)
+    return xla.execute_block(_prepared(programs, sets, prune=False), memory, ids, seed, component, sets)
 
 
-def _prepared(programs: Programs, sets: OpSets) -> Programs:
-    """What executors take: NO_OP in slots that are not in use, and random instructions numbered."""
+def _prepared(programs: Programs, sets: OpSets, prune: bool) -> Programs:
+    """What executors take: NO_OP in slots that are not in use, random instructions numbered, dead code gone."""
     slots = np.concatenate([np.arange(size) for size in programs.capacity])
     component = np.repeat(np.arange(3), programs.capacity)
     used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
     clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
-    return dataflow.number_draws(clean) if _draws(sets) else clean
+    if not prune and not _draws(sets):
+        return clean
+    live = dataflow.liveness(clean)
+    numbered = dataflow.number_draws(clean, live) if _draws(sets) else clean
+    return dataflow.compacted(numbered, live) if prune else numbered
 
 
 def _draws(sets: OpSets) -> bool:
@@ -230,12 +336,11 @@ def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
     return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
 
 
-def _threads(block_bytes: int, max_bytes: int) -> int:
+def _threads(block_bytes: int, max_bytes: int, threads: int | None) -> int:
     """How many chunks run at a time: XLA keeps about one core of a CPU busy with each."""
     if jax.default_backend() != "cpu":
         return 2  # one computes while the next is handed over
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, max_bytes // block_bytes))
+    return max(1, min(threads or contract.cores(), max_bytes // block_bytes))
 
 
 def _in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:
@@ -267,7 +372,7 @@ def check_executor(executor: str) -> None:
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
 
 
-def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES) -> None:
+def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES, executor: str = "auto") -> None:
     """Refuses what `evaluate` would refuse of programs of that space.
 
     Raises:
@@ -275,7 +380,8 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     """
     sets = contract.op_sets(ops, space.memory)
     _check_stream(space.capacity, tasks, sets)
-    block_width(program_bytes(space.memory, sets, tasks), max_bytes)
+    if choose(executor, space.memory, tasks, max_bytes) == "xla":
+        block_width(program_bytes(space.memory, sets, tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:

@@ -1,16 +1,19 @@
 """Mutation of whole batches of programs (SPEC 3).
 
+The loops are compiled where there is Numba. They draw nothing but uniforms and normals from the generator, and these
+one by one, so that children are the same where the loops are interpreted.
 Axes: `n` programs, `L` instruction slots.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal
+import functools
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from zero_jax import ops
-from zero_jax.programs import Programs, SearchSpace, random_addresses, random_instructions
+from zero_jax.compiled import compiled, entry_point
+from zero_jax.programs import Programs, SearchSpace
 
 MutationType = Literal[
     "alter_param",
@@ -22,6 +25,20 @@ MutationType = Literal[
     "randomize_algorithm",
     "identity",
 ]
+
+TYPES: tuple[MutationType, ...] = (
+    "alter_param",
+    "randomize_instruction",
+    "randomize_component",
+    "insert_instruction",
+    "remove_instruction",
+    "trade_instruction",
+    "randomize_algorithm",
+    "identity",
+)
+"""All mutation types."""
+
+_ALTER, _INSTRUCTION, _COMPONENT, _INSERT, _REMOVE, _TRADE, _ALGORITHM, _IDENTITY = range(8)
 
 FLIP_PROBABILITY = 0.1
 """How often altering a constant flips its sign."""
@@ -50,9 +67,9 @@ class Mutations:
     constants: Literal["upstream", "paper"] = "upstream"
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind in self.types if kind not in _MUTATE]
+        unknown = [kind for kind in self.types if kind not in TYPES]
         if unknown or not self.types:
-            raise ValueError(f"mutation types must be among {', '.join(_MUTATE)}, not {self.types}")
+            raise ValueError(f"mutation types must be among {', '.join(TYPES)}, not {self.types}")
         if self.weights and (
             len(self.weights) != len(self.types) or min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf
         ):
@@ -63,19 +80,6 @@ class Mutations:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
             raise ValueError(f"constants must be 'upstream' or 'paper', not {self.constants!r}")
-
-
-@dataclasses.dataclass
-class _Batch:
-    """Programs that are being changed in place, and what the changes need."""
-
-    code: np.ndarray
-    data: np.ndarray
-    length: np.ndarray
-    starts: tuple[int, ...]
-    space: SearchSpace
-    rng: np.random.Generator
-    constants: str
 
 
 def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
@@ -99,136 +103,225 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
     """
     if programs.capacity != tuple(space.capacity):
         raise ValueError(f"programs of capacity {programs.capacity} are not of this space, whose is {space.capacity}")
-    n = len(programs)
-    code, data, length = (np.array(part) for part in (programs.code, programs.data, programs.length))
-    batch = _Batch(code, data, length, programs.starts, space, rng, mutations.constants)
-    open_components = np.flatnonzero([len(allowed) > 0 for allowed in space.ops])
-    if not len(open_components):
+    code, data, length = (np.array(part, order="C") for part in (programs.code, programs.data, programs.length))
+    _mutate_all(code, data, length, _settings(space, mutations), rng)
+    return programs.with_arrays(code, data, length)
+
+
+class _Settings(NamedTuple):
+    """What the loops need to know of a space and of mutations, as arrays.
+
+    Attributes:
+      starts: int64 `[4]`, the first slot of each component, and the number of slots.
+      memory, smallest, largest: int64 `[3]`.
+      ops, n_ops: int64 `[3, n]` and `[3]`, the allowed ops.
+      open: int64, the components that have some.
+      fields: int64 `[65, 3]`, the kind of each address, -1 for none.
+      meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
+      types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
+      probability: of a child being mutated; `paper`: whether constants are scaled as the paper does.
+    """
+
+    starts: np.ndarray
+    memory: np.ndarray
+    smallest: np.ndarray
+    largest: np.ndarray
+    ops: np.ndarray
+    n_ops: np.ndarray
+    open: np.ndarray
+    fields: np.ndarray
+    meanings: np.ndarray
+    n_constants: np.ndarray
+    types: np.ndarray
+    below: np.ndarray
+    probability: float
+    paper: bool
+
+
+_MEANINGS = ("", "bound", "mean", "stdev", "value", "index")
+_BOUND, _STDEV, _INDEX = _MEANINGS.index("bound"), _MEANINGS.index("stdev"), _MEANINGS.index("index")
+
+
+@functools.lru_cache(maxsize=16)
+def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
+    counts = [len(allowed) for allowed in space.ops]
+    if not any(counts):
         raise ValueError("no component of the space has ops, so nothing can be mutated")
+    allowed = np.zeros((3, max(counts)), np.int64)
+    for c, numbers in enumerate(space.ops):
+        allowed[c, : len(numbers)] = numbers
     weights = np.array(mutations.weights or [1.0] * len(mutations.types))
-    mutated = rng.random(n) < mutations.probability
-    kind = rng.choice(len(weights), n, p=weights / weights.sum())
-    component = open_components[rng.integers(0, len(open_components), n)]
-    for i, name in enumerate(mutations.types):
-        rows = np.flatnonzero(mutated & (kind == i))
-        _MUTATE[name](batch, rows, component[rows])
-    return programs.with_arrays(batch.code, batch.data, batch.length)
+    below = np.cumsum(weights / weights.sum())
+    below[np.flatnonzero(weights)[-1] :] = 2.0  # whatever rounding left of the sum
+    return _Settings(
+        np.cumsum([0, *space.capacity]),
+        *(np.array(part, np.int64) for part in (space.memory, space.min_size, space.max_size)),
+        allowed,
+        np.array(counts),
+        np.flatnonzero(counts),
+        np.stack([*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS], axis=1).astype(np.int64),
+        np.array([[_MEANINGS.index(meaning) for meaning in row] for row in ops.CONSTANT_MEANINGS]),
+        ops.CONSTANT_COUNTS.astype(np.int64),
+        np.array([TYPES.index(kind) for kind in mutations.types]),
+        below,
+        float(mutations.probability),
+        mutations.constants == "paper",
+    )
 
 
-def _random_slot(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows with an instruction in their component, that component, and the slot of a uniform one."""
-    length = batch.length[rows, component]
-    some = length > 0
-    rows, component, length = rows[some], component[some], length[some]
-    return rows, component, np.array(batch.starts)[component] + batch.rng.integers(0, length)
+# ---------------------------------------------------------------------------------------------- compiled loops
 
 
-def _alter_param(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    rows, _, slots = _random_slot(batch, rows, component)
-    op = batch.code[rows, slots, 0]
-    n_constants = ops.CONSTANT_COUNTS[op]
-    n_inputs = (ops.INPUT_KINDS[op] >= 0).sum(-1)
-    # Choices 0 and up are in1, in2 and then the output; one more is the data, for ops that have some.
-    choice = batch.rng.integers(0, np.maximum(n_inputs + (ops.OUTPUT_KINDS[op] >= 0) + (n_constants > 0), 1))
+@entry_point
+def _mutate_all(code, data, length, settings, rng):
+    for i in range(len(code)):
+        if rng.random() >= settings.probability:
+            continue
+        drawn, which = rng.random(), 0
+        while drawn >= settings.below[which]:
+            which += 1
+        component = settings.open[_below(len(settings.open), rng)]
+        _mutate_one(code[i], data[i], length[i], settings.types[which], component, settings, rng)
+
+
+@compiled
+def _below(n, rng):
+    """A uniform whole number from 0 to n - 1."""
+    return int(rng.random() * n)
+
+
+@compiled
+def _mutate_one(code, data, length, kind, component, settings, rng):
+    start, n = settings.starts[component], length[component]
+    if kind == _ALTER and n > 0:
+        _alter(code, data, start + _below(n, rng), settings, rng)
+    elif kind == _INSTRUCTION and n > 0:
+        _draw(code, data, start + _below(n, rng), component, settings, rng)
+    elif kind == _COMPONENT:
+        for k in range(start, start + n):
+            _draw(code, data, k, component, settings, rng)
+    elif kind == _INSERT and n < settings.largest[component] - 1:
+        _insert(code, data, length, component, settings, rng)
+    elif kind == _REMOVE and n > settings.smallest[component]:
+        _remove(code, data, length, component, settings, rng)
+    elif kind == _TRADE:
+        _trade(code, data, length, component, settings, rng)
+    elif kind == _ALGORITHM:
+        for c in settings.open:
+            for k in range(settings.starts[c], settings.starts[c] + length[c]):
+                _draw(code, data, k, c, settings, rng)
+
+
+@compiled
+def _address(kind, output, settings, rng):
+    """A uniform address of a kind; an output is never s0 or v0, unless there is no other."""
+    n = settings.memory[kind]
+    if output and kind < 2 and n > 1:
+        return 1 + _below(n - 1, rng)
+    return _below(n, rng)
+
+
+@compiled
+def _draw(code, data, k, component, settings, rng):
+    """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
+    U(0, 1), other constants as U(-1, 1)."""
+    op = settings.ops[component, _below(settings.n_ops[component], rng)]
+    code[k, 0] = op
     for field in range(3):
-        chosen = (choice == field) & (choice < n_inputs) if field < 2 else choice == n_inputs
-        at = rows[chosen], slots[chosen], field + 1
-        batch.code[at] = random_addresses(batch.space, op[chosen], field, batch.rng)
-    _alter_data(batch, *(part[choice > n_inputs] for part in (rows, slots, op)))
+        kind = settings.fields[op, field]
+        code[k, field + 1] = _address(kind, field == 2, settings, rng) if kind >= 0 else 0
+    for i in range(3):
+        data[k, i] = 0
+        if i < settings.n_constants[op]:
+            drawn, meaning = rng.random(), settings.meanings[op, i]
+            data[k, i] = drawn if meaning == _INDEX or meaning == _STDEV else 2 * drawn - 1
 
 
-def _alter_data(batch: _Batch, rows: np.ndarray, slots: np.ndarray, op: np.ndarray) -> None:
-    rng = batch.rng
-    which = rng.integers(0, ops.CONSTANT_COUNTS[op])
-    meaning = ops.CONSTANT_MEANINGS[op, which]
-    factor = np.exp(rng.normal(size=len(op))) if batch.constants == "upstream" else rng.uniform(0.5, 2.0, len(op))
-    flipped = (rng.random(len(op)) < FLIP_PROBABILITY) & (meaning != "stdev")
-    redrawn = rng.random(len(op))
-    old = batch.data[rows, slots, which]
-    with np.errstate(over="ignore"):
-        scaled = (old * np.where(flipped, -1.0, factor)).astype(np.float32)
-    batch.data[rows, slots, which] = np.where(meaning == "index", redrawn, scaled)
-    bounded = meaning == "bound"
-    pairs = rows[bounded], slots[bounded], slice(0, 2)
-    batch.data[pairs] = np.sort(batch.data[pairs], -1)
+@compiled
+def _alter(code, data, k, settings, rng):
+    """Redraws an input, or alters the output or the data, half each where there are both. A NO_OP stays."""
+    op = code[k, 0]
+    if op == 0:
+        return
+    inputs = int(settings.fields[op, 0] >= 0) + int(settings.fields[op, 1] >= 0)
+    choice = _below(inputs + 1 + int(settings.n_constants[op] > 0), rng)
+    if choice > inputs:
+        _alter_data(data[k], op, settings, rng)
+    else:
+        field = 2 if choice == inputs else choice
+        code[k, field + 1] = _address(settings.fields[op, field], field == 2, settings, rng)
 
 
-def _randomize_instruction(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    rows, component, slots = _random_slot(batch, rows, component)
-    batch.code[rows, slots], batch.data[rows, slots] = random_instructions(batch.space, component, batch.rng)
+@compiled
+def _alter_data(data, op, settings, rng):
+    i = _below(settings.n_constants[op], rng)
+    meaning = settings.meanings[op, i]
+    if meaning == _INDEX:
+        data[i] = rng.random()
+        return
+    if rng.random() < FLIP_PROBABILITY and meaning != _STDEV:
+        data[i] = -data[i]
+    elif settings.paper:
+        data[i] = data[i] * (0.5 + 1.5 * rng.random())
+    else:
+        data[i] = data[i] * np.exp(rng.standard_normal())
+    if meaning == _BOUND and data[0] > data[1]:
+        data[0], data[1] = data[1], data[0]
 
 
-def _randomize_component(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    for c in np.unique(component):
-        here = rows[component == c]
-        start, end = batch.starts[c], batch.starts[c + 1]
-        used = np.arange(end - start) < batch.length[here, c, None]
-        program, slot = np.nonzero(used)
-        drawn = random_instructions(batch.space, np.full(len(program), c), batch.rng)
-        batch.code[here[program], start + slot], batch.data[here[program], start + slot] = drawn
+@compiled
+def _insert(code, data, length, component, settings, rng):
+    """A random instruction at a random place, the ones behind it moved up."""
+    first, n = settings.starts[component], length[component]
+    place = first + _below(n + 1, rng)
+    for k in range(first + n, place, -1):
+        _move(code, data, k - 1, k)
+    _draw(code, data, place, component, settings, rng)
+    length[component] = n + 1
 
 
-def _randomize_algorithm(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    del component
-    for c, allowed in enumerate(batch.space.ops):
-        if allowed:
-            _randomize_component(batch, rows, np.full(len(rows), c))
+@compiled
+def _remove(code, data, length, component, settings, rng):
+    """Without one instruction, the ones behind it moved down."""
+    first, n = settings.starts[component], length[component]
+    for k in range(first + _below(n, rng), first + n - 1):
+        _move(code, data, k + 1, k)
+    _clear(code, data, first + n - 1)
+    length[component] = n - 1
 
 
-def _insert_instruction(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    room = batch.length[rows, component] < np.array(batch.space.max_size)[component] - 1
-    _splice(batch, rows[room], component[room], insert=True, remove=False)
+@compiled
+def _trade(code, data, length, component, settings, rng):
+    """Inserts a random instruction, then removes one, without the room for one more in between."""
+    first, n = settings.starts[component], length[component]
+    place, gone = _below(n + 1, rng), _below(n + 1, rng)
+    if place == gone:
+        return  # the new one goes again
+    if place < gone:
+        for k in range(first + gone - 1, first + place, -1):
+            _move(code, data, k - 1, k)
+        _draw(code, data, first + place, component, settings, rng)
+    else:
+        for k in range(first + gone, first + place - 1):
+            _move(code, data, k + 1, k)
+        _draw(code, data, first + place - 1, component, settings, rng)
 
 
-def _remove_instruction(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    spare = batch.length[rows, component] > np.array(batch.space.min_size)[component]
-    _splice(batch, rows[spare], component[spare], insert=False, remove=True)
+@compiled
+def _move(code, data, source, to):
+    for i in range(4):
+        code[to, i] = code[source, i]
+    for i in range(3):
+        data[to, i] = data[source, i]
 
 
-def _trade_instruction(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    _splice(batch, rows, component, insert=True, remove=True)
+@compiled
+def _clear(code, data, k):
+    for i in range(4):
+        code[k, i] = 0
+    for i in range(3):
+        data[k, i] = 0
 
-
-def _splice(batch: _Batch, rows: np.ndarray, component: np.ndarray, *, insert: bool, remove: bool) -> None:
-    """Inserts a random instruction at a random place, then removes one at a random place."""
-    for c in np.unique(component):
-        here = rows[component == c]
-        start, end = batch.starts[c], batch.starts[c + 1]
-        length = batch.length[here, c].astype(np.int64)
-        pad = ((0, 0), (0, 1), (0, 0))  # room for one more in between
-        code, data = (np.pad(part[here, start:end], pad) for part in (batch.code, batch.data))
-        slots = np.arange(end - start + 1)
-        each = np.arange(len(here))
-        if insert:
-            place = batch.rng.integers(0, length + 1)
-            source = slots - (slots > place[:, None])
-            code, data = (np.take_along_axis(part, source[..., None], 1) for part in (code, data))
-            code[each, place], data[each, place] = random_instructions(batch.space, np.full(len(here), c), batch.rng)
-            length = length + 1
-        if remove:
-            place = batch.rng.integers(0, length)
-            source = np.minimum(slots + (slots >= place[:, None]), end - start)
-            code, data = (np.take_along_axis(part, source[..., None], 1) for part in (code, data))
-            length = length - 1
-        used = (slots < length[:, None])[:, :-1, None]
-        batch.code[here, start:end], batch.data[here, start:end] = code[:, :-1] * used, np.where(used, data[:, :-1], 0)
-        batch.length[here, c] = length
-
-
-def _identity(batch: _Batch, rows: np.ndarray, component: np.ndarray) -> None:
-    del batch, rows, component
-
-
-_MUTATE: dict[str, Callable[[_Batch, np.ndarray, np.ndarray], None]] = {
-    "alter_param": _alter_param,
-    "randomize_instruction": _randomize_instruction,
-    "randomize_component": _randomize_component,
-    "insert_instruction": _insert_instruction,
-    "remove_instruction": _remove_instruction,
-    "trade_instruction": _trade_instruction,
-    "randomize_algorithm": _randomize_algorithm,
-    "identity": _identity,
-}
 
 PAPER = Mutations(
     types=("insert_instruction", "remove_instruction", "randomize_component", "alter_param"),

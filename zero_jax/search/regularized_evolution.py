@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from zero_jax import library
+from zero_jax.compiled import entry_point
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.mutation import Mutations, mutate
 from zero_jax.search.state import SearchState, checked_fitness, with_results
@@ -94,12 +95,9 @@ class RegularizedEvolution:
         if state.evaluations == 0:
             return state, state.population
         rng = state.generator()
-        drawn = rng.integers(0, self.population, (self.islands, self.cohort, self.tournament))
-        islands = np.arange(self.islands)[:, None]
-        fitness = state.fitness[islands[..., None], drawn]
-        winner = np.take_along_axis(drawn, fitness.argmax(-1)[..., None], -1)[..., 0]
-        parents = state.population[(islands * self.population + winner).reshape(-1)]
-        children = mutate(parents, self.space, self.mutations, rng)
+        rows = np.empty(self.islands * self.cohort, np.int64)
+        _hold_tournaments(state.fitness, self.tournament, rows, rng)
+        children = mutate(state.population[rows], self.space, self.mutations, rng)
         return dataclasses.replace(state, rng=_rng_state(rng)), children
 
     def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
@@ -129,6 +127,21 @@ class RegularizedEvolution:
             fitness=known,
             oldest=(state.oldest + self.cohort) % self.population,
         )
+
+
+@entry_point
+def _hold_tournaments(fitness, draws, rows, rng):
+    """For each of the same number of children of every island, the row of its parent: the fittest of some draws with
+    replacement; of equals, the first drawn."""
+    islands, population = fitness.shape
+    for i in range(len(rows)):
+        island = i // (len(rows) // islands)
+        best = int(rng.random() * population)
+        for _ in range(draws - 1):
+            drawn = int(rng.random() * population)
+            if fitness[island, drawn] > fitness[island, best]:
+                best = drawn
+        rows[i] = island * population + best
 
 
 def _rng_state(rng: np.random.Generator) -> dict:

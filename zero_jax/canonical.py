@@ -1,0 +1,361 @@
+"""Dead code, canonical form and hash of whole populations, on the host.
+
+`dataflow.py` finds the same dead code in traced programs. Axes: `P` programs, `L` instruction slots, `A` addresses
+(scalars, then vectors, then matrices).
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from zero_jax import ops
+from zero_jax.compiled import compiled, entry_point
+from zero_jax.dataflow import compacted
+from zero_jax.programs import MemorySize, Programs
+
+COMMUTATIVE: tuple[int, ...] = (1, 3, 23, 25, 27, 39, 41)
+"""The ops whose operands may change places: sums, products and the inner product. Not min and max: NaN decides there."""
+
+
+class Canonical(NamedTuple):
+    """Programs in canonical form.
+
+    Attributes:
+      programs: what the originals do, and nothing else.
+      hashes: `[P, 2]` uint64: equal for programs that are equal, and for others with a probability of about 2**-128.
+    """
+
+    programs: Programs
+    hashes: np.ndarray
+
+
+def canonical(programs: Programs) -> Canonical:
+    """Programs without dead code, their addresses renamed by first use and operands of sums and products in order.
+
+    Programs of one canonical form have the same fitness, bit for bit: only dead instructions go, random instructions
+    keep their places in the stream, and an operand that no live instruction writes is always zero, whatever its name.
+
+    Args:
+      programs: `P` programs, not traced.
+
+    Returns:
+      `Canonical`.
+
+    Example:
+      >>> from zero_jax import library
+      >>> text = "def Setup():\\n s3 = 0.01\\ndef Predict():\\n s1 = dot(v0, v2)\\ndef Learn():\\n s2 = s0 - s1"
+      >>> print(canonical(Programs.parse(text)).programs.listing(0))
+      def Setup():
+      def Predict():
+        s1 = dot(v0, v1)
+      def Learn():
+    """
+    old_code, old_data, old_length = _arrays(programs)
+    code, data, length = np.zeros_like(old_code), np.zeros_like(old_data), np.zeros_like(old_length)
+    hashes = np.zeros((len(code), 2), np.uint64)
+    _canonical_all(
+        old_code, old_data, old_data.view(np.uint32), old_length, *_layout(programs), code, data, length, hashes
+    )
+    return Canonical(programs.with_arrays(code, data, length), hashes)
+
+
+def live(programs: Programs) -> np.ndarray:
+    """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
+
+    Example:
+      >>> from zero_jax import library
+      >>> bool(live(library.program("network")).all())
+      True
+    """
+    code, _, length = _arrays(programs)
+    used = np.zeros(code.shape[:2], np.bool_)
+    _live_all(code, length, *_layout(programs), used)
+    return used
+
+
+def pruned(programs: Programs) -> Programs:
+    """Programs without their dead code, otherwise as they are.
+
+    Example:
+      >>> from zero_jax import library
+      >>> network = library.program("network")
+      >>> pruned(network).listing() == network.listing()
+      True
+    """
+    return compacted(programs, live(programs))
+
+
+def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """The first slot of each component, the table of ops, and scratch memory for the loops below."""
+    slots, addresses = programs.starts[-1], sum(programs.memory)
+    scratch = (
+        np.zeros((3, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((2, addresses + 4), np.int64),
+        np.zeros((3, addresses), np.bool_),
+    )  # fmt: skip
+    return np.array(programs.starts), table(programs.memory), scratch
+
+
+def _arrays(programs: Programs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Copies of code, data and length."""
+    return (
+        np.array(programs.code, np.int32, order="C"),
+        np.array(programs.data, np.float32, order="C"),
+        np.array(programs.length, np.int32, order="C"),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- the table of ops
+
+IN1, IN2, OUT, CONSTANTS, SWAPS, RANDOM, HAS_IN1, HAS_IN2, HAS_OUT, KEEPS = range(10)
+"""The columns: the first address of the kind of each field, one beyond the last where there is no field; how many
+constants; whether operands may change places; whether it is random; then all bits, or none: for each field whether
+there is one, and whether part of the output is kept."""
+
+
+@functools.cache
+def table(memory: MemorySize) -> np.ndarray:
+    """What the loops below need to know of each op: `[65, 10]` int64."""
+    kinds = np.stack([*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS], axis=1)
+    first = np.array([0, memory.scalars, memory.scalars + memory.vectors, sum(memory) + 3])[kinds]
+    rest = [
+        ops.CONSTANT_COUNTS,
+        np.array([op.number in COMMUTATIVE for op in ops.OPS]),
+        np.array([op.random for op in ops.OPS]),
+        *-(kinds >= 0).T.astype(np.int64),
+        -np.array([op.reads_output for op in ops.OPS]).astype(np.int64),
+    ]
+    return np.concatenate([first, np.stack(rest, axis=1)], axis=1).astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------------- liveness
+
+
+@compiled
+def decode(code, length, starts, table, bits):
+    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits` `[3, L]`."""
+    one = np.uint64(1)
+    for c in range(3):
+        for k in range(starts[c], starts[c] + length[c]):
+            op = code[k, 0]
+            first = (one << np.uint64(table[op, IN1] + code[k, 1])) & np.uint64(table[op, HAS_IN1])
+            second = (one << np.uint64(table[op, IN2] + code[k, 2])) & np.uint64(table[op, HAS_IN2])
+            out = (one << np.uint64(table[op, OUT] + code[k, 3])) & np.uint64(table[op, HAS_OUT])
+            bits[0, k], bits[1, k], bits[2, k] = first | second, out, out & np.uint64(table[op, KEEPS])
+
+
+@compiled
+def backward(first, last, live, bits, used):
+    """What is live before some instructions, given what is after; `used` tells which of them are.
+
+    An instruction is live if what it writes is live after it; then what it reads is live before it.
+    """
+    for k in range(last - 1, first - 1, -1):
+        out = bits[1, k]
+        alive = (live & out) != np.uint64(0)
+        used[k] = alive
+        before = (live & ~out) | bits[0, k] | bits[2, k]
+        live = before if alive else live
+    return live
+
+
+@compiled
+def liveness(length, starts, set_anew, bits, used):
+    """Finds the live instructions of a program, `used` `[L]`: the smallest solution, as `dataflow.liveness`.
+
+    Returns what is live after Setup, Predict and Learn, as bits. `set_anew`: the bits of label and features.
+    """
+    before_predict, before_learn = np.uint64(0), np.uint64(0)
+    while True:
+        after_learn = before_predict & ~set_anew
+        learn = before_learn | backward(starts[2], starts[2] + length[2], after_learn, bits, used)
+        after_predict = ((learn | before_predict) & ~set_anew) | np.uint64(2)
+        predict = before_predict | backward(starts[1], starts[1] + length[1], after_predict, bits, used)
+        if predict == before_predict and learn == before_learn:
+            break
+        before_predict, before_learn = predict, learn
+    backward(starts[0], starts[0] + length[0], after_learn, bits, used)
+    return after_learn, after_predict, after_learn
+
+
+@compiled
+def _walk(code, first, last, live, used, table):
+    """As `backward`, with `live` a bool for each address."""
+    for k in range(last - 1, first - 1, -1):
+        op = code[k, 0]
+        used[k] = op > 0 and live[table[op, OUT] + code[k, 3]]
+        if used[k]:
+            if not table[op, KEEPS]:
+                live[table[op, OUT] + code[k, 3]] = False
+            if table[op, HAS_IN1]:
+                live[table[op, IN1] + code[k, 1]] = True
+            if table[op, HAS_IN2]:
+                live[table[op, IN2] + code[k, 2]] = True
+
+
+@compiled
+def _wide_liveness(code, length, starts, features, flags, used, table):
+    """As `liveness`, for more than 64 addresses; `flags` `[3, A]` is scratch."""
+    live, before_predict, before_learn = flags[0], flags[1], flags[2]
+    before_predict[:], before_learn[:] = False, False
+    growing = True
+    while growing:
+        growing = False
+        for component in (2, 1):
+            for a in range(len(live)):
+                live[a] = before_predict[a] or (before_learn[a] and component == 1)
+            live[0], live[features] = False, False
+            live[1] = live[1] or component == 1
+            _walk(code, starts[component], starts[component] + length[component], live, used, table)
+            known = before_learn if component == 2 else before_predict
+            for a in range(len(live)):
+                growing = growing or (live[a] and not known[a])
+                known[a] = known[a] or live[a]
+    for a in range(len(live)):
+        live[a] = before_predict[a]
+    live[0], live[features] = False, False
+    _walk(code, starts[0], starts[0] + length[0], live, used, table)
+
+
+@compiled
+def _find_live(code, length, starts, table, scratch):
+    bits, used, _, flags = scratch
+    features = table[_READS_VECTOR, IN1]
+    if flags.shape[1] > 64:
+        _wide_liveness(code, length, starts, features, flags, used, table)
+        return
+    decode(code, length, starts, table, bits)
+    liveness(length, starts, np.uint64(1) | (np.uint64(1) << np.uint64(features)), bits, used)
+
+
+_READS_VECTOR = 23
+"""An op of which in1 is a vector: v0 is the first of them."""
+
+# ---------------------------------------------------------------------------------------------- the canonical form
+
+
+@compiled
+def _role(instruction, address, table):
+    """How an instruction uses an address, the operands of sums and products counting alike."""
+    op = instruction[0]
+    first = int(table[op, IN1] + instruction[1] == address)
+    second = int(table[op, IN2] + instruction[2] == address)
+    out = int(table[op, OUT] + instruction[3] == address)
+    return first + (1 if table[op, SWAPS] else 2) * second + 4 * out
+
+
+@compiled
+def _swapped_by_use(code, length, starts, a, b, used, table):
+    """Whether a program uses address b before address a, or in the greater role.
+
+    Neither has a name yet, so the answer must not depend on the addresses. Both are written somewhere, and no
+    instruction writes two, so there is one that uses them differently.
+    """
+    for c in range(3):
+        for k in range(starts[c], starts[c] + length[c]):
+            if used[k]:
+                x, y = _role(code[k], a, table), _role(code[k], b, table)
+                if x != y:
+                    return y > x
+    return False
+
+
+@compiled
+def _mixed(h, word, factor):
+    """One step of a 64-bit hash: multiply, and fold the upper half in."""
+    h = (h ^ word) * factor
+    return h ^ (h >> np.uint64(29))
+
+
+@compiled
+def _place_zeros(code, length, starts, addresses, used, places, names, table):
+    """`places` `[A + 4]` of addresses: themselves, or one for each kind where no live instruction writes them: those
+    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named.
+    """
+    vectors, matrices = table[_READS_VECTOR, IN1], table[_READS_MATRIX, IN1]
+    for a in range(addresses):
+        places[a] = addresses + (a >= vectors) + (a >= matrices)
+        names[a] = -1
+    for a in range(addresses, addresses + 4):
+        places[a] = a
+        names[a] = -1
+    for c in range(3):
+        for k in range(starts[c], starts[c] + length[c]):
+            if used[k]:
+                out = table[code[k, 0], OUT] + code[k, 3]
+                places[out] = out
+    places[0], places[1], places[vectors] = 0, 1, vectors
+    names[0], names[1], names[vectors], names[addresses + 3] = 0, 1, 0, 0
+
+
+_READS_MATRIX = 39
+"""An op of which in1 is a matrix."""
+
+_UNNAMED = 1 << 30
+
+
+@compiled
+def _canonical(code, data, bits, length, starts, used, places, names, to_code, to_data, to_length, hashes, table):
+    """Copies the live instructions of a program, renaming; and hashes them. `places` and `names` are scratch."""
+    addresses = len(names) - 4
+    _place_zeros(code, length, starts, addresses, used, places, names, table)
+    vectors, matrices = table[_READS_VECTOR, IN1], table[_READS_MATRIX, IN1]
+    next_scalar, next_vector, next_matrix = 2, 1, 0
+    h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+    p, q = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+    for c in range(3):
+        n = starts[c]
+        for k in range(starts[c], starts[c] + length[c]):
+            if not used[k]:
+                continue
+            op = code[k, 0]
+            a, b = places[table[op, IN1] + code[k, 1]], places[table[op, IN2] + code[k, 2]]
+            if table[op, SWAPS] and a != b:
+                # By name, then a zero that has none yet, then others without one.
+                x = names[a] if names[a] >= 0 else (_UNNAMED if a < addresses else _UNNAMED - 1)
+                y = names[b] if names[b] >= 0 else (_UNNAMED if b < addresses else _UNNAMED - 1)
+                if y < x or (x == _UNNAMED and y == x and _swapped_by_use(code, length, starts, a, b, used, table)):
+                    a, b = b, a
+            to_code[n, 0] = op
+            word = np.uint64(op)
+            for field in range(3):
+                place = a if field == 0 else (b if field == 1 else table[op, OUT] + code[k, 3])
+                name = names[place]
+                if name < 0:
+                    if place == addresses or place < vectors:
+                        name, next_scalar = next_scalar, next_scalar + 1
+                    elif place == addresses + 1 or place < matrices:
+                        name, next_vector = next_vector, next_vector + 1
+                    else:
+                        name, next_matrix = next_matrix, next_matrix + 1
+                    names[place] = name
+                to_code[n, field + 1] = name
+                word = (word << np.uint64(19)) ^ np.uint64(name)
+            h, g = _mixed(h, word, p), _mixed(g, word, q)
+            for i in range(table[op, CONSTANTS]):
+                to_data[n, i] = data[k, i]
+                h, g = _mixed(h, np.uint64(bits[k, i]), p), _mixed(g, np.uint64(bits[k, i]), q)
+            n += 1
+        to_length[c] = n - starts[c]
+        h, g = _mixed(h, np.uint64(to_length[c]), p), _mixed(g, np.uint64(to_length[c]), q)
+    hashes[0], hashes[1] = _mixed(h, g >> np.uint64(32), q), _mixed(g, h >> np.uint64(32), p)
+
+
+@entry_point
+def _live_all(code, length, starts, table, scratch, out):
+    for p in range(code.shape[0]):
+        _find_live(code[p], length[p], starts, table, scratch)
+        for c in range(3):
+            for k in range(starts[c], starts[c] + length[p, c]):
+                out[p, k] = scratch[1][k]
+
+
+@entry_point
+def _canonical_all(code, data, bits, length, starts, table, scratch, to_code, to_data, to_length, hashes):
+    used, places, names = scratch[1], scratch[2][0], scratch[2][1]
+    for p in range(code.shape[0]):
+        _find_live(code[p], length[p], starts, table, scratch)
+        _canonical(
+            code[p], data[p], bits[p], length[p], starts, used, places, names,
+            to_code[p], to_data[p], to_length[p], hashes[p], table,
+        )  # fmt: skip

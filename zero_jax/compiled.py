@@ -1,0 +1,51 @@
+"""Loops over programs, compiled by Numba where it is installed, and interpreted by Python, slowly, where it is not."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import numba
+except ImportError:  # a platform without Numba: the same loops run in Python, with the same results
+    numba = None
+
+HAVE_NUMBA: bool = numba is not None
+"""Whether Numba is installed."""
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compiles a helper, which other compiled functions call."""
+    if numba is None:
+        return _interpreted(function)
+    return numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
+
+
+def entry_point(function: Callable[..., Any]) -> Any:
+    """Compiles a function that Python calls, and keeps the machine code on disk for the next process.
+
+    Numba looks only at the file that such a function is in when it decides whether what is on disk still holds, so the
+    helpers it calls are in the same file, or `source_version` is part of its arguments' types.
+    """
+    if numba is None:
+        return _interpreted(function)
+    return numba.njit(error_model="numpy", nogil=True, cache=True, _nrt=False)(function)
+
+
+def source_version(*paths: str) -> str:
+    """A hash of source files."""
+    return hashlib.blake2b(b"".join(Path(path).read_bytes() for path in paths), digest_size=8).hexdigest()
+
+
+def _interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with NumPy's scalars behaving as machine numbers do: silent on overflow."""
+
+    @functools.wraps(function)
+    def silent(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return silent

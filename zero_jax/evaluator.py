@@ -1,0 +1,218 @@
+"""`Evaluator`: what saves work around `evaluate`: a program is trained once, under whatever guise it comes.
+
+Axes: `P` programs, `T` tasks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from zero_jax.canonical import canonical
+from zero_jax.compiled import entry_point
+from zero_jax.executors.evaluate import MAX_BYTES, choose, evaluate
+from zero_jax.programs import Programs
+from zero_jax.tasks import Tasks
+
+REMEMBERED = 2**17
+"""How many programs an evaluator remembers."""
+
+_WAYS = 4
+"""A program's hash leads to so many entries; where all are taken, the one that was asked for least recently goes."""
+
+
+class Counts(NamedTuple):
+    """What became of the programs asked for.
+
+    Attributes:
+      considered: all of them.
+      evaluated: those that were trained.
+      repeated: those equal to an earlier one of their batch.
+      known: those remembered from an earlier batch.
+      empty: those that never write a prediction, among all of the above: without dead code nothing is left of them,
+        so they are equal, and only the first is trained.
+      train_steps: training examples that the evaluated ones saw.
+    """
+
+    considered: int = 0
+    evaluated: int = 0
+    repeated: int = 0
+    known: int = 0
+    empty: int = 0
+    train_steps: int = 0
+
+
+class Evaluated(NamedTuple):
+    """Fitness `[P, T]` float32 and train_steps `[P, T]` int32, NumPy arrays, for known programs as they were."""
+
+    fitness: np.ndarray
+    train_steps: np.ndarray
+
+
+class Evaluator:
+    """Evaluates programs on one set of tasks, each canonical form once.
+
+    Programs of one canonical form (`zero_jax.canonical`) have the same fitness bit for bit, so results do not depend on
+    what is remembered.
+
+    Args:
+      tasks: the tasks.
+      seed, executor, ops, max_abs_error, max_bytes, threads: as in `evaluate`.
+      remember: how many programs to remember, rounded up to a power of two; 0 remembers nothing.
+
+    Attributes:
+      counts: `Counts` of all calls so far.
+
+    Raises:
+      ValueError: as `evaluate`.
+
+    Example:
+      >>> from zero_jax import library
+      >>> from zero_jax.tasks import synthetic
+      >>> evaluator = Evaluator(synthetic.linear(2, train=10))
+      >>> program = library.program("linear")
+      >>> evaluator(program).fitness.shape, evaluator(program).fitness.shape
+      ((1, 2), (1, 2))
+      >>> evaluator.counts.evaluated, evaluator.counts.known
+      (1, 1)
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        seed: int = 0,
+        *,
+        executor: str = "auto",
+        ops: Any = None,
+        max_abs_error: float = 100.0,
+        max_bytes: int = MAX_BYTES,
+        threads: int | None = None,
+        remember: int = REMEMBERED,
+    ) -> None:
+        self.tasks = tasks
+        self.seed = seed
+        self.executor = executor
+        self.options: dict[str, Any] = {"max_abs_error": max_abs_error, "threads": threads}
+        self.ops = ops
+        self.max_bytes = max_bytes
+        self.counts = Counts()
+        sets = 1 << max(0, (remember // _WAYS - 1).bit_length()) if remember else 0
+        self._cache = _Cache(
+            np.zeros((sets, _WAYS, 2), np.uint64),
+            np.full((sets, _WAYS), -1, np.int64),
+            np.zeros((sets, _WAYS), np.int64),
+            np.zeros((sets * _WAYS, len(tasks)), np.float32),
+            np.zeros((sets * _WAYS, len(tasks)), np.int32),
+        )
+        self._batch = 0
+        self._lanes: Any = None
+        self._on_device: Any = None
+
+    def __call__(self, programs: Programs) -> Evaluated:
+        """The fitness of `P` programs."""
+        self._batch += 1
+        form = canonical(programs)
+        n = len(programs)
+        fitness, steps = np.zeros((n, len(self.tasks)), np.float32), np.zeros((n, len(self.tasks)), np.int32)
+        run_of, entry_of, first = (np.full(n, -1, np.int64) for _ in range(3))
+        runs = _look_up(form.hashes, self._cache, self._batch, fitness, steps, run_of, entry_of, first)
+        if runs:
+            trained = self._train(form.programs[first[:runs]])
+            _keep(form.hashes, self._cache, self._batch, *trained, run_of, entry_of, first, fitness, steps)
+        known = int((run_of < 0).sum())
+        spent = int(trained[1].sum(dtype=np.int64)) if runs else 0
+        empty = int((form.programs.length.sum(1) == 0).sum())
+        new = (n, runs, n - runs - known, known, empty, spent)
+        self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
+        return Evaluated(fitness, steps)
+
+    def _train(self, programs: Programs) -> tuple[np.ndarray, np.ndarray]:
+        if choose(self.executor, programs.memory, self.tasks, self.max_bytes) == "simd":
+            from zero_jax.executors import simd  # only where there is Numba
+
+            if self._lanes is None:
+                self._lanes = simd.lay_out(self.tasks)
+            result = simd.evaluate(programs, self._lanes, self.seed, **self.options)
+            return result.fitness, result.train_steps
+        if self._on_device is None:
+            self._on_device = jax.device_put(self.tasks)
+        told = evaluate(
+            programs, self._on_device, self.seed, executor="xla", ops=self.ops, max_bytes=self.max_bytes, **self.options
+        )
+        return np.asarray(told.fitness), np.asarray(told.train_steps)
+
+
+# ---------------------------------------------------------------------------------------------- what is remembered
+
+
+class _Cache(NamedTuple):
+    """Entries, in sets of `_WAYS`.
+
+    Attributes:
+      hashes: uint64 `[sets, ways, 2]`.
+      used: int64 `[sets, ways]`, the batch that last asked for an entry, -1 for an empty one.
+      run: int64 `[sets, ways]`, the place of an entry's program among those that the current batch trains; -1 once its
+        results are here.
+      fitness, train_steps: `[sets * ways, T]`.
+    """
+
+    hashes: np.ndarray
+    used: np.ndarray
+    run: np.ndarray
+    fitness: np.ndarray
+    train_steps: np.ndarray
+
+
+@entry_point
+def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
+    """Copies what is known, and numbers what must be trained; returns how many that are.
+
+    `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
+    such program and its entry.
+    """
+    runs, sets = 0, len(cache.used)
+    for p in range(len(hashes)):
+        low, high = hashes[p, 0], hashes[p, 1]
+        s = np.int64(low & np.uint64(max(sets - 1, 0)))
+        found, oldest = -1, 0
+        for w in range(cache.used.shape[1] if sets > 0 else 0):
+            if cache.used[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
+                found = w
+            if cache.used[s, w] < cache.used[s, oldest]:
+                oldest = w
+        if found >= 0:
+            cache.used[s, found] = batch
+            run_of[p] = cache.run[s, found]
+            if run_of[p] < 0:
+                entry = s * cache.used.shape[1] + found
+                for t in range(fitness.shape[1]):
+                    fitness[p, t] = cache.fitness[entry, t]
+                    steps[p, t] = cache.train_steps[entry, t]
+            continue
+        run_of[p], first[runs] = runs, p
+        if sets > 0:
+            cache.hashes[s, oldest, 0], cache.hashes[s, oldest, 1] = low, high
+            cache.used[s, oldest], cache.run[s, oldest] = batch, runs
+            entry_of[runs] = s * cache.used.shape[1] + oldest
+        runs += 1
+    return runs
+
+
+@entry_point
+def _keep(hashes, cache, batch, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+    """Hands the results out, and remembers those whose entries nobody has taken since."""
+    for p in range(len(hashes)):
+        run = run_of[p]
+        if run >= 0:
+            for t in range(fitness.shape[1]):
+                fitness[p, t] = trained[run, t]
+                steps[p, t] = trained_steps[run, t]
+    for run in range(len(trained)):
+        entry = entry_of[run]
+        if entry >= 0:
+            s, w = entry // cache.used.shape[1], entry % cache.used.shape[1]
+            if cache.run[s, w] == run and cache.hashes[s, w, 0] == hashes[first[run], 0]:
+                cache.run[s, w] = -1
+                for t in range(fitness.shape[1]):
+                    cache.fitness[entry, t] = trained[run, t]
+                    cache.train_steps[entry, t] = trained_steps[run, t]

@@ -1,0 +1,429 @@
+"""The SIMD executor: Numba on a CPU, sixteen tasks in a vector register, a true branch for each instruction.
+
+Tasks stand side by side in groups of sixteen lanes, the last group filled up with copies of its first task. Threads take
+(program, group) after (program, group) off a common counter; each trains one program at a time in memory of its own.
+Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examples, `F` features, `E` epochs.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zero_jax import ops
+from zero_jax.canonical import table
+from zero_jax.compiled import compiled, entry_point, source_version
+from zero_jax.executors import machine as m
+from zero_jax.executors import translate as translation
+from zero_jax.executors import vector as v
+from zero_jax.executors.contract import cores
+from zero_jax.executors.translate import translate
+from zero_jax.programs import MemorySize, Programs
+from zero_jax.tasks import Tasks
+
+UNROLLED: tuple[int, ...] = (4, 8, 16, 32)
+"""The numbers of features that loops are unrolled for, each compiled when it is first met: 1.1 to 1.4 times as fast as
+the loops for any F (`zero-jax bench`)."""
+
+_BRIEF_SECONDS = 0.1
+"""A call that should take less runs on the caller's thread too, where Ctrl-C waits for it to end."""
+
+
+class LaneTasks(NamedTuple):
+    """Tasks laid out in lanes.
+
+    Attributes:
+      train_x, train_y: float32 `[G, N, F, 16]` and `[G, N, 16]`, aligned to 64 bytes; valid_x, valid_y likewise.
+      order: int64 `[E, N]`.
+      ids: uint32 `[G * 16]`.
+      masks: int64 `[G]`, a bit for each lane that holds a task.
+      count: T.
+      accuracy: whether the loss is accuracy.
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    valid_x: np.ndarray
+    valid_y: np.ndarray
+    order: np.ndarray
+    ids: np.ndarray
+    masks: np.ndarray
+    count: int
+    accuracy: bool
+
+
+class Result(NamedTuple):
+    """What an evaluation returns, as NumPy arrays: `[P, T]` float32, `[P, T]` int32, `[P, T, E * (N + K)]` or None."""
+
+    fitness: np.ndarray
+    train_steps: np.ndarray
+    errors: np.ndarray | None
+
+
+def lay_out(tasks: Tasks) -> LaneTasks:
+    """Lays tasks out in lanes: a copy of their data, up to sixteen times as large for a single task."""
+    n_tasks = len(tasks)
+    groups = -(-n_tasks // v.WIDTH)
+    lane = np.arange(groups * v.WIDTH)
+    lane = np.where(lane < n_tasks, lane, lane // v.WIDTH * v.WIDTH)
+
+    def lanes(values: Any) -> np.ndarray:
+        values = np.asarray(values, np.float32)
+        out = _aligned(groups * int(np.prod(values.shape[1:])) * v.WIDTH)
+        shaped = out.reshape(groups, *values.shape[1:], v.WIDTH)
+        for g in range(groups):
+            shaped[g] = np.moveaxis(values[lane[g * v.WIDTH : (g + 1) * v.WIDTH]], 0, -1)
+        return shaped
+
+    masks = [(1 << min(v.WIDTH, n_tasks - g * v.WIDTH)) - 1 for g in range(groups)]
+    return LaneTasks(
+        *(lanes(part) for part in (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)),
+        np.ascontiguousarray(tasks.order, np.int64),
+        np.asarray(tasks.ids)[lane].astype(np.uint32),
+        np.array(masks, np.int64),
+        n_tasks,
+        tasks.loss == "accuracy",
+    )
+
+
+def evaluate(
+    programs: Programs,
+    tasks: LaneTasks,
+    seed: int,
+    max_abs_error: float = 100.0,
+    *,
+    threads: int | None = None,
+    fuse: bool = True,
+    errors: bool = False,
+) -> Result:
+    """Trains every program on every task (SPEC 2).
+
+    Args:
+      programs: `P` valid programs in canonical form (`canonical.canonical`), which dead code is not part of.
+      tasks: from `lay_out`.
+      seed: of the random stream; its lower 32 bits count.
+      max_abs_error: a larger error, or NaN, stops a run.
+      threads: how many; by default as many as there are cores. The result does not depend on it.
+      fuse: whether to make superinstructions.
+      errors: whether to return the error of each example too, training and validation, epoch by epoch, for
+        accuracy y - sigmoid(s1) in training and y - s1 in validation; 0 once a run has stopped.
+
+    Raises:
+      KeyboardInterrupt: after Ctrl-C, within a second, whatever was left to do.
+    """
+    n_programs, (groups, n, features, _) = len(programs), tasks.train_x.shape
+    k, epochs = tasks.valid_x.shape[1], tasks.order.shape[0]
+    width = groups * v.WIDTH
+    fitness, steps = np.zeros((n_programs, width), np.float32), np.zeros((n_programs, width), np.int32)
+    kept = np.zeros((n_programs, epochs * (n + k), width) if errors else (0, 0, 0), np.float32)
+    flags = np.zeros(2, np.int64)
+    fuse = fuse and sum(programs.memory) <= 64
+    settings = np.array([features, n, k, epochs, tasks.accuracy, int(seed) & 0xFFFFFFFF, fuse, errors])
+    data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags)
+    addresses = np.array([part.ctypes.data for part in data])
+    code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
+    shared = (
+        size(features), settings, addresses, code, constants, length, np.array(programs.starts),
+        table(programs.memory), tasks.order, tasks.masks, np.float32(max_abs_error),
+    )  # fmt: skip
+
+    def work() -> None:
+        memory = _buffer(_numbers(programs.memory, features) + _scratch_numbers(programs.memory, features))
+        scratch = _scratch(programs.starts[-1])
+        places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
+        _work(*shared, scratch, places, fitness, steps, kept)
+
+    runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
+    each = features * features if programs.memory.matrices else features
+    _share(work, min(threads or cores(), max(1, n_programs * groups)), flags, runs * (5 + 0.2 * each) * 1e-9)
+    told = kept.transpose(0, 2, 1)[:, : tasks.count] if errors else None
+    return Result(fitness[:, : tasks.count], steps[:, : tasks.count], told)
+
+
+def execute(
+    programs: Programs, memory: tuple[np.ndarray, np.ndarray, np.ndarray], component: int, seed: int, ids: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Runs one component of every program once on a given memory, as it stands: never pruned or fused.
+
+    Args:
+      programs: `P` valid programs, random instructions numbered (`dataflow.number_draws`).
+      memory: `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`.
+      component: 0, 1 or 2.
+      seed, ids: of the random stream.
+    """
+    features, (n_programs, n_tasks, _) = memory[1].shape[-1], memory[0].shape
+    flat = [part.reshape(n_programs, n_tasks, -1) for part in memory]
+    used = sum(part.shape[-1] for part in flat)
+    buffer = _aligned((used + _scratch_numbers(programs.memory, features)) * v.WIDTH).reshape(-1, v.WIDTH)
+    results = np.zeros((n_programs, n_tasks, used), np.float32)
+    rows = np.zeros((programs.starts[-1], 8), np.int64)
+    constants = np.zeros((programs.starts[-1], 3), np.float32)
+    for p in range(n_programs):
+        values = np.concatenate([part[p] for part in flat], axis=-1)
+        count = _plain_rows(programs, p, component, features, rows, constants)
+        for first in range(0, n_tasks, v.WIDTH):
+            lane = np.minimum(np.arange(first, first + v.WIDTH), n_tasks - 1)
+            buffer[:used] = values[lane].T
+            group = np.asarray(ids)[lane].astype(np.uint32)
+            places = np.array([part.ctypes.data for part in (rows, constants, buffer, group)])
+            _run_once(size(features), features, places, count, used * v.WIDTH, seed, component)
+            results[p, first : first + v.WIDTH] = buffer[:used].T[: n_tasks - first]
+    parts = np.split(results, np.cumsum([part.shape[-1] for part in flat])[:2], axis=-1)
+    return tuple(part.reshape(whole.shape) for part, whole in zip(parts, memory, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------- memory and threads
+
+
+def bytes_needed(memory: MemorySize, tasks: Tasks) -> tuple[int, int]:
+    """What one thread needs to train a program, and what the tasks take, laid out in lanes."""
+    numbers = _numbers(memory, tasks.features) + _scratch_numbers(memory, tasks.features)
+    examples = tasks.train_x.shape[1] + tasks.valid_x.shape[1]
+    groups = -(-len(tasks) // v.WIDTH)
+    return 4 * v.WIDTH * numbers, 4 * v.WIDTH * groups * examples * (tasks.features + 1)
+
+
+_SOURCES = source_version(m.__file__, translation.__file__, v.__file__)
+
+
+def size(features: int) -> v.Size:
+    """F, as loops are compiled for it."""
+    return v.Size(features if features in UNROLLED else 0, _SOURCES)
+
+
+def _numbers(memory: MemorySize, features: int) -> int:
+    return memory.scalars + memory.vectors * features + memory.matrices * features * features
+
+
+def _scratch_numbers(memory: MemorySize, features: int) -> int:
+    return features * features if memory.matrices else features
+
+
+def _aligned(n: int) -> np.ndarray:
+    """`n` float32 that begin at a multiple of 64 bytes."""
+    raw = np.empty(n + v.WIDTH, np.float32)
+    start = (-raw.ctypes.data % 64) // 4
+    return raw[start : start + n]
+
+
+_kept = threading.local()
+
+
+def _buffer(numbers: int) -> np.ndarray:
+    """Memory for one program in training, of this thread, used again by the next call."""
+    buffer = getattr(_kept, "buffer", None)
+    if buffer is None or len(buffer) < numbers * v.WIDTH:
+        buffer = _kept.buffer = _aligned(numbers * v.WIDTH)
+    return buffer
+
+
+def _scratch(slots: int) -> tuple[Any, ...]:
+    """What `translate` works with and writes."""
+    return (
+        (np.zeros((4, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
+        np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(8, np.int64),
+    )  # fmt: skip
+
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def _share(work: Callable[[], None], threads: int, flags: np.ndarray, seconds: float) -> None:
+    """Does `work` on some threads at a time; after Ctrl-C raises the flag that ends it.
+
+    `seconds`: how long it might take. The caller's thread takes part in a short one, and else stays free to see Ctrl-C.
+    """
+    global _pool
+    brief = seconds < _BRIEF_SECONDS * threads
+    if brief and threads == 1:
+        work()
+        return
+    with _pool_lock:
+        if _pool is None or _pool._max_workers < threads:
+            _pool = ThreadPoolExecutor(max(threads, cores()), thread_name_prefix="zero-jax")
+    futures: list[Future[None]] = []
+    try:
+        futures += [_pool.submit(work) for _ in range(threads - brief)]
+        if brief:
+            work()
+    except BaseException:
+        flags[1] = 1
+        raise
+    finally:
+        _wait(futures, flags)
+
+
+def _wait(futures: list[Future[None]], flags: np.ndarray) -> None:
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:
+        flags[1] = 1
+        for future in futures:
+            future.exception()
+        raise
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+@entry_point
+def _work(
+    size, settings, addresses, code, data, length, starts, table, order, masks, max_error, scratch, places,
+    fitness, steps, errors,
+):  # fmt: skip
+    """Trains programs until there are none left, or the flag is raised."""
+    features, n, k, fuse = settings[0], settings[1], settings[2], settings[6] != 0
+    groups = len(masks)
+    work, rows, constants, shape = scratch
+    while True:
+        item = v.take(addresses[5])
+        if item >= len(code) * groups or v.raised(addresses[5] + 8):
+            return
+        p, g = item // groups, item % groups
+        translate(code[p], data[p], length[p], starts, table, features, fuse, work, rows, constants, shape)
+        examples = (
+            addresses[0] + _LANE_BYTES * g * n * features,
+            addresses[1] + _LANE_BYTES * g * n,
+            addresses[2] + _LANE_BYTES * g * k * features,
+            addresses[3] + _LANE_BYTES * g * k,
+        )
+        machine = (places[0], places[1], places[2], settings[5], addresses[4], g * v.WIDTH)
+        _train(size, settings, examples, machine, shape, order, masks[g], max_error, addresses[5] + 8, fitness[p],
+               steps[p], errors, p)  # fmt: skip
+
+
+_LANE_BYTES = 4 * v.WIDTH
+
+
+@compiled
+def _train(size, settings, examples, machine, shape, order, mask, max_error, flag, fitness, steps, errors, p):
+    """One program on one group of tasks, all epochs: writes the lanes of `fitness` and `steps` that are its own.
+
+    `machine`: the addresses of rows, constants and memory, the seed, the address of the task ids, the first lane.
+    """
+    features, n, k, epochs, accuracy = settings[0], settings[1], settings[2], settings[3], settings[4] != 0
+    memory, at = machine[2], machine[5]
+    for i in range(shape[5]):
+        v.store(memory, i * v.WIDTH, v.splat(np.float32(0)))
+    _run(size, features, 0, shape[0], machine, shape, 0)
+    alive = mask
+    for epoch in range(epochs):
+        for i in range(n):
+            example = order[epoch, i]
+            _present(size, features, memory, shape, examples[0], example, v.splat(np.float32(0)))
+            draw = ((epoch * (n + k) + i) << 10) | 1
+            _run(size, features, shape[0], shape[0] + shape[1], machine, shape, draw)
+            label, prediction = v.load(examples[1], example * v.WIDTH), v.load(memory, v.WIDTH)
+            if accuracy:
+                one = v.splat(np.float32(1))
+                prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
+                v.store(memory, v.WIDTH, prediction)
+            error = v.sub(label, prediction)
+            if settings[7]:
+                _keep(errors, p, epoch * (n + k) + i, at, alive, error, memory, shape)
+            going = alive & v.within(error, v.splat(max_error))
+            if going != alive:
+                _stop(alive & ~going, steps, at, epoch * n + i + 1)
+                alive = going
+            if alive == 0 or v.raised(flag):
+                return
+            if shape[6]:
+                _present(size, features, memory, shape, examples[0], example, label)
+            else:
+                v.store(memory, 0, label)
+            _run(size, features, shape[0] + shape[1], shape[0] + shape[1] + shape[2], machine, shape,
+                 ((epoch * n + i) << 10) | 2)  # fmt: skip
+        lost = v.splat(np.float32(0))
+        for j in range(k):
+            _present(size, features, memory, shape, examples[2], j, v.splat(np.float32(0)))
+            draw = ((epoch * (n + k) + n + j) << 10) | 1
+            _run(size, features, shape[0], shape[0] + shape[1], machine, shape, draw)
+            label, prediction = v.load(examples[3], j * v.WIDTH), v.load(memory, v.WIDTH)
+            error = v.sub(label, prediction)
+            if settings[7]:
+                _keep(errors, p, epoch * (n + k) + n + j, at, alive, error, memory, shape)
+            if accuracy:
+                lost = v.add(lost, v.wrong_class(prediction, label))
+                continue
+            going = alive & v.within(error, v.splat(max_error))
+            if going != alive:
+                _stop(alive & ~going, steps, at, (epoch + 1) * n)
+                alive = going
+            if alive == 0 or v.raised(flag):
+                return
+            lost = v.fma(error, error, lost)
+        _score(lost, k, accuracy, alive, memory, shape, fitness, at)
+    _stop(alive, steps, at, epochs * n)
+
+
+@compiled
+def _run(size, features, first, last, machine, shape, draw):
+    m.run(size, features, machine[0], machine[1], first, last, machine[2], shape[4], machine[3], machine[4],
+          machine[5], draw)  # fmt: skip
+
+
+@compiled
+def _present(size, features, memory, shape, x, example, label):
+    """Features to v0, the label to s0."""
+    numbers = v.number(size, features)
+    for f in range(numbers):
+        v.store(memory, shape[3] + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
+    v.store(memory, 0, label)
+
+
+@compiled
+def _stop(lanes, steps, at, count):
+    """Runs that stop after so many training examples."""
+    for lane in range(v.WIDTH):
+        if (lanes >> lane) & 1:
+            steps[at + lane] = count
+
+
+@compiled
+def _score(lost, k, accuracy, alive, memory, shape, fitness, at):
+    """The fitness of an epoch: the best so far stays."""
+    v.store(memory, shape[4], lost)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            mean = v.real(memory, shape[4] + lane) / np.float32(k)
+            if accuracy:
+                score = np.float32(1) - mean
+            else:
+                score = np.float32(1) - np.float32(2 / np.pi) * np.float32(np.arctan(np.sqrt(mean)))
+            fitness[at + lane] = max(fitness[at + lane], score)
+
+
+@compiled
+def _keep(errors, p, example, at, alive, error, memory, shape):
+    v.store(memory, shape[4], error)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            errors[p, example, at + lane] = v.real(memory, shape[4] + lane)
+
+
+@entry_point
+def _run_once(size, features, addresses, count, scratch, seed, draw):
+    m.run(size, features, addresses[0], addresses[1], 0, count, addresses[2], scratch, seed, addresses[3], 0, draw)
+
+
+def _plain_rows(programs: Programs, p: int, component: int, features: int, rows: np.ndarray, data: np.ndarray) -> int:
+    """Rows for one component as it stands, memory being laid out as the program says; returns how many."""
+    sizes = np.array([1, features, features * features])
+    first = np.cumsum([0, *(np.array(programs.memory) * sizes)])[:3]
+    start, count = programs.starts[component], int(programs.length[p, component])
+    for i in range(count):
+        op, *fields = programs.code[p, start + i].tolist()
+        kinds = (*ops.INPUT_KINDS[op], ops.OUTPUT_KINDS[op])
+        places = [
+            int(first[kind] + sizes[kind] * a) * v.WIDTH if kind >= 0 else 0
+            for kind, a in zip(kinds, fields, strict=True)
+        ]
+        written = int(sizes[kinds[2]]) if kinds[2] >= 0 else 0
+        ordinal = int(programs.data[p, start + i, 2]) if op in ops.RANDOM else 0
+        rows[i] = [op, places[0], places[1], 0, 0, places[2], written, ordinal]
+        data[i] = programs.data[p, start + i]
+    return count

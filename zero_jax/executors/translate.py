@@ -1,0 +1,194 @@
+"""From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions.
+
+A superinstruction does the work of two or three instructions where the value that one hands to the other is read by
+nobody else. They need not stand side by side, as long as nothing in between touches what either uses.
+"""
+
+import numpy as np
+
+from zero_jax.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
+from zero_jax.compiled import compiled
+from zero_jax.executors import machine as m
+
+_P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
+"""The operands of the instruction that hands its value on, and of the one that takes it."""
+
+FUSIONS = (
+    # the one that hands on, the one that takes, as which operand, what they become, and its operands
+    (3, 1, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
+    (3, 1, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
+    (2, 3, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
+    (2, 3, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
+    (27, 1, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
+    (27, 1, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
+    (18, 23, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
+    (18, 23, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
+    (18, 25, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
+    (18, 25, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
+    (16, 25, 0, m.STEP_PRODUCT, (_P1, _Q2)),
+    (16, 25, 1, m.STEP_PRODUCT, (_P1, _Q1)),
+    (16, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
+    (18, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
+    (31, 23, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
+    (31, 23, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
+    (28, 39, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
+    (28, 39, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
+    (18, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
+)
+"""What becomes one. Sums and products with a third operand came first in a count over evolved populations."""
+
+_N_OPS = m.SCALED_RANK_ONE + 1
+_FUSION = np.full((_N_OPS, _N_OPS, 3), -1, np.int64)
+_SOURCES = np.full((len(FUSIONS), 4), -1, np.int64)
+for _i, (_giver, _taker, _slot, _, _operands) in enumerate(FUSIONS):
+    _FUSION[_giver, _taker, _slot] = _i
+    _SOURCES[_i, : len(_operands)] = _operands
+_FUSED = np.array([fusion[3] for fusion in FUSIONS])
+
+
+@compiled
+def translate(code, data, length, starts, table, features, fuse, scratch, rows, constants, shape):
+    """Writes the rows of a program.
+
+    Args:
+      code, data, length, starts: one program in canonical form.
+      table: `canonical.table` of its memory size.
+      features: F.
+      fuse: whether to make superinstructions; only where there are at most 64 addresses.
+      scratch: bits uint64 `[4, L]`, used bool `[L]`, cells int64 `[L, 8]`.
+      rows, constants: int64 `[L, 8]` and float32 `[L, 3]`, to be filled.
+      shape: int64 `[8]`, to be filled: how many rows each component has, the place of v0, that of scratch memory, how
+        many numbers of memory are in use, and whether Predict writes features or label.
+    """
+    bits, used, cells = scratch
+    scalars, vectors, matrices = 2, 1, 0
+    shape[6] = 0
+    features_cell, matrix_cells = table[23, IN1], table[39, IN1]
+    n = 0
+    if fuse:
+        decode(code, length, starts, table, bits)
+        set_anew = np.uint64(1) | (np.uint64(1) << np.uint64(features_cell))
+        after = liveness(length, starts, set_anew, bits, used)
+    for c in range(3):
+        first, ordinal = n, 0
+        for k in range(starts[c], starts[c] + length[c]):
+            op = code[k, 0]
+            cells[n, 0], cells[n, 5] = op, k
+            cells[n, 1], cells[n, 2] = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2]
+            cells[n, 3], cells[n, 4] = -1, -1
+            out = table[op, OUT] + code[k, 3]
+            cells[n, 6], cells[n, 7] = out, ordinal
+            ordinal += table[op, RANDOM]
+            for cell in (cells[n, 1], cells[n, 2], out):
+                if cell < features_cell:
+                    scalars = max(scalars, cell + 1)
+                elif cell < matrix_cells:
+                    vectors = max(vectors, cell - features_cell + 1)
+                elif cell < len_addresses(table):
+                    matrices = max(matrices, cell - matrix_cells + 1)
+            if c == 1 and (out == 0 or out == features_cell):
+                shape[6] = 1
+            n += 1
+        if fuse:
+            live = after[0] if c == 0 else (after[1] if c == 1 else after[2])
+            _live_after(starts[c], starts[c] + length[c], live, bits)
+            n = _fuse(cells, first, n, bits)
+        shape[c] = n - first
+    matrix_place = scalars + vectors * features
+    for k in range(n):
+        op, source = cells[k, 0], cells[k, 5]
+        rows[k, m.OP] = op
+        for field in range(5):
+            cell = cells[k, 6] if field == 4 else cells[k, field + 1]
+            if cell < features_cell:
+                place = max(cell, 0)
+            elif cell < matrix_cells:
+                place = scalars + (cell - features_cell) * features
+            else:
+                place = matrix_place + (cell - matrix_cells) * features * features
+            rows[k, m.OUT if field == 4 else m.A + field] = place * m.W
+        out = cells[k, 6]
+        rows[k, m.COUNT] = 1 if out < features_cell else (features if out < matrix_cells else features * features)
+        rows[k, m.ORDINAL] = cells[k, 7]
+        for i in range(3):
+            constants[k, i] = data[source, i]
+    shape[3] = scalars * m.W
+    shape[4] = (matrix_place + matrices * features * features) * m.W
+    shape[5] = matrix_place + matrices * features * features
+
+
+@compiled
+def len_addresses(table):
+    """How many addresses there are: NO_OP's operands are three places behind."""
+    return table[0, IN1] - 3
+
+
+@compiled
+def _live_after(first, last, live, bits):
+    """`bits[3]`: what is live after each instruction, all of which are live."""
+    for k in range(last - 1, first - 1, -1):
+        bits[3, k] = live
+        live = (live & ~bits[1, k]) | bits[0, k] | bits[2, k]
+
+
+@compiled
+def _fuse(cells, first, n, bits):
+    """Joins instructions of one component, rows `first` to `n - 1` of `cells`; returns where the rows now end.
+
+    A row of `cells`: op, four operands, the instruction it came from, output, ordinal.
+    """
+    j = first
+    while j < n:
+        joined = False
+        for slot in range(3):
+            cell = cells[j, 1 + slot]
+            i = _giver(cells, first, j, cell)
+            if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3, cells[j, 5]]):
+                continue
+            fusion = _FUSION[cells[i, 0], cells[j, 0], slot]
+            a, b, c, d = cells[j, 1], cells[j, 2], cells[j, 3], cells[j, 4]
+            for operand in range(4):
+                source = _SOURCES[fusion, operand]
+                taken = -1
+                if source >= 4:
+                    taken = a if source == 4 else (b if source == 5 else (c if source == 6 else d))
+                elif source >= 0:
+                    taken = cells[i, 1 + source]
+                cells[j, 1 + operand] = taken
+            cells[j, 0] = _FUSED[fusion]
+            for k in range(i, n - 1):
+                for field in range(8):
+                    cells[k, field] = cells[k + 1, field]
+            n -= 1
+            j -= 1
+            joined = True
+            break
+        if not joined:
+            j += 1
+    return n
+
+
+@compiled
+def _giver(cells, first, j, cell):
+    """The last row before j that writes a cell, -1 if there is none."""
+    for i in range(j - 1, first - 1, -1):
+        if cells[i, 6] == cell:
+            return i
+    return -1
+
+
+@compiled
+def _may_join(cells, i, j, cell, slot, live_after):
+    """Whether what row i writes to a cell reaches nobody but operand `slot` of row j, and i may run as late as j."""
+    if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
+        return False
+    if cells[j, 6] != cell and (live_after >> np.uint64(cell)) & np.uint64(1) != np.uint64(0):
+        return False
+    for other in range(4):
+        if other != slot and cells[j, 1 + other] == cell:
+            return False
+    for k in range(i + 1, j):
+        for operand in range(4):
+            if cells[k, 1 + operand] == cell or (cells[i, 1 + operand] == cells[k, 6]):
+                return False
+    return True
