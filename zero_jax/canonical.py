@@ -97,11 +97,11 @@ def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarra
 
 
 def _arrays(programs: Programs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Copies of code, data and length."""
+    """Code, data and length as the loops take them."""
     return (
-        np.array(programs.code, np.int32, order="C"),
-        np.array(programs.data, np.float32, order="C"),
-        np.array(programs.length, np.int32, order="C"),
+        np.ascontiguousarray(programs.code, np.int32),
+        np.ascontiguousarray(programs.data, np.float32),
+        np.ascontiguousarray(programs.length, np.int32),
     )
 
 

@@ -24,6 +24,13 @@ def compiled(function: Callable[..., Any]) -> Any:
     return numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
 
 
+def compiled_into_caller(function: Callable[..., Any]) -> Any:
+    """Compiles a helper as part of each function that calls it."""
+    if numba is None:
+        return _interpreted(function)
+    return numba.njit(error_model="numpy", nogil=True, _nrt=False, inline="always")(function)
+
+
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compiles a function that Python calls, and keeps the machine code on disk for the next process.
 

@@ -3,6 +3,7 @@
 Axes: `P` programs, `T` tasks.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,19 +26,21 @@ class Counts(NamedTuple):
     """What became of the programs asked for.
 
     Attributes:
-      considered: all of them.
+      considered: all of them: the sum of the next four.
       evaluated: those that were trained.
       repeated: those equal to an earlier one of their batch.
       known: those remembered from an earlier batch.
-      empty: those that never write a prediction, among all of the above: without dead code nothing is left of them,
-        so they are equal, and only the first is trained.
-      train_steps: training examples that the evaluated ones saw.
+      alike: those that a probe found to do what an earlier one does.
+      empty: those of all the above that never write a prediction: without dead code nothing is left of them, so they are
+        equal, and only the first is trained.
+      train_steps: training examples that the trained ones saw, probes not counted.
     """
 
     considered: int = 0
     evaluated: int = 0
     repeated: int = 0
     known: int = 0
+    alike: int = 0
     empty: int = 0
     train_steps: int = 0
 
@@ -53,12 +56,15 @@ class Evaluator:
     """Evaluates programs on one set of tasks, each canonical form once.
 
     Programs of one canonical form (`zero_jax.canonical`) have the same fitness bit for bit, so results do not depend on
-    what is remembered.
+    what is remembered, but for `probe`.
 
     Args:
       tasks: the tasks.
       seed, executor, ops, max_abs_error, max_bytes, threads: as in `evaluate`.
       remember: how many programs to remember, rounded up to a power of two; 0 remembers nothing.
+      probe: with `simd`, programs that are new are first trained on so many examples, and validated on as many, and one
+        whose errors are those of an earlier program, to the bit, is taken to have its fitness: the functional
+        equivalence cache (SPEC 4; section 4 of the paper's supplement). 0 for none.
 
     Attributes:
       counts: `Counts` of all calls so far.
@@ -88,6 +94,7 @@ class Evaluator:
         max_bytes: int = MAX_BYTES,
         threads: int | None = None,
         remember: int = REMEMBERED,
+        probe: int = 0,
     ) -> None:
         self.tasks = tasks
         self.seed = seed
@@ -97,49 +104,79 @@ class Evaluator:
         self.max_bytes = max_bytes
         self.counts = Counts()
         sets = 1 << max(0, (remember // _WAYS - 1).bit_length()) if remember else 0
-        self._cache = _Cache(
-            np.zeros((sets, _WAYS, 2), np.uint64),
-            np.full((sets, _WAYS), -1, np.int64),
-            np.zeros((sets, _WAYS), np.int64),
-            np.zeros((sets * _WAYS, len(tasks)), np.float32),
-            np.zeros((sets * _WAYS, len(tasks)), np.int32),
-        )
+        self._forms = _cache(remember, len(tasks))
+        self._fingerprints = _cache(remember if probe else 0, len(tasks))
+        self._probe = probe
         self._batch = 0
         self._lanes: Any = None
+        self._probe_lanes: Any = None
         self._on_device: Any = None
 
     def __call__(self, programs: Programs) -> Evaluated:
         """The fitness of `P` programs."""
         self._batch += 1
         form = canonical(programs)
-        n = len(programs)
-        fitness, steps = np.zeros((n, len(self.tasks)), np.float32), np.zeros((n, len(self.tasks)), np.int32)
-        run_of, entry_of, first = (np.full(n, -1, np.int64) for _ in range(3))
-        runs = _look_up(form.hashes, self._cache, self._batch, fitness, steps, run_of, entry_of, first)
-        if runs:
-            trained = self._train(form.programs[first[:runs]])
-            _keep(form.hashes, self._cache, self._batch, *trained, run_of, entry_of, first, fitness, steps)
-        known = int((run_of < 0).sum())
-        spent = int(trained[1].sum(dtype=np.int64)) if runs else 0
-        empty = int((form.programs.length.sum(1) == 0).sum())
-        new = (n, runs, n - runs - known, known, empty, spent)
-        self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
-        return Evaluated(fitness, steps)
+        simd = choose(self.executor, programs.memory, self.tasks, self.max_bytes) == "simd"
+        alike = evaluated = spent = 0
 
-    def _train(self, programs: Programs) -> tuple[np.ndarray, np.ndarray]:
-        if choose(self.executor, programs.memory, self.tasks, self.max_bytes) == "simd":
-            from zero_jax.executors import simd  # only where there is Numba
+        def train(rows: np.ndarray) -> Evaluated:
+            nonlocal evaluated, spent
+            told = self._train(form.programs[rows], simd)
+            evaluated, spent = evaluated + len(rows), spent + int(told.train_steps.sum(dtype=np.int64))
+            return told
+
+        def compare(rows: np.ndarray) -> Evaluated:
+            nonlocal alike
+            prints = self._fingerprint(form.programs[rows])
+            told, runs, _ = self._remembered(self._fingerprints, prints, lambda some: train(rows[some]))
+            alike += len(rows) - runs
+            return told
+
+        result, runs, known = self._remembered(self._forms, form.hashes, compare if simd and self._probe else train)
+        n, empty = len(programs), int((form.programs.length.sum(1) == 0).sum())
+        new = (n, evaluated, n - runs - known, known, alike, empty, spent)
+        self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
+        return result
+
+    def _remembered(
+        self, cache: "_Cache", hashes: np.ndarray, train: Callable[[np.ndarray], Evaluated]
+    ) -> tuple[Evaluated, int, int]:
+        """Results for hashes, remembered or from `train`, which takes the rows that are new, each hash once; how many
+        rows those were, and how many were remembered from earlier batches."""
+        n, n_tasks = len(hashes), len(self.tasks)
+        fitness, steps = np.zeros((n, n_tasks), np.float32), np.zeros((n, n_tasks), np.int32)
+        run_of, entry_of, first = np.full((3, n), -1, np.int64)
+        runs, known = _look_up(hashes, cache, self._batch, fitness, steps, run_of, entry_of, first)
+        if runs:
+            trained = train(first[:runs])
+            _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
+        return Evaluated(fitness, steps), runs, known
+
+    def _fingerprint(self, programs: Programs) -> np.ndarray:
+        """`[P, 2]` uint64: hashes of all errors of a short training."""
+        from zero_jax.executors import simd  # only where there is Numba
+
+        if self._probe_lanes is None:
+            self._probe_lanes = simd.lay_out(self.tasks.shortened(self._probe, self._probe))
+        found = simd.evaluate(programs, self._probe_lanes, self.seed, **self.options, fingerprints=True).fingerprints
+        assert found is not None
+        factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
+        return (found * factors[:, None]).sum(1, dtype=np.uint64)
+
+    def _train(self, programs: Programs, simd: bool) -> Evaluated:
+        if simd:
+            from zero_jax.executors import simd as lanes  # only where there is Numba
 
             if self._lanes is None:
-                self._lanes = simd.lay_out(self.tasks)
-            result = simd.evaluate(programs, self._lanes, self.seed, **self.options)
-            return result.fitness, result.train_steps
+                self._lanes = lanes.lay_out(self.tasks)
+            result = lanes.evaluate(programs, self._lanes, self.seed, **self.options)
+            return Evaluated(result.fitness, result.train_steps)
         if self._on_device is None:
             self._on_device = jax.device_put(self.tasks)
         told = evaluate(
             programs, self._on_device, self.seed, executor="xla", ops=self.ops, max_bytes=self.max_bytes, **self.options
         )
-        return np.asarray(told.fitness), np.asarray(told.train_steps)
+        return Evaluated(np.asarray(told.fitness), np.asarray(told.train_steps))
 
 
 # ---------------------------------------------------------------------------------------------- what is remembered
@@ -163,14 +200,26 @@ class _Cache(NamedTuple):
     train_steps: np.ndarray
 
 
+def _cache(remember: int, n_tasks: int) -> _Cache:
+    """An empty one, of a power of two sets."""
+    sets = 1 << max(0, -(-remember // _WAYS) - 1).bit_length() if remember else 0
+    return _Cache(
+        np.zeros((sets, _WAYS, 2), np.uint64),
+        np.full((sets, _WAYS), -1, np.int64),
+        np.zeros((sets, _WAYS), np.int64),
+        np.zeros((sets * _WAYS, n_tasks), np.float32),
+        np.zeros((sets * _WAYS, n_tasks), np.int32),
+    )
+
+
 @entry_point
 def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
-    """Copies what is known, and numbers what must be trained; returns how many that are.
+    """Copies what is known, and numbers what must be trained; returns how many those are and these.
 
     `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
     such program and its entry.
     """
-    runs, sets = 0, len(cache.used)
+    runs, known, sets = 0, 0, len(cache.used)
     for p in range(len(hashes)):
         low, high = hashes[p, 0], hashes[p, 1]
         s = np.int64(low & np.uint64(max(sets - 1, 0)))
@@ -184,6 +233,7 @@ def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
             cache.used[s, found] = batch
             run_of[p] = cache.run[s, found]
             if run_of[p] < 0:
+                known += 1
                 entry = s * cache.used.shape[1] + found
                 for t in range(fitness.shape[1]):
                     fitness[p, t] = cache.fitness[entry, t]
@@ -195,11 +245,11 @@ def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
             cache.used[s, oldest], cache.run[s, oldest] = batch, runs
             entry_of[runs] = s * cache.used.shape[1] + oldest
         runs += 1
-    return runs
+    return runs, known
 
 
 @entry_point
-def _keep(hashes, cache, batch, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
     """Hands the results out, and remembers those whose entries nobody has taken since."""
     for p in range(len(hashes)):
         run = run_of[p]

@@ -9,7 +9,7 @@ known F (`run`), the others loop (`_other`).
 
 import numpy as np
 
-from zero_jax.compiled import compiled
+from zero_jax.compiled import compiled, compiled_into_caller
 from zero_jax.executors import vector as v
 
 OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)
@@ -113,7 +113,7 @@ def _matvec(memory, a, b, c, plus, out, n):
         v.store(memory, out + r * W, s0)
 
 
-@compiled
+@compiled_into_caller
 def run(size, features, rows, constants, first, last, memory, scratch, seed, ids, at, count):
     """Runs `rows[first:last]` on `memory`.
 

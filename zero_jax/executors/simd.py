@@ -8,18 +8,19 @@ Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examp
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from zero_jax import ops
 from zero_jax.canonical import table
-from zero_jax.compiled import compiled, entry_point, source_version
+from zero_jax.compiled import entry_point, source_version
 from zero_jax.executors import machine as m
-from zero_jax.executors import translate as translation
+from zero_jax.executors import translate
 from zero_jax.executors import vector as v
 from zero_jax.executors.contract import cores
-from zero_jax.executors.translate import translate
+from zero_jax.executors.training import train_programs
 from zero_jax.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
 
@@ -55,11 +56,19 @@ class LaneTasks(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an evaluation returns, as NumPy arrays: `[P, T]` float32, `[P, T]` int32, `[P, T, E * (N + K)]` or None."""
+    """What an evaluation returns, as NumPy arrays.
+
+    Attributes:
+      fitness: `[P, T]` float32.
+      train_steps: `[P, T]` int32.
+      errors: `[P, T, E * (N + K)]` float32, or None.
+      fingerprints: `[P, G, 2]` uint64, hashes of all errors on a group of tasks, or None.
+    """
 
     fitness: np.ndarray
     train_steps: np.ndarray
     errors: np.ndarray | None
+    fingerprints: np.ndarray | None
 
 
 def lay_out(tasks: Tasks) -> LaneTasks:
@@ -97,6 +106,7 @@ def evaluate(
     threads: int | None = None,
     fuse: bool = True,
     errors: bool = False,
+    fingerprints: bool = False,
 ) -> Result:
     """Trains every program on every task (SPEC 2).
 
@@ -109,6 +119,7 @@ def evaluate(
       fuse: whether to make superinstructions.
       errors: whether to return the error of each example too, training and validation, epoch by epoch, for
         accuracy y - sigmoid(s1) in training and y - s1 in validation; 0 once a run has stopped.
+      fingerprints: whether to return hashes of those errors.
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, within a second, whatever was left to do.
@@ -118,28 +129,30 @@ def evaluate(
     width = groups * v.WIDTH
     fitness, steps = np.zeros((n_programs, width), np.float32), np.zeros((n_programs, width), np.int32)
     kept = np.zeros((n_programs, epochs * (n + k), width) if errors else (0, 0, 0), np.float32)
+    prints = np.zeros((n_programs, groups, 2), np.uint64)
     flags = np.zeros(2, np.int64)
     fuse = fuse and sum(programs.memory) <= 64
-    settings = np.array([features, n, k, epochs, tasks.accuracy, int(seed) & 0xFFFFFFFF, fuse, errors])
-    data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags)
+    used = _numbers(programs.memory, features) + _scratch_numbers(programs.memory, features) + 1
+    settings = np.array([features, n, k, epochs, tasks.accuracy, int(seed) & 0xFFFFFFFF, fuse, errors, fingerprints, (used - 1) * v.WIDTH])
+    data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
     shared = (
         size(features), settings, addresses, code, constants, length, np.array(programs.starts),
-        table(programs.memory), tasks.order, tasks.masks, np.float32(max_abs_error),
+        table(programs.memory), translate.places(programs.memory, features), tasks.order, tasks.masks, np.float32(max_abs_error),
     )  # fmt: skip
 
     def work() -> None:
-        memory = _buffer(_numbers(programs.memory, features) + _scratch_numbers(programs.memory, features))
+        memory = _buffer(used)
         scratch = _scratch(programs.starts[-1])
         places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
-        _work(*shared, scratch, places, fitness, steps, kept)
+        train_programs(*shared, scratch, places, fitness, steps, kept, prints)
 
     runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
     each = features * features if programs.memory.matrices else features
     _share(work, min(threads or cores(), max(1, n_programs * groups)), flags, runs * (5 + 0.2 * each) * 1e-9)
     told = kept.transpose(0, 2, 1)[:, : tasks.count] if errors else None
-    return Result(fitness[:, : tasks.count], steps[:, : tasks.count], told)
+    return Result(fitness[:, : tasks.count], steps[:, : tasks.count], told, prints if fingerprints else None)
 
 
 def execute(
@@ -179,13 +192,13 @@ def execute(
 
 def bytes_needed(memory: MemorySize, tasks: Tasks) -> tuple[int, int]:
     """What one thread needs to train a program, and what the tasks take, laid out in lanes."""
-    numbers = _numbers(memory, tasks.features) + _scratch_numbers(memory, tasks.features)
+    numbers = _numbers(memory, tasks.features) + _scratch_numbers(memory, tasks.features) + 1
     examples = tasks.train_x.shape[1] + tasks.valid_x.shape[1]
     groups = -(-len(tasks) // v.WIDTH)
     return 4 * v.WIDTH * numbers, 4 * v.WIDTH * groups * examples * (tasks.features + 1)
 
 
-_SOURCES = source_version(m.__file__, translation.__file__, v.__file__)
+_SOURCES = source_version(*(str(Path(__file__).parent / f"{name}.py") for name in ("../canonical", "machine", "training", "translate", "vector")))
 
 
 def size(features: int) -> v.Size:
@@ -223,7 +236,7 @@ def _scratch(slots: int) -> tuple[Any, ...]:
     """What `translate` works with and writes."""
     return (
         (np.zeros((4, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
-        np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(8, np.int64),
+        np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(5, np.int64),
     )  # fmt: skip
 
 
@@ -267,142 +280,7 @@ def _wait(futures: list[Future[None]], flags: np.ndarray) -> None:
         raise
 
 
-# ---------------------------------------------------------------------------------------------- training
-
-
-@entry_point
-def _work(
-    size, settings, addresses, code, data, length, starts, table, order, masks, max_error, scratch, places,
-    fitness, steps, errors,
-):  # fmt: skip
-    """Trains programs until there are none left, or the flag is raised."""
-    features, n, k, fuse = settings[0], settings[1], settings[2], settings[6] != 0
-    groups = len(masks)
-    work, rows, constants, shape = scratch
-    while True:
-        item = v.take(addresses[5])
-        if item >= len(code) * groups or v.raised(addresses[5] + 8):
-            return
-        p, g = item // groups, item % groups
-        translate(code[p], data[p], length[p], starts, table, features, fuse, work, rows, constants, shape)
-        examples = (
-            addresses[0] + _LANE_BYTES * g * n * features,
-            addresses[1] + _LANE_BYTES * g * n,
-            addresses[2] + _LANE_BYTES * g * k * features,
-            addresses[3] + _LANE_BYTES * g * k,
-        )
-        machine = (places[0], places[1], places[2], settings[5], addresses[4], g * v.WIDTH)
-        _train(size, settings, examples, machine, shape, order, masks[g], max_error, addresses[5] + 8, fitness[p],
-               steps[p], errors, p)  # fmt: skip
-
-
-_LANE_BYTES = 4 * v.WIDTH
-
-
-@compiled
-def _train(size, settings, examples, machine, shape, order, mask, max_error, flag, fitness, steps, errors, p):
-    """One program on one group of tasks, all epochs: writes the lanes of `fitness` and `steps` that are its own.
-
-    `machine`: the addresses of rows, constants and memory, the seed, the address of the task ids, the first lane.
-    """
-    features, n, k, epochs, accuracy = settings[0], settings[1], settings[2], settings[3], settings[4] != 0
-    memory, at = machine[2], machine[5]
-    for i in range(shape[5]):
-        v.store(memory, i * v.WIDTH, v.splat(np.float32(0)))
-    _run(size, features, 0, shape[0], machine, shape, 0)
-    alive = mask
-    for epoch in range(epochs):
-        for i in range(n):
-            example = order[epoch, i]
-            _present(size, features, memory, shape, examples[0], example, v.splat(np.float32(0)))
-            draw = ((epoch * (n + k) + i) << 10) | 1
-            _run(size, features, shape[0], shape[0] + shape[1], machine, shape, draw)
-            label, prediction = v.load(examples[1], example * v.WIDTH), v.load(memory, v.WIDTH)
-            if accuracy:
-                one = v.splat(np.float32(1))
-                prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
-                v.store(memory, v.WIDTH, prediction)
-            error = v.sub(label, prediction)
-            if settings[7]:
-                _keep(errors, p, epoch * (n + k) + i, at, alive, error, memory, shape)
-            going = alive & v.within(error, v.splat(max_error))
-            if going != alive:
-                _stop(alive & ~going, steps, at, epoch * n + i + 1)
-                alive = going
-            if alive == 0 or v.raised(flag):
-                return
-            if shape[6]:
-                _present(size, features, memory, shape, examples[0], example, label)
-            else:
-                v.store(memory, 0, label)
-            _run(size, features, shape[0] + shape[1], shape[0] + shape[1] + shape[2], machine, shape,
-                 ((epoch * n + i) << 10) | 2)  # fmt: skip
-        lost = v.splat(np.float32(0))
-        for j in range(k):
-            _present(size, features, memory, shape, examples[2], j, v.splat(np.float32(0)))
-            draw = ((epoch * (n + k) + n + j) << 10) | 1
-            _run(size, features, shape[0], shape[0] + shape[1], machine, shape, draw)
-            label, prediction = v.load(examples[3], j * v.WIDTH), v.load(memory, v.WIDTH)
-            error = v.sub(label, prediction)
-            if settings[7]:
-                _keep(errors, p, epoch * (n + k) + n + j, at, alive, error, memory, shape)
-            if accuracy:
-                lost = v.add(lost, v.wrong_class(prediction, label))
-                continue
-            going = alive & v.within(error, v.splat(max_error))
-            if going != alive:
-                _stop(alive & ~going, steps, at, (epoch + 1) * n)
-                alive = going
-            if alive == 0 or v.raised(flag):
-                return
-            lost = v.fma(error, error, lost)
-        _score(lost, k, accuracy, alive, memory, shape, fitness, at)
-    _stop(alive, steps, at, epochs * n)
-
-
-@compiled
-def _run(size, features, first, last, machine, shape, draw):
-    m.run(size, features, machine[0], machine[1], first, last, machine[2], shape[4], machine[3], machine[4],
-          machine[5], draw)  # fmt: skip
-
-
-@compiled
-def _present(size, features, memory, shape, x, example, label):
-    """Features to v0, the label to s0."""
-    numbers = v.number(size, features)
-    for f in range(numbers):
-        v.store(memory, shape[3] + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
-    v.store(memory, 0, label)
-
-
-@compiled
-def _stop(lanes, steps, at, count):
-    """Runs that stop after so many training examples."""
-    for lane in range(v.WIDTH):
-        if (lanes >> lane) & 1:
-            steps[at + lane] = count
-
-
-@compiled
-def _score(lost, k, accuracy, alive, memory, shape, fitness, at):
-    """The fitness of an epoch: the best so far stays."""
-    v.store(memory, shape[4], lost)
-    for lane in range(v.WIDTH):
-        if (alive >> lane) & 1:
-            mean = v.real(memory, shape[4] + lane) / np.float32(k)
-            if accuracy:
-                score = np.float32(1) - mean
-            else:
-                score = np.float32(1) - np.float32(2 / np.pi) * np.float32(np.arctan(np.sqrt(mean)))
-            fitness[at + lane] = max(fitness[at + lane], score)
-
-
-@compiled
-def _keep(errors, p, example, at, alive, error, memory, shape):
-    v.store(memory, shape[4], error)
-    for lane in range(v.WIDTH):
-        if (alive >> lane) & 1:
-            errors[p, example, at + lane] = v.real(memory, shape[4] + lane)
+# ---------------------------------------------------------------------------------------------- one component, once
 
 
 @entry_point

@@ -9,6 +9,7 @@ import numpy as np
 from zero_jax.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
 from zero_jax.compiled import compiled
 from zero_jax.executors import machine as m
+from zero_jax.programs import MemorySize
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
 """The operands of the instruction that hands its value on, and of the one that takes it."""
@@ -44,83 +45,86 @@ for _i, (_giver, _taker, _slot, _, _operands) in enumerate(FUSIONS):
     _FUSION[_giver, _taker, _slot] = _i
     _SOURCES[_i, : len(_operands)] = _operands
 _FUSED = np.array([fusion[3] for fusion in FUSIONS])
+_TAKES = (_FUSION >= 0).any(axis=0)
+"""`[op, operand]`: whether there is a superinstruction for what some instruction hands it there."""
+
+
+def places(memory: MemorySize, features: int) -> np.ndarray:
+    """Where each address is in memory, in floats, and how many numbers it holds: `[A + 4, 2]` int64.
+
+    The last but three is where free memory begins; those behind it stand for operands that are not there.
+    """
+    numbers = np.repeat([1, features, features * features], memory)
+    first = np.cumsum([0, *numbers])
+    return np.stack([[*(first * m.W), 0, 0, 0], [*numbers, 0, 0, 0, 0]], axis=1).astype(np.int64)
 
 
 @compiled
-def translate(code, data, length, starts, table, features, fuse, scratch, rows, constants, shape):
-    """Writes the rows of a program.
+def translate(code, data, length, starts, table, places, fuse, scratch, rows, constants, shape):
+    """Writes the rows of a program in canonical form.
 
     Args:
-      code, data, length, starts: one program in canonical form.
+      code: of one program, as the next three.
+      data: its constants.
+      length: its lengths.
+      starts: the first slot of each component.
       table: `canonical.table` of its memory size.
-      features: F.
+      places: from `places`.
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
-      scratch: bits uint64 `[4, L]`, used bool `[L]`, cells int64 `[L, 8]`.
-      rows, constants: int64 `[L, 8]` and float32 `[L, 3]`, to be filled.
-      shape: int64 `[8]`, to be filled: how many rows each component has, the place of v0, that of scratch memory, how
-        many numbers of memory are in use, and whether Predict writes features or label.
+      scratch: bits uint64 `[4, L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction it came
+        from, output, ordinal; operands and output as addresses among all kinds.
+      rows: int64 `[L, 8]`, to be filled.
+      constants: float32 `[L, 3]`, to be filled.
+      shape: int64 `[5]`, to be filled: how many rows each component has, the end of the memory in use, and whether
+        Predict writes features or label.
     """
     bits, used, cells = scratch
-    scalars, vectors, matrices = 2, 1, 0
-    shape[6] = 0
-    features_cell, matrix_cells = table[23, IN1], table[39, IN1]
-    n = 0
-    if fuse:
-        decode(code, length, starts, table, bits)
-        set_anew = np.uint64(1) | (np.uint64(1) << np.uint64(features_cell))
-        after = liveness(length, starts, set_anew, bits, used)
+    features_cell, free, highest, n, takers = table[23, IN1], len(places) - 4, table[23, IN1], 0, False
+    shape[4] = 0
     for c in range(3):
         first, ordinal = n, 0
         for k in range(starts[c], starts[c] + length[c]):
             op = code[k, 0]
-            cells[n, 0], cells[n, 5] = op, k
-            cells[n, 1], cells[n, 2] = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2]
-            cells[n, 3], cells[n, 4] = -1, -1
-            out = table[op, OUT] + code[k, 3]
-            cells[n, 6], cells[n, 7] = out, ordinal
+            a, b, out = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2], table[op, OUT] + code[k, 3]
+            cells[n, 0], cells[n, 1], cells[n, 2], cells[n, 3], cells[n, 4] = op, a, b, -1, -1
+            cells[n, 5], cells[n, 6], cells[n, 7] = k, out, ordinal
             ordinal += table[op, RANDOM]
-            for cell in (cells[n, 1], cells[n, 2], out):
-                if cell < features_cell:
-                    scalars = max(scalars, cell + 1)
-                elif cell < matrix_cells:
-                    vectors = max(vectors, cell - features_cell + 1)
-                elif cell < len_addresses(table):
-                    matrices = max(matrices, cell - matrix_cells + 1)
+            takers = takers or _TAKES[op, 0]
+            highest = max(highest, max(out, max(a if a < free else 0, b if b < free else 0)))
             if c == 1 and (out == 0 or out == features_cell):
-                shape[6] = 1
+                shape[4] = 1
             n += 1
-        if fuse:
-            live = after[0] if c == 0 else (after[1] if c == 1 else after[2])
-            _live_after(starts[c], starts[c] + length[c], live, bits)
-            n = _fuse(cells, first, n, bits)
         shape[c] = n - first
-    matrix_place = scalars + vectors * features
+    if fuse and takers:
+        n = _fuse_all(code, length, starts, table, bits, used, cells, shape)
     for k in range(n):
-        op, source = cells[k, 0], cells[k, 5]
-        rows[k, m.OP] = op
-        for field in range(5):
-            cell = cells[k, 6] if field == 4 else cells[k, field + 1]
-            if cell < features_cell:
-                place = max(cell, 0)
-            elif cell < matrix_cells:
-                place = scalars + (cell - features_cell) * features
-            else:
-                place = matrix_place + (cell - matrix_cells) * features * features
-            rows[k, m.OUT if field == 4 else m.A + field] = place * m.W
-        out = cells[k, 6]
-        rows[k, m.COUNT] = 1 if out < features_cell else (features if out < matrix_cells else features * features)
-        rows[k, m.ORDINAL] = cells[k, 7]
+        rows[k, m.OP] = cells[k, 0]
+        for operand in range(1, 5):
+            rows[k, operand] = places[max(cells[k, operand], 0), 0]
+        out, source = cells[k, 6], cells[k, 5]
+        rows[k, m.OUT], rows[k, m.COUNT], rows[k, m.ORDINAL] = places[out, 0], places[out, 1], cells[k, 7]
         for i in range(3):
             constants[k, i] = data[source, i]
-    shape[3] = scalars * m.W
-    shape[4] = (matrix_place + matrices * features * features) * m.W
-    shape[5] = matrix_place + matrices * features * features
+    shape[3] = places[highest + 1, 0]
 
 
 @compiled
-def len_addresses(table):
-    """How many addresses there are: NO_OP's operands are three places behind."""
-    return table[0, IN1] - 3
+def _fuse_all(code, length, starts, table, bits, used, cells, shape):
+    """Makes superinstructions in each component; returns how many rows are left."""
+    decode(code, length, starts, table, bits)
+    set_anew = np.uint64(1) | (np.uint64(1) << np.uint64(table[23, IN1]))
+    after = liveness(length, starts, set_anew, bits, used)
+    n = first = 0
+    for c in range(3):
+        live = after[0] if c == 0 else (after[1] if c == 1 else after[2])
+        _live_after(starts[c], starts[c] + length[c], live, bits)
+        for k in range(shape[c]):
+            for field in range(8):
+                cells[n + k, field] = cells[first + k, field]
+        first += shape[c]
+        end = _fuse(cells, n, n + shape[c], bits)
+        shape[c], n = end - n, end
+    return n
 
 
 @compiled
@@ -141,6 +145,8 @@ def _fuse(cells, first, n, bits):
     while j < n:
         joined = False
         for slot in range(3):
+            if not _TAKES[cells[j, 0], slot]:
+                continue
             cell = cells[j, 1 + slot]
             i = _giver(cells, first, j, cell)
             if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3, cells[j, 5]]):

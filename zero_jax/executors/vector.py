@@ -108,6 +108,7 @@ def _loaded(element: Any, to: Any, align: int, numba_type: Any) -> Any:
 
 load = _loaded(_FLOAT, _FLOATS, 64, lanes)
 integer = _loaded(_INT64, _INT64, 8, types.int64)
+word = _loaded(_INT32, _INT32, 4, types.uint32)
 real = _loaded(_FLOAT, _FLOAT, 4, types.float32)
 
 
@@ -264,6 +265,21 @@ def within(typing_context: Any, value: Any, limit: Any) -> Any:
         return builder.zext(builder.bitcast(bits, ir.IntType(WIDTH)), _INT64)
 
     return types.int64(lanes, lanes), generate
+
+
+@intrinsic
+def mixed(typing_context: Any, state: Any, value: Any, mask: Any) -> Any:
+    """A hash of 32 bits in each lane, after one more value; lanes whose bit in the mask is 0 keep theirs."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        b = builder
+        state, bits = (b.bitcast(x, _INTS) for x in args[:2])
+        new = b.mul(b.xor(state, bits), _ints(0x85EBCA6B))
+        new = b.xor(new, b.lshr(new, _ints(15)))
+        chosen = b.bitcast(b.trunc(args[2], ir.IntType(WIDTH)), _BITS)
+        return b.bitcast(b.select(chosen, b.add(b.mul(new, _ints(5)), _ints(0xE6546B64)), state), _FLOATS)
+
+    return lanes(lanes, lanes, types.int64), generate
 
 
 # ---------------------------------------------------------------------------------------------- the random stream

@@ -106,6 +106,12 @@ class Tasks:
             self.loss, [*(getattr(self, name) for name in _FIELDS[:-1]), np.asarray(ids, np.int32)]
         )
 
+    def shortened(self, train: int, valid: int) -> "Tasks":
+        """The same tasks with at most so many examples of each sort, the first ones, seen once."""
+        n = min(train, self.train_x.shape[1])
+        parts = [self.train_x[:, :n], self.train_y[:, :n], self.valid_x[:, :valid], self.valid_y[:, :valid]]
+        return self.tree_unflatten(self.loss, [*parts, np.arange(n, dtype=np.int32)[None], self.ids])
+
     @property
     def features(self) -> int:
         """F."""

@@ -1,0 +1,213 @@
+"""Training and validation on sixteen tasks at once: the compiled loops of the SIMD executor."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from zero_jax.canonical import IN1
+from zero_jax.compiled import compiled, entry_point
+from zero_jax.executors import machine as m
+from zero_jax.executors import vector as v
+from zero_jax.executors.translate import translate
+
+FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE = range(10)
+"""What `settings` holds: F, N, K, E; whether the loss is accuracy; the seed; whether to make superinstructions, to keep
+errors, to make fingerprints, and where in a program's memory."""
+
+TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP = range(7)
+"""What `addresses` holds: the tasks in lanes, their ids, the common counter, and the flag that ends the work."""
+
+_LANE_BYTES = 4 * v.WIDTH
+
+
+class _Job(NamedTuple):
+    """One program on one group of tasks; all are numbers.
+
+    Attributes:
+      rows, constants, memory: addresses of the program's rows and constants, and of its memory.
+      setup, predict, learn: where the rows of each component begin; `end`, behind the last.
+      features_place, scratch: places in memory, of v0 and of what is free; rewrites: whether Predict writes v0 or s0.
+      seed, ids, lane: of the random stream; the first lane of the group.
+      train_x, train_y, valid_x, valid_y: addresses of the group's examples.
+      program: its number.
+    """
+
+    rows: int
+    constants: int
+    memory: int
+    setup: int
+    predict: int
+    learn: int
+    end: int
+    features_place: int
+    scratch: int
+    rewrites: int
+    seed: int
+    ids: int
+    lane: int
+    train_x: int
+    train_y: int
+    valid_x: int
+    valid_y: int
+    program: int
+
+
+@entry_point
+def train_programs(
+    size, settings, addresses, code, data, length, starts, table, where, order, masks, max_error, scratch, places,
+    fitness, steps, errors, prints,
+):  # fmt: skip
+    """Trains one program on one group of tasks after the other until none is left, or the flag is raised."""
+    features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
+    groups = len(masks)
+    work, rows, constants, shape = scratch
+    while True:
+        item = v.take(addresses[COUNTER])
+        if item >= len(code) * groups or v.raised(addresses[STOP]):
+            return
+        p, g = item // groups, item % groups
+        translate(code[p], data[p], length[p], starts, table, where, settings[FUSE] != 0, work, rows, constants, shape)
+        job = _Job(
+            places[0], places[1], places[2], 0, shape[0], shape[0] + shape[1], shape[0] + shape[1] + shape[2],
+            where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4], settings[SEED], addresses[IDS], g * v.WIDTH,
+            addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
+            addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, p,
+        )  # fmt: skip
+        for place in range(0, shape[3], v.WIDTH):
+            v.store(job.memory, place, v.splat(np.float32(0)))
+        if settings[FINGERPRINTS]:
+            v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
+        _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
+        if settings[FINGERPRINTS]:
+            _sign(job.memory, settings[PRINT_PLACE], prints[p, g])
+
+
+_SETUP, _PREDICT, _LEARN, _VALIDATE = range(4)
+
+
+@compiled
+def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):
+    """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
+
+    One loop, and the interpreter in it once, so that it is compiled into the loop: a call for each run of a component
+    would take longer than a short component does. `alive` has a bit for each lane that has not stopped.
+    """
+    features, n, k, epochs = settings[FEATURES], settings[TRAIN], settings[VALID], settings[EPOCHS]
+    accuracy, watched = settings[ACCURACY] != 0, settings[ERRORS] + settings[FINGERPRINTS] > 0
+    memory, limit, zero, one = job.memory, v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
+    lost, phase, epoch, i, example = zero, _SETUP, 0, -1, 0
+    first, last, draw = job.setup, job.predict, 0
+    while not v.raised(stop):
+        m.run(
+            size, features, job.rows, job.constants, first, last, memory, job.scratch, job.seed, job.ids, job.lane, draw
+        )
+        if phase == _PREDICT:
+            label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, v.WIDTH)
+            if accuracy:
+                prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
+                v.store(memory, v.WIDTH, prediction)
+            error = v.sub(label, prediction)
+            if watched:
+                _watch(settings, job, epoch * (n + k) + i, alive, error, errors)
+            going = alive & v.within(error, limit)
+            if going != alive:
+                _stop(alive & ~going, steps, job, epoch * n + i + 1)
+                alive = going
+                if alive == 0:
+                    return
+            phase, first, last, draw = _LEARN, job.learn, job.end, ((epoch * n + i) << 10) | _LEARN
+            if job.rewrites:
+                _present(size, features, job, job.train_x, example, label)
+            else:
+                v.store(memory, 0, label)
+            continue
+        if phase == _VALIDATE:
+            label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, v.WIDTH)
+            error = v.sub(label, prediction)
+            if watched:
+                _watch(settings, job, epoch * (n + k) + n + i, alive, error, errors)
+            if accuracy:
+                lost = v.add(lost, v.wrong_class(prediction, label))
+            else:
+                going = alive & v.within(error, limit)
+                if going != alive:
+                    _stop(alive & ~going, steps, job, (epoch + 1) * n)
+                    alive = going
+                    if alive == 0:
+                        return
+                lost = v.fma(error, error, lost)
+        i += 1
+        if i == (k if phase == _VALIDATE else n):
+            if phase == _VALIDATE:
+                if not settings[FINGERPRINTS]:
+                    _score(job, lost, k, accuracy, alive, fitness)
+                epoch += 1
+                if epoch == epochs:
+                    _stop(alive, steps, job, epochs * n)
+                    return
+            phase, i, lost = _SETUP if phase == _VALIDATE else _VALIDATE, 0, zero
+        if phase == _VALIDATE:
+            _present(size, features, job, job.valid_x, i, zero)
+            draw = ((epoch * (n + k) + n + i) << 10) | _PREDICT
+        else:
+            phase, example = _PREDICT, order[epoch, i]
+            _present(size, features, job, job.train_x, example, zero)
+            draw = ((epoch * (n + k) + i) << 10) | _PREDICT
+        first, last = job.predict, job.learn
+
+
+@compiled
+def _score(job, lost, k, accuracy, alive, fitness):
+    """The fitness of an epoch (SPEC 2.4), in float32; the best so far stays."""
+    v.store(job.memory, job.scratch, lost)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            mean = v.real(job.memory, job.scratch + lane) / np.float32(k)
+            score = np.float32(1) - mean
+            if not accuracy:
+                score = np.float32(1) - np.float32(2 / np.pi) * np.float32(np.arctan(np.sqrt(mean)))
+            at = job.lane + lane
+            fitness[job.program, at] = max(fitness[job.program, at], score)
+
+
+@compiled
+def _present(size, features, job, x, example, label):
+    """Features to v0, the label to s0."""
+    numbers = v.number(size, features)
+    for f in range(numbers):
+        v.store(job.memory, job.features_place + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
+    v.store(job.memory, 0, label)
+
+
+@compiled
+def _stop(lanes, steps, job, count):
+    """Runs that end after so many training examples."""
+    for lane in range(v.WIDTH):
+        if (lanes >> lane) & 1:
+            steps[job.program, job.lane + lane] = count
+
+
+@compiled
+def _watch(settings, job, example, alive, error, errors):
+    """Keeps an example's errors, or mixes them into the fingerprint, in the lanes that have not stopped."""
+    if settings[FINGERPRINTS]:
+        place = settings[PRINT_PLACE]
+        exact = v.add(error, v.splat(np.float32(0)))  # -0 becomes 0
+        v.store(job.memory, place, v.mixed(v.load(job.memory, place), exact, alive))
+    if settings[ERRORS]:
+        v.store(job.memory, job.scratch, error)
+        for lane in range(v.WIDTH):
+            if (alive >> lane) & 1:
+                errors[job.program, example, job.lane + lane] = v.real(job.memory, job.scratch + lane)
+
+
+@compiled
+def _sign(memory, place, out):
+    """Joins the hashes of sixteen lanes."""
+    h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+    for lane in range(v.WIDTH):
+        bits = np.uint64(v.word(memory, place + lane))
+        h = (h ^ bits) * np.uint64(0xBF58476D1CE4E5B9)
+        g = (g ^ bits) * np.uint64(0x94D049BB133111EB)
+        h, g = h ^ (h >> np.uint64(31)), g ^ (g >> np.uint64(29))
+    out[0], out[1] = h, g
