@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zero_jax import ops
+from zero_jax import ops, parallel
 from zero_jax.compiled import compiled, entry_point
 from zero_jax.dataflow import compacted
 from zero_jax.programs import MemorySize, Programs
@@ -30,14 +30,15 @@ class Canonical(NamedTuple):
     hashes: np.ndarray
 
 
-def canonical(programs: Programs) -> Canonical:
+def canonical(programs: Programs, threads: int | None = None) -> Canonical:
     """Programs without dead code, their addresses renamed by first use and operands of sums and products in order.
 
     Programs of one canonical form have the same fitness, bit for bit: only dead instructions go, random instructions
     keep their places in the stream, and an operand that no live instruction writes is always zero, whatever its name.
 
     Args:
-      programs: `P` programs, not traced.
+      programs: `P` valid programs, not traced.
+      threads: how many; by default as many as there are cores.
 
     Returns:
       `Canonical`.
@@ -53,11 +54,19 @@ def canonical(programs: Programs) -> Canonical:
     """
     old_code, old_data, old_length = _arrays(programs)
     code, data, length = np.zeros_like(old_code), np.zeros_like(old_data), np.zeros_like(old_length)
-    hashes = np.zeros((len(code), 2), np.uint64)
-    _canonical_all(
-        old_code, old_data, old_data.view(np.uint32), old_length, *_layout(programs), code, data, length, hashes
-    )
+    n = len(code)
+    hashes = np.zeros((n, 2), np.uint64)
+    old = (old_code, old_data, old_data.view(np.uint32), old_length)
+
+    def work(first: int, last: int) -> None:
+        _canonical_all(*old, first, last, *_layout(programs), code, data, length, hashes)
+
+    parallel.split(work, n, _WORTH_A_THREAD, threads)
     return Canonical(programs.with_arrays(code, data, length), hashes)
+
+
+_WORTH_A_THREAD = 500
+"""How many programs keep a thread busy for longer than it takes to wake it."""
 
 
 def live(programs: Programs) -> np.ndarray:
@@ -89,10 +98,10 @@ def pruned(programs: Programs) -> Programs:
 def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """The first slot of each component, the table of ops, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
-    scratch = (
-        np.zeros((3, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((2, addresses + 4), np.int64),
-        np.zeros((3, addresses), np.bool_),
-    )  # fmt: skip
+    names = np.zeros((4, addresses + 4), np.int64)
+    names[2] = np.repeat([0, 1, 2, 3], [*programs.memory, 4])
+    names[2, addresses:] = np.arange(4)
+    scratch = (np.zeros((3, slots), np.uint64), np.zeros(slots, np.bool_), names, np.zeros((3, addresses), np.bool_))
     return np.array(programs.starts), table(programs.memory), scratch
 
 
@@ -268,39 +277,35 @@ def _mixed(h, word, factor):
 
 
 @compiled
-def _place_zeros(code, length, starts, addresses, used, places, names, table):
+def _place_zeros(code, starts, length, used, kinds, places, names, table):
     """`places` `[A + 4]` of addresses: themselves, or one for each kind where no live instruction writes them: those
-    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named.
-    """
-    vectors, matrices = table[_READS_VECTOR, IN1], table[_READS_MATRIX, IN1]
-    for a in range(addresses):
-        places[a] = addresses + (a >= vectors) + (a >= matrices)
-        names[a] = -1
-    for a in range(addresses, addresses + 4):
-        places[a] = a
+    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named."""
+    addresses, vectors = len(names) - 4, table[_READS_VECTOR, IN1]
+    for a in range(addresses + 4):
+        places[a] = addresses + kinds[a]
         names[a] = -1
     for c in range(3):
         for k in range(starts[c], starts[c] + length[c]):
-            if used[k]:
-                out = table[code[k, 0], OUT] + code[k, 3]
-                places[out] = out
+            out = table[code[k, 0], OUT] + code[k, 3] if used[k] else addresses + 3
+            places[out] = out
     places[0], places[1], places[vectors] = 0, 1, vectors
     names[0], names[1], names[vectors], names[addresses + 3] = 0, 1, 0, 0
 
-
-_READS_MATRIX = 39
-"""An op of which in1 is a matrix."""
 
 _UNNAMED = 1 << 30
 
 
 @compiled
-def _canonical(code, data, bits, length, starts, used, places, names, to_code, to_data, to_length, hashes, table):
-    """Copies the live instructions of a program, renaming; and hashes them. `places` and `names` are scratch."""
+def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table):
+    """Copies the live instructions of a program, renaming; and hashes them.
+
+    Few branches, since a processor could not foresee them. `scratch` `[4, A + 4]`: places, names, kinds of addresses,
+    and the next free name of each kind.
+    """
+    places, names, kinds, free = scratch[0], scratch[1], scratch[2], scratch[3]
     addresses = len(names) - 4
-    _place_zeros(code, length, starts, addresses, used, places, names, table)
-    vectors, matrices = table[_READS_VECTOR, IN1], table[_READS_MATRIX, IN1]
-    next_scalar, next_vector, next_matrix = 2, 1, 0
+    _place_zeros(code, starts, length, used, kinds, places, names, table)
+    free[0], free[1], free[2], free[3] = 2, 1, 0, 0
     h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     p, q = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
     for c in range(3):
@@ -310,25 +315,22 @@ def _canonical(code, data, bits, length, starts, used, places, names, to_code, t
                 continue
             op = code[k, 0]
             a, b = places[table[op, IN1] + code[k, 1]], places[table[op, IN2] + code[k, 2]]
-            if table[op, SWAPS] and a != b:
-                # By name, then a zero that has none yet, then others without one.
-                x = names[a] if names[a] >= 0 else (_UNNAMED if a < addresses else _UNNAMED - 1)
-                y = names[b] if names[b] >= 0 else (_UNNAMED if b < addresses else _UNNAMED - 1)
-                if y < x or (x == _UNNAMED and y == x and _swapped_by_use(code, length, starts, a, b, used, table)):
-                    a, b = b, a
+            # Operands of sums and products: by name, then a zero that has none yet, then others without one.
+            x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
+            y = names[b] if names[b] >= 0 else _UNNAMED - (b >= addresses)
+            swap = table[op, SWAPS] & (y < x)
+            if table[op, SWAPS] and x == _UNNAMED and y == x and a != b:
+                swap = _swapped_by_use(code, length, starts, a, b, used, table)
+            first, second = (b if swap else a), (a if swap else b)
             to_code[n, 0] = op
             word = np.uint64(op)
             for field in range(3):
-                place = a if field == 0 else (b if field == 1 else table[op, OUT] + code[k, 3])
-                name = names[place]
-                if name < 0:
-                    if place == addresses or place < vectors:
-                        name, next_scalar = next_scalar, next_scalar + 1
-                    elif place == addresses + 1 or place < matrices:
-                        name, next_vector = next_vector, next_vector + 1
-                    else:
-                        name, next_matrix = next_matrix, next_matrix + 1
-                    names[place] = name
+                place = first if field == 0 else (second if field == 1 else table[op, OUT] + code[k, 3])
+                kind, name = kinds[place], names[place]
+                new = name < 0
+                name = free[kind] if new else name
+                free[kind] += new
+                names[place] = name
                 to_code[n, field + 1] = name
                 word = (word << np.uint64(19)) ^ np.uint64(name)
             h, g = _mixed(h, word, p), _mixed(g, word, q)
@@ -351,11 +353,10 @@ def _live_all(code, length, starts, table, scratch, out):
 
 
 @entry_point
-def _canonical_all(code, data, bits, length, starts, table, scratch, to_code, to_data, to_length, hashes):
-    used, places, names = scratch[1], scratch[2][0], scratch[2][1]
-    for p in range(code.shape[0]):
+def _canonical_all(code, data, bits, length, first, last, starts, table, scratch, to_code, to_data, to_length, hashes):
+    for p in range(first, last):
         _find_live(code[p], length[p], starts, table, scratch)
         _canonical(
-            code[p], data[p], bits[p], length[p], starts, used, places, names,
+            code[p], data[p], bits[p], length[p], starts, scratch[1], scratch[2],
             to_code[p], to_data[p], to_length[p], hashes[p], table,
         )  # fmt: skip

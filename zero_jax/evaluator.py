@@ -115,7 +115,7 @@ class Evaluator:
     def __call__(self, programs: Programs) -> Evaluated:
         """The fitness of `P` programs."""
         self._batch += 1
-        form = canonical(programs)
+        form = canonical(programs, self.options["threads"])
         simd = choose(self.executor, programs.memory, self.tasks, self.max_bytes) == "simd"
         alike = evaluated = spent = 0
 
@@ -158,7 +158,7 @@ class Evaluator:
 
         if self._probe_lanes is None:
             self._probe_lanes = simd.lay_out(self.tasks.shortened(self._probe, self._probe))
-        found = simd.evaluate(programs, self._probe_lanes, self.seed, **self.options, fingerprints=True).fingerprints
+        found = simd.evaluate(programs, self._probe_lanes, self.seed, **self.options, fuse=False, fingerprints=True).fingerprints
         assert found is not None
         factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
         return (found * factors[:, None]).sum(1, dtype=np.uint64)

@@ -3,7 +3,6 @@
 Axes: `P` programs, `T` tasks, `F` features, `L` instruction slots.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -50,11 +49,6 @@ class Memory(NamedTuple):
     scalars: Array
     vectors: Array
     matrices: Array
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------------- fitness

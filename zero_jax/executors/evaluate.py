@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zero_jax import dataflow
+from zero_jax import dataflow, parallel
 from zero_jax import ops as op_table
 from zero_jax.canonical import canonical
 from zero_jax.compiled import HAVE_NUMBA
@@ -340,7 +340,7 @@ def _threads(block_bytes: int, max_bytes: int, threads: int | None) -> int:
     """How many chunks run at a time: XLA keeps about one core of a CPU busy with each."""
     if jax.default_backend() != "cpu":
         return 2  # one computes while the next is handed over
-    return max(1, min(threads or contract.cores(), max_bytes // block_bytes))
+    return max(1, min(threads or parallel.cores(), max_bytes // block_bytes))
 
 
 def _in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:

@@ -6,20 +6,17 @@ Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examp
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax import ops
+from zero_jax import ops, parallel
 from zero_jax.canonical import table
 from zero_jax.compiled import entry_point, source_version
 from zero_jax.executors import machine as m
 from zero_jax.executors import translate
 from zero_jax.executors import vector as v
-from zero_jax.executors.contract import cores
 from zero_jax.executors.training import train_programs
 from zero_jax.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
@@ -30,6 +27,10 @@ the loops for any F (`zero-jax bench`)."""
 
 _BRIEF_SECONDS = 0.1
 """A call that should take less runs on the caller's thread too, where Ctrl-C waits for it to end."""
+
+
+_LONG = 500
+"""From so many training examples on, superinstructions save more than it takes to find them: 0.15 us a program."""
 
 
 class LaneTasks(NamedTuple):
@@ -104,7 +105,7 @@ def evaluate(
     max_abs_error: float = 100.0,
     *,
     threads: int | None = None,
-    fuse: bool = True,
+    fuse: bool | None = None,
     errors: bool = False,
     fingerprints: bool = False,
 ) -> Result:
@@ -116,7 +117,7 @@ def evaluate(
       seed: of the random stream; its lower 32 bits count.
       max_abs_error: a larger error, or NaN, stops a run.
       threads: how many; by default as many as there are cores. The result does not depend on it.
-      fuse: whether to make superinstructions.
+      fuse: whether to make superinstructions; by default where there are so many examples that it pays.
       errors: whether to return the error of each example too, training and validation, epoch by epoch, for
         accuracy y - sigmoid(s1) in training and y - s1 in validation; 0 once a run has stopped.
       fingerprints: whether to return hashes of those errors.
@@ -131,7 +132,7 @@ def evaluate(
     kept = np.zeros((n_programs, epochs * (n + k), width) if errors else (0, 0, 0), np.float32)
     prints = np.zeros((n_programs, groups, 2), np.uint64)
     flags = np.zeros(2, np.int64)
-    fuse = fuse and sum(programs.memory) <= 64
+    fuse = (n * epochs >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
     used = _numbers(programs.memory, features) + _scratch_numbers(programs.memory, features) + 1
     settings = np.array([features, n, k, epochs, tasks.accuracy, int(seed) & 0xFFFFFFFF, fuse, errors, fingerprints, (used - 1) * v.WIDTH])
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
@@ -150,7 +151,13 @@ def evaluate(
 
     runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
     each = features * features if programs.memory.matrices else features
-    _share(work, min(threads or cores(), max(1, n_programs * groups)), flags, runs * (5 + 0.2 * each) * 1e-9)
+    at_once = min(threads or parallel.cores(), max(1, n_programs * groups))
+    brief = runs * (5 + 0.2 * each) * 1e-9 < _BRIEF_SECONDS * at_once
+
+    def stop() -> None:
+        flags[1] = 1
+
+    parallel.share(work, at_once, brief=brief, stop=stop)
     told = kept.transpose(0, 2, 1)[:, : tasks.count] if errors else None
     return Result(fitness[:, : tasks.count], steps[:, : tasks.count], told, prints if fingerprints else None)
 
@@ -238,46 +245,6 @@ def _scratch(slots: int) -> tuple[Any, ...]:
         (np.zeros((4, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
         np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(5, np.int64),
     )  # fmt: skip
-
-
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
-
-
-def _share(work: Callable[[], None], threads: int, flags: np.ndarray, seconds: float) -> None:
-    """Does `work` on some threads at a time; after Ctrl-C raises the flag that ends it.
-
-    `seconds`: how long it might take. The caller's thread takes part in a short one, and else stays free to see Ctrl-C.
-    """
-    global _pool
-    brief = seconds < _BRIEF_SECONDS * threads
-    if brief and threads == 1:
-        work()
-        return
-    with _pool_lock:
-        if _pool is None or _pool._max_workers < threads:
-            _pool = ThreadPoolExecutor(max(threads, cores()), thread_name_prefix="zero-jax")
-    futures: list[Future[None]] = []
-    try:
-        futures += [_pool.submit(work) for _ in range(threads - brief)]
-        if brief:
-            work()
-    except BaseException:
-        flags[1] = 1
-        raise
-    finally:
-        _wait(futures, flags)
-
-
-def _wait(futures: list[Future[None]], flags: np.ndarray) -> None:
-    try:
-        for future in futures:
-            future.result()
-    except BaseException:
-        flags[1] = 1
-        for future in futures:
-            future.exception()
-        raise
 
 
 # ---------------------------------------------------------------------------------------------- one component, once

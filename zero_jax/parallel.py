@@ -1,0 +1,61 @@
+"""Threads for compiled loops, which let go of Python's lock."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_pool_lock = threading.Lock()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable[[], None] = lambda: None) -> None:
+    """Calls `work` once on each of some threads, all of which take from the same pile.
+
+    Args:
+      work: what a thread does until there is nothing left.
+      threads: how many.
+      brief: whether it will be over within a fraction of a second: then the caller's thread takes part; else it stays
+        free to see Ctrl-C.
+      stop: called after Ctrl-C or an error, to end the work early.
+    """
+    futures: list[Future[None]] = []
+    try:
+        if threads > brief:
+            futures = [_threads(threads).submit(work) for _ in range(threads - brief)]
+        if brief:
+            work()
+        for future in futures:
+            future.result()
+    except BaseException:
+        stop()
+        for future in futures:
+            future.exception()
+        raise
+
+
+def split(work: Callable[[int, int], None], n: int, least: int, threads: int | None = None) -> None:
+    """Calls `work(first, last)` on equal parts of 0 to n, on as many threads as get at least `least` each."""
+    parts = max(1, min(threads or cores(), n // least))
+    bounds = [n * i // parts for i in range(parts + 1)]
+    futures = [_threads(parts).submit(work, *bounds[i : i + 2]) for i in range(1, parts)]
+    try:
+        work(*bounds[:2])
+    finally:
+        for future in futures:
+            future.result()
+
+
+def _threads(at_least: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _pool_lock:
+        if _pool is None or _pool_size < at_least:
+            _pool_size = max(at_least, cores())
+            _pool = ThreadPoolExecutor(_pool_size, thread_name_prefix="zero-jax")
+        return _pool
