@@ -15,7 +15,7 @@ from zero_jax.dataflow import compacted
 from zero_jax.programs import MemorySize, Programs
 
 COMMUTATIVE: tuple[int, ...] = (1, 3, 23, 25, 27, 39, 41)
-"""The ops whose operands may change places: sums, products and the inner product. Not min and max: NaN decides there."""
+"""The ops whose operands may change places: sums, products, the inner product. Not min and max: NaN decides there."""
 
 
 class Canonical(NamedTuple):
@@ -44,9 +44,8 @@ def canonical(programs: Programs, threads: int | None = None) -> Canonical:
       `Canonical`.
 
     Example:
-      >>> from zero_jax import library
-      >>> text = "def Setup():\\n s3 = 0.01\\ndef Predict():\\n s1 = dot(v0, v2)\\ndef Learn():\\n s2 = s0 - s1"
-      >>> print(canonical(Programs.parse(text)).programs.listing(0))
+      >>> instructions = [[[56, 0, 0, 3, 0.01]], [[27, 0, 2, 1]], [[2, 0, 1, 2]]]
+      >>> print(canonical(Programs.from_lists([instructions], memory=(4, 3, 0))).programs.listing(0))
       def Setup():
       def Predict():
         s1 = dot(v0, v1)
@@ -279,7 +278,8 @@ def _mixed(h, word, factor):
 @compiled
 def _place_zeros(code, starts, length, used, kinds, places, names, table):
     """`places` `[A + 4]` of addresses: themselves, or one for each kind where no live instruction writes them: those
-    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named."""
+    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named.
+    """
     addresses, vectors = len(names) - 4, table[_READS_VECTOR, IN1]
     for a in range(addresses + 4):
         places[a] = addresses + kinds[a]

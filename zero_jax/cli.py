@@ -1,18 +1,21 @@
-"""The command line: `zero-jax search | evaluate | show`."""
+"""The command line: `zero-jax search | evaluate | show | bench`."""
 
 import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from json import dumps
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
+from zero_jax import bench as benchmark
 from zero_jax import experiment as experiments
 from zero_jax import listing
+from zero_jax.canonical import pruned
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import MAX_BYTES
+from zero_jax.executors.evaluate import MAX_BYTES, check_executor
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.experiment import Experiment, Outcome
 from zero_jax.presets import PRESETS
@@ -28,6 +31,7 @@ commands:
   search PRESET     search for a program: {", ".join(PRESETS)}
   evaluate PROGRAM  train a program on tasks and print its fitness
   show PROGRAM      print a program as listing, proto or JSON
+  bench             measure how fast this machine trains programs
 
 'zero-jax COMMAND --help' tells a command's options."""
 
@@ -35,7 +39,7 @@ commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"search": _search, "evaluate": _evaluate, "show": _show}
+    commands = {"search": _search, "evaluate": _evaluate, "show": _show, "bench": _bench}
     if given[:1] in (["-h"], ["--help"]):
         print(_USAGE)
         return 0
@@ -80,8 +84,8 @@ def _print_outcome(outcome: Outcome) -> None:
     unsolved = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
     ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else unsolved
     print(
-        f"{ended} experiment {progress.experiment}: {progress.evaluations:,} evaluations, "
-        f"{progress.train_steps:,} train steps, {progress.seconds:.1f} s"
+        f"{ended} experiment {progress.experiment}: {progress.evaluations:,} programs, "
+        f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if outcome.program is not None:
         _print_table(outcome)
@@ -125,6 +129,7 @@ def _evaluate(arguments: list[str]) -> int:
         role: Role = "unseen",
         seed: int = 0,
         executor: str = "auto",
+        threads: int = 0,
         max_bytes: int = MAX_BYTES,
     ) -> int:
         """Trains a program on tasks and prints its fitness.
@@ -140,13 +145,16 @@ def _evaluate(arguments: list[str]) -> int:
             epochs: How often the training examples are seen: once.
             role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
-            executor: auto or xla.
+            executor: auto, xla or simd.
+            threads: How many threads of a CPU to use; 0 for all cores.
             max_bytes: A bound on the memory that the training takes.
         """
         programs = experiments.load_program(program)
         sizes = {"tasks": tasks, "features": features, "train": train, "valid": valid, "epochs": epochs}
         made = _task_set(task, {name: n for name, n in sizes.items() if n is not None}).make(seed, role)
-        result = evaluate_programs(programs, made, seed, executor=executor, max_bytes=max_bytes)
+        result = evaluate_programs(
+            programs, made, seed, executor=executor, max_bytes=max_bytes, threads=threads or None
+        )
         fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
         print(f"{made}")
         for i in range(len(programs)):
@@ -173,14 +181,17 @@ def _task_set(source: str, sizes: dict[str, Any]) -> TaskSet:
 
 
 def _show(arguments: list[str]) -> int:
-    def show(program: _Program, /, form: Literal["listing", "proto", "json"] = "listing") -> int:
+    def show(program: _Program, /, form: Literal["listing", "proto", "json"] = "listing", prune: bool = False) -> int:
         """Prints a program.
 
         Args:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
             form: listing, upstream's text proto, or JSON.
+            prune: Leave out instructions that can never reach a prediction.
         """
         programs = experiments.load_program(program)
+        if prune:
+            programs = pruned(programs)
         if form == "json":
             print(listing.to_json(programs))
         else:
@@ -189,6 +200,61 @@ def _show(arguments: list[str]) -> int:
         return 0
 
     return tyro.cli(show, args=arguments, prog="zero-jax show")
+
+
+# ---------------------------------------------------------------------------------------------- bench
+
+
+def _bench(arguments: list[str]) -> int:
+    def bench(
+        features: tuple[int, ...] = (4, 8, 16, 32),
+        executor: str = "auto",
+        seconds: float = 1.0,
+        json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    ) -> int:
+        """Measures how fast this machine trains programs: the library's 2-layer network on linear tasks of 8,000 +
+        1,000 examples, and random programs of the demo's space; on one thread and on all.
+
+        Args:
+            features: Numbers of features to measure the network at.
+            executor: auto, xla or simd.
+            seconds: How long each of three runs of a measurement should take.
+            json: Print JSON instead of a table.
+        """
+        if not features or min(features) < 1:
+            raise ValueError(f"features must be at least 1, not {features}")
+        if not 0 < seconds < 1e6:
+            raise ValueError(f"seconds must be above 0, not {seconds}")
+        check_executor(executor)
+        found = []
+        if not json:
+            print(_BENCH_HEAD)
+        for one in benchmark.run(tuple(features), executor=executor, seconds=seconds):
+            found.append(one)
+            if not json:
+                print(_bench_line(one), flush=True)
+        peaks = {threads: benchmark.peak(threads) for threads in dict.fromkeys(m.threads for m in found)}
+        about = benchmark.machine() | {"peak_gflops": peaks}
+        if json:
+            print(dumps({"machine": about, "measurements": [one._asdict() for one in found]}, indent=1))
+        else:
+            rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in peaks.items())
+            print(f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}")
+        return 0
+
+    return tyro.cli(bench, args=arguments, prog="zero-jax bench")
+
+
+_BENCH_HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
+
+
+def _bench_line(m: benchmark.Measurement) -> str:
+    name = f"{m.executor}{' fused' * m.fused}"
+    speed = f"{m.gflops:7.1f}  {m.share_of_peak:6.1%}" if m.gflops else " " * 15
+    return (
+        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:12} {m.programs_per_second:11,.0f}  "
+        f"{m.train_steps_per_second:13,.0f}  {speed}  {m.first_seconds:8.2f} s"
+    )
 
 
 def entry() -> None:

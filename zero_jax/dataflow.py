@@ -91,7 +91,9 @@ def number_draws(programs: Programs, live: Array | None = None) -> Programs:
 def compacted(programs: Programs, live: Any) -> Programs:
     """The instructions of which `live` `[P, L]` tells, one behind the other, in NumPy or in JAX as `live` is."""
     xp: Any = jnp if isinstance(live, jax.Array) else np
-    code, data, lengths = [], [], []
+    code: list[Any] = []
+    data: list[Any] = []
+    lengths: list[Any] = []
     for first, last in zip(programs.starts[:3], programs.starts[1:], strict=True):
         part = live[:, first:last]
         order = xp.argsort(~part, axis=1, stable=True)

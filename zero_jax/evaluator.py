@@ -31,8 +31,8 @@ class Counts(NamedTuple):
       repeated: those equal to an earlier one of their batch.
       known: those remembered from an earlier batch.
       alike: those that a probe found to do what an earlier one does.
-      empty: those of all the above that never write a prediction: without dead code nothing is left of them, so they are
-        equal, and only the first is trained.
+      empty: those of all the above that never write a prediction: without dead code nothing is left of them, so they
+        are equal, and only the first is trained.
       train_steps: training examples that the trained ones saw, probes not counted.
     """
 
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """Fitness `[P, T]` float32 and train_steps `[P, T]` int32, NumPy arrays, for known programs as they were."""
+    """Fitness `[P, T]` float32, and train_steps `[P, T]` int32: those spent now, 0 for a fitness that was known."""
 
     fitness: np.ndarray
     train_steps: np.ndarray
@@ -103,7 +103,6 @@ class Evaluator:
         self.ops = ops
         self.max_bytes = max_bytes
         self.counts = Counts()
-        sets = 1 << max(0, (remember // _WAYS - 1).bit_length()) if remember else 0
         self._forms = _cache(remember, len(tasks))
         self._fingerprints = _cache(remember if probe else 0, len(tasks))
         self._probe = probe
@@ -142,11 +141,12 @@ class Evaluator:
         self, cache: "_Cache", hashes: np.ndarray, train: Callable[[np.ndarray], Evaluated]
     ) -> tuple[Evaluated, int, int]:
         """Results for hashes, remembered or from `train`, which takes the rows that are new, each hash once; how many
-        rows those were, and how many were remembered from earlier batches."""
+        rows those were, and how many were remembered from earlier batches.
+        """
         n, n_tasks = len(hashes), len(self.tasks)
         fitness, steps = np.zeros((n, n_tasks), np.float32), np.zeros((n, n_tasks), np.int32)
         run_of, entry_of, first = np.full((3, n), -1, np.int64)
-        runs, known = _look_up(hashes, cache, self._batch, fitness, steps, run_of, entry_of, first)
+        runs, known = _look_up(hashes, cache, self._batch, fitness, run_of, entry_of, first)
         if runs:
             trained = train(first[:runs])
             _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
@@ -158,7 +158,9 @@ class Evaluator:
 
         if self._probe_lanes is None:
             self._probe_lanes = simd.lay_out(self.tasks.shortened(self._probe, self._probe))
-        found = simd.evaluate(programs, self._probe_lanes, self.seed, **self.options, fuse=False, fingerprints=True).fingerprints
+        found = simd.evaluate(
+            programs, self._probe_lanes, self.seed, **self.options, fuse=False, fingerprints=True
+        ).fingerprints
         assert found is not None
         factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
         return (found * factors[:, None]).sum(1, dtype=np.uint64)
@@ -190,14 +192,13 @@ class _Cache(NamedTuple):
       used: int64 `[sets, ways]`, the batch that last asked for an entry, -1 for an empty one.
       run: int64 `[sets, ways]`, the place of an entry's program among those that the current batch trains; -1 once its
         results are here.
-      fitness, train_steps: `[sets * ways, T]`.
+      fitness: float32 `[sets * ways, T]`.
     """
 
     hashes: np.ndarray
     used: np.ndarray
     run: np.ndarray
     fitness: np.ndarray
-    train_steps: np.ndarray
 
 
 def _cache(remember: int, n_tasks: int) -> _Cache:
@@ -208,12 +209,11 @@ def _cache(remember: int, n_tasks: int) -> _Cache:
         np.full((sets, _WAYS), -1, np.int64),
         np.zeros((sets, _WAYS), np.int64),
         np.zeros((sets * _WAYS, n_tasks), np.float32),
-        np.zeros((sets * _WAYS, n_tasks), np.int32),
     )
 
 
 @entry_point
-def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
+def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
     """Copies what is known, and numbers what must be trained; returns how many those are and these.
 
     `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
@@ -237,7 +237,6 @@ def _look_up(hashes, cache, batch, fitness, steps, run_of, entry_of, first):
                 entry = s * cache.used.shape[1] + found
                 for t in range(fitness.shape[1]):
                     fitness[p, t] = cache.fitness[entry, t]
-                    steps[p, t] = cache.train_steps[entry, t]
             continue
         run_of[p], first[runs] = runs, p
         if sets > 0:
@@ -256,7 +255,8 @@ def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitnes
         if run >= 0:
             for t in range(fitness.shape[1]):
                 fitness[p, t] = trained[run, t]
-                steps[p, t] = trained_steps[run, t]
+                if first[run] == p:
+                    steps[p, t] = trained_steps[run, t]
     for run in range(len(trained)):
         entry = entry_of[run]
         if entry >= 0:
@@ -265,4 +265,3 @@ def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitnes
                 cache.run[s, w] = -1
                 for t in range(fitness.shape[1]):
                     cache.fitness[entry, t] = trained[run, t]
-                    cache.train_steps[entry, t] = trained_steps[run, t]

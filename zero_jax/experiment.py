@@ -15,15 +15,16 @@ from tqdm.auto import tqdm
 
 import zero_jax
 from zero_jax import files, library, listing
+from zero_jax.evaluator import REMEMBERED, Counts, Evaluator
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import check_executor, check_fits, evaluate
+from zero_jax.executors.evaluate import check_executor, check_fits
 from zero_jax.programs import Programs, SearchSpace, concatenate
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution, SearchState
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
-COHORTS_PER_RECORD = 10
-"""A line of records.jsonl is written after so many cohorts."""
+RECORDS_PER_DECADE = 90
+"""Lines of records.jsonl grow rarer: one after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on."""
 
 BASELINES = ("linear", "network")
 """The programs of the library that have a learning rate to choose."""
@@ -55,7 +56,11 @@ class Experiment:
       sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
       baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
       seed: of everything. Equal seeds give equal runs.
+      probe: with the SIMD executor, new programs are compared on so many training and validation examples first, and
+        not trained where one that did the same is known (the functional equivalence cache of SPEC 4); 0 for never.
+      remember: how many programs of an experiment to remember, so as not to train them again; 0 for none.
       executor: as in `evaluate`.
+      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
       max_bytes: as in `evaluate`.
       out: the folder in which a folder for the run is made; empty for none.
     """
@@ -78,7 +83,10 @@ class Experiment:
     sufficient_fitness: float = 0.9999
     baselines: tuple[str, ...] = ()
     seed: int = 0
+    probe: int = 0
+    remember: int = REMEMBERED
     executor: str = "auto"
+    threads: int = 0
     max_bytes: int = 2**30
     out: str = "runs"
 
@@ -89,6 +97,9 @@ class Experiment:
         if self.combine not in ("mean", "median"):
             raise ValueError(f"combine must be mean or median, not {self.combine!r}")
         check_executor(self.executor)
+        for name in ("probe", "remember", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if np.isnan(self.sufficient_fitness):
             raise ValueError("sufficient_fitness must be a number, not nan")
         unknown = [name for name in self.baselines if name not in BASELINES]
@@ -115,12 +126,23 @@ class Experiment:
         described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
         return described.make(self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
 
-    def fitness(self, programs: Programs, tasks: Tasks, role: Role, ops: Any = None) -> tuple[np.ndarray, int]:
-        """`[P]` fitness of programs on tasks of that role, and the train steps it took; `ops` as in `evaluate`."""
-        seed = self.derived_seed(f"{role} draws", 0)
-        result = evaluate(programs, tasks, seed, executor=self.executor, ops=ops, max_bytes=self.max_bytes)
-        combine = self.combine if role == "search" else "mean"
-        return program_fitness(result.fitness, combine), int(np.asarray(result.train_steps, np.int64).sum())
+    def evaluator(self, tasks: Tasks, role: Role, ops: Any = None) -> Evaluator:
+        """What evaluates programs on tasks of that role; `ops` as in `evaluate`."""
+        return Evaluator(
+            tasks,
+            self.derived_seed(f"{role} draws", 0),
+            executor=self.executor,
+            ops=ops,
+            max_bytes=self.max_bytes,
+            threads=self.threads or None,
+            remember=self.remember if role == "search" else 0,
+            probe=self.probe if role == "search" else 0,
+        )
+
+    def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
+        """`[P]` fitness of programs on tasks of that role, every one of them trained."""
+        told = dataclasses.replace(self, probe=0).evaluator(tasks, role)(programs)
+        return program_fitness(told.fitness, self.combine if role == "search" else "mean")
 
     def derived_seed(self, purpose: str, number: int) -> int:
         """A seed of its own for each purpose."""
@@ -133,8 +155,9 @@ class Progress(NamedTuple):
 
     Attributes:
       experiment: the number of the current experiment, from 1.
-      evaluations: programs evaluated on T_search in the whole run.
-      train_steps: training examples they saw.
+      evaluations: programs whose fitness on T_search was asked for, in the whole run.
+      trained: those of them that were trained, because no equal one was known.
+      train_steps: training examples that these saw.
       seconds: since the run began.
       best_fitness: the best on T_search in this experiment.
       quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
@@ -142,6 +165,7 @@ class Progress(NamedTuple):
 
     experiment: int
     evaluations: int
+    trained: int
     train_steps: int
     seconds: float
     best_fitness: float
@@ -245,6 +269,14 @@ def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
         yield report
 
 
+def _is_due(cohorts: int) -> bool:
+    """Whether a line of records is due after so many cohorts."""
+    step = 10
+    while cohorts >= step * 100:
+        step *= 10
+    return cohorts % step == 0
+
+
 class _Runner:
     """The state of one run."""
 
@@ -256,11 +288,11 @@ class _Runner:
         self.select_tasks = experiment.tasks("select")
         sets = (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen"))
         for tasks in sets:  # mistakes show before anything is written
-            check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes)
+            check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
         self.searcher.init(0)
         self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
-        self.progress = Progress(1, 0, 0, 0.0, 0.0, ())
+        self.progress = Progress(1, 0, 0, 0, 0.0, 0.0, ())
         self.best: tuple[Programs, int, float, float | None] | None = None
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
@@ -285,24 +317,26 @@ class _Runner:
     def _evolve(self, number: int) -> Iterator[SearchState]:
         """One experiment: yields the state after every cohort."""
         experiment = self.experiment
-        tasks = jax.device_put(experiment.tasks("search", number))
+        evaluator = experiment.evaluator(experiment.tasks("search", number), "search", self.searcher.ops)
         state = self.searcher.init(experiment.derived_seed("search", number))
-        steps = cohorts = 0
-        while steps < experiment.train_steps and state.best_fitness <= experiment.sufficient_fitness:
+        cohorts, before = 0, Counts()
+        while before.train_steps < experiment.train_steps and state.best_fitness <= experiment.sufficient_fitness:
             state, programs = self.searcher.ask(state)
-            fitness, taken = experiment.fitness(programs, tasks, "search", self.searcher.ops)
+            fitness = program_fitness(evaluator(programs).fitness, experiment.combine)
             state = self.searcher.tell(state, programs, fitness)
-            steps, cohorts = steps + taken, cohorts + 1
-            self._record(number, state, len(programs), taken, due=cohorts % COHORTS_PER_RECORD == 0)
+            cohorts += 1
+            self._record(number, state, before, evaluator.counts, due=_is_due(cohorts))
+            before = evaluator.counts
             yield state
-        self._record(number, state, 0, 0, due=True)
+        self._record(number, state, before, before, due=True)
 
-    def _record(self, number: int, state: SearchState, evaluations: int, steps: int, due: bool) -> None:
+    def _record(self, number: int, state: SearchState, before: Counts, now: Counts, due: bool) -> None:
         quantiles = tuple(np.quantile(state.fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else ()
         self.progress = Progress(
             number,
-            self.progress.evaluations + evaluations,
-            self.progress.train_steps + steps,
+            self.progress.evaluations + now.considered - before.considered,
+            self.progress.trained + now.evaluated - before.evaluated,
+            self.progress.train_steps + now.train_steps - before.train_steps,
             time.monotonic() - self.began,
             state.best_fitness,
             quantiles,
@@ -316,7 +350,7 @@ class _Runner:
         """Judges the best program of an experiment, an interrupted one too."""
         if self.best is None:  # stands, unjudged, should Ctrl-C come (again) before the judgement
             self.best = state.best, number, state.best_fitness, None
-        fitness = float(self.experiment.fitness(state.best, self.select_tasks, "select")[0][0])
+        fitness = float(self.experiment.fitness(state.best, self.select_tasks, "select")[0])
         if self.best is None or self.best[3] is None or fitness > self.best[3]:
             self.best = state.best, number, state.best_fitness, fitness
 
@@ -328,16 +362,16 @@ class _Runner:
         """The best program, and the baselines, on unseen tasks."""
         assert self.best is not None
         unseen = self.experiment.tasks("unseen")
-        self.unseen = float(self.experiment.fitness(self.best[0], unseen, "unseen")[0][0])
+        self.unseen = float(self.experiment.fitness(self.best[0], unseen, "unseen")[0])
         search_tasks = self.experiment.tasks("search", self.best[1])
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
         programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
-        scores, _ = self.experiment.fitness(programs, search_tasks, "search")
+        scores = self.experiment.fitness(programs, search_tasks, "search")
         winner = int(np.argmax(scores))
-        select, _ = self.experiment.fitness(programs[winner], self.select_tasks, "select")
-        final, _ = self.experiment.fitness(programs[winner], unseen, "unseen")
+        select = self.experiment.fitness(programs[winner], self.select_tasks, "select")
+        final = self.experiment.fitness(programs[winner], unseen, "unseen")
         return Baseline(name, LEARNING_RATES[winner], float(scores[winner]), float(select[0]), float(final[0]))
 
     def outcome(self) -> Outcome:

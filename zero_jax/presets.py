@@ -15,8 +15,9 @@ _LINEAR = Experiment(
     space=SearchSpace(MemorySize(4, 3, 1), _DEMO_OPS, _DEMO_OPS, _DEMO_OPS, (10, 2, 8), (10, 2, 8), (10, 2, 8)),
     islands=1,
     population=1000,
-    cohort=500,
+    cohort=1000,
     tournament=10,
+    probe=10,
 )
 
 _AFFINE = Experiment(

@@ -2,9 +2,9 @@
 
 Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
 F * F, row by row. An instruction is a row of eight int64: op, the places of up to four operands (in floats), the place
-of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of `ops.py`;
-the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are unrolled for a
-known F (`run`), the others loop (`_other`).
+of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of
+`ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are
+unrolled for a known F (`run`), the others loop (`_other`).
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """The SIMD executor: Numba on a CPU, sixteen tasks in a vector register, a true branch for each instruction.
 
-Tasks stand side by side in groups of sixteen lanes, the last group filled up with copies of its first task. Threads take
-(program, group) after (program, group) off a common counter; each trains one program at a time in memory of its own.
+Tasks stand side by side in groups of sixteen lanes, the last group filled up with copies of its first task. Threads
+take (program, group) after (program, group) off a common counter; each trains one program at a time in memory of its
+own.
 Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examples, `F` features, `E` epochs.
 """
 
@@ -41,7 +42,7 @@ class LaneTasks(NamedTuple):
       order: int64 `[E, N]`.
       ids: uint32 `[G * 16]`.
       masks: int64 `[G]`, a bit for each lane that holds a task.
-      count: T.
+      n_tasks: T.
       accuracy: whether the loss is accuracy.
     """
 
@@ -52,7 +53,7 @@ class LaneTasks(NamedTuple):
     order: np.ndarray
     ids: np.ndarray
     masks: np.ndarray
-    count: int
+    n_tasks: int
     accuracy: bool
 
 
@@ -89,7 +90,10 @@ def lay_out(tasks: Tasks) -> LaneTasks:
 
     masks = [(1 << min(v.WIDTH, n_tasks - g * v.WIDTH)) - 1 for g in range(groups)]
     return LaneTasks(
-        *(lanes(part) for part in (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)),
+        lanes(tasks.train_x),
+        lanes(tasks.train_y),
+        lanes(tasks.valid_x),
+        lanes(tasks.valid_y),
         np.ascontiguousarray(tasks.order, np.int64),
         np.asarray(tasks.ids)[lane].astype(np.uint32),
         np.array(masks, np.int64),
@@ -134,13 +138,27 @@ def evaluate(
     flags = np.zeros(2, np.int64)
     fuse = (n * epochs >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
     used = _numbers(programs.memory, features) + _scratch_numbers(programs.memory, features) + 1
-    settings = np.array([features, n, k, epochs, tasks.accuracy, int(seed) & 0xFFFFFFFF, fuse, errors, fingerprints, (used - 1) * v.WIDTH])
+    settings = np.array(
+        [
+            features,
+            n,
+            k,
+            epochs,
+            tasks.accuracy,
+            int(seed) & 0xFFFFFFFF,
+            fuse,
+            errors,
+            fingerprints,
+            (used - 1) * v.WIDTH,
+        ]
+    )
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
     shared = (
         size(features), settings, addresses, code, constants, length, np.array(programs.starts),
-        table(programs.memory), translate.places(programs.memory, features), tasks.order, tasks.masks, np.float32(max_abs_error),
+        table(programs.memory), translate.places(programs.memory, features), tasks.order, tasks.masks,
+        np.float32(max_abs_error),
     )  # fmt: skip
 
     def work() -> None:
@@ -158,12 +176,12 @@ def evaluate(
         flags[1] = 1
 
     parallel.share(work, at_once, brief=brief, stop=stop)
-    told = kept.transpose(0, 2, 1)[:, : tasks.count] if errors else None
-    return Result(fitness[:, : tasks.count], steps[:, : tasks.count], told, prints if fingerprints else None)
+    told = kept.transpose(0, 2, 1)[:, : tasks.n_tasks] if errors else None
+    return Result(fitness[:, : tasks.n_tasks], steps[:, : tasks.n_tasks], told, prints if fingerprints else None)
 
 
 def execute(
-    programs: Programs, memory: tuple[np.ndarray, np.ndarray, np.ndarray], component: int, seed: int, ids: np.ndarray
+    programs: Programs, memory: tuple[np.ndarray, ...], component: int, seed: int, ids: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Runs one component of every program once on a given memory, as it stands: never pruned or fused.
 
@@ -171,7 +189,8 @@ def execute(
       programs: `P` valid programs, random instructions numbered (`dataflow.number_draws`).
       memory: `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`.
       component: 0, 1 or 2.
-      seed, ids: of the random stream.
+      seed: of the random stream.
+      ids: `[T]` task ids, of the random stream.
     """
     features, (n_programs, n_tasks, _) = memory[1].shape[-1], memory[0].shape
     flat = [part.reshape(n_programs, n_tasks, -1) for part in memory]
@@ -205,7 +224,12 @@ def bytes_needed(memory: MemorySize, tasks: Tasks) -> tuple[int, int]:
     return 4 * v.WIDTH * numbers, 4 * v.WIDTH * groups * examples * (tasks.features + 1)
 
 
-_SOURCES = source_version(*(str(Path(__file__).parent / f"{name}.py") for name in ("../canonical", "machine", "training", "translate", "vector")))
+_SOURCES = source_version(
+    *(
+        str(Path(__file__).parent / f"{name}.py")
+        for name in ("../canonical", "machine", "training", "translate", "vector")
+    )
+)
 
 
 def size(features: int) -> v.Size:

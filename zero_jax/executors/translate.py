@@ -41,8 +41,8 @@ FUSIONS = (
 _N_OPS = m.SCALED_RANK_ONE + 1
 _FUSION = np.full((_N_OPS, _N_OPS, 3), -1, np.int64)
 _SOURCES = np.full((len(FUSIONS), 4), -1, np.int64)
-for _i, (_giver, _taker, _slot, _, _operands) in enumerate(FUSIONS):
-    _FUSION[_giver, _taker, _slot] = _i
+for _i, (_from, _to, _slot, _, _operands) in enumerate(FUSIONS):
+    _FUSION[_from, _to, _slot] = _i
     _SOURCES[_i, : len(_operands)] = _operands
 _FUSED = np.array([fusion[3] for fusion in FUSIONS])
 _TAKES = (_FUSION >= 0).any(axis=0)

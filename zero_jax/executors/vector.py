@@ -97,7 +97,7 @@ def _pointer(builder: Any, address: Any, index: Any, element: Any, to: Any) -> A
 
 def _loaded(element: Any, to: Any, align: int, numba_type: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_pointer(builder, *args, element, to), align=align)
+        return builder.load(_pointer(builder, args[0], args[1], element, to), align=align)
 
     @intrinsic
     def loaded(typing_context: Any, address: Any, index: Any) -> Any:

@@ -155,7 +155,9 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
     below[np.flatnonzero(weights)[-1] :] = 2.0  # whatever rounding left of the sum
     return _Settings(
         np.cumsum([0, *space.capacity]),
-        *(np.array(part, np.int64) for part in (space.memory, space.min_size, space.max_size)),
+        np.array(space.memory),
+        np.array(space.min_size),
+        np.array(space.max_size),
         allowed,
         np.array(counts),
         np.flatnonzero(counts),
@@ -224,7 +226,8 @@ def _address(kind, output, settings, rng):
 @compiled
 def _draw(code, data, k, component, settings, rng):
     """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
-    U(0, 1), other constants as U(-1, 1)."""
+    U(0, 1), other constants as U(-1, 1).
+    """
     op = settings.ops[component, _below(settings.n_ops[component], rng)]
     code[k, 0] = op
     for field in range(3):

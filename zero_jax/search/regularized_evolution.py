@@ -132,7 +132,8 @@ class RegularizedEvolution:
 @entry_point
 def _hold_tournaments(fitness, draws, rows, rng):
     """For each of the same number of children of every island, the row of its parent: the fittest of some draws with
-    replacement; of equals, the first drawn."""
+    replacement; of equals, the first drawn.
+    """
     islands, population = fitness.shape
     for i in range(len(rows)):
         island = i // (len(rows) // islands)
