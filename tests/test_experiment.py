@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from zero_jax import Mutations, Programs, evaluate
-from zero_jax.experiment import Experiment, load_program, run
+from zero_jax.experiment import Experiment, run
+from zero_jax.library import load as load_program
 from zero_jax.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
 

@@ -12,7 +12,7 @@ import tyro
 
 from zero_jax import bench as benchmark
 from zero_jax import experiment as experiments
-from zero_jax import listing
+from zero_jax import library, listing
 from zero_jax.canonical import pruned
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import MAX_BYTES, check_executor
@@ -149,7 +149,7 @@ def _evaluate(arguments: list[str]) -> int:
             threads: How many threads of a CPU to use; 0 for all cores.
             max_bytes: A bound on the memory that the training takes.
         """
-        programs = experiments.load_program(program)
+        programs = library.load(program)
         sizes = {"tasks": tasks, "features": features, "train": train, "valid": valid, "epochs": epochs}
         made = _task_set(task, {name: n for name, n in sizes.items() if n is not None}).make(seed, role)
         result = evaluate_programs(
@@ -189,7 +189,7 @@ def _show(arguments: list[str]) -> int:
             form: listing, upstream's text proto, or JSON.
             prune: Leave out instructions that can never reach a prediction.
         """
-        programs = experiments.load_program(program)
+        programs = library.load(program)
         if prune:
             programs = pruned(programs)
         if form == "json":

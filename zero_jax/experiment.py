@@ -14,17 +14,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import zero_jax
-from zero_jax import files, library, listing
-from zero_jax.evaluator import REMEMBERED, Counts, Evaluator
+from zero_jax import files, library, listing, parallel
+from zero_jax.evaluator import REMEMBERED, Evaluator
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import check_executor, check_fits
 from zero_jax.programs import Programs, SearchSpace, concatenate
-from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution, SearchState
+from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
+from zero_jax.strands import Strand, rounds
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import Role, TaskSet
-
-RECORDS_PER_DECADE = 90
-"""Lines of records.jsonl grow rarer: one after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on."""
 
 BASELINES = ("linear", "network")
 """The programs of the library that have a learning rate to choose."""
@@ -53,6 +51,7 @@ class Experiment:
       combine: how the fitnesses on T_search make one: mean, or median.
       train_steps: the budget of one experiment, in training examples seen by all programs together.
       experiments: how many experiments to run at most, each with new tasks and a new population; 0 for no limit.
+      side_by_side: how many experiments to run at a time, each on a thread of its own as far as there are cores.
       sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
       baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
       seed: of everything. Equal seeds give equal runs.
@@ -80,6 +79,7 @@ class Experiment:
     combine: Literal["mean", "median"] = "mean"
     train_steps: int = 200_000_000
     experiments: int = 0
+    side_by_side: int = 1
     sufficient_fitness: float = 0.9999
     baselines: tuple[str, ...] = ()
     seed: int = 0
@@ -97,6 +97,8 @@ class Experiment:
         if self.combine not in ("mean", "median"):
             raise ValueError(f"combine must be mean or median, not {self.combine!r}")
         check_executor(self.executor)
+        if self.side_by_side < 1:
+            raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
         for name in ("probe", "remember", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
@@ -116,7 +118,7 @@ class Experiment:
             return RandomSearch(self.space, self.islands * self.cohort)
         initial: Any = self.initial
         if self.initial not in ("random", "no_op", "linear", "network"):
-            initial = load_program(self.initial, self.space.memory)
+            initial = library.load(self.initial, self.space.memory)
         return RegularizedEvolution(
             self.space, self.islands, self.population, self.tournament, self.cohort, self.mutations, initial
         )
@@ -134,7 +136,7 @@ class Experiment:
             executor=self.executor,
             ops=ops,
             max_bytes=self.max_bytes,
-            threads=self.threads or None,
+            threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
             remember=self.remember if role == "search" else 0,
             probe=self.probe if role == "search" else 0,
         )
@@ -154,7 +156,7 @@ class Progress(NamedTuple):
     """How far a run has come; also a line of records.jsonl.
 
     Attributes:
-      experiment: the number of the current experiment, from 1.
+      experiment: the number of the experiment, from 1.
       evaluations: programs whose fitness on T_search was asked for, in the whole run.
       trained: those of them that were trained, because no equal one was known.
       train_steps: training examples that these saw.
@@ -225,7 +227,7 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
 
     Args:
       experiment: what to do.
-      report: called with the progress after every cohort.
+      report: called with the progress after every cohort, or every ten of experiments that run side by side.
 
     Returns:
       `Outcome`.
@@ -269,14 +271,6 @@ def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
         yield report
 
 
-def _is_due(cohorts: int) -> bool:
-    """Whether a line of records is due after so many cohorts."""
-    step = 10
-    while cohorts >= step * 100:
-        step *= 10
-    return cohorts % step == 0
-
-
 class _Runner:
     """The state of one run."""
 
@@ -292,6 +286,7 @@ class _Runner:
         self.searcher.init(0)
         self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
+        self.started = 0
         self.progress = Progress(1, 0, 0, 0, 0.0, 0.0, ())
         self.best: tuple[Programs, int, float, float | None] | None = None
         self.unseen: float | None = None
@@ -300,54 +295,64 @@ class _Runner:
 
     def search(self) -> None:
         """Experiments, until one is good enough on T_select or there are no more."""
-        number = 0
-        while not self._solved() and (number < self.experiment.experiments or not self.experiment.experiments):
-            number += 1
-            state: SearchState | None = None
-            try:
-                for reached in self._evolve(number):
-                    state = reached
-            except KeyboardInterrupt:
-                self.interrupted = True
-            if state is not None:
-                self._select(state, number)
-            if self.interrupted:
-                raise KeyboardInterrupt
+        strands = [strand for _ in range(self.experiment.side_by_side) for strand in self._strand()]
+        try:
+            for _ in rounds(strands, self.experiment.threads or parallel.cores()):
+                self._record(strands)
+                for i, strand in reversed(list(enumerate(strands))):
+                    if strand.ended:
+                        self._select(strand)
+                        strands[i : i + 1] = [] if self._solved() else self._strand()
+                if self._solved() or not strands:
+                    return
+        except KeyboardInterrupt:
+            self.interrupted = True
+            for strand in strands:
+                if strand.state.evaluations:
+                    self._select(strand)
+            raise
 
-    def _evolve(self, number: int) -> Iterator[SearchState]:
-        """One experiment: yields the state after every cohort."""
+    def _strand(self) -> list[Strand]:
+        """The next experiment, if there is one."""
         experiment = self.experiment
-        evaluator = experiment.evaluator(experiment.tasks("search", number), "search", self.searcher.ops)
-        state = self.searcher.init(experiment.derived_seed("search", number))
-        cohorts, before = 0, Counts()
-        while before.train_steps < experiment.train_steps and state.best_fitness <= experiment.sufficient_fitness:
-            state, programs = self.searcher.ask(state)
-            fitness = program_fitness(evaluator(programs).fitness, experiment.combine)
-            state = self.searcher.tell(state, programs, fitness)
-            cohorts += 1
-            self._record(number, state, before, evaluator.counts, due=_is_due(cohorts))
-            before = evaluator.counts
-            yield state
-        self._record(number, state, before, before, due=True)
+        if experiment.experiments and self.started == experiment.experiments:
+            return []
+        self.started += 1
+        tasks = experiment.tasks("search", self.started)
+        return [
+            Strand(
+                self.started,
+                self.searcher,
+                self.searcher.init(experiment.derived_seed("search", self.started)),
+                experiment.evaluator(tasks, "search", self.searcher.ops),
+                experiment.combine,
+                experiment.train_steps,
+                experiment.sufficient_fitness,
+            )
+        ]
 
-    def _record(self, number: int, state: SearchState, before: Counts, now: Counts, due: bool) -> None:
-        quantiles = tuple(np.quantile(state.fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else ()
-        self.progress = Progress(
-            number,
-            self.progress.evaluations + now.considered - before.considered,
-            self.progress.trained + now.evaluated - before.evaluated,
-            self.progress.train_steps + now.train_steps - before.train_steps,
-            time.monotonic() - self.began,
-            state.best_fitness,
-            quantiles,
-        )
-        if due and self.folder:
-            with open(self.folder / "records.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(self.progress._asdict()) + "\n")
+    def _record(self, strands: Sequence[Strand]) -> None:
+        """Counts what the last round did, writes the records that are due, and reports."""
+        for strand in strands:
+            new, due = strand.new_counts(), strand.is_due()
+            fitness = strand.state.fitness
+            self.progress = Progress(
+                strand.number,
+                self.progress.evaluations + new.considered,
+                self.progress.trained + new.evaluated,
+                self.progress.train_steps + new.train_steps,
+                time.monotonic() - self.began,
+                strand.state.best_fitness,
+                tuple(np.quantile(fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else (),
+            )
+            if due and self.folder:
+                with open(self.folder / "records.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(self.progress._asdict()) + "\n")
         self.report(self.progress)
 
-    def _select(self, state: SearchState, number: int) -> None:
+    def _select(self, strand: Strand) -> None:
         """Judges the best program of an experiment, an interrupted one too."""
+        state, number = strand.state, strand.number
         if self.best is None:  # stands, unjudged, should Ctrl-C come (again) before the judgement
             self.best = state.best, number, state.best_fitness, None
         fitness = float(self.experiment.fitness(state.best, self.select_tasks, "select")[0])
@@ -395,34 +400,6 @@ class _Runner:
 
 
 # ---------------------------------------------------------------------------------------------- files
-
-
-def load_program(source: str, memory: Sequence[int] | None = None) -> Programs:
-    """A program by its name in the library, or from a file with a listing, a text proto or JSON.
-
-    Args:
-      source: the name or the path.
-      memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
-
-    Raises:
-      ValueError: neither a name nor a readable file, or a file that does not hold a program.
-    """
-    if source in library.NAMES:
-        return library.program(source, memory)
-    try:
-        text = Path(source).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        names = ", ".join(library.NAMES)
-        raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {source}: {error}") from None
-    try:
-        programs = listing.parse(text, memory)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    if not len(programs):
-        raise ValueError(f"{source} holds no programs")
-    return programs
 
 
 def _new_folder(experiment: Experiment) -> Path:

@@ -1,6 +1,7 @@
 """Hand-written programs (SPEC 5), by name."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from zero_jax import listing
 from zero_jax.programs import Programs
@@ -98,3 +99,31 @@ def program(
     if name not in _TEXTS:
         raise ValueError(f"no program {name!r} in the library; it has {', '.join(NAMES)}")
     return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
+
+
+def load(source: str, memory: Sequence[int] | None = None) -> Programs:
+    """A program by its name in the library, or from a file with a listing, a text proto or JSON.
+
+    Args:
+      source: the name or the path.
+      memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
+
+    Raises:
+      ValueError: neither a name nor a readable file, or a file that does not hold a program.
+    """
+    if source in NAMES:
+        return program(source, memory)
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        names = ", ".join(NAMES)
+        raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {source}: {error}") from None
+    try:
+        programs = listing.parse(text, memory)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if not len(programs):
+        raise ValueError(f"{source} holds no programs")
+    return programs

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = threading.Lock()
+_under_way: set[Callable[[], None]] = set()
 
 
 def cores() -> int:
@@ -26,6 +27,13 @@ def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable
       stop: called after Ctrl-C or an error, to end the work early.
     """
     futures: list[Future[None]] = []
+    stopped = threading.Event()
+
+    def end() -> None:
+        stopped.set()
+        stop()
+
+    _under_way.add(end)
     try:
         if threads > brief:
             futures = [_threads(threads).submit(work) for _ in range(threads - brief)]
@@ -38,6 +46,16 @@ def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable
         for future in futures:
             future.exception()
         raise
+    finally:
+        _under_way.discard(end)
+    if stopped.is_set():
+        raise KeyboardInterrupt
+
+
+def stop_all() -> None:
+    """Ends the work of all calls of `share` that are under way, each of which raises KeyboardInterrupt."""
+    for end in list(_under_way):
+        end()
 
 
 def split(work: Callable[[int, int], None], n: int, least: int, threads: int | None = None) -> None:

@@ -1,0 +1,104 @@
+"""Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from zero_jax import parallel
+from zero_jax.evaluator import Counts, Evaluator
+from zero_jax.executors.contract import program_fitness
+from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState
+
+COHORTS_PER_ROUND = 10
+"""Strands that run side by side wait for each other after so many cohorts: seldom, since waking a thread takes time."""
+
+
+class Strand:
+    """One search.
+
+    Args:
+      number: of the experiment.
+      searcher: the search.
+      state: where it starts.
+      evaluator: of its T_search.
+      combine: how fitnesses on several tasks make one.
+      train_steps: its budget.
+      sufficient_fitness: it ends as soon as its best passes this.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        searcher: RegularizedEvolution | RandomSearch,
+        state: SearchState,
+        evaluator: Evaluator,
+        combine: str,
+        train_steps: int,
+        sufficient_fitness: float,
+    ) -> None:
+        self.number = number
+        self.searcher = searcher
+        self.state = state
+        self.evaluator = evaluator
+        self.combine = combine
+        self.train_steps = train_steps
+        self.sufficient_fitness = sufficient_fitness
+        self.cohorts = 0
+        self._counted = Counts()
+        self._recorded = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the budget is spent or the fitness sufficient."""
+        spent = self.evaluator.counts.train_steps >= self.train_steps
+        return self.state.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
+
+    def advance(self, cohorts: int) -> None:
+        """Evaluates so many cohorts more, fewer if it ends."""
+        for _ in range(cohorts):
+            if self.ended:
+                break
+            state, programs = self.searcher.ask(self.state)
+            fitness = program_fitness(self.evaluator(programs).fitness, self.combine)
+            self.state = self.searcher.tell(state, programs, fitness)
+            self.cohorts += 1
+
+    def new_counts(self) -> Counts:
+        """What was counted since this was last asked for."""
+        now = self.evaluator.counts
+        new = Counts(*(a - b for a, b in zip(now, self._counted, strict=True)))
+        self._counted = now
+        return new
+
+    def is_due(self) -> bool:
+        """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
+        end.
+        """
+        step = 10
+        while self.cohorts >= step * 100:
+            step *= 10
+        due = self.cohorts // step > self._recorded // step or self.ended
+        if due:
+            self._recorded = self.cohorts
+        return due
+
+
+def rounds(strands: Sequence[Strand], threads: int) -> Iterator[None]:
+    """Advances strands for ever, and yields after each round; who iterates takes out those that have ended.
+
+    One strand alone advances by a cohort on the caller's thread. What a strand does depends on nothing but itself, so
+    neither does it matter how many threads there are.
+    """
+    if len(strands) == 1:
+        while True:
+            strands[0].advance(1)
+            yield
+    with ThreadPoolExecutor(max(1, min(threads, len(strands))), thread_name_prefix="zero-jax strand") as pool:
+        while True:
+            futures = [pool.submit(strand.advance, COHORTS_PER_ROUND) for strand in strands]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                parallel.stop_all()
+                raise
+            yield
