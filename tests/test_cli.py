@@ -120,7 +120,7 @@ def arrays(**change):
         (["search"], ["linear"]),
         (["search", "linear", "--bogus", "3"], ["--bogus"]),
         (["search", "linear", "--seed", "x"], ["--seed"]),
-        (["search", "linear", "--population", "10"], ["cohort of 500", "population of 10"]),
+        (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
         (["search", "linear", "--space.setup-ops", "70"], ["there is no op 70"]),
         (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, not 'cuda'"]),
         (["search", "linear", "--search-tasks.source", "foo"], ["no tasks 'foo'"]),

@@ -97,10 +97,11 @@ def pruned(programs: Programs) -> Programs:
 def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """The first slot of each component, the table of ops, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
-    names = np.zeros((4, addresses + 4), np.int64)
-    names[2] = np.repeat([0, 1, 2, 3], [*programs.memory, 4])
-    names[2, addresses:] = np.arange(4)
-    scratch = (np.zeros((3, slots), np.uint64), np.zeros(slots, np.bool_), names, np.zeros((3, addresses), np.bool_))
+    names = np.zeros((3, addresses + 4), np.int64)
+    names[2] = [*np.repeat([0, 1, 2], programs.memory), 0, 1, 2, 3]
+    forms = (np.zeros(slots + 1, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64), *names)
+    bits = (np.zeros(slots, np.uint64), np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
+    scratch = (bits, np.zeros(slots, np.bool_), forms, np.zeros((3, addresses), np.bool_))
     return np.array(programs.starts), table(programs.memory), scratch
 
 
@@ -141,7 +142,7 @@ def table(memory: MemorySize) -> np.ndarray:
 
 @compiled
 def decode(code, length, starts, table, bits):
-    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits` `[3, L]`."""
+    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, three `[L]`."""
     one = np.uint64(1)
     for c in range(3):
         for k in range(starts[c], starts[c] + length[c]):
@@ -149,7 +150,7 @@ def decode(code, length, starts, table, bits):
             first = (one << np.uint64(table[op, IN1] + code[k, 1])) & np.uint64(table[op, HAS_IN1])
             second = (one << np.uint64(table[op, IN2] + code[k, 2])) & np.uint64(table[op, HAS_IN2])
             out = (one << np.uint64(table[op, OUT] + code[k, 3])) & np.uint64(table[op, HAS_OUT])
-            bits[0, k], bits[1, k], bits[2, k] = first | second, out, out & np.uint64(table[op, KEEPS])
+            bits[0][k], bits[1][k], bits[2][k] = first | second, out, out & np.uint64(table[op, KEEPS])
 
 
 @compiled
@@ -159,10 +160,10 @@ def backward(first, last, live, bits, used):
     An instruction is live if what it writes is live after it; then what it reads is live before it.
     """
     for k in range(last - 1, first - 1, -1):
-        out = bits[1, k]
+        out = bits[1][k]
         alive = (live & out) != np.uint64(0)
         used[k] = alive
-        before = (live & ~out) | bits[0, k] | bits[2, k]
+        before = (live & ~out) | bits[0][k] | bits[2][k]
         live = before if alive else live
     return live
 
@@ -276,20 +277,20 @@ def _mixed(h, word, factor):
 
 
 @compiled
-def _place_zeros(code, starts, length, used, kinds, places, names, table):
-    """`places` `[A + 4]` of addresses: themselves, or one for each kind where no live instruction writes them: those
-    are zero, and share a name. The last place stands for a field that is not there. None but the reserved is named.
+def _list_live(code, length, starts, used, slots, ends, written, table):
+    """The slots of live instructions, one after the other, and where each component's end; and which addresses they
+    write: label, features and prediction count as written, and so does the place of a field that is not there.
     """
-    addresses, vectors = len(names) - 4, table[_READS_VECTOR, IN1]
-    for a in range(addresses + 4):
-        places[a] = addresses + kinds[a]
-        names[a] = -1
+    for a in range(len(written)):
+        written[a] = 0
+    n, nowhere = 0, len(written) - 1
     for c in range(3):
         for k in range(starts[c], starts[c] + length[c]):
-            out = table[code[k, 0], OUT] + code[k, 3] if used[k] else addresses + 3
-            places[out] = out
-    places[0], places[1], places[vectors] = 0, 1, vectors
-    names[0], names[1], names[vectors], names[addresses + 3] = 0, 1, 0, 0
+            slots[n] = k
+            written[table[code[k, 0], OUT] + code[k, 3] if used[k] else nowhere] = 1
+            n += used[k]
+        ends[c] = n
+    written[0], written[1], written[table[_READS_VECTOR, IN1]], written[nowhere] = 1, 1, 1, 1
 
 
 _UNNAMED = 1 << 30
@@ -299,22 +300,29 @@ _UNNAMED = 1 << 30
 def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table):
     """Copies the live instructions of a program, renaming; and hashes them.
 
-    Few branches, since a processor could not foresee them. `scratch` `[4, A + 4]`: places, names, kinds of addresses,
-    and the next free name of each kind.
+    Few branches, since a processor could not foresee them. `scratch`: slots `[L + 1]`; ends and the next free name of
+    each kind `[2, 4]`; whether an address is written, its name, its kind `[3, A + 4]`. Addresses that no live
+    instruction writes are zero, and those of a kind share a name: the three places behind the addresses.
     """
-    places, names, kinds, free = scratch[0], scratch[1], scratch[2], scratch[3]
+    slots, ends, free, written, names, kinds = scratch
+    _list_live(code, length, starts, used, slots, ends, written, table)
+    for a in range(len(names)):
+        names[a] = -1
     addresses = len(names) - 4
-    _place_zeros(code, starts, length, used, kinds, places, names, table)
+    names[0], names[1], names[table[_READS_VECTOR, IN1]], names[addresses + 3] = 0, 1, 0, 0
     free[0], free[1], free[2], free[3] = 2, 1, 0, 0
     h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     p, q = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+    i = 0
     for c in range(3):
         n = starts[c]
-        for k in range(starts[c], starts[c] + length[c]):
-            if not used[k]:
-                continue
+        while i < ends[c]:
+            k = slots[i]
+            i += 1
             op = code[k, 0]
-            a, b = places[table[op, IN1] + code[k, 1]], places[table[op, IN2] + code[k, 2]]
+            a, b = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2]
+            a = a if written[a] else addresses + kinds[a]
+            b = b if written[b] else addresses + kinds[b]
             # Operands of sums and products: by name, then a zero that has none yet, then others without one.
             x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
             y = names[b] if names[b] >= 0 else _UNNAMED - (b >= addresses)
@@ -334,9 +342,9 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
                 to_code[n, field + 1] = name
                 word = (word << np.uint64(19)) ^ np.uint64(name)
             h, g = _mixed(h, word, p), _mixed(g, word, q)
-            for i in range(table[op, CONSTANTS]):
-                to_data[n, i] = data[k, i]
-                h, g = _mixed(h, np.uint64(bits[k, i]), p), _mixed(g, np.uint64(bits[k, i]), q)
+            for j in range(table[op, CONSTANTS]):
+                to_data[n, j] = data[k, j]
+                h, g = _mixed(h, np.uint64(bits[k, j]), p), _mixed(g, np.uint64(bits[k, j]), q)
             n += 1
         to_length[c] = n - starts[c]
         h, g = _mixed(h, np.uint64(to_length[c]), p), _mixed(g, np.uint64(to_length[c]), q)

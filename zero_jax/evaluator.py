@@ -15,7 +15,7 @@ from zero_jax.executors.evaluate import MAX_BYTES, choose, evaluate
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
 
-REMEMBERED = 2**17
+REMEMBERED = 2**15
 """How many programs an evaluator remembers."""
 
 _WAYS = 4

@@ -13,10 +13,12 @@ _LINEAR = Experiment(
     select_tasks=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
     unseen_tasks=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
     space=SearchSpace(MemorySize(4, 3, 1), _DEMO_OPS, _DEMO_OPS, _DEMO_OPS, (10, 2, 8), (10, 2, 8), (10, 2, 8)),
-    islands=1,
+    islands=2,
     population=1000,
     cohort=1000,
     tournament=10,
+    train_steps=40_000_000,
+    side_by_side=2,
     probe=10,
 )
 

@@ -266,7 +266,7 @@ def _buffer(numbers: int) -> np.ndarray:
 def _scratch(slots: int) -> tuple[Any, ...]:
     """What `translate` works with and writes."""
     return (
-        (np.zeros((4, slots), np.uint64), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
+        (tuple(np.zeros((4, slots), np.uint64)), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
         np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(5, np.int64),
     )  # fmt: skip
 

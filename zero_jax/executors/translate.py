@@ -4,6 +4,8 @@ A superinstruction does the work of two or three instructions where the value th
 nobody else. They need not stand side by side, as long as nothing in between touches what either uses.
 """
 
+import functools
+
 import numpy as np
 
 from zero_jax.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
@@ -49,6 +51,7 @@ _TAKES = (_FUSION >= 0).any(axis=0)
 """`[op, operand]`: whether there is a superinstruction for what some instruction hands it there."""
 
 
+@functools.lru_cache(maxsize=64)
 def places(memory: MemorySize, features: int) -> np.ndarray:
     """Where each address is in memory, in floats, and how many numbers it holds: `[A + 4, 2]` int64.
 
@@ -71,8 +74,8 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
       table: `canonical.table` of its memory size.
       places: from `places`.
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
-      scratch: bits uint64 `[4, L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction it came
-        from, output, ordinal; operands and output as addresses among all kinds.
+      scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
+        it came from, output, ordinal; operands and output as addresses among all kinds.
       rows: int64 `[L, 8]`, to be filled.
       constants: float32 `[L, 3]`, to be filled.
       shape: int64 `[5]`, to be filled: how many rows each component has, the end of the memory in use, and whether
@@ -129,10 +132,10 @@ def _fuse_all(code, length, starts, table, bits, used, cells, shape):
 
 @compiled
 def _live_after(first, last, live, bits):
-    """`bits[3]`: what is live after each instruction, all of which are live."""
+    """`bits[3]` `[L]`: what is live after each instruction, all of which are live."""
     for k in range(last - 1, first - 1, -1):
-        bits[3, k] = live
-        live = (live & ~bits[1, k]) | bits[0, k] | bits[2, k]
+        bits[3][k] = live
+        live = (live & ~bits[1][k]) | bits[0][k] | bits[2][k]
 
 
 @compiled
@@ -149,7 +152,7 @@ def _fuse(cells, first, n, bits):
                 continue
             cell = cells[j, 1 + slot]
             i = _giver(cells, first, j, cell)
-            if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3, cells[j, 5]]):
+            if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3][cells[j, 5]]):
                 continue
             fusion = _FUSION[cells[i, 0], cells[j, 0], slot]
             a, b, c, d = cells[j, 1], cells[j, 2], cells[j, 3], cells[j, 4]

@@ -104,8 +104,13 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
     if programs.capacity != tuple(space.capacity):
         raise ValueError(f"programs of capacity {programs.capacity} are not of this space, whose is {space.capacity}")
     code, data, length = (np.array(part, order="C") for part in (programs.code, programs.data, programs.length))
-    _mutate_all(code, data, length, _settings(space, mutations), rng)
+    mutate_in_place(programs.with_arrays(code, data, length), space, mutations, rng)
     return programs.with_arrays(code, data, length)
+
+
+def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> None:
+    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's."""
+    _mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), rng)
 
 
 class _Settings(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from zero_jax import library
 from zero_jax.compiled import entry_point
 from zero_jax.programs import Programs, SearchSpace, random_programs
-from zero_jax.search.mutation import Mutations, mutate
+from zero_jax.search.mutation import Mutations, mutate_in_place
 from zero_jax.search.state import SearchState, checked_fitness, with_results
 
 Initial = Literal["random", "no_op", "linear", "network"]
@@ -97,7 +97,8 @@ class RegularizedEvolution:
         rng = state.generator()
         rows = np.empty(self.islands * self.cohort, np.int64)
         _hold_tournaments(state.fitness, self.tournament, rows, rng)
-        children = mutate(state.population[rows], self.space, self.mutations, rng)
+        children = state.population[rows]  # copies
+        mutate_in_place(children, self.space, self.mutations, rng)
         return dataclasses.replace(state, rng=_rng_state(rng)), children
 
     def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
@@ -114,6 +115,9 @@ class RegularizedEvolution:
         slots = (state.oldest + np.arange(self.cohort)) % self.population
         rows = (np.arange(self.islands)[:, None] * self.population + slots).reshape(-1)
         old = state.population
+        if self.cohort == self.population:  # a whole generation: nothing of the old one is left
+            fitness_now = fitness.reshape(self.islands, self.cohort)
+            return with_results(state, programs, fitness, population=programs, fitness=fitness_now, oldest=0)
         arrays = [np.array(part) for part in (old.code, old.data, old.length)]
         for array, new in zip(arrays, (programs.code, programs.data, programs.length), strict=True):
             array[rows] = new

@@ -44,7 +44,7 @@ class SearchState:
 
     def generator(self) -> np.random.Generator:
         """A generator that goes on from `rng`."""
-        bits = np.random.PCG64()
+        bits = np.random.PCG64(0)
         bits.state = cast(Any, self.rng)
         return np.random.Generator(bits)
 
