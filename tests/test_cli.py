@@ -122,7 +122,7 @@ def arrays(**change):
         (["search", "linear", "--seed", "x"], ["--seed"]),
         (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
         (["search", "linear", "--space.setup-ops", "70"], ["there is no op 70"]),
-        (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, not 'cuda'"]),
+        (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, simd, not 'cuda'"]),
         (["search", "linear", "--search-tasks.source", "foo"], ["no tasks 'foo'"]),
         (["search", "linear", "--search-tasks.tasks", "0"], ["at least 1"]),
         (["search", "linear", "--max-bytes", "10"], ["raise max_bytes"]),

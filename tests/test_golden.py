@@ -30,9 +30,10 @@ def single_ops():
     return programs, memory, stored["result"]
 
 
-def test_every_deterministic_op_gives_upstreams_values(single_ops):
+@pytest.mark.parametrize("executor", ["xla", "simd"])
+def test_every_deterministic_op_gives_upstreams_values(single_ops, executor):
     programs, memory, results = single_ops
-    after = execute(programs, memory, "predict")
+    after = execute(programs, memory, "predict", executor)
     seen, wrong = set(), []
     for i, want in enumerate(results):
         op, out = OPS[programs.code[i, 0, 0]], programs.code[i, 0, 3]
@@ -54,13 +55,14 @@ def test_every_deterministic_op_gives_upstreams_values(single_ops):
     assert seen == set(range(1, 59))
 
 
+@pytest.mark.parametrize("executor", ["xla", "simd"])
 @pytest.mark.parametrize("loss", ["rmse", "accuracy"])
-def test_programs_train_as_upstream_trains_them(loss):
+def test_programs_train_as_upstream_trains_them(loss, executor):
     golden = json.loads((GOLDEN / "programs.json").read_text())
     sizes, data = golden["sizes"], golden[loss]
     programs = Programs.from_lists(golden["programs"], memory=(sizes["scalars"], sizes["vectors"], sizes["matrices"]))
     tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
-    result = evaluate(programs, tasks, max_abs_error=golden["max_abs_error"])
+    result = evaluate(programs, tasks, max_abs_error=golden["max_abs_error"], executor=executor)
     close = np.abs(np.asarray(result.fitness) - np.array(data["fitness"])) <= 1e-3
     same_steps = np.asarray(result.train_steps) == np.array(data["train_steps"])
     assert close.mean() >= 0.995

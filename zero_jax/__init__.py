@@ -4,6 +4,7 @@ Importing it starts no device.
 """
 
 from zero_jax import library as library
+from zero_jax.evaluator import Evaluator as Evaluator
 from zero_jax.executors.contract import Evaluation as Evaluation
 from zero_jax.executors.contract import Memory as Memory
 from zero_jax.executors.contract import program_fitness as program_fitness
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",
+    "Evaluator",
     "Memory",
     "MemorySize",
     "Mutations",

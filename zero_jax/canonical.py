@@ -142,7 +142,7 @@ def table(memory: MemorySize) -> np.ndarray:
 
 @compiled
 def decode(code, length, starts, table, bits):
-    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, three `[L]`."""
+    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
     one = np.uint64(1)
     for c in range(3):
         for k in range(starts[c], starts[c] + length[c]):

@@ -1,0 +1,96 @@
+"""`Evaluator`: the results of `evaluate`, with less work."""
+
+import numpy as np
+import pytest
+
+from tests.spaces import DEMO, SMALL
+from zero_jax import Evaluator, Mutations, Programs, evaluate, mutate, random_programs
+from zero_jax.programs import concatenate
+from zero_jax.tasks import synthetic
+
+TASKS = synthetic.linear(3, features=4, train=30, valid=20)
+
+
+def generations(n=6, size=200):
+    """Programs as a search asks for them: children of children."""
+    rng = np.random.default_rng(0)
+    programs = random_programs(DEMO, size, rng)
+    for _ in range(n):
+        yield programs
+        programs = mutate(programs, DEMO, Mutations(), rng)
+
+
+@pytest.mark.parametrize("executor", ["xla", "simd"])
+@pytest.mark.parametrize("remember", [0, 16, 2**15])
+def test_results_are_those_of_evaluate_whatever_is_remembered(executor, remember):
+    evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, remember=remember)
+    for programs in generations():
+        want = evaluate(programs, TASKS, 3, executor=executor, ops=DEMO.ops)
+        got = evaluator(programs)
+        np.testing.assert_array_equal(got.fitness, want.fitness)
+        spent = got.train_steps.any(1)
+        np.testing.assert_array_equal(got.train_steps[spent], np.asarray(want.train_steps)[spent])
+    counts = evaluator.counts
+    assert counts.considered == 1200 == counts.evaluated + counts.repeated + counts.known + counts.alike
+    assert counts.alike == 0
+    if remember > 1000:
+        assert counts.known > 300
+        assert counts.evaluated < 800
+
+
+def test_equal_programs_are_trained_once():
+    program = Programs.parse(
+        "def Setup():\n s3 = 1.0\ndef Predict():\n s1 = s0 + s2\ndef Learn():\n s2 = s0 + s1", (4, 2, 0)
+    )
+    renamed = Programs.parse(
+        "def Setup():\n s2 = 5.0\ndef Predict():\n s1 = s3 + s0\ndef Learn():\n s3 = s1 + s0", (4, 2, 0)
+    )
+    evaluator = Evaluator(TASKS)
+    both = concatenate([program, renamed])
+    first = evaluator(both)
+    second = evaluator(both)
+    np.testing.assert_array_equal(first.fitness[0], first.fitness[1])
+    np.testing.assert_array_equal(first.fitness, second.fitness)
+    assert evaluator.counts[:4] == (4, 1, 1, 2)
+    assert evaluator.counts.train_steps == first.train_steps.sum() == first.train_steps[0].sum()
+
+
+def test_programs_that_never_write_a_prediction_are_trained_once_and_counted():
+    text = "def Setup():\n s2 = {}\ndef Predict():\n s3 = dot(v0, v1)\ndef Learn():\n v1 = s2 * v0"
+    programs = concatenate([Programs.parse(text.format(c), (4, 2, 0)) for c in (0.1, 0.2, 0.3)])
+    evaluator = Evaluator(TASKS)
+    fitness = evaluator(programs).fitness
+    np.testing.assert_array_equal(fitness, np.asarray(evaluate(programs, TASKS).fitness))
+    assert (evaluator.counts.evaluated, evaluator.counts.repeated, evaluator.counts.empty) == (1, 2, 3)
+
+
+def test_a_probe_finds_programs_that_do_the_same():
+    tasks = synthetic.linear(3, features=4, train=200, valid=50)
+    evaluator, plain = Evaluator(tasks, probe=10), Evaluator(tasks)
+    for programs in generations(12):
+        got, want = evaluator(programs).fitness, plain(programs).fitness
+        assert (np.abs(got - want) < 1e-5).mean() > 0.98  # a few differ after the probe's examples
+    assert evaluator.counts.alike > 100
+    assert evaluator.counts.evaluated + evaluator.counts.alike == plain.counts.evaluated
+
+
+def test_a_probe_tells_programs_apart_that_differ_late():
+    # Equal as long as no error is above 1, which the first examples decide.
+    early, late = (
+        Programs.parse(
+            f"def Setup():\n s2 = {c}\ndef Predict():\n s1 = s3 * s3\ndef Learn():\n s3 = s3 + s2", (4, 2, 0)
+        )
+        for c in (1e-3, 2e-3)
+    )
+    evaluator = Evaluator(TASKS, probe=10)
+    evaluator(concatenate([early, late]))
+    assert evaluator.counts.evaluated == 2
+
+
+def test_a_small_memory_forgets_what_was_asked_for_longest_ago():
+    programs = random_programs(SMALL, 64, np.random.default_rng(0))
+    evaluator = Evaluator(TASKS, remember=4)
+    for i in range(64):
+        evaluator(programs[i])
+        evaluator(programs[i])
+    assert evaluator.counts.known >= 64
