@@ -5,7 +5,7 @@
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def pruned(programs: Programs) -> Programs:
     return compacted(programs, live(programs))
 
 
-def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
     """The first slot of each component, the table of ops, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
     names = np.zeros((3, addresses + 4), np.int64)
