@@ -1,6 +1,6 @@
 """How long a discovery takes: runs `zero-jax search linear` for several seeds and writes a table of the outcomes.
 
-    python experiments/discovery.py --seeds 0 1 2 3 4
+    python experiments/discovery.py
 
 Each seed is a process of its own, as a user would start it, one after the other. The numbers of evaluations belong to
 the seeds; the seconds belong to the machine.
@@ -25,12 +25,13 @@ import zero_jax
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="linear", help="of zero-jax search")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "discovery.json")
     chosen = parser.parse_args()
     rows = [run(chosen.preset, seed) for seed in chosen.seeds]
     medians = {
-        key: float(np.median([row[key] for row in rows])) for key in ("evaluations", "search_seconds", "total_seconds")
+        key: float(np.median([row[key] for row in rows]))
+        for key in ("evaluations", "search_seconds", "total_seconds", "programs_per_second")
     }
     result = {
         "command": f"python experiments/discovery.py --preset {chosen.preset} --seeds {' '.join(map(str, chosen.seeds))}",
@@ -65,8 +66,9 @@ def run(preset: str, seed: int) -> dict:
         "solved": outcome["solved"],
         "experiments": progress["experiment"],
         "evaluations": progress["evaluations"],
-        "search_seconds": round(progress["seconds"], 1),
-        "total_seconds": round(took, 1),
+        "trained": progress["trained"],
+        "search_seconds": round(progress["seconds"], 2),
+        "total_seconds": round(took, 2),
         "programs_per_second": round(progress["evaluations"] / progress["seconds"]),
         "select_fitness": outcome["select_fitness"],
         "unseen_fitness": outcome["unseen_fitness"],

@@ -195,18 +195,22 @@ def _measure(call: Callable[[Programs], np.ndarray], programs: Programs, seconds
     began = time.perf_counter()
     call(programs)
     first = time.perf_counter() - began
-    batch, took = programs, 0.0
-    while True:
+    batch, calls = programs, 1
+
+    def timed() -> tuple[float, int]:
         began = time.perf_counter()
-        steps = call(batch)
-        took = time.perf_counter() - began
-        if took > seconds / 4:
-            break
-        batch = batch[np.arange(2 * len(batch)) % len(batch)]
-    batch = batch[np.arange(max(1, round(len(batch) * seconds / took))) % len(batch)]
-    best = np.inf
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        steps = call(batch)
-        best = min(best, time.perf_counter() - began)
-    return first, len(batch) / best, float(steps.sum(dtype=np.int64)) / best
+        steps = sum(int(call(batch).sum(dtype=np.int64)) for _ in range(calls))
+        return time.perf_counter() - began, steps
+
+    while (took := timed()[0]) < seconds / 4:
+        if len(batch) < _BATCH:
+            batch = batch[np.arange(2 * len(batch)) % len(batch)]
+        else:
+            calls *= 2
+    calls = max(1, round(calls * seconds / took))
+    best, steps = min(timed() for _ in range(REPEATS))
+    return first, calls * len(batch) / best, steps / best
+
+
+_BATCH = 16_000
+"""Programs in one call, at most twice as many."""

@@ -83,8 +83,9 @@ def _print_outcome(outcome: Outcome) -> None:
     progress = outcome.progress
     unsolved = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
     ended = "Interrupted in" if outcome.interrupted else "Solved in" if outcome.solved else unsolved
+    number = outcome.experiment if outcome.solved else progress.experiment
     print(
-        f"{ended} experiment {outcome.experiment if outcome.solved else progress.experiment}: {progress.evaluations:,} programs, "
+        f"{ended} experiment {number}: {progress.evaluations:,} programs, "
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if outcome.program is not None:

@@ -34,6 +34,10 @@ _LONG = 500
 """From so many training examples on, superinstructions save more than it takes to find them: 0.15 us a program."""
 
 
+_BLOCK = 16
+"""A thread takes so many (program, group) at a time where there are plenty: threads should not write side by side."""
+
+
 class LaneTasks(NamedTuple):
     """Tasks laid out in lanes.
 
@@ -130,6 +134,7 @@ def evaluate(
       KeyboardInterrupt: after Ctrl-C, within a second, whatever was left to do.
     """
     n_programs, (groups, n, features, _) = len(programs), tasks.train_x.shape
+    at_once = min(threads or parallel.cores(), max(1, n_programs * groups))
     k, epochs = tasks.valid_x.shape[1], tasks.order.shape[0]
     width = groups * v.WIDTH
     fitness, steps = np.zeros((n_programs, width), np.float32), np.zeros((n_programs, width), np.int32)
@@ -150,6 +155,7 @@ def evaluate(
             errors,
             fingerprints,
             (used - 1) * v.WIDTH,
+            max(1, min(_BLOCK, n_programs * groups // (_BLOCK * at_once))),
         ]
     )
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
@@ -169,7 +175,6 @@ def evaluate(
 
     runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
     each = features * features if programs.memory.matrices else features
-    at_once = min(threads or parallel.cores(), max(1, n_programs * groups))
     brief = runs * (5 + 0.2 * each) * 1e-9 < _BRIEF_SECONDS * at_once
 
     def stop() -> None:

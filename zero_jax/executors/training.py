@@ -10,9 +10,9 @@ from zero_jax.executors import machine as m
 from zero_jax.executors import vector as v
 from zero_jax.executors.translate import translate
 
-FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE = range(10)
+FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK = range(11)
 """What `settings` holds: F, N, K, E; whether the loss is accuracy; the seed; whether to make superinstructions, to keep
-errors, to make fingerprints, and where in a program's memory."""
+errors, to make fingerprints, and where in a program's memory; how many items a thread takes at a time."""
 
 TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP = range(7)
 """What `addresses` holds: the tasks in lanes, their ids, the common counter, and the flag that ends the work."""
@@ -61,25 +61,31 @@ def train_programs(
     features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
     groups = len(masks)
     work, rows, constants, shape = scratch
+    last, block = len(code) * groups, settings[BLOCK]
     while True:
-        item = v.take(addresses[COUNTER])
-        if item >= len(code) * groups or v.raised(addresses[STOP]):
+        begin = v.take(addresses[COUNTER]) * block
+        if begin >= last:
             return
-        p, g = item // groups, item % groups
-        translate(code[p], data[p], length[p], starts, table, where, settings[FUSE] != 0, work, rows, constants, shape)
-        job = _Job(
-            places[0], places[1], places[2], 0, shape[0], shape[0] + shape[1], shape[0] + shape[1] + shape[2],
-            where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4], settings[SEED], addresses[IDS], g * v.WIDTH,
-            addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
-            addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, p,
-        )  # fmt: skip
-        for place in range(0, shape[3], v.WIDTH):
-            v.store(job.memory, place, v.splat(np.float32(0)))
-        if settings[FINGERPRINTS]:
-            v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
-        _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
-        if settings[FINGERPRINTS]:
-            _sign(job.memory, settings[PRINT_PLACE], prints[p, g])
+        for item in range(begin, min(begin + block, last)):
+            if v.raised(addresses[STOP]):
+                return
+            p, g = item // groups, item % groups
+            translate(
+                code[p], data[p], length[p], starts, table, where, settings[FUSE] != 0, work, rows, constants, shape
+            )
+            job = _Job(
+                places[0], places[1], places[2], 0, shape[0], shape[0] + shape[1], shape[0] + shape[1] + shape[2],
+                where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4], settings[SEED], addresses[IDS], g * v.WIDTH,
+                addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
+                addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, p,
+            )  # fmt: skip
+            for place in range(0, shape[3], v.WIDTH):
+                v.store(job.memory, place, v.splat(np.float32(0)))
+            if settings[FINGERPRINTS]:
+                v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
+            _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
+            if settings[FINGERPRINTS]:
+                _sign(job.memory, settings[PRINT_PLACE], prints[p, g])
 
 
 _SETUP, _PREDICT, _LEARN, _VALIDATE = range(4)
