@@ -17,7 +17,7 @@ import zero_jax
 from zero_jax import files, library, listing, parallel
 from zero_jax.evaluator import REMEMBERED, Evaluator
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import check_executor, check_fits
+from zero_jax.executors.evaluate import check_executor, check_fits, choose
 from zero_jax.programs import Programs, SearchSpace, concatenate
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.strands import Strand, rounds
@@ -283,7 +283,7 @@ class _Runner:
         sets = (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen"))
         for tasks in sets:  # mistakes show before anything is written
             check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
-        self.searcher.init(0)
+        self._load(sets[0])
         self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
         self.started = 0
@@ -292,6 +292,13 @@ class _Runner:
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
         self.interrupted = False
+
+    def _load(self, tasks: Tasks) -> None:
+        """Compiles the loops, or loads them from disk, before the clock starts: one program, one example."""
+        state, programs = self.searcher.ask(self.searcher.init(0))
+        self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        if choose(self.experiment.executor, programs.memory, tasks, self.experiment.max_bytes) == "simd":
+            self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
 
     def search(self) -> None:
         """Experiments, until one is good enough on T_select or there are no more."""

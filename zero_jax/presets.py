@@ -17,7 +17,7 @@ _LINEAR = Experiment(
     population=1000,
     cohort=1000,
     tournament=10,
-    train_steps=40_000_000,
+    train_steps=30_000_000,
     side_by_side=2,
     probe=10,
 )
