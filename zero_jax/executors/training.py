@@ -75,7 +75,8 @@ def train_programs(
             )
             job = _Job(
                 places[0], places[1], places[2], 0, shape[0], shape[0] + shape[1], shape[0] + shape[1] + shape[2],
-                where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4], settings[SEED], addresses[IDS], g * v.WIDTH,
+                where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4],
+                settings[SEED], addresses[IDS], g * v.WIDTH,
                 addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
                 addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, p,
             )  # fmt: skip
