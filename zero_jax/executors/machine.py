@@ -27,6 +27,8 @@ GATED_SCALE = 71  # v = (sa * vb) * heaviside(vc)
 MATVEC_SUM = 72  # v = dot(ma, vb) + vc
 RANK_ONE = 73  # m = outer(va, vb) + mc
 SCALED_RANK_ONE = 74  # m = outer(sa * vb, vc) + md
+VECTOR_SUM_OF_THREE = 75  # v = (va + vb) + vc
+DIFF_SCALE = 76  # v = (sa - sb) * vc
 
 W = v.WIDTH
 
@@ -209,6 +211,15 @@ def run(size, features, rows, constants, first, last, memory, scratch, seed, ids
                     at_element = (r * n + i) * W
                     total = v.fma(factor, v.load(memory, c + i * W), v.load(memory, d + at_element))
                     v.store(memory, out + at_element, total)
+        elif op == VECTOR_SUM_OF_THREE:
+            c = v.integer(row, C)
+            for i in range(n):
+                two = v.add(v.load(memory, a + i * W), v.load(memory, b + i * W))
+                v.store(memory, out + i * W, v.add(two, v.load(memory, c + i * W)))
+        elif op == DIFF_SCALE:
+            factor, c = v.sub(v.load(memory, a), v.load(memory, b)), v.integer(row, C)
+            for i in range(n):
+                v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
         else:
             _other(op, features, row, constants + 12 * k, memory, scratch, seed, ids, at, count)
 

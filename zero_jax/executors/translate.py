@@ -37,10 +37,14 @@ FUSIONS = (
     (28, 39, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
     (28, 39, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
     (18, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
+    (23, 23, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
+    (23, 23, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
+    (2, 18, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
 )
-"""What becomes one. Sums and products with a third operand came first in a count over evolved populations."""
+"""What becomes one: the pairs of the 2-layer network, and those that head a count over evolved populations
+(`experiments/throughput/pairs.py`)."""
 
-_N_OPS = m.SCALED_RANK_ONE + 1
+_N_OPS = m.DIFF_SCALE + 1
 _FUSION = np.full((_N_OPS, _N_OPS, 3), -1, np.int64)
 _SOURCES = np.full((len(FUSIONS), 4), -1, np.int64)
 for _i, (_from, _to, _slot, _, _operands) in enumerate(FUSIONS):

@@ -1,0 +1,79 @@
+"""Which instructions hand their result to which, in programs that evolution made: what superinstructions are chosen by.
+
+    python experiments/throughput/pairs.py
+
+Evolves the presets for a while and counts, over the live code of the last populations, the pairs of instructions in
+Predict and Learn of which the second alone reads what the first writes.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from zero_jax.canonical import canonical, table
+from zero_jax.evaluator import Evaluator
+from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.translate import FUSIONS
+from zero_jax.ops import OPS
+from zero_jax.presets import PRESETS
+from zero_jax.programs import Programs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohorts", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pairs.json")
+    chosen = parser.parse_args()
+    joined = {(giver, taker) for giver, taker, *_ in FUSIONS}
+    result = {}
+    for preset in ("linear", "teacher", "digits"):
+        counts: collections.Counter[tuple[int, int]] = collections.Counter()
+        for seed in range(3):
+            counts.update(pairs(canonical(evolved(preset, seed, chosen.cohorts)).programs))
+        total = sum(counts.values())
+        rows = [
+            {"first": OPS[a].name, "then": OPS[b].name, "share": round(n / total, 4), "joined": (a, b) in joined}
+            for (a, b), n in counts.most_common(12)
+        ]
+        share = sum(n for pair, n in counts.items() if pair in joined) / total
+        result[preset] = {"pairs": total, "share_joined": round(share, 4), "most_common": rows}
+        print(preset, total, "pairs, of which a superinstruction joins", f"{share:.0%}")
+        for row in rows[:6]:
+            print("  ", row)
+    chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def evolved(preset: str, seed: int, cohorts: int) -> Programs:
+    experiment = dataclasses.replace(PRESETS[preset][1], seed=seed)
+    search = experiment.searcher()
+    evaluator = Evaluator(experiment.tasks("search"), probe=10)
+    state = search.init(seed)
+    for _ in range(cohorts):
+        state, programs = search.ask(state)
+        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+    return state.population
+
+
+def pairs(programs: Programs) -> collections.Counter[tuple[int, int]]:
+    """Givers and takers within Predict and within Learn, of values that only the taker reads before they are replaced."""
+    found: collections.Counter[tuple[int, int]] = collections.Counter()
+    known = table(programs.memory)
+    for code, length in zip(np.asarray(programs.code), np.asarray(programs.length), strict=True):
+        for c in (1, 2):
+            rows = [code[k] for k in range(programs.starts[c], programs.starts[c] + length[c])]
+            cells = [known[row[0], :3] + row[1:] for row in rows]
+            for i, (row, cell) in enumerate(zip(rows, cells, strict=True)):
+                later = [(j, cells[j]) for j in range(i + 1, len(rows))]
+                replaced = next((j for j, other in later if other[2] == cell[2]), None)
+                readers = [j for j, other in later if cell[2] in other[:2] and (replaced is None or j <= replaced)]
+                if len(readers) == 1 and (replaced is not None or row[3] > 1):
+                    found[int(row[0]), int(rows[readers[0]][0])] += 1
+    return found
+
+
+if __name__ == "__main__":
+    main()
