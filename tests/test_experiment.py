@@ -153,7 +153,7 @@ def test_an_interrupted_run_keeps_what_it_found(tmp_path, after):
         if len(calls) == after:
             raise KeyboardInterrupt
 
-    outcome = run(dataclasses.replace(QUICK, out=str(tmp_path)), interrupt)
+    outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)  # a report each cohort
     assert outcome.interrupted
     assert outcome.unseen_fitness is None
     told = json.loads((outcome.folder / "outcome.json").read_text())

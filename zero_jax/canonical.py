@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax import ops, parallel
-from zero_jax.compiled import compiled, entry_point
+from zero_jax.compiled import compiled, entry_point, index
 from zero_jax.dataflow import compacted
 from zero_jax.programs import MemorySize, Programs
 
@@ -145,8 +145,9 @@ def decode(code, length, starts, table, bits):
     """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
     one = np.uint64(1)
     for c in range(3):
-        for k in range(starts[c], starts[c] + length[c]):
-            op = code[k, 0]
+        start = index(starts[c])
+        for k in range(start, start + index(length[c])):
+            op = index(code[k, 0])
             first = (one << np.uint64(table[op, IN1] + code[k, 1])) & np.uint64(table[op, HAS_IN1])
             second = (one << np.uint64(table[op, IN2] + code[k, 2])) & np.uint64(table[op, HAS_IN2])
             out = (one << np.uint64(table[op, OUT] + code[k, 3])) & np.uint64(table[op, HAS_OUT])
@@ -159,7 +160,8 @@ def backward(first, last, live, bits, used):
 
     An instruction is live if what it writes is live after it; then what it reads is live before it.
     """
-    for k in range(last - 1, first - 1, -1):
+    for i in range(last - first):
+        k = index(last - 1 - i)
         out = bits[1][k]
         alive = (live & out) != np.uint64(0)
         used[k] = alive
@@ -283,12 +285,13 @@ def _list_live(code, length, starts, used, slots, ends, written, table):
     """
     for a in range(len(written)):
         written[a] = 0
-    n, nowhere = 0, len(written) - 1
+    n, nowhere = index(0), len(written) - 1
     for c in range(3):
-        for k in range(starts[c], starts[c] + length[c]):
+        start = index(starts[c])
+        for k in range(start, start + index(length[c])):
             slots[n] = k
-            written[table[code[k, 0], OUT] + code[k, 3] if used[k] else nowhere] = 1
-            n += used[k]
+            written[index(table[index(code[k, 0]), OUT] + code[k, 3] if used[k] else nowhere)] = 1
+            n += index(used[k])
         ends[c] = n
     written[0], written[1], written[table[_READS_VECTOR, IN1]], written[nowhere] = 1, 1, 1, 1
 
@@ -315,14 +318,13 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
     p, q = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
     i = 0
     for c in range(3):
-        n = starts[c]
-        while i < ends[c]:
-            k = slots[i]
-            i += 1
-            op = code[k, 0]
-            a, b = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2]
-            a = a if written[a] else addresses + kinds[a]
-            b = b if written[b] else addresses + kinds[b]
+        n, first_live = index(starts[c]), i
+        for j in range(ends[c] - first_live):
+            k = index(slots[index(first_live + j)])
+            op = index(code[k, 0])
+            a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])
+            a = a if written[a] else index(addresses + kinds[a])
+            b = b if written[b] else index(addresses + kinds[b])
             # Operands of sums and products: by name, then a zero that has none yet, then others without one.
             x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
             y = names[b] if names[b] >= 0 else _UNNAMED - (b >= addresses)
@@ -330,23 +332,24 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
             if table[op, SWAPS] and x == _UNNAMED and y == x and a != b:
                 swap = _swapped_by_use(code, length, starts, a, b, used, table)
             first, second = (b if swap else a), (a if swap else b)
-            to_code[n, 0] = op
+            to_code[n, 0] = code[k, 0]
             word = np.uint64(op)
             for field in range(3):
-                place = first if field == 0 else (second if field == 1 else table[op, OUT] + code[k, 3])
-                kind, name = kinds[place], names[place]
+                place = first if field == 0 else (second if field == 1 else index(table[op, OUT] + code[k, 3]))
+                kind, name = index(kinds[place]), names[place]
                 new = name < 0
                 name = free[kind] if new else name
                 free[kind] += new
                 names[place] = name
-                to_code[n, field + 1] = name
+                to_code[n, index(field + 1)] = name
                 word = (word << np.uint64(19)) ^ np.uint64(name)
             h, g = _mixed(h, word, p), _mixed(g, word, q)
-            for j in range(table[op, CONSTANTS]):
-                to_data[n, j] = data[k, j]
-                h, g = _mixed(h, np.uint64(bits[k, j]), p), _mixed(g, np.uint64(bits[k, j]), q)
-            n += 1
-        to_length[c] = n - starts[c]
+            for field in range(index(table[op, CONSTANTS])):
+                to_data[n, field] = data[k, field]
+                h, g = _mixed(h, np.uint64(bits[k, field]), p), _mixed(g, np.uint64(bits[k, field]), q)
+            n += index(1)
+        i = ends[c]
+        to_length[c] = i - first_live
         h, g = _mixed(h, np.uint64(to_length[c]), p), _mixed(g, np.uint64(to_length[c]), q)
     hashes[0], hashes[1] = _mixed(h, g >> np.uint64(32), q), _mixed(g, h >> np.uint64(32), p)
 

@@ -17,6 +17,10 @@ HAVE_NUMBA: bool = numba is not None
 """Whether Numba is installed."""
 
 
+index = np.uint64
+"""An index that cannot be negative: Numba then does not ask whether it counts from the end, a third of a short loop."""
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiles a helper, which other compiled functions call."""
     if numba is None:

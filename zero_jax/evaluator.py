@@ -120,13 +120,13 @@ class Evaluator:
 
         def train(rows: np.ndarray) -> Evaluated:
             nonlocal evaluated, spent
-            told = self._train(form.programs[rows], simd)
+            told = self._train(form.programs, rows, simd)
             evaluated, spent = evaluated + len(rows), spent + int(told.train_steps.sum(dtype=np.int64))
             return told
 
         def compare(rows: np.ndarray) -> Evaluated:
             nonlocal alike
-            prints = self._fingerprint(form.programs[rows])
+            prints = self._fingerprint(form.programs, rows)
             told, runs, _ = self._remembered(self._fingerprints, prints, lambda some: train(rows[some]))
             alike += len(rows) - runs
             return told
@@ -152,31 +152,37 @@ class Evaluator:
             _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
         return Evaluated(fitness, steps), runs, known
 
-    def _fingerprint(self, programs: Programs) -> np.ndarray:
-        """`[P, 2]` uint64: hashes of all errors of a short training."""
+    def _fingerprint(self, programs: Programs, rows: np.ndarray) -> np.ndarray:
+        """`[R, 2]` uint64: hashes of all errors of a short training of some programs."""
         from zero_jax.executors import simd  # only where there is Numba
 
         if self._probe_lanes is None:
             self._probe_lanes = simd.lay_out(self.tasks.shortened(self._probe, self._probe))
         found = simd.evaluate(
-            programs, self._probe_lanes, self.seed, **self.options, fuse=False, fingerprints=True
+            programs, self._probe_lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
         ).fingerprints
         assert found is not None
         factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
         return (found * factors[:, None]).sum(1, dtype=np.uint64)
 
-    def _train(self, programs: Programs, simd: bool) -> Evaluated:
+    def _train(self, programs: Programs, rows: np.ndarray, simd: bool) -> Evaluated:
         if simd:
             from zero_jax.executors import simd as lanes  # only where there is Numba
 
             if self._lanes is None:
                 self._lanes = lanes.lay_out(self.tasks)
-            result = lanes.evaluate(programs, self._lanes, self.seed, **self.options)
+            result = lanes.evaluate(programs, self._lanes, self.seed, rows=rows, **self.options)
             return Evaluated(result.fitness, result.train_steps)
         if self._on_device is None:
             self._on_device = jax.device_put(self.tasks)
         told = evaluate(
-            programs, self._on_device, self.seed, executor="xla", ops=self.ops, max_bytes=self.max_bytes, **self.options
+            programs[rows],
+            self._on_device,
+            self.seed,
+            executor="xla",
+            ops=self.ops,
+            max_bytes=self.max_bytes,
+            **self.options,
         )
         return Evaluated(np.asarray(told.fitness), np.asarray(told.train_steps))
 

@@ -227,7 +227,7 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
 
     Args:
       experiment: what to do.
-      report: called with the progress after every cohort, or every ten of experiments that run side by side.
+      report: called with the progress after every cohort, or after every round of experiments that run side by side.
 
     Returns:
       `Outcome`.

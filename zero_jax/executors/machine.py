@@ -4,7 +4,7 @@ Memory is one array of floats, `[number, lane]`: an address names its first numb
 F * F, row by row. An instruction is a row of eight int64: op, the places of up to four operands (in floats), the place
 of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of
 `ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are
-unrolled for a known F (`run`), the others loop (`_other`).
+unrolled for a known F (`step`), the others loop (`_other`).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from zero_jax.executors import vector as v
 
 OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)
 """The columns of a row."""
-ROW_BYTES = 64
+ROW_BYTES, CONSTANT_BYTES = 64, 12
 
 # Superinstructions: what they compute, with operands a, b, c, d in the order given. s, v and m as everywhere.
 SCALAR_FMA = 65  # s = a * b + c
@@ -29,6 +29,9 @@ RANK_ONE = 73  # m = outer(va, vb) + mc
 SCALED_RANK_ONE = 74  # m = outer(sa * vb, vc) + md
 VECTOR_SUM_OF_THREE = 75  # v = (va + vb) + vc
 DIFF_SCALE = 76  # v = (sa - sb) * vc
+
+# What `training.py` does between the components; no instructions of a program.
+NEXT, CHECK, JUDGE = 77, 78, 79
 
 W = v.WIDTH
 
@@ -116,112 +119,110 @@ def _matvec(memory, a, b, c, plus, out, n):
 
 
 @compiled_into_caller
-def run(size, features, rows, constants, first, last, memory, scratch, seed, ids, at, count):
-    """Runs `rows[first:last]` on `memory`.
+def step(size, features, op, row, constants, memory, scratch, seed, ids, at, count):
+    """Runs one instruction on `memory`.
 
     Args:
       size: a `vector.Size` of F, or of 0: compiled for that F, or for any.
       features: F.
-      rows, constants: int64 `[L, 8]`, float32 `[L, 3]`.
-      first, last: the instructions of one component.
+      op, row: its op, and the address of its row.
+      constants: the address of its constants, three float32.
       memory: float32, aligned.
       scratch: the place in memory of F * F numbers that are free.
       seed, ids, at, count: of the random stream: the seed, the task ids, the first of this group, and the number of the
         draw but for the ordinal.
     """
     n = v.number(size, features)
-    for k in range(first, last):
-        row = rows + k * ROW_BYTES
-        op, a, b, out = v.integer(row, OP), v.integer(row, A), v.integer(row, B), v.integer(row, OUT)
-        if op == 1:
-            v.store(memory, out, v.add(v.load(memory, a), v.load(memory, b)))
-        elif op == 2:
-            v.store(memory, out, v.sub(v.load(memory, a), v.load(memory, b)))
-        elif op == 3:
-            v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
-        elif op == 16:
-            _map1(v.positive, memory, a, out, n)
-        elif op == 18:
-            _scale(memory, a, b, out, n)
-        elif op == 23:
-            _map2(v.add, memory, a, b, out, n)
-        elif op == 24:
-            _map2(v.sub, memory, a, b, out, n)
-        elif op == 25:
-            _map2(v.mul, memory, a, b, out, n)
-        elif op == 27:
-            v.store(memory, out, _dot(memory, a, b, n))
-        elif op == 28:
-            for r in range(n):
-                _scale(memory, a + r * W, b, out + r * n * W, n)
-        elif op == 31 or op == MATVEC_SUM:
-            c = v.integer(row, C)
-            to = scratch if out == b or (op == MATVEC_SUM and out == c) else out
-            if op == 31:
-                _matvec(memory, a, b, c, False, to, n)
-            else:
-                _matvec(memory, a, b, c, True, to, n)
-            if to != out:
-                _copy(memory, to, out, n)
-        elif op == 39:
-            _map2(v.add, memory, a, b, out, n * n)
-        elif op == 48:
-            _map2(v.maximum, memory, a, b, out, n)
-        elif op == 56:
-            v.store(memory, out, v.splat(v.real(constants, 3 * k)))
-        elif op == SCALAR_FMA:
-            v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, v.integer(row, C))))
-        elif op == SCALAR_DIFF_PRODUCT:
-            difference = v.sub(v.load(memory, a), v.load(memory, b))
-            v.store(memory, out, v.mul(difference, v.load(memory, v.integer(row, C))))
-        elif op == DOT_SUM:
-            v.store(memory, out, v.add(_dot(memory, a, b, n), v.load(memory, v.integer(row, C))))
-        elif op == SCALED_SUM:
-            factor, c = v.load(memory, a), v.integer(row, C)
-            for i in range(n):
-                total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + i * W))
-                v.store(memory, out + i * W, total)
-        elif op == SCALED_PRODUCT:
-            factor, c = v.load(memory, a), v.integer(row, C)
-            for i in range(n):
-                scaled = v.mul(factor, v.load(memory, b + i * W))
-                v.store(memory, out + i * W, v.mul(scaled, v.load(memory, c + i * W)))
-        elif op == STEP_PRODUCT:
-            for i in range(n):
-                step = v.positive(v.load(memory, a + i * W))
-                v.store(memory, out + i * W, v.mul(step, v.load(memory, b + i * W)))
-        elif op == GATED_SCALE:
-            factor, c = v.load(memory, a), v.integer(row, C)
-            for i in range(n):
-                scaled = v.mul(factor, v.load(memory, b + i * W))
-                v.store(memory, out + i * W, v.mul(scaled, v.positive(v.load(memory, c + i * W))))
-        elif op == RANK_ONE:
-            c = v.integer(row, C)
-            for r in range(n):
-                factor = v.load(memory, a + r * W)
-                for i in range(n):
-                    at_element = (r * n + i) * W
-                    total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + at_element))
-                    v.store(memory, out + at_element, total)
-        elif op == SCALED_RANK_ONE:
-            scale, c, d = v.load(memory, a), v.integer(row, C), v.integer(row, D)
-            for r in range(n):
-                factor = v.mul(scale, v.load(memory, b + r * W))
-                for i in range(n):
-                    at_element = (r * n + i) * W
-                    total = v.fma(factor, v.load(memory, c + i * W), v.load(memory, d + at_element))
-                    v.store(memory, out + at_element, total)
-        elif op == VECTOR_SUM_OF_THREE:
-            c = v.integer(row, C)
-            for i in range(n):
-                two = v.add(v.load(memory, a + i * W), v.load(memory, b + i * W))
-                v.store(memory, out + i * W, v.add(two, v.load(memory, c + i * W)))
-        elif op == DIFF_SCALE:
-            factor, c = v.sub(v.load(memory, a), v.load(memory, b)), v.integer(row, C)
-            for i in range(n):
-                v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
+    a, b, out = v.integer(row, A), v.integer(row, B), v.integer(row, OUT)
+    if op == 1:
+        v.store(memory, out, v.add(v.load(memory, a), v.load(memory, b)))
+    elif op == 2:
+        v.store(memory, out, v.sub(v.load(memory, a), v.load(memory, b)))
+    elif op == 3:
+        v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
+    elif op == 16:
+        _map1(v.positive, memory, a, out, n)
+    elif op == 18:
+        _scale(memory, a, b, out, n)
+    elif op == 23:
+        _map2(v.add, memory, a, b, out, n)
+    elif op == 24:
+        _map2(v.sub, memory, a, b, out, n)
+    elif op == 25:
+        _map2(v.mul, memory, a, b, out, n)
+    elif op == 27:
+        v.store(memory, out, _dot(memory, a, b, n))
+    elif op == 28:
+        for r in range(n):
+            _scale(memory, a + r * W, b, out + r * n * W, n)
+    elif op == 31 or op == MATVEC_SUM:
+        c = v.integer(row, C)
+        to = scratch if out == b or (op == MATVEC_SUM and out == c) else out
+        if op == 31:
+            _matvec(memory, a, b, c, False, to, n)
         else:
-            _other(op, features, row, constants + 12 * k, memory, scratch, seed, ids, at, count)
+            _matvec(memory, a, b, c, True, to, n)
+        if to != out:
+            _copy(memory, to, out, n)
+    elif op == 39:
+        _map2(v.add, memory, a, b, out, n * n)
+    elif op == 48:
+        _map2(v.maximum, memory, a, b, out, n)
+    elif op == 56:
+        v.store(memory, out, v.splat(v.real(constants, 0)))
+    elif op == SCALAR_FMA:
+        v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, v.integer(row, C))))
+    elif op == SCALAR_DIFF_PRODUCT:
+        difference = v.sub(v.load(memory, a), v.load(memory, b))
+        v.store(memory, out, v.mul(difference, v.load(memory, v.integer(row, C))))
+    elif op == DOT_SUM:
+        v.store(memory, out, v.add(_dot(memory, a, b, n), v.load(memory, v.integer(row, C))))
+    elif op == SCALED_SUM:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + i * W))
+            v.store(memory, out + i * W, total)
+    elif op == SCALED_PRODUCT:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            scaled = v.mul(factor, v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.mul(scaled, v.load(memory, c + i * W)))
+    elif op == STEP_PRODUCT:
+        for i in range(n):
+            step = v.positive(v.load(memory, a + i * W))
+            v.store(memory, out + i * W, v.mul(step, v.load(memory, b + i * W)))
+    elif op == GATED_SCALE:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            scaled = v.mul(factor, v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.mul(scaled, v.positive(v.load(memory, c + i * W))))
+    elif op == RANK_ONE:
+        c = v.integer(row, C)
+        for r in range(n):
+            factor = v.load(memory, a + r * W)
+            for i in range(n):
+                at_element = (r * n + i) * W
+                total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + at_element))
+                v.store(memory, out + at_element, total)
+    elif op == SCALED_RANK_ONE:
+        scale, c, d = v.load(memory, a), v.integer(row, C), v.integer(row, D)
+        for r in range(n):
+            factor = v.mul(scale, v.load(memory, b + r * W))
+            for i in range(n):
+                at_element = (r * n + i) * W
+                total = v.fma(factor, v.load(memory, c + i * W), v.load(memory, d + at_element))
+                v.store(memory, out + at_element, total)
+    elif op == VECTOR_SUM_OF_THREE:
+        c = v.integer(row, C)
+        for i in range(n):
+            two = v.add(v.load(memory, a + i * W), v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.add(two, v.load(memory, c + i * W)))
+    elif op == DIFF_SCALE:
+        factor, c = v.sub(v.load(memory, a), v.load(memory, b)), v.integer(row, C)
+        for i in range(n):
+            v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
+    else:
+        _other(op, features, row, constants, memory, scratch, seed, ids, at, count)
 
 
 @compiled

@@ -112,6 +112,7 @@ def evaluate(
     seed: int,
     max_abs_error: float = 100.0,
     *,
+    rows: np.ndarray | None = None,
     threads: int | None = None,
     fuse: bool | None = None,
     errors: bool = False,
@@ -124,6 +125,7 @@ def evaluate(
       tasks: from `lay_out`.
       seed: of the random stream; its lower 32 bits count.
       max_abs_error: a larger error, or NaN, stops a run.
+      rows: int64 `[P]`, which of the programs to train, for P of the result; by default all.
       threads: how many; by default as many as there are cores. The result does not depend on it.
       fuse: whether to make superinstructions; by default where there are so many examples that it pays.
       errors: whether to return the error of each example too, training and validation, epoch by epoch, for
@@ -133,7 +135,8 @@ def evaluate(
     Raises:
       KeyboardInterrupt: after Ctrl-C, within a second, whatever was left to do.
     """
-    n_programs, (groups, n, features, _) = len(programs), tasks.train_x.shape
+    rows = np.arange(len(programs)) if rows is None else rows
+    n_programs, (groups, n, features, _) = len(rows), tasks.train_x.shape
     at_once = min(threads or parallel.cores(), max(1, n_programs * groups))
     k, epochs = tasks.valid_x.shape[1], tasks.order.shape[0]
     width = groups * v.WIDTH
@@ -162,14 +165,14 @@ def evaluate(
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
     shared = (
-        size(features), settings, addresses, code, constants, length, np.array(programs.starts),
+        size(features), settings, addresses, rows, code, constants, length, np.array(programs.starts),
         table(programs.memory), translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip
 
     def work() -> None:
         memory = _buffer(used)
-        scratch = _scratch(programs.starts[-1])
+        scratch = _scratch(programs)
         places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
         train_programs(*shared, scratch, places, fitness, steps, kept, prints)
 
@@ -268,11 +271,12 @@ def _buffer(numbers: int) -> np.ndarray:
     return buffer
 
 
-def _scratch(slots: int) -> tuple[Any, ...]:
+def _scratch(programs: Programs) -> tuple[Any, ...]:
     """What `translate` works with and writes."""
+    slots, rows = programs.starts[-1], translate.most_rows(programs)
     return (
         (tuple(np.zeros((4, slots), np.uint64)), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
-        np.zeros((slots, 8), np.int64), np.zeros((slots, 3), np.float32), np.zeros(5, np.int64),
+        np.zeros((rows, 8), np.int64), np.zeros((rows, 3), np.float32), np.zeros(5, np.int64),
     )  # fmt: skip
 
 
@@ -281,7 +285,10 @@ def _scratch(slots: int) -> tuple[Any, ...]:
 
 @entry_point
 def _run_once(size, features, addresses, count, scratch, seed, draw):
-    m.run(size, features, addresses[0], addresses[1], 0, count, addresses[2], scratch, seed, addresses[3], 0, draw)
+    for k in range(count):
+        row, constants = addresses[0] + k * m.ROW_BYTES, addresses[1] + k * m.CONSTANT_BYTES
+        op = v.integer(row, m.OP)
+        m.step(size, features, op, row, constants, addresses[2], scratch, seed, addresses[3], 0, draw)
 
 
 def _plain_rows(programs: Programs, p: int, component: int, features: int, rows: np.ndarray, data: np.ndarray) -> int:

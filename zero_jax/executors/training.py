@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zero_jax.canonical import IN1
-from zero_jax.compiled import compiled, entry_point
+from zero_jax.compiled import compiled, compiled_into_caller, entry_point
 from zero_jax.executors import machine as m
 from zero_jax.executors import vector as v
 from zero_jax.executors.translate import translate
@@ -25,7 +25,7 @@ class _Job(NamedTuple):
 
     Attributes:
       rows, constants, memory: addresses of the program's rows and constants, and of its memory.
-      setup, predict, learn: where the rows of each component begin; `end`, behind the last.
+      predict, validate: the rows that Predict begins at, in training and in validation.
       features_place, scratch: places in memory, of v0 and of what is free; rewrites: whether Predict writes v0 or s0.
       seed, ids, lane: of the random stream; the first lane of the group.
       train_x, train_y, valid_x, valid_y: addresses of the group's examples.
@@ -35,10 +35,8 @@ class _Job(NamedTuple):
     rows: int
     constants: int
     memory: int
-    setup: int
     predict: int
-    learn: int
-    end: int
+    validate: int
     features_place: int
     scratch: int
     rewrites: int
@@ -54,14 +52,14 @@ class _Job(NamedTuple):
 
 @entry_point
 def train_programs(
-    size, settings, addresses, code, data, length, starts, table, where, order, masks, max_error, scratch, places,
-    fitness, steps, errors, prints,
+    size, settings, addresses, chosen, code, data, length, starts, table, where, order, masks, max_error, scratch,
+    places, fitness, steps, errors, prints,
 ):  # fmt: skip
-    """Trains one program on one group of tasks after the other until none is left, or the flag is raised."""
+    """Trains one chosen program on one group of tasks after the other, until none is left or the flag is raised."""
     features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
     groups = len(masks)
     work, rows, constants, shape = scratch
-    last, block = len(code) * groups, settings[BLOCK]
+    last, block = len(chosen) * groups, settings[BLOCK]
     while True:
         begin = v.take(addresses[COUNTER]) * block
         if begin >= last:
@@ -69,16 +67,17 @@ def train_programs(
         for item in range(begin, min(begin + block, last)):
             if v.raised(addresses[STOP]):
                 return
-            p, g = item // groups, item % groups
+            program, g = item // groups, item % groups
+            p = chosen[program]
             translate(
                 code[p], data[p], length[p], starts, table, where, settings[FUSE] != 0, work, rows, constants, shape
             )
             job = _Job(
-                places[0], places[1], places[2], 0, shape[0], shape[0] + shape[1], shape[0] + shape[1] + shape[2],
+                places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3,
                 where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4],
                 settings[SEED], addresses[IDS], g * v.WIDTH,
                 addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
-                addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, p,
+                addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
             )  # fmt: skip
             for place in range(0, shape[3], v.WIDTH):
                 v.store(job.memory, place, v.splat(np.float32(0)))
@@ -86,53 +85,71 @@ def train_programs(
                 v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
             _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
             if settings[FINGERPRINTS]:
-                _sign(job.memory, settings[PRINT_PLACE], prints[p, g])
+                _sign(job.memory, settings[PRINT_PLACE], prints[program, g])
 
 
-_SETUP, _PREDICT, _LEARN, _VALIDATE = range(4)
+_PREDICT, _LEARN = 1, 2
+"""The components' numbers, in the count of draws."""
 
 
 @compiled
 def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):
     """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
 
-    One loop, and the interpreter in it once, so that it is compiled into the loop: a call for each run of a component
-    would take longer than a short component does. `alive` has a bit for each lane that has not stopped.
+    The rows are one loop, the interpreter compiled into it: what is to be done between components are rows too (`NEXT`
+    presents a training example, `CHECK` ends Predict, `JUDGE` ends it in validation), since a call for each run of a
+    component would take longer than a short component does. `alive` has a bit for each lane that has not stopped.
     """
     features, n, k, epochs = settings[FEATURES], settings[TRAIN], settings[VALID], settings[EPOCHS]
-    accuracy, watched = settings[ACCURACY] != 0, settings[ERRORS] + settings[FINGERPRINTS] > 0
+    accuracy, signed, kept = settings[ACCURACY] != 0, settings[FINGERPRINTS] != 0, settings[ERRORS] != 0
     memory, limit, zero, one = job.memory, v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
-    lost, phase, epoch, i, example = zero, _SETUP, 0, -1, 0
-    first, last, draw = job.setup, job.predict, 0
-    while not v.raised(stop):
-        m.run(
-            size, features, job.rows, job.constants, first, last, memory, job.scratch, job.seed, job.ids, job.lane, draw
-        )
-        if phase == _PREDICT:
+    lost, epoch, i, example, at, draw = zero, 0, -1, 0, 0, 0
+    while True:
+        row = job.rows + at * m.ROW_BYTES
+        op = v.integer(row, m.OP)
+        if op < m.NEXT:
+            constants = job.constants + at * m.CONSTANT_BYTES
+            m.step(size, features, op, row, constants, memory, job.scratch, job.seed, job.ids, job.lane, draw)
+            at += 1
+        elif op == m.NEXT:
+            if v.raised(stop):
+                return
+            i += 1
+            if i < n:
+                example = order[epoch, i]
+                _present(size, features, job, job.train_x, example, zero)
+                at, draw = job.predict, ((epoch * (n + k) + i) << 10) | _PREDICT
+            else:
+                _present(size, features, job, job.valid_x, 0, zero)
+                i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
+        elif op == m.CHECK:
             label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, v.WIDTH)
             if accuracy:
                 prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
                 v.store(memory, v.WIDTH, prediction)
             error = v.sub(label, prediction)
-            if watched:
-                _watch(settings, job, epoch * (n + k) + i, alive, error, errors)
+            if job.rewrites:
+                _present(size, features, job, job.train_x, example, label)
+            else:
+                v.store(memory, 0, label)
+            if signed:
+                _mix(memory, settings[PRINT_PLACE], error, alive)
+            if kept:
+                _keep(job, epoch * (n + k) + i, alive, error, errors)
             going = alive & v.within(error, limit)
             if going != alive:
                 _stop(alive & ~going, steps, job, epoch * n + i + 1)
                 alive = going
                 if alive == 0:
                     return
-            phase, first, last, draw = _LEARN, job.learn, job.end, ((epoch * n + i) << 10) | _LEARN
-            if job.rewrites:
-                _present(size, features, job, job.train_x, example, label)
-            else:
-                v.store(memory, 0, label)
-            continue
-        if phase == _VALIDATE:
+            at, draw = at + 1, ((epoch * n + i) << 10) | _LEARN
+        else:
             label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, v.WIDTH)
             error = v.sub(label, prediction)
-            if watched:
-                _watch(settings, job, epoch * (n + k) + n + i, alive, error, errors)
+            if signed:
+                _mix(memory, settings[PRINT_PLACE], error, alive)
+            if kept:
+                _keep(job, epoch * (n + k) + n + i, alive, error, errors)
             if accuracy:
                 lost = v.add(lost, v.wrong_class(prediction, label))
             else:
@@ -143,24 +160,20 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
                     if alive == 0:
                         return
                 lost = v.fma(error, error, lost)
-        i += 1
-        if i == (k if phase == _VALIDATE else n):
-            if phase == _VALIDATE:
-                if not settings[FINGERPRINTS]:
+            i += 1
+            if i < k:
+                if v.raised(stop):
+                    return
+                _present(size, features, job, job.valid_x, i, zero)
+                at, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
+            else:
+                if not signed:
                     _score(job, lost, k, accuracy, alive, fitness)
                 epoch += 1
                 if epoch == epochs:
                     _stop(alive, steps, job, epochs * n)
                     return
-            phase, i, lost = _SETUP if phase == _VALIDATE else _VALIDATE, 0, zero
-        if phase == _VALIDATE:
-            _present(size, features, job, job.valid_x, i, zero)
-            draw = ((epoch * (n + k) + n + i) << 10) | _PREDICT
-        else:
-            phase, example = _PREDICT, order[epoch, i]
-            _present(size, features, job, job.train_x, example, zero)
-            draw = ((epoch * (n + k) + i) << 10) | _PREDICT
-        first, last = job.predict, job.learn
+                i, at = -1, job.predict - 1
 
 
 @compiled
@@ -194,18 +207,20 @@ def _stop(lanes, steps, job, count):
             steps[job.program, job.lane + lane] = count
 
 
+@compiled_into_caller
+def _mix(memory, place, error, alive):
+    """Mixes an example's errors into the fingerprint, in the lanes that have not stopped."""
+    exact = v.add(error, v.splat(np.float32(0)))  # -0 becomes 0
+    v.store(memory, place, v.mixed(v.load(memory, place), exact, alive))
+
+
 @compiled
-def _watch(settings, job, example, alive, error, errors):
-    """Keeps an example's errors, or mixes them into the fingerprint, in the lanes that have not stopped."""
-    if settings[FINGERPRINTS]:
-        place = settings[PRINT_PLACE]
-        exact = v.add(error, v.splat(np.float32(0)))  # -0 becomes 0
-        v.store(job.memory, place, v.mixed(v.load(job.memory, place), exact, alive))
-    if settings[ERRORS]:
-        v.store(job.memory, job.scratch, error)
-        for lane in range(v.WIDTH):
-            if (alive >> lane) & 1:
-                errors[job.program, example, job.lane + lane] = v.real(job.memory, job.scratch + lane)
+def _keep(job, example, alive, error, errors):
+    """Keeps an example's errors, in the lanes that have not stopped."""
+    v.store(job.memory, job.scratch, error)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            errors[job.program, example, job.lane + lane] = v.real(job.memory, job.scratch + lane)
 
 
 @compiled

@@ -11,7 +11,7 @@ import numpy as np
 from zero_jax.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
 from zero_jax.compiled import compiled
 from zero_jax.executors import machine as m
-from zero_jax.programs import MemorySize
+from zero_jax.programs import MemorySize, Programs
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
 """The operands of the instruction that hands its value on, and of the one that takes it."""
@@ -66,6 +66,11 @@ def places(memory: MemorySize, features: int) -> np.ndarray:
     return np.stack([[*(first * m.W), 0, 0, 0], [*numbers, 0, 0, 0, 0]], axis=1).astype(np.int64)
 
 
+def most_rows(programs: Programs) -> int:
+    """How many rows a program can have: Predict is there twice, and four rows are not the program's."""
+    return programs.starts[-1] + programs.capacity[1] + 4
+
+
 @compiled
 def translate(code, data, length, starts, table, places, fuse, scratch, rows, constants, shape):
     """Writes the rows of a program in canonical form.
@@ -80,8 +85,8 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
       scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
         it came from, output, ordinal; operands and output as addresses among all kinds.
-      rows: int64 `[L, 8]`, to be filled.
-      constants: float32 `[L, 3]`, to be filled.
+      rows: int64 `[most_rows, 8]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE.
+      constants: float32 `[most_rows, 3]`, to be filled.
       shape: int64 `[5]`, to be filled: how many rows each component has, the end of the memory in use, and whether
         Predict writes features or label.
     """
@@ -103,21 +108,33 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
             n += 1
         shape[c] = n - first
     if fuse and takers:
-        n = _fuse_all(code, length, starts, table, bits, used, cells, shape)
-    for k in range(n):
-        rows[k, m.OP] = cells[k, 0]
-        for operand in range(1, 5):
-            rows[k, operand] = places[max(cells[k, operand], 0), 0]
-        out, source = cells[k, 6], cells[k, 5]
-        rows[k, m.OUT], rows[k, m.COUNT], rows[k, m.ORDINAL] = places[out, 0], places[out, 1], cells[k, 7]
-        for i in range(3):
-            constants[k, i] = data[source, i]
+        _fuse_all(code, length, starts, table, bits, used, cells, shape)
+    at = _write(cells, 0, shape[0], m.NEXT, 0, data, places, rows, constants)
+    at = _write(cells, shape[0], shape[1], m.CHECK, at, data, places, rows, constants)
+    at = _write(cells, shape[0] + shape[1], shape[2], m.NEXT, at, data, places, rows, constants)
+    _write(cells, shape[0], shape[1], m.JUDGE, at, data, places, rows, constants)
     shape[3] = places[highest + 1, 0]
 
 
 @compiled
+def _write(cells, first, count, then, at, data, places, rows, constants):
+    """Writes `count` rows from row `at` on, and one of the op `then`; returns what comes after."""
+    for k in range(first, first + count):
+        rows[at, m.OP] = cells[k, 0]
+        for operand in range(1, 5):
+            rows[at, operand] = places[max(cells[k, operand], 0), 0]
+        out, source = cells[k, 6], cells[k, 5]
+        rows[at, m.OUT], rows[at, m.COUNT], rows[at, m.ORDINAL] = places[out, 0], places[out, 1], cells[k, 7]
+        for i in range(3):
+            constants[at, i] = data[source, i]
+        at += 1
+    rows[at, m.OP] = then
+    return at + 1
+
+
+@compiled
 def _fuse_all(code, length, starts, table, bits, used, cells, shape):
-    """Makes superinstructions in each component; returns how many rows are left."""
+    """Makes superinstructions in each component."""
     decode(code, length, starts, table, bits)
     set_anew = np.uint64(1) | (np.uint64(1) << np.uint64(table[23, IN1]))
     after = liveness(length, starts, set_anew, bits, used)
@@ -131,7 +148,6 @@ def _fuse_all(code, length, starts, table, bits, used, cells, shape):
         first += shape[c]
         end = _fuse(cells, n, n + shape[c], bits)
         shape[c], n = end - n, end
-    return n
 
 
 @compiled
