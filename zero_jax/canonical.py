@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax import ops, parallel
-from zero_jax.compiled import compiled, entry_point, index
+from zero_jax.compiled import compiled, compiled_into_caller, entry_point, index
 from zero_jax.dataflow import compacted
 from zero_jax.programs import MemorySize, Programs
 
@@ -140,7 +140,7 @@ def table(memory: MemorySize) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- liveness
 
 
-@compiled
+@compiled_into_caller
 def decode(code, length, starts, table, bits):
     """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
     one = np.uint64(1)
@@ -154,7 +154,7 @@ def decode(code, length, starts, table, bits):
             bits[0][k], bits[1][k], bits[2][k] = first | second, out, out & np.uint64(table[op, KEEPS])
 
 
-@compiled
+@compiled_into_caller
 def backward(first, last, live, bits, used):
     """What is live before some instructions, given what is after; `used` tells which of them are.
 
@@ -170,7 +170,7 @@ def backward(first, last, live, bits, used):
     return live
 
 
-@compiled
+@compiled_into_caller
 def liveness(length, starts, set_anew, bits, used):
     """Finds the live instructions of a program, `used` `[L]`: the smallest solution, as `dataflow.liveness`.
 
@@ -228,7 +228,7 @@ def _wide_liveness(code, length, starts, features, flags, used, table):
     _walk(code, starts[0], starts[0] + length[0], live, used, table)
 
 
-@compiled
+@compiled_into_caller
 def _find_live(code, length, starts, table, scratch):
     bits, used, _, flags = scratch
     features = table[_READS_VECTOR, IN1]
@@ -271,14 +271,14 @@ def _swapped_by_use(code, length, starts, a, b, used, table):
     return False
 
 
-@compiled
+@compiled_into_caller
 def _mixed(h, word, factor):
     """One step of a 64-bit hash: multiply, and fold the upper half in."""
     h = (h ^ word) * factor
     return h ^ (h >> np.uint64(29))
 
 
-@compiled
+@compiled_into_caller
 def _list_live(code, length, starts, used, slots, ends, written, table):
     """The slots of live instructions, one after the other, and where each component's end; and which addresses they
     write: label, features and prediction count as written, and so does the place of a field that is not there.
@@ -299,7 +299,7 @@ def _list_live(code, length, starts, used, slots, ends, written, table):
 _UNNAMED = 1 << 30
 
 
-@compiled
+@compiled_into_caller
 def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table):
     """Copies the live instructions of a program, renaming; and hashes them.
 

@@ -29,7 +29,9 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def compiled_into_caller(function: Callable[..., Any]) -> Any:
-    """Compiles a helper as part of each function that calls it."""
+    """Compiles a helper as part of each function that calls it: for one in an inner loop with arrays for arguments, each
+    of which would travel as seven.
+    """
     if numba is None:
         return _interpreted(function)
     return numba.njit(error_model="numpy", nogil=True, _nrt=False, inline="always")(function)

@@ -330,7 +330,7 @@ class _Runner:
             Strand(
                 self.started,
                 self.searcher,
-                self.searcher.init(experiment.derived_seed("search", self.started)),
+                experiment.derived_seed("search", self.started),
                 experiment.evaluator(tasks, "search", self.searcher.ops),
                 experiment.combine,
                 experiment.train_steps,

@@ -1,5 +1,6 @@
 """Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +31,7 @@ class Strand:
     Args:
       number: of the experiment.
       searcher: the search.
-      state: where it starts.
+      seed: of the search.
       evaluator: of its T_search.
       combine: how fitnesses on several tasks make one.
       train_steps: its budget.
@@ -41,7 +42,7 @@ class Strand:
         self,
         number: int,
         searcher: RegularizedEvolution | RandomSearch,
-        state: SearchState,
+        seed: int,
         evaluator: Evaluator,
         combine: str,
         train_steps: int,
@@ -49,7 +50,7 @@ class Strand:
     ) -> None:
         self.number = number
         self.searcher = searcher
-        self.state = state
+        self.seed = seed
         self.evaluator = evaluator
         self.combine = combine
         self.train_steps = train_steps
@@ -58,6 +59,11 @@ class Strand:
         self.owed = 0.0
         self._counted = Counts()
         self._recorded = 0
+
+    @functools.cached_property
+    def state(self) -> SearchState:
+        """Where the search is: first asked for, and so drawn, by the thread that advances it."""
+        return self.searcher.init(self.seed)
 
     @property
     def ended(self) -> bool:

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from zero_jax.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
-from zero_jax.compiled import compiled
+from zero_jax.compiled import compiled, compiled_into_caller
 from zero_jax.executors import machine as m
 from zero_jax.programs import MemorySize, Programs
 
@@ -71,7 +71,7 @@ def most_rows(programs: Programs) -> int:
     return programs.starts[-1] + programs.capacity[1] + 4
 
 
-@compiled
+@compiled_into_caller
 def translate(code, data, length, starts, table, places, fuse, scratch, rows, constants, shape):
     """Writes the rows of a program in canonical form.
 
@@ -116,7 +116,7 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
     shape[3] = places[highest + 1, 0]
 
 
-@compiled
+@compiled_into_caller
 def _write(cells, first, count, then, at, data, places, rows, constants):
     """Writes `count` rows from row `at` on, and one of the op `then`; returns what comes after."""
     for k in range(first, first + count):

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from zero_jax import ops
-from zero_jax.compiled import compiled, entry_point
+from zero_jax.compiled import compiled, compiled_into_caller, entry_point
 from zero_jax.programs import Programs, SearchSpace
 
 MutationType = Literal[
@@ -197,7 +197,7 @@ def _below(n, rng):
     return int(rng.random() * n)
 
 
-@compiled
+@compiled_into_caller
 def _mutate_one(code, data, length, kind, component, settings, rng):
     start, n = settings.starts[component], length[component]
     if kind == _ALTER and n > 0:
@@ -219,7 +219,7 @@ def _mutate_one(code, data, length, kind, component, settings, rng):
                 _draw(code, data, k, c, settings, rng)
 
 
-@compiled
+@compiled_into_caller
 def _address(kind, output, settings, rng):
     """A uniform address of a kind; an output is never s0 or v0, unless there is no other."""
     n = settings.memory[kind]
@@ -228,7 +228,7 @@ def _address(kind, output, settings, rng):
     return _below(n, rng)
 
 
-@compiled
+@compiled_into_caller
 def _draw(code, data, k, component, settings, rng):
     """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
     U(0, 1), other constants as U(-1, 1).
@@ -245,7 +245,7 @@ def _draw(code, data, k, component, settings, rng):
             data[k, i] = drawn if meaning == _INDEX or meaning == _STDEV else 2 * drawn - 1
 
 
-@compiled
+@compiled_into_caller
 def _alter(code, data, k, settings, rng):
     """Redraws an input, or alters the output or the data, half each where there are both. A NO_OP stays."""
     op = code[k, 0]
@@ -260,7 +260,7 @@ def _alter(code, data, k, settings, rng):
         code[k, field + 1] = _address(settings.fields[op, field], field == 2, settings, rng)
 
 
-@compiled
+@compiled_into_caller
 def _alter_data(data, op, settings, rng):
     i = _below(settings.n_constants[op], rng)
     meaning = settings.meanings[op, i]
