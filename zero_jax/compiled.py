@@ -29,8 +29,8 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def compiled_into_caller(function: Callable[..., Any]) -> Any:
-    """Compiles a helper as part of each function that calls it: for one in an inner loop with arrays for arguments, each
-    of which would travel as seven.
+    """Compiles a helper as part of each function that calls it: where in an inner loop arrays are handed over, each of
+    which would travel as seven arguments.
     """
     if numba is None:
         return _interpreted(function)
