@@ -1,5 +1,6 @@
 """The command line, run for real."""
 
+import gc
 import json
 import os
 import signal
@@ -250,3 +251,24 @@ def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "outcome.json").read_text())["interrupted"]
     assert (folder / "best.txt").exists()
+
+
+def test_ctrl_c_is_not_lost_in_the_garbage_collector():
+    once = [True]
+
+    def _xla_gc_callback(*_):  # as JAX's: what is raised in here is printed and lost
+        if once:
+            once.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))
+
+    before = signal.signal(signal.SIGINT, cli._interrupt), signal.getsignal(signal.SIGALRM)
+    gc.callbacks.append(_xla_gc_callback)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gc.collect()
+            time.sleep(5)
+    finally:
+        gc.callbacks.remove(_xla_gc_callback)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGALRM, before[1])

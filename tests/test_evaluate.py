@@ -390,3 +390,11 @@ def test_execute_names_what_does_not_fit():
         execute(programs, (np.zeros((1, 1, 9)), np.zeros((1, 1, 3, 2)), np.zeros((1, 1, 0, 2, 2))))
     with pytest.raises(ValueError, match="component must be one of setup, predict, learn"):
         execute(programs, (np.zeros((1, 1, 4)), np.zeros((1, 1, 3, 2)), np.zeros((1, 1, 0, 2, 2))), "train")
+
+
+@pytest.mark.parametrize("executor", ["xla", "simd"])
+def test_a_program_without_any_slot_predicts_0(executor):
+    program = Programs.from_lists([[[], [], []]], memory=(4, 3, 1))
+    y = np.full((1, 5), 2.0)
+    result = evaluate(program, Tasks(np.ones((1, 5, 2)), y, np.ones((1, 5, 2)), y), executor=executor)
+    np.testing.assert_allclose(result.fitness, 1 - 2 / np.pi * np.arctan(2), rtol=1e-6)

@@ -94,3 +94,11 @@ def test_a_small_memory_forgets_what_was_asked_for_longest_ago():
         evaluator(programs[i])
         evaluator(programs[i])
     assert evaluator.counts.known >= 64
+
+
+@pytest.mark.parametrize(
+    "setting", [{"remember": -1}, {"remember": 1.5}, {"probe": -1}, {"probe": 0.5}, {"threads": 0}]
+)
+def test_numbers_that_are_none_are_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Evaluator(TASKS, **setting)

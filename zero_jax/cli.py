@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from json import dumps
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -258,8 +260,21 @@ def _bench_line(m: benchmark.Measurement) -> str:
     )
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C, but a little later where it would meet a callback of the garbage collector: JAX has one, and what is raised
+    in there is printed and lost.
+    """
+    collecting = frame is not None and frame.f_code.co_name == "_xla_gc_callback"
+    if collecting and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        raise KeyboardInterrupt
+
+
 def entry() -> None:
     """What the `zero-jax` command calls."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         code = main()
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 Axes: `P` programs, `T` tasks.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from zero_jax.canonical import canonical
 from zero_jax.compiled import entry_point
-from zero_jax.executors.evaluate import MAX_BYTES, choose, evaluate
+from zero_jax.executors.evaluate import MAX_BYTES, check_threads, choose, evaluate
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -70,7 +71,7 @@ class Evaluator:
       counts: `Counts` of all calls so far.
 
     Raises:
-      ValueError: as `evaluate`.
+      ValueError: as `evaluate`, and `remember` or `probe` that is no whole number from 0 on.
 
     Example:
       >>> from zero_jax import library
@@ -96,6 +97,8 @@ class Evaluator:
         remember: int = REMEMBERED,
         probe: int = 0,
     ) -> None:
+        _check_counts(remember, probe)
+        check_threads(threads)
         self.tasks = tasks
         self.seed = seed
         self.executor = executor
@@ -185,6 +188,12 @@ class Evaluator:
             **self.options,
         )
         return Evaluated(np.asarray(told.fitness), np.asarray(told.train_steps))
+
+
+def _check_counts(remember: int, probe: int) -> None:
+    for name, value in (("remember", remember), ("probe", probe)):
+        if not isinstance(value, numbers.Integral) or value < 0:
+            raise ValueError(f"{name} must be a whole number from 0 on, not {value!r}")
 
 
 # ---------------------------------------------------------------------------------------------- what is remembered

@@ -1,6 +1,7 @@
 """`evaluate` and `execute`: pick the executor and cut the work to the memory there is."""
 
 import functools
+import numbers
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +94,7 @@ def evaluate(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
+    check_threads(threads)
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
     if choose(executor, programs.memory, tasks, max_bytes, traced=traced, differentiable=differentiable) == "simd":
@@ -284,6 +284,8 @@ def _execute(
 
 def _prepared(programs: Programs, sets: OpSets, prune: bool) -> Programs:
     """What executors take: NO_OP in slots that are not in use, random instructions numbered, dead code gone."""
+    if not sum(programs.capacity):
+        return programs
     slots = np.concatenate([np.arange(size) for size in programs.capacity])
     component = np.repeat(np.arange(3), programs.capacity)
     used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
@@ -370,6 +372,16 @@ def check_executor(executor: str) -> None:
     """
     if executor not in EXECUTORS:
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuses a number of threads that is not one.
+
+    Raises:
+      ValueError: neither None nor a whole number from 1 on.
+    """
+    if threads is not None and (not isinstance(threads, numbers.Integral) or threads < 1):
+        raise ValueError(f"threads must be a whole number from 1 on, not {threads!r}")
 
 
 def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES, executor: str = "auto") -> None:
