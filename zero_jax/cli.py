@@ -261,8 +261,8 @@ def _bench_line(m: benchmark.Measurement) -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C, but a little later where it would meet JAX's callback in the garbage collector: what that raises is
-    printed and lost.
+    """Ctrl-C, but a little later where it would meet JAX's callback in the garbage collector: an exception in there
+    is printed and lost.
     """
     collecting = frame is not None and frame.f_code.co_name == "_xla_gc_callback"
     if collecting and hasattr(signal, "setitimer"):
