@@ -10,7 +10,8 @@ from tests import oracle
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Memory, Programs, Tasks, evaluate, execute, library, random_programs
 from zero_jax.executors import contract
-from zero_jax.executors.evaluate import block_width, program_bytes
+from zero_jax.executors.batches import block_width, in_chunks, program_bytes
+from zero_jax.executors.blocks import Plan, evaluate_blocks
 from zero_jax.tasks import synthetic
 
 NETWORK_OPS = tuple(sorted(set(library.program("network").code[..., 0].ravel())))
@@ -212,7 +213,7 @@ def test_it_works_sharded_over_devices():
         lambda p: evaluate(p, tasks, ops=DEMO.ops).fitness, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )
     want = fitness(programs, tasks, ops=DEMO.ops)
-    assert len(jax.devices()) == 4
+    assert len(jax.devices()) == 8
     np.testing.assert_allclose(jax.jit(sharded)(programs), want, atol=1e-6)
     with jax.default_device(jax.devices()[3]):
         result = evaluate(programs[np.arange(2000) % 64], tasks, ops=DEMO.ops).fitness
@@ -246,20 +247,17 @@ def test_memory_is_bounded_whatever_the_population():
 @pytest.mark.slow
 @pytest.mark.parametrize(("features", "n"), [(4, 10), (16, 4)])
 def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
-    from zero_jax.executors.evaluate import _evaluate_blocks, _in_chunks
-
     tasks = small_tasks(features=features, n=n)
     programs = random_programs(ALL_OPS, 8, np.random.default_rng(0))
     need = program_bytes(programs.memory, ALL_OPS.ops, tasks)
     width = block_width(need)
-    (blocks,) = _in_chunks(programs, width, 1)
-    compiled = _evaluate_blocks.lower(
+    (blocks,) = in_chunks(programs, width, 1)
+    compiled = evaluate_blocks.lower(
         blocks,
         tasks,
         jnp.uint32(0),
         jnp.float32(100),
-        sets=contract.op_sets(None, programs.memory),
-        differentiable=False,
+        plan=Plan("xla", contract.op_sets(None, programs.memory)),
     ).compile()
     used = compiled.memory_analysis().temp_size_in_bytes
     assert used <= width * need + 2**20

@@ -30,10 +30,10 @@ def single_ops():
     return programs, memory, stored["result"]
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd"])
+@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
 def test_every_deterministic_op_gives_upstreams_values(single_ops, executor):
     programs, memory, results = single_ops
-    after = execute(programs, memory, "predict", executor)
+    after = execute(programs, memory, "predict", executor, interpret=executor == "pallas")
     seen, wrong = set(), []
     for i, want in enumerate(results):
         op, out = OPS[programs.code[i, 0, 0]], programs.code[i, 0, 3]

@@ -4,15 +4,16 @@ Executors trace these functions; printing, parsing, random generation and datafl
 
 Letters used for the kinds of address: ``s`` scalar, ``v`` vector, ``m`` matrix.
 
-A function takes and returns unbatched values, a scalar `[]`, a vector `[F]` or a matrix `[F, F]`; what it returns
-broadcasts to the shape of its output. Functions are made of elementwise operations and sums (and, for the product of
-large matrices, a loop over outer products), so that they can be vmapped over tasks and programs and lowered by any
-backend.
+A function takes and returns a scalar `[...]`, a vector `[..., F]` or a matrix `[..., F, F]`, with any batch axes in
+front; what it returns broadcasts to the shape of its output. Functions are made of elementwise operations and sums (the
+product of matrices of outer products), so that they can be vmapped and lowered by any backend. How to sum is the
+executor's to say (`Features`), since compilers differ in what they can do and do well.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +44,9 @@ class Op:
         the output (`reads_output`); the constants; two uniform draws of the output's shape (`random`).
       reads_output: whether the instruction keeps part of what its output held (57 and 58 set a single element).
       random: whether the instruction draws random numbers.
+      featured: whether the function's first argument is `Features`, before all others.
+      product: whether it takes functions in place of its two matrices: one that gives a column of in1 by its number,
+        `[..., F]`, and one that gives a row of in2. Some executors can slice what is in memory, but not a value.
     """
 
     number: int
@@ -54,13 +58,44 @@ class Op:
     fn: Callable[..., Value] = lambda: None
     reads_output: bool = False
     random: bool = False
+    featured: bool = False
+    product: bool = False
+
+    def value(self, features: "Features", *args: Value) -> Value:
+        """The function's value; `args` as `fn` says, `Features` left out."""
+        return self.fn(features, *args) if self.featured else self.fn(*args)
 
 
 # ---------------------------------------------------------------------------------------------- building blocks
 
 
-def total(x: Value, axis: int) -> Value:
-    """The sum along one axis, first element first."""
+class Features(NamedTuple):
+    """The axis of features, as an executor lays it out.
+
+    Attributes:
+      size: F. Arrays may be longer, with zeros behind.
+      total: sums along an axis, the last or the last but one.
+      matrices: the sum of `term(k)`, a matrix, over all features k.
+    """
+
+    size: int
+    total: Callable[[Value, int], Value]
+    matrices: Callable[[Callable[[Value], Value]], Value]
+
+
+def unrolled_features(size: int) -> Features:
+    """Sums as XLA does them best: few terms are written out."""
+
+    def matrices(term: Callable[[Value], Value]) -> Value:
+        if size > UNROLL:
+            return lax.fori_loop(1, size, lambda k, sum_: sum_ + term(k), term(0))
+        return functools.reduce(lambda sum_, k: sum_ + term(k), range(1, size), term(0))
+
+    return Features(size, chained_total, matrices)
+
+
+def chained_total(x: Value, axis: int) -> Value:
+    """The sum along one axis, first element first; beyond `UNROLL` terms in an order that XLA chooses."""
     n = x.shape[axis]
     if n > UNROLL:
         return jnp.sum(x, axis)
@@ -71,58 +106,76 @@ def total(x: Value, axis: int) -> Value:
     return out
 
 
-def _mean(x: Value, axis: int) -> Value:
-    return total(x, axis) * (1.0 / x.shape[axis])
+def _dot(features: Features, a: Value, b: Value) -> Value:
+    return features.total(a * b, -1)
 
 
-def _norm(x: Value, axis: int) -> Value:
-    return jnp.sqrt(total(x * x, axis))
+def _matvec(features: Features, a: Value, b: Value) -> Value:
+    return features.total(a * b[..., None, :], -1)
 
 
-def _stdev(x: Value, axis: int) -> Value:
-    mean = _mean(x, axis)
-    return jnp.sqrt(_mean(x * x, axis) - mean * mean)
+def _mean(axis: int) -> Callable[[Features, Value], Value]:
+    return lambda features, a: features.total(a, axis) * (1.0 / features.size)
 
 
-def _whole(fn: Callable[[Value, int], Value]) -> Callable[[Value], Value]:
-    """Applies a reduction over one axis to all elements of a matrix."""
-    return lambda m: fn(m.reshape(-1), 0)
+def _norm(axis: int) -> Callable[[Features, Value], Value]:
+    return lambda features, a: jnp.sqrt(features.total(a * a, axis))
+
+
+def _stdev(axis: int) -> Callable[[Features, Value], Value]:
+    def stdev(features: Features, a: Value) -> Value:
+        mean = _mean(axis)(features, a)
+        return jnp.sqrt(_mean(axis)(features, a * a) - mean * mean)
+
+    return stdev
+
+
+def _matrix_total(features: Features, a: Value) -> Value:
+    return features.total(features.total(a, -1), -1)
+
+
+def _matrix_mean(features: Features, a: Value) -> Value:
+    return _matrix_total(features, a) * (1.0 / features.size**2)
+
+
+def _matrix_norm(features: Features, a: Value) -> Value:
+    return jnp.sqrt(_matrix_total(features, a * a))
+
+
+def _matrix_stdev(features: Features, a: Value) -> Value:
+    mean = _matrix_mean(features, a)
+    return jnp.sqrt(_matrix_mean(features, a * a) - mean * mean)
 
 
 def _step(x: Value) -> Value:
     return jnp.where(x > 0, 1.0, 0.0).astype(x.dtype)
 
 
-def _matmul(a: Value, b: Value) -> Value:
-    features = a.shape[0]
-    if features <= UNROLL:
-        return total(a[:, :, None] * b[None], 1)
-
-    def add_outer(k: Value, acc: Value) -> Value:
-        column = lax.dynamic_index_in_dim(a, k, 1, keepdims=True)
-        row = lax.dynamic_index_in_dim(b, k, 0, keepdims=True)
-        return acc + column * row
-
-    return lax.fori_loop(0, features, add_outer, jnp.zeros_like(a))
+def _outer(a: Value, b: Value) -> Value:
+    return a[..., :, None] * b[..., None, :]
 
 
-def _place(features: int, index: Value) -> Value:
+def _matmul(features: Features, column: Callable[[Value], Value], row: Callable[[Value], Value]) -> Value:
+    """A sum of outer products, so that nothing larger than a matrix is ever held."""
+    return features.matrices(lambda k: _outer(column(k), row(k)))
+
+
+def _place(features: Features, index: Value) -> Value:
     """The element that an index constant in [0, 1) names."""
-    return jnp.clip(jnp.floor(index * features), 0, features - 1)
+    return jnp.clip(jnp.floor(index * features.size), 0, features.size - 1).astype(jnp.int32)
 
 
 def _numbers(x: Value, axis: int) -> Value:
-    """0, 1, 2... along one axis, as floats."""
-    return lax.broadcasted_iota(x.dtype, x.shape, axis)
+    """0, 1, 2... along one axis."""
+    return lax.broadcasted_iota(jnp.int32, x.shape, x.ndim + axis)
 
 
-def _set_vector(old: Value, index: Value, value: Value) -> Value:
-    return jnp.where(_numbers(old, 0) == _place(old.shape[0], index), value, old)
+def _set_vector(features: Features, old: Value, index: Value, value: Value) -> Value:
+    return jnp.where(_numbers(old, -1) == _place(features, index), value, old)
 
 
-def _set_matrix(old: Value, row: Value, column: Value, value: Value) -> Value:
-    features = old.shape[0]
-    here = (_numbers(old, 0) == _place(features, row)) & (_numbers(old, 1) == _place(features, column))
+def _set_matrix(features: Features, old: Value, row: Value, column: Value, value: Value) -> Value:
+    here = (_numbers(old, -2) == _place(features, row)) & (_numbers(old, -1) == _place(features, column))
     return jnp.where(here, value, old)
 
 
@@ -220,46 +273,54 @@ _ROWS: list[tuple[Any, ...]] = [
     _row("SCALAR_HEAVYSIDE", "s>s", _call("heaviside", "1.0"), lambda a: jnp.where(a >= 0, 1.0, 0.0).astype(a.dtype)),
     _row("VECTOR_HEAVYSIDE", "v>v", _call("heaviside", "1.0"), _step),
     _row("MATRIX_HEAVYSIDE", "m>m", _call("heaviside", "1.0"), _step),
-    _row("SCALAR_VECTOR_PRODUCT", "sv>v", _INFIX % "*", _mul),
-    _row("SCALAR_BROADCAST", "s>v", _call("bcast"), lambda a: a),
+    _row("SCALAR_VECTOR_PRODUCT", "sv>v", _INFIX % "*", lambda a, b: a[..., None] * b),
+    _row("SCALAR_BROADCAST", "s>v", _call("bcast"), lambda a: a[..., None]),
     _row("VECTOR_RECIPROCAL", "v>v", "{o} = 1 / {a}", _reciprocal),
-    _row("VECTOR_NORM", "v>s", _call("norm"), lambda a: _norm(a, 0)),
+    _row("VECTOR_NORM", "v>s", _call("norm"), _norm(-1), featured=True),
     _row("VECTOR_ABS", "v>v", _call("abs"), jnp.abs),
     _row("VECTOR_SUM", "vv>v", _INFIX % "+", _add),
     _row("VECTOR_DIFF", "vv>v", _INFIX % "-", _sub),
     _row("VECTOR_PRODUCT", "vv>v", _INFIX % "*", _mul),
     _row("VECTOR_DIVISION", "vv>v", _INFIX % "/", _div),
-    _row("VECTOR_INNER_PRODUCT", "vv>s", _call("dot", "{b}"), lambda a, b: total(a * b, 0)),
-    _row("VECTOR_OUTER_PRODUCT", "vv>m", _call("outer", "{b}"), lambda a, b: a[:, None] * b[None]),
-    _row("SCALAR_MATRIX_PRODUCT", "sm>m", _INFIX % "*", _mul),
+    _row("VECTOR_INNER_PRODUCT", "vv>s", _call("dot", "{b}"), _dot, featured=True),
+    _row("VECTOR_OUTER_PRODUCT", "vv>m", _call("outer", "{b}"), _outer),
+    _row("SCALAR_MATRIX_PRODUCT", "sm>m", _INFIX % "*", lambda a, b: a[..., None, None] * b),
     _row("MATRIX_RECIPROCAL", "m>m", "{o} = 1 / {a}", _reciprocal),
-    _row("MATRIX_VECTOR_PRODUCT", "mv>v", _call("dot", "{b}"), lambda a, b: total(a * b[None], 1)),
-    _row("VECTOR_COLUMN_BROADCAST", "v>m", _call("bcast", "axis=0"), lambda a: a[:, None]),
-    _row("VECTOR_ROW_BROADCAST", "v>m", _call("bcast", "axis=1"), lambda a: a[None]),
-    _row("MATRIX_NORM", "m>s", _call("norm"), _whole(_norm)),
-    _row("MATRIX_COLUMN_NORM", "m>v", _call("norm", "axis=0"), lambda a: _norm(a, 0)),
-    _row("MATRIX_ROW_NORM", "m>v", _call("norm", "axis=1"), lambda a: _norm(a, 1)),
-    _row("MATRIX_TRANSPOSE", "m>m", _call("transpose"), lambda a: jnp.swapaxes(a, 0, 1)),
+    _row("MATRIX_VECTOR_PRODUCT", "mv>v", _call("dot", "{b}"), _matvec, featured=True),
+    _row("VECTOR_COLUMN_BROADCAST", "v>m", _call("bcast", "axis=0"), lambda a: a[..., :, None]),
+    _row("VECTOR_ROW_BROADCAST", "v>m", _call("bcast", "axis=1"), lambda a: a[..., None, :]),
+    _row("MATRIX_NORM", "m>s", _call("norm"), _matrix_norm, featured=True),
+    _row("MATRIX_COLUMN_NORM", "m>v", _call("norm", "axis=0"), _norm(-2), featured=True),
+    _row("MATRIX_ROW_NORM", "m>v", _call("norm", "axis=1"), _norm(-1), featured=True),
+    _row("MATRIX_TRANSPOSE", "m>m", _call("transpose"), lambda a: jnp.swapaxes(a, -1, -2)),
     _row("MATRIX_ABS", "m>m", _call("abs"), jnp.abs),
     _row("MATRIX_SUM", "mm>m", _INFIX % "+", _add),
     _row("MATRIX_DIFF", "mm>m", _INFIX % "-", _sub),
     _row("MATRIX_PRODUCT", "mm>m", _INFIX % "*", _mul),
     _row("MATRIX_DIVISION", "mm>m", _INFIX % "/", _div),
-    _row("MATRIX_MATRIX_PRODUCT", "mm>m", _call("matmul", "{b}"), _matmul),
+    _row("MATRIX_MATRIX_PRODUCT", "mm>m", _call("matmul", "{b}"), _matmul, featured=True, product=True),
     _row("SCALAR_MIN", "ss>s", _call("minimum", "{b}"), _min),
     _row("VECTOR_MIN", "vv>v", _call("minimum", "{b}"), _min),
     _row("MATRIX_MIN", "mm>m", _call("minimum", "{b}"), _matrix_min),
     _row("SCALAR_MAX", "ss>s", _call("maximum", "{b}"), _max),
     _row("VECTOR_MAX", "vv>v", _call("maximum", "{b}"), _max),
     _row("MATRIX_MAX", "mm>m", _call("maximum", "{b}"), _matrix_max),
-    _row("VECTOR_MEAN", "v>s", _call("mean"), lambda a: _mean(a, 0)),
-    _row("MATRIX_MEAN", "m>s", _call("mean"), _whole(_mean)),
-    _row("MATRIX_ROW_MEAN", "m>v", _call("mean", "axis=1"), lambda a: _mean(a, 1)),
-    _row("MATRIX_ROW_ST_DEV", "m>v", _call("std", "axis=1"), lambda a: _stdev(a, 1)),
-    _row("VECTOR_ST_DEV", "v>s", _call("std"), lambda a: _stdev(a, 0)),
-    _row("MATRIX_ST_DEV", "m>s", _call("std"), _whole(_stdev)),
+    _row("VECTOR_MEAN", "v>s", _call("mean"), _mean(-1), featured=True),
+    _row("MATRIX_MEAN", "m>s", _call("mean"), _matrix_mean, featured=True),
+    _row("MATRIX_ROW_MEAN", "m>v", _call("mean", "axis=1"), _mean(-1), featured=True),
+    _row("MATRIX_ROW_ST_DEV", "m>v", _call("std", "axis=1"), _stdev(-1), featured=True),
+    _row("VECTOR_ST_DEV", "v>s", _call("std"), _stdev(-1), featured=True),
+    _row("MATRIX_ST_DEV", "m>s", _call("std"), _matrix_stdev, featured=True),
     _row("SCALAR_CONST_SET", ">s", "{o} = {0}", lambda c: c, constants=("value",)),
-    _row("VECTOR_CONST_SET", ">v", "{o}[{0}] = {1}", _set_vector, constants=("index", "value"), reads_output=True),
+    _row(
+        "VECTOR_CONST_SET",
+        ">v",
+        "{o}[{0}] = {1}",
+        _set_vector,
+        constants=("index", "value"),
+        reads_output=True,
+        featured=True,
+    ),
     _row(
         "MATRIX_CONST_SET",
         ">m",
@@ -267,6 +328,7 @@ _ROWS: list[tuple[Any, ...]] = [
         _set_matrix,
         constants=("index", "index", "value"),
         reads_output=True,
+        featured=True,
     ),
     *_drawn("uniform", _uniform, ("bound", "bound")),
     *_drawn("gaussian", _gaussian, ("mean", "stdev")),
@@ -281,7 +343,7 @@ OPS: tuple[Op, ...] = tuple(
         form,
         more.get("constants", ()),
         fn,
-        *(bool(more.get(k)) for k in ("reads_output", "random")),
+        *(bool(more.get(k)) for k in ("reads_output", "random", "featured", "product")),
     )
     for number, (name, inputs, output, form, fn, more) in enumerate(_ROWS)
 )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from zero_jax import ops as op_table
 from zero_jax.programs import COMPONENTS, MemorySize
@@ -119,29 +120,53 @@ def draw_number(component: Array | int, run: Array, ordinal: Array) -> Array:
     return (run_bits << jnp.uint32(10)) | (ordinal_bits << jnp.uint32(2)) | component_bits
 
 
-def draws(shape: Sequence[int], seed: Array, tasks: Array, number: Array) -> tuple[Array, Array]:
+def draws(
+    shape: Sequence[int],
+    seed: Array,
+    tasks: Array,
+    number: Array,
+    features: int | None = None,
+    first: Array | int = 0,
+) -> tuple[Array, Array]:
     """Two uniforms in [0, 1) for each element of a value, a pure function of (seed, task, element, number).
 
     Args:
-      shape: of the value: `()`, `(F,)` or `(F, F)`. Elements count row by row.
+      shape: of the value: `()`, `(F,)` or `(F, F)`, or longer where it is padded. Elements count row by row.
       seed: uint32.
       tasks: `[T]` int32 task ids.
       number: uint32, from `draw_number`.
+      features: F, where `shape` is padded.
+      first: the number of the first element, for a part of a value.
 
     Returns:
       Two arrays `[T, *shape]` float32, multiples of 2**-24.
     """
-    elements = jnp.arange(int(np.prod(shape)), dtype=jnp.uint32).reshape(1, *shape)
     full = (tasks.shape[0], *shape)
+    element = jnp.zeros(full, jnp.uint32)
+    for axis in range(1, len(full)):
+        stride = np.uint32(full[axis] if features is None else features)
+        element = element * stride + lax.broadcasted_iota(jnp.uint32, full, axis)
+    element = element + jnp.asarray(first).astype(jnp.uint32)
     task = tasks.astype(jnp.uint32).reshape((-1,) + (1,) * len(shape))
-    inputs = (seed, task, elements, number)
-    first, second, _, _ = pcg4d(*(jnp.broadcast_to(v, full) for v in inputs))
+    first, second, _, _ = pcg4d(*(jnp.broadcast_to(v, full) for v in (seed, task, element, number)))
     return unit(first), unit(second)
+
+
+def fingerprints(errors: Array) -> Array:
+    """Hashes `[P, T, R]` errors of each program to `[P, 4]` uint32: equal for errors that are equal to the bit.
+
+    Sums of hashes of bits and place; -0 counts as 0, and all NaN as one.
+    """
+    exact = jnp.where(jnp.isnan(errors), jnp.nan, errors + 0.0)
+    bits = lax.bitcast_convert_type(exact, jnp.uint32).reshape(errors.shape[0], -1)
+    place = lax.broadcasted_iota(jnp.uint32, bits.shape, 1)
+    hashes = pcg4d(bits, place, bits ^ jnp.uint32(0x9E3779B9), place)
+    return jnp.stack([h.sum(1, dtype=jnp.uint32) for h in hashes], 1)
 
 
 def unit(bits: Array) -> Array:
     """A float32 in [0, 1) from the upper 24 bits."""
-    return (bits >> jnp.uint32(8)).astype(jnp.float32) * np.float32(2**-24)
+    return (bits >> jnp.uint32(8)).astype(jnp.int32).astype(jnp.float32) * np.float32(2**-24)
 
 
 def seed_bits(seed: Any) -> Array:

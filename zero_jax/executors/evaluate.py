@@ -1,9 +1,9 @@
-"""`evaluate` and `execute`: pick the executor and cut the work to the memory there is."""
+"""`evaluate` and `execute`: pick the executor and hand it the work."""
 
 import functools
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -11,26 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zero_jax import dataflow, parallel
-from zero_jax import ops as op_table
 from zero_jax.canonical import canonical
 from zero_jax.compiled import HAVE_NUMBA
-from zero_jax.executors import contract, xla
+from zero_jax.executors import batches, blocks, contract, pallas
+from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.executors.blocks import Plan
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
 from zero_jax.programs import COMPONENTS, Capacity, MemorySize, Programs, SearchSpace
 from zero_jax.tasks import Tasks
 
-EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd")
+EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd", "pallas")
 """The executors that this version has."""
-
-MAX_BYTES = 2**30
-"""The default bound on the memory that programs in training take."""
-
-_BLOCK_BYTES = {"cpu": 2**20}
-"""What a block may take: on a CPU about a core's second-level cache, elsewhere as much as `max_bytes` allows."""
-_WIDEST = {"cpu": 256}
 
 
 def evaluate(
@@ -45,6 +39,8 @@ def evaluate(
     max_bytes: int = MAX_BYTES,
     differentiable: bool = False,
     threads: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    interpret: bool = False,
 ) -> Evaluation:
     """Trains every program on every task and returns its fitness (SPEC 2).
 
@@ -58,18 +54,22 @@ def evaluate(
       tasks: `T` tasks.
       seed: of the random instructions: a whole number, of which the lower 32 bits count.
       executor: `xla` runs wherever JAX does; `simd` runs on the CPU, with sixteen tasks in a vector register, and needs
-        Numba; `auto` takes `simd` on a CPU unless the arguments are traced, there is no Numba or it would not fit.
+        Numba; `pallas` runs on NVIDIA GPUs, a program a block, for up to 32 features; `auto` takes `pallas` where it
+        can, and `simd` on a CPU unless the arguments are traced, there is no Numba or it would not fit.
       ops: the ops that the dispatcher covers (static): numbers, or three collections for Setup, Predict and Learn. By
         default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
         compilation for each new set. When traced, ops that are not covered do nothing.
       max_abs_error: a larger error in training, or NaN, stops a run.
-      chunk_size: how many programs to hand to the device at a time, rounded up to whole blocks; by default one block.
-        `simd` takes them one by one.
+      chunk_size: how many programs to hand to the device at a time: for `xla` on a CPU rounded up to whole blocks, by
+        default one block; for `pallas` at most as many as fit `max_bytes`. `simd` takes them one by one.
       max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted,
         but for `simd` the copy of them that it lays out in lanes.
       differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
         and a memory per training example.
       threads: how many threads to use on a CPU; by default as many as there are cores. The result is the same.
+      devices: the devices over which `xla` and `pallas` share out the programs; by default one, JAX's default device.
+        The result is the same, bit for bit. Ignored when traced: shard the call instead. (`simd` has threads.)
+      interpret: lets `pallas` run on any device, slowly: for tests.
 
     Returns:
       `Evaluation`: fitness `[P, T]` float32 and train_steps `[P, T]` int32.
@@ -97,29 +97,57 @@ def evaluate(
     check_threads(threads)
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
-    if choose(executor, programs.memory, tasks, max_bytes, traced=traced, differentiable=differentiable) == "simd":
+    asked = {"traced": traced, "differentiable": differentiable, "interpret": interpret}
+    chosen = choose(executor, programs.memory, tasks, max_bytes, **asked)
+    if chosen == "simd":
         return _on_lanes(programs, tasks, seed, max_abs_error, threads, traced)
-    need = program_bytes(programs.memory, sets, tasks, differentiable)
-    count = programs.code.shape[0]
-    width = block_width(need, max_bytes)
-    if differentiable:  # often of one program, and too dear for empty ones
-        width = min(width, 1 << max(0, count - 1).bit_length())
-    n_blocks = max(1, -(-count // width))
-    per_chunk = n_blocks if traced else min(n_blocks, -(-(chunk_size or 1) // width))
-    chunks = _in_chunks(programs, width, per_chunk)
+    plan = Plan(chosen, sets, differentiable, interpret)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
-    run = partial(_evaluate_blocks, sets=sets, differentiable=differentiable)
-    if len(chunks) == 1:
-        result = run(chunks[0], tasks, *shared)
-    else:
-        # Threads do not see the caller's `with jax.default_device(...)`; arrays put there take the work along.
-        chosen = getattr(jax.config, "jax_default_device", None)
-        on_device = jax.device_put(tasks, chosen if isinstance(chosen, jax.Device) else None)
-        at_once = _threads(need * width, max_bytes, threads)
-        with ThreadPoolExecutor(min(at_once, len(chunks))) as pool:
-            parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))
-        result = Evaluation(*(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True)))
-    return Evaluation(*(values.reshape(-1, len(tasks))[:count] for values in result))
+    count = programs.code.shape[0]
+    if traced or differentiable:
+        width = _width(plan, programs, tasks, max_bytes, None, 1)
+        (whole,) = batches.in_chunks(programs, width, max(1, -(-count // width)))
+        told = blocks.evaluate_blocks(whole, tasks, *shared, plan=plan)
+        return Evaluation(*(part.reshape(-1, len(tasks))[:count] for part in told))
+    if chosen == "xla" and devices is None and batches.platform() == "cpu":
+        return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
+    raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
+    return Evaluation(*(part.reshape(-1, len(tasks))[places] for part in raw))
+
+
+def launch(
+    programs: Programs,
+    tasks: Tasks,
+    seed: Any = 0,
+    *,
+    executor: str = "auto",
+    ops: Any = None,
+    max_abs_error: Any = 100.0,
+    max_bytes: int = MAX_BYTES,
+    threads: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    interpret: bool = False,
+    fingerprints: bool = False,
+) -> Callable[[], tuple[np.ndarray, ...]]:
+    """Begins what `evaluate` does with `xla` or `pallas`, and returns a function that waits for the end of it.
+
+    Devices work while the host goes on; a CPU without `devices` does all of it before this returns.
+
+    What is not told here is as in `evaluate`; `fingerprints` asks `pallas` for hashes of all errors instead.
+
+    Returns:
+      A function that returns fitness `[P, T]` and train_steps `[P, T]`, or fingerprints `[P, 4]` uint32.
+    """
+    sets = _dispatched(programs, ops)
+    _check_stream(programs.capacity, tasks, sets)
+    chosen = choose(executor, programs.memory, tasks, max_bytes, interpret=interpret)
+    plan = Plan(chosen, sets, interpret=interpret, fingerprints=fingerprints)
+    shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
+    if chosen == "xla" and devices is None and batches.platform() == "cpu":
+        told = _on_threads(plan, programs, tasks, shared, max_bytes, None, threads)
+        return lambda: tuple(map(np.asarray, told))
+    raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, None, devices)
+    return lambda: tuple(np.asarray(part).reshape(-1, part.shape[-1])[places] for part in raw)
 
 
 def execute(
@@ -131,6 +159,7 @@ def execute(
     seed: Any = 0,
     ops: Any = None,
     ids: Any = None,
+    interpret: bool = False,
 ) -> Memory:
     """Runs one component of every program once on a given memory, instruction by instruction: for tests and debugging.
 
@@ -142,6 +171,7 @@ def execute(
       seed: of the random instructions, which draw what they would in the component's first run.
       ops: as in `evaluate`.
       ids: `[T]` task ids; by default 0 to T-1.
+      interpret: as in `evaluate`.
 
     Returns:
       `Memory`, what the same addresses hold after the run.
@@ -159,19 +189,20 @@ def execute(
     check_executor(executor)
     if component not in COMPONENTS:
         raise ValueError(f"component must be one of {', '.join(COMPONENTS)}, not {component!r}")
-    scalars, vectors, matrices = (jnp.asarray(part, jnp.float32) for part in memory)
-    _check_memory(programs, scalars, vectors, matrices)
-    task_ids = jnp.arange(scalars.shape[1], dtype=jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
+    values = tuple(jnp.asarray(part, jnp.float32) for part in memory)
+    _check_memory(programs, *values)
+    tasks = values[0].shape[1]
+    task_ids = jnp.arange(tasks, dtype=jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
     if executor == "simd":
-        return _execute_on_lanes(programs, (scalars, vectors, matrices), component, seed, task_ids)
-    values = {"s": jnp.swapaxes(scalars, 1, 2), "v": jnp.swapaxes(vectors, 1, 2), "m": jnp.swapaxes(matrices, 1, 2)}
-    after = _execute(
-        programs, values, task_ids, contract.seed_bits(seed), COMPONENTS.index(component), _dispatched(programs, ops)
-    )
-    return Memory(*(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS))
+        return _execute_on_lanes(programs, values, component, seed, task_ids)
+    if executor == "pallas":
+        _refuse_pallas(pallas_cannot(programs.memory, values[1].shape[-1], interpret))
+    plan = Plan("pallas" if executor == "pallas" else "xla", _dispatched(programs, ops), interpret=interpret)
+    number = COMPONENTS.index(component)
+    return Memory(*blocks.execute(programs, values, task_ids, contract.seed_bits(seed), number, plan))
 
 
-# ---------------------------------------------------------------------------------------------- the SIMD executor
+# ---------------------------------------------------------------------------------------------- which executor
 
 
 def choose(
@@ -182,29 +213,146 @@ def choose(
     *,
     traced: bool = False,
     differentiable: bool = False,
+    interpret: bool = False,
 ) -> str:
-    """The executor that `evaluate` takes for programs of that memory size: `xla` or `simd`.
+    """The executor that `evaluate` takes for programs of that memory size: `xla`, `simd` or `pallas`.
 
     Raises:
-      ValueError: `simd` asked for where it cannot serve.
+      ValueError: one asked for by name where it cannot serve.
     """
     check_executor(executor)
     if executor == "auto":
-        if traced or differentiable or jax.default_backend() != "cpu":
-            return "xla"
-        if not HAVE_NUMBA:
-            _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
-            return "xla"
-        return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
+        return _automatic(memory, tasks, max_bytes, traced, differentiable)
+    if differentiable and executor != "xla":
+        raise ValueError(f"the {executor} executor has no gradients: use executor='xla' with differentiable=True")
+    if executor == "pallas":
+        _refuse_pallas(pallas_cannot(memory, tasks.features, interpret))
     if executor == "simd":
-        if differentiable:
-            raise ValueError("the simd executor has no gradients: use executor='xla' with differentiable=True")
         if not HAVE_NUMBA:
             raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
         message = _too_large(memory, tasks, max_bytes)
         if message:
             raise ValueError(message)
     return executor
+
+
+def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, differentiable: bool) -> str:
+    if differentiable:
+        return "xla"
+    device = batches.default_device()
+    if device.platform == "gpu":
+        if tasks.features > pallas.MAX_FEATURES:
+            return "xla"  # the better one there, not a fallback
+        reason = pallas_cannot(memory, tasks.features, False)
+        if reason:
+            _warn_once(f"programs run on the slower XLA executor: {reason}")
+        return "xla" if reason else "pallas"
+    if device.platform != "cpu" or traced:
+        return "xla"
+    if not HAVE_NUMBA:
+        _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
+        return "xla"
+    return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
+
+
+def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
+    """Why the Pallas executor cannot serve, or nothing."""
+    if features > pallas.MAX_FEATURES:
+        return f"the pallas executor takes at most {pallas.MAX_FEATURES} features, not {features}"
+    if max(memory) > pallas.MAX_ADDRESSES:
+        return f"the pallas executor takes at most {pallas.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
+    device = batches.default_device()
+    if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
+        return ""
+    there = f"the device here is {device.device_kind or device.platform}"
+    return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, and {there}"
+
+
+def _capability(device: jax.Device) -> tuple[int, ...]:
+    """An NVIDIA GPU's compute capability; (0,) of another device."""
+    text = str(getattr(device, "compute_capability", ""))
+    return tuple(map(int, text.split("."))) if text.replace(".", "").isdigit() else (0,)
+
+
+def _refuse_pallas(reason: str) -> None:
+    if reason:
+        others = "'xla' or 'simd'" if HAVE_NUMBA and batches.platform() == "cpu" else "'xla'"
+        raise ValueError(
+            f"{reason}: use executor={others}, or 'auto' (interpret=True runs the kernel anywhere, slowly, for tests)"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- the executors of JAX
+
+
+def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_size: int | None, devices: int) -> int:
+    """How many programs make a block."""
+    count = programs.code.shape[0]
+    if batches.platform() != "cpu":
+        max_bytes = batches.within_device(max_bytes, tasks)
+    if plan.executor == "pallas":
+        one = pallas.program_bytes(programs.memory, tasks)
+        batches.check_one(one, max_bytes)
+        most = min(max_bytes // one, pallas.most_programs(programs.memory, tasks), chunk_size or max(1, count))
+        needed = max(1, -(-count // devices))
+        return most if most < needed else batches.rounded_up(needed)
+    need = batches.program_bytes(programs.memory, plan.sets, tasks, plan.differentiable)
+    width = batches.block_width(need, max_bytes)
+    if plan.differentiable:  # often of one program, and too dear for empty ones
+        width = min(width, 1 << max(0, count - 1).bit_length())
+    return width
+
+
+def _on_devices(
+    plan: Plan,
+    programs: Programs,
+    tasks: Tasks,
+    shared: tuple[Array, Array],
+    max_bytes: int,
+    chunk_size: int | None,
+    devices: Sequence[jax.Device] | None,
+) -> tuple[tuple[Array, ...], np.ndarray]:
+    """Results by block, on their devices and perhaps not there yet, and where among them those of each program lie."""
+    chosen = batches.chosen_devices(devices)
+    mesh = Mesh(np.array(chosen), (blocks.AXIS,))
+    width = _width(plan, programs, tasks, max_bytes, chunk_size, len(chosen))
+    shards = batches.in_shards(programs, width, len(chosen))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    on = jax.device_put(tasks, everywhere)
+    seed, limit = jax.device_put(shared, everywhere)
+    return blocks.evaluate_shards(shards.blocks, shards.counts, on, seed, limit, plan=plan, mesh=mesh), shards.places
+
+
+def _on_threads(
+    plan: Plan,
+    programs: Programs,
+    tasks: Tasks,
+    shared: tuple[Array, Array],
+    max_bytes: int,
+    chunk_size: int | None,
+    threads: int | None,
+) -> Evaluation:
+    """XLA on a CPU, where it keeps about one core busy with each chunk."""
+    width = _width(plan, programs, tasks, max_bytes, None, 1)
+    count = programs.code.shape[0]
+    per_chunk = min(max(1, -(-count // width)), -(-(chunk_size or 1) // width))
+    chunks = batches.in_chunks(programs, width, per_chunk)
+    run = partial(blocks.evaluate_blocks, plan=plan)
+    if len(chunks) == 1:
+        told = run(chunks[0], tasks, *shared)
+    else:
+        # Threads do not see the caller's `with jax.default_device(...)`; arrays put there take the work along.
+        chosen = getattr(jax.config, "jax_default_device", None)
+        on_device = jax.device_put(tasks, chosen if isinstance(chosen, jax.Device) else None)
+        block = width * batches.program_bytes(programs.memory, plan.sets, tasks)
+        at_once = max(1, min(threads or parallel.cores(), max_bytes // block, len(chunks)))
+        with ThreadPoolExecutor(at_once) as pool:
+            parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, on_device, *shared)), chunks))
+        told = tuple(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True))
+    return Evaluation(*(part.reshape(-1, len(tasks))[:count] for part in told))
+
+
+# ---------------------------------------------------------------------------------------------- the SIMD executor
 
 
 def _too_large(memory: MemorySize, tasks: Tasks, max_bytes: int) -> str:
@@ -257,110 +405,6 @@ def _execute_on_lanes(programs: Programs, memory: Any, component: str, seed: Any
     return Memory(*map(jnp.asarray, after))
 
 
-# ---------------------------------------------------------------------------------------------- compiled parts
-
-
-@partial(jax.jit, static_argnames=("sets", "differentiable"))
-def _evaluate_blocks(
-    blocks: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, *, sets: OpSets, differentiable: bool
-) -> Evaluation:
-    """Evaluates `[blocks, width, ...]` programs, a block after the other."""
-
-    def block(programs: Programs) -> Evaluation:
-        return xla.evaluate_block(
-            _prepared(programs, sets, prune=True), tasks, seed, max_abs_error, sets, differentiable
-        )
-
-    # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
-    return lax.map(jax.checkpoint(block) if differentiable else block, blocks)
-
-
-@partial(jax.jit, static_argnames=("component", "sets"))
-def _execute(
-    programs: Programs, memory: xla.Values, ids: Array, seed: Array, component: int, sets: OpSets
-) -> xla.Values:
-    return xla.execute_block(_prepared(programs, sets, prune=False), memory, ids, seed, component, sets)
-
-
-def _prepared(programs: Programs, sets: OpSets, prune: bool) -> Programs:
-    """What executors take: NO_OP in slots that are not in use, random instructions numbered, dead code gone."""
-    if not sum(programs.capacity):
-        return programs
-    slots = np.concatenate([np.arange(size) for size in programs.capacity])
-    component = np.repeat(np.arange(3), programs.capacity)
-    used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
-    clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
-    if not prune and not _draws(sets):
-        return clean
-    live = dataflow.liveness(clean)
-    numbered = dataflow.number_draws(clean, live) if _draws(sets) else clean
-    return dataflow.compacted(numbered, live) if prune else numbered
-
-
-def _draws(sets: OpSets) -> bool:
-    return any(op_table.RANDOM & set(part) for part in sets)
-
-
-# ---------------------------------------------------------------------------------------------- blocks and chunks
-
-
-def program_bytes(memory: MemorySize, sets: OpSets, tasks: Tasks, differentiable: bool = False) -> int:
-    """An upper estimate of what one program in training takes: its memory, twice, and what branches hold at once.
-
-    With `differentiable`, also a memory for every example that it sees.
-    """
-    values = {"s": 1, "v": tasks.features, "m": tasks.features**2}
-    state = sum(n * values[kind] for kind, n in zip(op_table.KINDS, memory, strict=True))
-    outputs = sorted(values[op_table.OPS[n].output] for part in sets for n in part if n)
-    examples = _runs(tasks) if differentiable else 0
-    branches = len(outputs) if differentiable else 8
-    return 4 * len(tasks) * ((2 + examples) * state + sum(outputs[-branches:]) + 16)
-
-
-def _runs(tasks: Tasks) -> int:
-    """How often Predict runs on a task."""
-    return int(tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]))
-
-
-def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
-    """How many programs of `one` bytes each make a block: a power of two, the same for any number of programs.
-
-    Raises:
-      ValueError: where not even one program fits.
-    """
-    if one > max_bytes:
-        raise ValueError(
-            f"one program on these tasks needs about {one:,} bytes, more than max_bytes={max_bytes:,}: "
-            "raise max_bytes, or evaluate fewer tasks at a time"
-        )
-    platform = jax.default_backend()
-    roomy = min(_WIDEST.get(platform, 2**14), max(16, _BLOCK_BYTES.get(platform, MAX_BYTES) // one))
-    return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
-
-
-def _threads(block_bytes: int, max_bytes: int, threads: int | None) -> int:
-    """How many chunks run at a time: XLA keeps about one core of a CPU busy with each."""
-    if jax.default_backend() != "cpu":
-        return 2  # one computes while the next is handed over
-    return max(1, min(threads or parallel.cores(), max_bytes // block_bytes))
-
-
-def _in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:
-    """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones."""
-    count = programs.code.shape[0]
-    chunk = width * per_chunk
-    n_chunks = max(1, -(-count // chunk))
-    missing = n_chunks * chunk - count
-
-    def cut(values: Any) -> Any:
-        xp = jnp if isinstance(values, jax.Array) else np
-        padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
-        return padded.reshape(n_chunks, per_chunk, width, *values.shape[1:])
-
-    cut_up = jax.tree.map(cut, programs)
-    return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(n_chunks)]
-
-
 # ---------------------------------------------------------------------------------------------- checks
 
 
@@ -392,8 +436,13 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     """
     sets = contract.op_sets(ops, space.memory)
     _check_stream(space.capacity, tasks, sets)
-    if choose(executor, space.memory, tasks, max_bytes) == "xla":
-        block_width(program_bytes(space.memory, sets, tasks), max_bytes)
+    chosen = choose(executor, space.memory, tasks, max_bytes)
+    if batches.platform() != "cpu":
+        max_bytes = batches.within_device(max_bytes, tasks)
+    if chosen == "xla":
+        batches.block_width(batches.program_bytes(space.memory, sets, tasks), max_bytes)
+    if chosen == "pallas":
+        batches.check_one(pallas.program_bytes(space.memory, tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:
@@ -414,8 +463,8 @@ def _dispatched(programs: Programs, ops: Any) -> OpSets:
 
 
 def _check_stream(capacity: Capacity, tasks: Tasks, sets: OpSets) -> None:
-    runs = _runs(tasks)
-    if _draws(sets) and (runs > contract.MAX_RUNS or max(capacity) > contract.MAX_DRAWS):
+    runs = batches.runs(tasks)
+    if blocks.draws(sets) and (runs > contract.MAX_RUNS or max(capacity) > contract.MAX_DRAWS):
         raise ValueError(
             f"random instructions allow at most {contract.MAX_RUNS:,} runs of a component, not {runs:,}, "
             f"and at most {contract.MAX_DRAWS} instructions in one, not {max(capacity)}"

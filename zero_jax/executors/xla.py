@@ -275,7 +275,7 @@ def _instruction(
         if taken is not None:
             per_task = [jnp.where(_like(taken, x), x, 1.0) for x in per_task]
             constants = [jnp.where(number == op.number, c, 1.0) for c in constants]
-        return _apply(op, per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
+        return _apply(op, memory["v"].shape[-1], per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
 
     if masked:
         new = dict(old)
@@ -303,12 +303,16 @@ def _read(values: Array, address: Array) -> Array:
     return lax.dynamic_index_in_dim(values, address, 0, keepdims=False)
 
 
-def _apply(op: op_table.Op, per_task: list[Array], constants: list[Array], drawn: Any, shape: tuple[int, ...]) -> Array:
-    """The op's function on every task, broadcast to `shape`, which is `[T, ...]`."""
-    draws = list(drawn) if op.random else []
-    if not per_task and not draws:
-        return jnp.broadcast_to(op.fn(*constants), shape)
-    axes = (*(0 for _ in per_task), *(None for _ in constants), *(0 for _ in draws))
-    return jax.vmap(lambda *args: jnp.broadcast_to(op.fn(*args), shape[1:]), in_axes=axes)(
-        *per_task, *constants, *draws
+def _apply(
+    op: op_table.Op, features: int, per_task: list[Any], constants: list[Array], drawn: Any, shape: tuple[int, ...]
+) -> Array:
+    """The op's value on every task, broadcast to `shape`, which is `[T, ...]`."""
+    if op.product:
+        left, right = per_task
+        per_task = [
+            lambda k: lax.dynamic_index_in_dim(left, k, 2, keepdims=False),
+            lambda k: lax.dynamic_index_in_dim(right, k, 1, keepdims=False),
+        ]
+    return jnp.broadcast_to(
+        op.value(op_table.unrolled_features(features), *per_task, *constants, *(drawn if op.random else ())), shape
     )

@@ -1,0 +1,250 @@
+"""The Pallas executor, interpreted on a CPU: held to upstream's data, to XLA and to itself under other layouts.
+
+What only a GPU can tell (races between threads, speed) is `experiments/throughput/gpu.py`'s to ask.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.spaces import ALL_OPS, DEMO
+from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
+from zero_jax.executors import batches, blocks, contract, pallas
+from zero_jax.executors import evaluate as chooser
+from zero_jax.executors.evaluate import launch
+from zero_jax.tasks import synthetic
+
+GOLDEN = Path(__file__).parent / "golden"
+INTERPRETED = {"executor": "pallas", "interpret": True}
+
+
+def golden_fitness(count, loss):
+    golden = json.loads((GOLDEN / "programs.json").read_text())
+    sizes, data = golden["sizes"], golden[loss]
+    chosen = np.random.default_rng(0).permutation(len(golden["programs"]))[:count]
+    memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
+    programs = Programs.from_lists([golden["programs"][i] for i in chosen], memory=memory)
+    tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
+    result = evaluate(programs, tasks, max_abs_error=golden["max_abs_error"], **INTERPRETED)
+    close = np.abs(np.asarray(result.fitness) - np.array(data["fitness"])[chosen]) <= 1e-3
+    return close, np.asarray(result.train_steps) == np.array(data["train_steps"])[chosen]
+
+
+@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_programs_train_as_upstream_trains_them(loss, count):
+    close, same_steps = golden_fitness(count, loss)
+    assert close.shape == (count, 4)
+    assert close.mean() >= 0.995
+    assert same_steps.mean() >= 0.995
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [3, 4, 16])
+def test_random_programs_with_every_op_agree_with_xla(features):
+    programs = random_programs(ALL_OPS, 500, np.random.default_rng(features))
+    tasks = synthetic.linear(3, features=features, train=12, valid=6)
+    want, got = (evaluate(programs, tasks, 5, **how) for how in ({"executor": "xla"}, INTERPRETED))
+    close = np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4
+    assert close.mean() >= 0.995
+    assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > 50
+
+
+@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.parametrize("op", range(59, 65))
+def test_draws_are_those_of_xla(op, features):
+    rng = np.random.default_rng(op)
+    lists = [[[(op, 0, 0, 1, *rng.normal(size=3))] * 2, [], []] for _ in range(3)]
+    programs = Programs.from_lists(lists, memory=(2, 2, 2))
+    memory = tuple(np.zeros((3, 5, *shape)) for shape in ((2,), (2, features), (2, features, features)))
+    want = execute(programs, memory, "setup", "xla", seed=7)
+    got = execute(programs, memory, "setup", seed=7, **INTERPRETED)
+    for a, b in zip(want, got, strict=True):
+        if op < 62:
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-6)
+    assert len(np.unique(np.asarray(got[(op - 59) % 3]))) > 2
+
+
+NOISY = "def Setup():\n v1 = uniform(-1, 1)\n m0 = gaussian(0, 1)\ndef Predict():\n s2 = uniform(0, 1)\n v2 = dot(m0, v1)\n s1 = dot(v2, v0)\n s1 = s1 + s2\ndef Learn():\n v1 = uniform(-1, 1)"
+
+
+@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+def test_epochs_draws_and_many_tasks_agree_with_xla(loss):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(19, 15, 3))
+    y = x.sum(-1) if loss == "rmse" else (x.sum(-1) > 0).astype(float)
+    tasks = Tasks(x[:, :9], y[:, :9], x[:, 9:], y[:, 9:], loss=loss, epochs=3, ids=np.arange(19) * 7)
+    programs = Programs.from_lists(
+        [Programs.parse(NOISY).to_lists()[0], *library.program("network").to_lists()], (5, 9, 2)
+    )
+    want, got = (evaluate(programs, tasks, 11, **how) for how in ({"executor": "xla"}, INTERPRETED))
+    np.testing.assert_allclose(got.fitness, want.fitness, atol=1e-5)
+    np.testing.assert_array_equal(got.train_steps, want.train_steps)
+
+
+@pytest.mark.parametrize("layout", [(2, 2, True), (32, 1, False)])
+def test_the_layout_changes_rounding_at_most(layout):
+    programs = random_programs(ALL_OPS, 30, np.random.default_rng(2))
+    tasks = synthetic.linear(5, features=3, train=8, valid=4)
+    sets = contract.op_sets(None, programs.memory)
+    ready = blocks.prepared(programs, sets, prune=True)
+    train = jax.jit(partial(pallas.evaluate_programs, sets=sets, interpret=True), static_argnames="layout")
+    want = train(ready, tasks, jnp.uint32(3), jnp.float32(100))
+    got = train(ready, tasks, jnp.uint32(3), jnp.float32(100), layout=pallas.Layout(*layout))
+    np.testing.assert_allclose(got[0], want[0], atol=1e-6)
+    np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_the_memory_of_the_paper_fits():
+    space = SearchSpace((20, 20, 20), range(65), range(65), range(65), (2, 2, 2), (4, 4, 4), (4, 4, 4))
+    programs = random_programs(space, 20, np.random.default_rng(0))
+    tasks = synthetic.linear(2, features=4, train=5, valid=5)
+    want, got = (evaluate(programs, tasks, **how) for how in ({"executor": "xla"}, INTERPRETED))
+    np.testing.assert_allclose(got.fitness, want.fitness, atol=1e-4)
+
+
+def test_chunks_batches_and_empty_populations():
+    programs = random_programs(DEMO, 50, np.random.default_rng(0))
+    tasks = synthetic.linear(3, train=6, valid=4)
+    whole = np.asarray(evaluate(programs, tasks, **INTERPRETED).fitness)
+    for more in ({"chunk_size": 7}, {"max_bytes": 20 * pallas.program_bytes(DEMO.memory, tasks)}):
+        np.testing.assert_array_equal(evaluate(programs, tasks, **INTERPRETED, **more).fitness, whole)
+    np.testing.assert_array_equal(evaluate(programs[13], tasks, **INTERPRETED).fitness, whole[13:14])
+    assert evaluate(programs[:0], tasks, **INTERPRETED).fitness.shape == (0, 3)
+
+
+def test_inside_jit_vmap_and_scan():
+    programs = random_programs(DEMO, 10, np.random.default_rng(0))
+    tasks = synthetic.linear(3, train=6, valid=4)
+    noisy = Programs.parse(NOISY)
+    call = partial(evaluate, ops=(*DEMO.ops[0], 31, 59, 60, 64, 1), **INTERPRETED)
+    want = np.asarray(evaluate(programs, tasks, **INTERPRETED).fitness)
+    np.testing.assert_array_equal(jax.jit(lambda p, t: call(p, t).fitness)(programs, tasks), want)
+    stacked = jax.tree.map(lambda a: np.stack([a[:5], a[5:]]), programs)
+    halves = jax.vmap(lambda p: call(p, tasks).fitness)(stacked)
+    np.testing.assert_array_equal(np.concatenate(halves), want)
+    seeds = jnp.arange(3)
+    direct = np.stack([call(noisy, tasks, int(s)).fitness for s in seeds])
+    np.testing.assert_allclose(jax.vmap(lambda s: call(noisy, tasks, s).fitness)(seeds), direct, atol=1e-6)
+    scanned = jax.lax.scan(lambda c, s: (c, call(noisy, tasks, s).fitness), 0, seeds)[1]
+    np.testing.assert_allclose(scanned, direct, atol=1e-6)
+    assert len(np.unique(direct)) > 3
+
+
+def test_fingerprints_are_equal_for_equal_errors_alone():
+    text = "def Setup():\n s2 = {}\ndef Predict():\n s1 = s2 * s2\ndef Learn():"
+    lists = [Programs.parse(text.format(c), (3, 1, 0)).to_lists()[0] for c in (0.5, -0.5, 0.25)]
+    tasks = synthetic.linear(20, train=10, valid=10)
+    (prints,) = launch(Programs.from_lists(lists, (3, 1, 0)), tasks, fingerprints=True, **INTERPRETED)()
+    np.testing.assert_array_equal(prints[0], prints[1])
+    assert (prints[0] != prints[2]).all()
+
+
+def test_errors_are_those_of_each_example_and_0_after_a_stop():
+    program = Programs.parse("def Setup():\ndef Predict():\n s1 = s2 * s2\ndef Learn():\n s2 = s0 + s2", (3, 1, 0))
+    x = np.zeros((2, 4, 1))
+    y = np.array([[1.0, 2.0, 3.0, 1000.0], [1.0, 10.0, 10.0, 1.0]])
+    tasks = Tasks(x, y, x[:, :2], y[:, :2])
+    sets = contract.op_sets(None, program.memory)
+    ready = blocks.prepared(program, sets, prune=True)
+    _, steps, errors = pallas.evaluate_programs(
+        ready, tasks, jnp.uint32(0), jnp.float32(100), sets, interpret=True, errors=True
+    )
+    sums = np.cumsum(y, 1)
+    want = np.array([y[0, 0], *(y[0, 1:] - sums[0, :-1] ** 2)])
+    np.testing.assert_allclose(errors[0, 0], [*want, 0, 0], rtol=1e-6)  # the fourth error is above 100
+    np.testing.assert_allclose(errors[0, 1], [1, 10 - 1, 10 - 121, 0, 0, 0], rtol=1e-6)
+    assert steps.tolist() == [[4, 3]]
+
+
+# ---------------------------------------------------------------------------------------------- many devices
+
+
+@pytest.mark.parametrize("executor", ["xla", "pallas"])
+def test_eight_devices_give_what_one_gives(executor):
+    programs = random_programs(DEMO, 1000, np.random.default_rng(0))
+    tasks = synthetic.linear(3, train=6, valid=4)
+    call = partial(evaluate, ops=DEMO.ops, executor=executor, interpret=executor == "pallas")
+    assert len(jax.devices()) == 8
+    for count in (1000, 1003 - 100, 3):
+        some = programs[np.arange(count)]
+        one, eight = (call(some, tasks, 1, devices=jax.devices()[:n]) for n in (1, 8))
+        np.testing.assert_array_equal(eight.fitness, one.fitness)
+        np.testing.assert_array_equal(eight.train_steps, one.train_steps)
+        np.testing.assert_array_equal(call(some, tasks, 1).fitness, one.fitness)
+
+
+# ---------------------------------------------------------------------------------------------- what is refused
+
+
+class FakeGPU:
+    platform, device_kind, compute_capability = "gpu", "NVIDIA H200", "9.0"
+
+    def __init__(self, limit=2**30, **more):
+        self.limit = limit
+        vars(self).update(more)
+
+    def memory_stats(self):
+        return {"bytes_limit": self.limit}
+
+
+def on(monkeypatch, device):
+    chooser._warn_once.cache_clear()
+    monkeypatch.setattr(batches, "default_device", lambda: device)
+
+
+def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(monkeypatch):
+    memory, tasks = library.program("network").memory, synthetic.linear(2, features=4, train=5, valid=5)
+    wide = synthetic.linear(2, features=33, train=5, valid=5)
+    on(monkeypatch, FakeGPU())
+    assert chooser.choose("auto", memory, tasks) == "pallas"
+    assert chooser.choose("auto", memory, tasks, traced=True) == "pallas"
+    assert chooser.choose("auto", memory, tasks, differentiable=True) == "xla"
+    assert chooser.choose("auto", memory, wide) == "xla"
+    for device in (FakeGPU(compute_capability="7.5"), FakeGPU(compute_capability="gfx942", device_kind="AMD MI300X")):
+        on(monkeypatch, device)
+        with pytest.warns(UserWarning, match="slower XLA executor: .* needs an NVIDIA GPU") as seen:
+            assert chooser.choose("auto", memory, tasks) == "xla"
+            assert chooser.choose("auto", memory, tasks) == "xla"
+        assert len(seen) == 1
+    on(monkeypatch, FakeGPU(platform="tpu"))
+    assert chooser.choose("auto", memory, tasks) == "xla"
+
+
+def test_more_memory_than_the_device_has_narrows_the_chunk_or_is_refused(monkeypatch):
+    program, tasks = library.program("network"), synthetic.linear(2, features=4, train=50, valid=5)
+    one = pallas.program_bytes(program.memory, tasks)
+    assert batches.within_device(2**40, tasks) == 2**40  # a CPU tells no limit
+    on(monkeypatch, FakeGPU(limit=100_000))
+    assert batches.within_device(2**40, tasks) < 90_000
+    plan = blocks.Plan("pallas", contract.op_sets(None, program.memory))
+    width = chooser._width(plan, program[np.zeros(1000, int)], tasks, 2**40, None, 1)
+    assert width == batches.within_device(2**40, tasks) // one
+    with pytest.raises(ValueError, match="evaluate fewer tasks at a time"):
+        batches.within_device(2**40, synthetic.linear(2, features=4, train=5000, valid=5))
+    with pytest.raises(ValueError, match="raise max_bytes, or evaluate fewer tasks"):
+        chooser._width(plan, program, tasks, one - 1, None, 1)
+
+
+def test_a_machine_that_cannot_run_it_says_which_it_can():
+    program, tasks = library.program("network"), synthetic.linear(2, features=4, train=5, valid=5)
+    wide = synthetic.linear(2, features=64, train=5, valid=5)
+    with pytest.raises(ValueError, match="needs an NVIDIA GPU.*device here is cpu: use executor='xla' or 'simd'"):
+        evaluate(program, tasks, executor="pallas")
+    with pytest.raises(ValueError, match="at most 32 features, not 64: use executor='xla'"):
+        evaluate(program, wide, **INTERPRETED)
+    with pytest.raises(ValueError, match="no gradients"):
+        evaluate(program, tasks, differentiable=True, **INTERPRETED)
+    with pytest.raises(ValueError, match="needs an NVIDIA GPU"):
+        execute(program, (np.zeros((1, 1, 5)), np.zeros((1, 1, 9, 4)), np.zeros((1, 1, 2, 4, 4))), executor="pallas")
+    for devices in ([], ["gpu"], [jax.devices()[0]] * 2):
+        with pytest.raises(ValueError, match="devices must be"):
+            evaluate(program, tasks, executor="xla", devices=devices)

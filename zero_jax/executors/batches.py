@@ -1,0 +1,179 @@
+"""Cutting a population to the memory there is, and over devices.
+
+Axes: `P` programs, `D` devices, `B` blocks a device, `W` programs a block, `T` tasks.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zero_jax import ops as op_table
+from zero_jax.executors.contract import OpSets
+from zero_jax.programs import MemorySize, Programs
+from zero_jax.tasks import Tasks
+
+MAX_BYTES = 2**30
+"""The default bound on the memory that programs in training take."""
+
+_BLOCK_BYTES = {"cpu": 2**20}
+"""What a block may take: on a CPU about a core's second-level cache, elsewhere as much as `max_bytes` allows."""
+
+_WIDEST = {"cpu": 256}
+
+
+def platform() -> str:
+    """Where computations go by default: cpu, gpu, tpu."""
+    return default_device().platform
+
+
+def default_device() -> jax.Device:
+    """The device of `jax.default_device`, or the first there is."""
+    chosen = getattr(jax.config, "jax_default_device", None)
+    if isinstance(chosen, jax.Device):
+        return chosen
+    return jax.local_devices(backend=chosen or None)[0]
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+
+def program_bytes(memory: MemorySize, sets: OpSets, tasks: Tasks, differentiable: bool = False) -> int:
+    """An upper estimate of what one program in training takes: its memory, twice, and what branches hold at once.
+
+    With `differentiable`, also a memory for every example that it sees.
+    """
+    values = {"s": 1, "v": tasks.features, "m": tasks.features**2}
+    state = sum(n * values[kind] for kind, n in zip(op_table.KINDS, memory, strict=True))
+    outputs = sorted(values[op_table.OPS[n].output] for part in sets for n in part if n)
+    examples = runs(tasks) if differentiable else 0
+    branches = len(outputs) if differentiable else 8
+    return 4 * len(tasks) * ((2 + examples) * state + sum(outputs[-branches:]) + 16)
+
+
+def runs(tasks: Tasks) -> int:
+    """How often Predict runs on a task."""
+    return int(tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]))
+
+
+def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
+    """How many programs of `one` bytes each make a block: a power of two, the same for any number of programs.
+
+    Raises:
+      ValueError: where not even one program fits.
+    """
+    check_one(one, max_bytes)
+    where = platform()
+    roomy = min(_WIDEST.get(where, 2**14), max(16, _BLOCK_BYTES.get(where, MAX_BYTES) // one))
+    return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
+
+
+def check_one(one: int, max_bytes: int) -> None:
+    """Refuses what does not fit.
+
+    Raises:
+      ValueError: not even one program fits.
+    """
+    if one > max_bytes:
+        raise ValueError(
+            f"one program on these tasks needs about {one:,} bytes, more than max_bytes={max_bytes:,}: "
+            "raise max_bytes, or evaluate fewer tasks at a time"
+        )
+
+
+def within_device(max_bytes: int, tasks: Tasks) -> int:
+    """`max_bytes`, or what the device has beside the tasks if that is less.
+
+    Raises:
+      ValueError: the tasks alone leave no room.
+    """
+    stats = default_device().memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return max_bytes
+    limit = int(stats["bytes_limit"])
+    # Once as they are, once as an executor lays them out: padded to powers of two, at most twice each of two axes.
+    held = 5 * sum(int(np.prod(part.shape)) * 4 for part in jax.tree.leaves(tasks))
+    if held > 0.9 * limit:
+        raise ValueError(
+            f"these tasks take up to {held:,} bytes of the device's {limit:,}: evaluate fewer tasks at a time, or "
+            "tasks with fewer examples"
+        )
+    return min(max_bytes, int(0.9 * limit) - held)
+
+
+# ---------------------------------------------------------------------------------------------- blocks and chunks
+
+
+def in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:
+    """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones."""
+    count = programs.code.shape[0]
+    chunk = width * per_chunk
+    n_chunks = max(1, -(-count // chunk))
+    missing = n_chunks * chunk - count
+
+    def cut(values: Any) -> Any:
+        xp = jnp if isinstance(values, jax.Array) else np
+        padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
+        return padded.reshape(n_chunks, per_chunk, width, *values.shape[1:])
+
+    cut_up = jax.tree.map(cut, programs)
+    return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(n_chunks)]
+
+
+class Shards(NamedTuple):
+    """A population cut over devices.
+
+    Attributes:
+      blocks: programs `[D * B, W, ...]`, those that fill up empty and their first length -1.
+      counts: `[D]` int32, how many of its blocks a device is to run.
+      places: `[P]` where each program lies among the `D * B * W`.
+    """
+
+    blocks: Programs
+    counts: np.ndarray
+    places: np.ndarray
+
+
+def in_shards(programs: Programs, width: int, devices: int) -> Shards:
+    """Cuts concrete programs into blocks of one width and deals them out evenly.
+
+    `B` is rounded up to few different numbers, so that populations of all sizes make few different shapes, each of
+    which is compiled; `counts` says how many blocks there really are.
+    """
+    count = programs.code.shape[0]
+    n_blocks = max(1, -(-count // width))
+    counts = np.array([len(part) for part in np.array_split(np.arange(n_blocks), devices)], np.int32)
+    per_device = rounded_up(int(counts.max()))
+    first = np.concatenate([d * per_device + np.arange(n) for d, n in enumerate(counts)]) * width
+    places = (first[:, None] + np.arange(width)).reshape(-1)[:count]
+    size = devices * per_device * width
+
+    def spread(values: Any, filling: Any) -> np.ndarray:
+        out = np.full((size, *values.shape[1:]), filling, values.dtype)
+        out[places] = np.asarray(values)
+        return out.reshape(devices * per_device, width, *values.shape[1:])
+
+    arrays = (spread(np.asarray(a), f) for a, f in ((programs.code, 0), (programs.data, 0), (programs.length, -1)))
+    return Shards(programs.with_arrays(*arrays), counts, places)
+
+
+def rounded_up(n: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24..."""
+    power = 1 << max(0, n - 1).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 and power >= 4 else power
+
+
+def chosen_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+    """The devices to use, by default the default one.
+
+    Raises:
+      ValueError: none, or of several kinds.
+    """
+    found = (default_device(),) if devices is None else tuple(devices)
+    if not found or any(not isinstance(device, jax.Device) for device in found):
+        raise ValueError(f"devices must be some of jax.devices(), not {devices!r}")
+    if len({device.platform for device in found}) > 1 or len(set(found)) < len(found):
+        raise ValueError(f"devices must be different ones of one kind, not {[str(d) for d in found]}")
+    return found

@@ -1,0 +1,123 @@
+"""Blocks of programs on devices: the compiled functions between `evaluate` and the executors that JAX runs.
+
+Axes: `P` programs, `D` devices, `B` blocks a device, `W` programs a block, `T` tasks.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from zero_jax import dataflow
+from zero_jax import ops as op_table
+from zero_jax.executors import contract, pallas, xla
+from zero_jax.executors.contract import Array, OpSets
+from zero_jax.programs import Programs
+from zero_jax.tasks import Tasks
+
+AXIS = "programs"
+"""The name of the mesh axis over which populations are sharded."""
+
+
+class Plan(NamedTuple):
+    """What a compiled evaluation depends on, shapes aside.
+
+    Attributes:
+      executor: `xla` or `pallas`.
+      sets: the ops to dispatch.
+      differentiable: whether gradients with respect to constants are wanted.
+      interpret: whether Pallas runs its kernel on any device, slowly.
+      fingerprints: whether to return a hash of all errors in place of fitness and steps; Pallas only.
+    """
+
+    executor: str
+    sets: OpSets
+    differentiable: bool = False
+    interpret: bool = False
+    fingerprints: bool = False
+
+
+@partial(jax.jit, static_argnames=("plan",))
+def evaluate_blocks(
+    blocks: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, *, plan: Plan
+) -> tuple[Array, ...]:
+    """Evaluates `[B, W, ...]` programs, a block after the other on one device: `[B, ...]` of what `_block` returns."""
+    block = partial(_block, plan, tasks, seed, max_abs_error)
+    # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
+    return lax.map(jax.checkpoint(block) if plan.differentiable else block, blocks)
+
+
+@partial(jax.jit, static_argnames=("plan", "mesh"))
+def evaluate_shards(
+    blocks: Programs, counts: Array, tasks: Tasks, seed: Array, max_abs_error: Array, *, plan: Plan, mesh: Mesh
+) -> tuple[Array, ...]:
+    """Evaluates `[D * B, W, ...]` programs, `B` blocks on each device of the mesh, of which `counts` `[D]` are to run.
+
+    Devices work on their own: nothing goes between them, and nothing to the host until all is done.
+    """
+
+    def on_device(blocks: Programs, counts: Array, tasks: Tasks, seed: Array, limit: Array) -> tuple[Array, ...]:
+        block = partial(_block, plan, tasks, seed, limit)
+        if blocks.code.shape[0] == 1:
+            return tuple(part[None] for part in block(jax.tree.map(lambda a: a[0], blocks)))
+        one = jax.eval_shape(block, jax.tree.map(lambda a: a[0], blocks))
+        out = tuple(jnp.zeros((blocks.code.shape[0], *part.shape), part.dtype) for part in one)
+
+        def step(i: Array, out: tuple[Array, ...]) -> tuple[Array, ...]:
+            new = block(jax.tree.map(lambda a: a[i], blocks))
+            return tuple(whole.at[i].set(part) for whole, part in zip(out, new, strict=True))
+
+        return lax.fori_loop(0, counts[0], step, out)
+
+    sharded, whole = PartitionSpec(AXIS), PartitionSpec()
+    return jax.shard_map(
+        on_device, mesh=mesh, in_specs=(sharded, sharded, whole, whole, whole), out_specs=sharded, check_vma=False
+    )(blocks, counts, tasks, seed, max_abs_error)
+
+
+def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs: Programs) -> tuple[Array, ...]:
+    """Fitness and steps `[W, T]` of a block, or fingerprints `[W, 4]`."""
+    ready = prepared(programs, plan.sets, prune=True)
+    if plan.executor == "xla":
+        return xla.evaluate_block(ready, tasks, seed, max_abs_error, plan.sets, plan.differentiable)
+    filling = jnp.asarray(programs.length)[:, :1] < 0
+    ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
+    told = pallas.evaluate_programs(
+        ready, tasks, seed, max_abs_error, plan.sets, interpret=plan.interpret, errors=plan.fingerprints
+    )
+    return (contract.fingerprints(told[2]),) if plan.fingerprints else told[:2]
+
+
+@partial(jax.jit, static_argnames=("component", "plan"))
+def execute(programs: Programs, memory: Any, ids: Array, seed: Array, component: int, plan: Plan) -> tuple[Array, ...]:
+    """Runs one component on memories `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`, and returns the like."""
+    ready = prepared(programs, plan.sets, prune=False)
+    if plan.executor == "pallas":
+        return pallas.execute_programs(ready, memory, ids, seed, component, plan.sets, interpret=plan.interpret)
+    values = {kind: jnp.swapaxes(part, 1, 2) for kind, part in zip(op_table.KINDS, memory, strict=True)}
+    after = xla.execute_block(ready, values, ids, seed, component, plan.sets)
+    return tuple(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS)
+
+
+def prepared(programs: Programs, sets: OpSets, prune: bool) -> Programs:
+    """What executors take: NO_OP in slots that are not in use, random instructions numbered, dead code gone."""
+    if not sum(programs.capacity):
+        return programs
+    slots = np.concatenate([np.arange(size) for size in programs.capacity])
+    component = np.repeat(np.arange(3), programs.capacity)
+    used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
+    clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
+    if not prune and not draws(sets):
+        return clean
+    live = dataflow.liveness(clean)
+    numbered = dataflow.number_draws(clean, live) if draws(sets) else clean
+    return dataflow.compacted(numbered, live) if prune else numbered
+
+
+def draws(sets: OpSets) -> bool:
+    """Whether any of these ops draws random numbers."""
+    return any(op_table.RANDOM & set(part) for part in sets)
