@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO
@@ -205,16 +205,28 @@ def test_it_works_under_jit_vmap_and_scan():
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
 
 
-def test_it_works_sharded_over_devices():
-    programs = random_programs(DEMO, 64, np.random.default_rng(0))
+@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
+def test_it_works_sharded_over_devices(executor):
+    programs = random_programs(DEMO, 1000, np.random.default_rng(0))
     tasks = small_tasks()
     mesh, spec = Mesh(np.array(jax.devices()), ("programs",)), PartitionSpec("programs")
-    sharded = jax.shard_map(
-        lambda p: evaluate(p, tasks, ops=DEMO.ops).fitness, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-    )
-    want = fitness(programs, tasks, ops=DEMO.ops)
+
+    def call(programs):
+        return evaluate(programs, tasks, 3, ops=DEMO.ops, executor=executor, interpret=executor == "pallas")
+
+    sharded = jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    want = call(programs)
     assert len(jax.devices()) == 8
-    np.testing.assert_allclose(jax.jit(sharded)(programs), want, atol=1e-6)
+    spread = jax.device_put(programs, NamedSharding(mesh, spec))
+    for got in (jax.jit(sharded)(programs), jax.jit(sharded)(spread), jax.jit(call)(spread)):
+        np.testing.assert_array_equal(got.fitness, want.fitness)
+        np.testing.assert_array_equal(got.train_steps, want.train_steps)
+
+
+def test_the_default_device_is_used():
+    programs = random_programs(DEMO, 64, np.random.default_rng(0))
+    tasks = small_tasks()
+    want = fitness(programs, tasks, ops=DEMO.ops)
     with jax.default_device(jax.devices()[3]):
         result = evaluate(programs[np.arange(2000) % 64], tasks, ops=DEMO.ops).fitness
     np.testing.assert_array_equal(np.asarray(result)[:64], want)
@@ -367,7 +379,7 @@ def test_execute_runs_one_component_and_nothing_else():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"executor": "cuda"}, "executor must be one of auto, xla, simd, not 'cuda'"),
+        ({"executor": "cuda"}, "executor must be one of auto, xla, simd, pallas, not 'cuda'"),
         ({"ops": [27]}, r"setup uses ops \[56\].* does not cover"),
         ({"ops": [99]}, "0 to 64"),
         ({"ops": 5}, "ops must be op numbers"),

@@ -1,5 +1,6 @@
 """`Evaluator`: the results of `evaluate`, with less work."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,6 +37,35 @@ def test_results_are_those_of_evaluate_whatever_is_remembered(executor, remember
     if remember > 1000:
         assert counts.known > 300
         assert counts.evaluated < 800
+
+
+def test_the_pallas_executor_and_several_devices_give_the_same():
+    tasks = TASKS.shortened(8, 4)
+    how = {"executor": "pallas", "interpret": True}
+    plain = Evaluator(tasks, 3, ops=DEMO.ops, **how)
+    probing = Evaluator(tasks, 3, ops=DEMO.ops, probe=8, devices=jax.devices()[:3], **how)
+    for programs in generations(3, 100):
+        want = evaluate(programs, tasks, 3, ops=DEMO.ops, **how).fitness
+        np.testing.assert_array_equal(plain(programs).fitness, want)
+        np.testing.assert_array_equal(probing(programs).fitness, want)  # the probe sees all examples
+    assert probing.counts.alike > 20
+    assert probing.counts.evaluated + probing.counts.alike == plain.counts.evaluated
+
+
+def test_batches_may_be_under_way_side_by_side():
+    first, second, third = generations(3)
+    evaluator = Evaluator(TASKS, 3, remember=64)
+    a, b = evaluator.steps(first), evaluator.steps(concatenate([first, second]))
+    next(a), next(b)
+    got = evaluator(third).fitness
+    np.testing.assert_array_equal(got, evaluate(third, TASKS, 3).fitness)
+    for steps, programs in ((b, concatenate([first, second])), (a, first)):
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        np.testing.assert_array_equal(end.value.value.fitness, evaluate(programs, TASKS, 3).fitness)
+    counts = evaluator.counts
+    assert counts.considered == 800 == counts.evaluated + counts.repeated + counts.known
+    np.testing.assert_array_equal(evaluator(first).fitness, evaluate(first, TASKS, 3).fitness)
 
 
 def test_equal_programs_are_trained_once():

@@ -4,7 +4,7 @@ Axes: `P` programs, `T` tasks.
 """
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,8 @@ import numpy as np
 
 from zero_jax.canonical import canonical
 from zero_jax.compiled import entry_point
-from zero_jax.executors.evaluate import MAX_BYTES, check_threads, choose, evaluate
+from zero_jax.executors import batches
+from zero_jax.executors.evaluate import MAX_BYTES, check_threads, choose, launch
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -53,6 +54,10 @@ class Evaluated(NamedTuple):
     train_steps: np.ndarray
 
 
+Steps = Generator[None, None, "Evaluated"]
+"""What yields whenever a device has been given work, so that the host can do something else, and returns the result."""
+
+
 class Evaluator:
     """Evaluates programs on one set of tasks, each canonical form once.
 
@@ -63,9 +68,11 @@ class Evaluator:
       tasks: the tasks.
       seed, executor, ops, max_abs_error, max_bytes, threads: as in `evaluate`.
       remember: how many programs to remember, rounded up to a power of two; 0 remembers nothing.
-      probe: with `simd`, programs that are new are first trained on so many examples, and validated on as many, and one
-        whose errors are those of an earlier program, to the bit, is taken to have its fitness: the functional
-        equivalence cache (SPEC 4; section 4 of the paper's supplement). 0 for none.
+      probe: with `simd` and `pallas`, programs that are new are first trained on so many examples, and validated on as
+        many, and one whose errors are those of an earlier program, to the bit, is taken to have its fitness: the
+        functional equivalence cache (SPEC 4; section 4 of the paper's supplement). 0 for none.
+      devices: as in `evaluate`, but by default all GPUs or TPUs there are.
+      interpret: as in `evaluate`.
 
     Attributes:
       counts: `Counts` of all calls so far.
@@ -96,9 +103,13 @@ class Evaluator:
         threads: int | None = None,
         remember: int = REMEMBERED,
         probe: int = 0,
+        devices: Sequence[jax.Device] | None = None,
+        interpret: bool = False,
     ) -> None:
         _check_counts(remember, probe)
         check_threads(threads)
+        self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
+        self.interpret = interpret
         self.tasks = tasks
         self.seed = seed
         self.executor = executor
@@ -110,84 +121,109 @@ class Evaluator:
         self._fingerprints = _cache(remember if probe else 0, len(tasks))
         self._probe = probe
         self._batch = 0
-        self._lanes: Any = None
-        self._probe_lanes: Any = None
-        self._on_device: Any = None
+        self._laid_out: dict[tuple[str, bool], Any] = {}
 
     def __call__(self, programs: Programs) -> Evaluated:
         """The fitness of `P` programs."""
+        steps = self.steps(programs)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def steps(self, programs: Programs) -> Steps:
+        """The same, step by step. Several may be under way; what is remembered then depends on the order of their
+        steps, as does what `probe` finds alike, and nothing else.
+        """
         self._batch += 1
+        batch = self._batch
         form = canonical(programs, self.options["threads"])
-        simd = choose(self.executor, programs.memory, self.tasks, self.max_bytes) == "simd"
+        chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
         alike = evaluated = spent = 0
 
-        def train(rows: np.ndarray) -> Evaluated:
+        def train(rows: np.ndarray) -> Steps:
             nonlocal evaluated, spent
-            told = self._train(form.programs, rows, simd)
+            waiting = self._launch(chosen, form.programs, rows)
+            yield
+            told = Evaluated(*waiting())
             evaluated, spent = evaluated + len(rows), spent + int(told.train_steps.sum(dtype=np.int64))
             return told
 
-        def compare(rows: np.ndarray) -> Evaluated:
+        def compare(rows: np.ndarray) -> Steps:
             nonlocal alike
-            prints = self._fingerprint(form.programs, rows)
-            told, runs, _ = self._remembered(self._fingerprints, prints, lambda some: train(rows[some]))
+            waiting = self._launch(chosen, form.programs, rows, fingerprints=True)
+            yield
+            (prints,) = waiting()
+            steps = self._remembered(self._fingerprints, prints, batch, lambda some: train(rows[some]))
+            told, runs, _ = yield from steps
             alike += len(rows) - runs
             return told
 
-        result, runs, known = self._remembered(self._forms, form.hashes, compare if simd and self._probe else train)
+        probes = self._probe and chosen != "xla"
+        result, runs, known = yield from self._remembered(self._forms, form.hashes, batch, compare if probes else train)
         n, empty = len(programs), int((form.programs.length.sum(1) == 0).sum())
         new = (n, evaluated, n - runs - known, known, alike, empty, spent)
         self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
         return result
 
     def _remembered(
-        self, cache: "_Cache", hashes: np.ndarray, train: Callable[[np.ndarray], Evaluated]
-    ) -> tuple[Evaluated, int, int]:
+        self, cache: "_Cache", hashes: np.ndarray, batch: int, train: Callable[[np.ndarray], Steps]
+    ) -> Generator[None, None, tuple[Evaluated, int, int]]:
         """Results for hashes, remembered or from `train`, which takes the rows that are new, each hash once; how many
         rows those were, and how many were remembered from earlier batches.
         """
         n, n_tasks = len(hashes), len(self.tasks)
         fitness, steps = np.zeros((n, n_tasks), np.float32), np.zeros((n, n_tasks), np.int32)
         run_of, entry_of, first = np.full((3, n), -1, np.int64)
-        runs, known = _look_up(hashes, cache, self._batch, fitness, run_of, entry_of, first)
+        runs, known = _look_up(hashes, cache, batch, fitness, run_of, entry_of, first)
         if runs:
-            trained = train(first[:runs])
-            _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
+            trained = yield from train(first[:runs])
+            _keep(hashes, cache, batch, *trained, run_of, entry_of, first, fitness, steps)
         return Evaluated(fitness, steps), runs, known
 
-    def _fingerprint(self, programs: Programs, rows: np.ndarray) -> np.ndarray:
-        """`[R, 2]` uint64: hashes of all errors of a short training of some programs."""
-        from zero_jax.executors import simd  # only where there is Numba
+    def _launch(
+        self, chosen: str, programs: Programs, rows: np.ndarray, fingerprints: bool = False
+    ) -> Callable[[], tuple[np.ndarray, ...]]:
+        """Begins to train the programs of some rows, or to make `[R, 2]` uint64 hashes of all errors of a short
+        training; returns what waits for the result.
+        """
+        if chosen == "simd":
+            from zero_jax.executors import simd  # only where there is Numba
 
-        if self._probe_lanes is None:
-            self._probe_lanes = simd.lay_out(self.tasks.shortened(self._probe, self._probe))
-        found = simd.evaluate(
-            programs, self._probe_lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
-        ).fingerprints
-        assert found is not None
-        factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
-        return (found * factors[:, None]).sum(1, dtype=np.uint64)
-
-    def _train(self, programs: Programs, rows: np.ndarray, simd: bool) -> Evaluated:
-        if simd:
-            from zero_jax.executors import simd as lanes  # only where there is Numba
-
-            if self._lanes is None:
-                self._lanes = lanes.lay_out(self.tasks)
-            result = lanes.evaluate(programs, self._lanes, self.seed, rows=rows, **self.options)
-            return Evaluated(result.fitness, result.train_steps)
-        if self._on_device is None:
-            self._on_device = jax.device_put(self.tasks)
-        told = evaluate(
+            lanes = self._prepared(chosen, fingerprints, simd.lay_out)
+            if not fingerprints:
+                trained = simd.evaluate(programs, lanes, self.seed, rows=rows, **self.options)
+                return lambda: (trained.fitness, trained.train_steps)
+            found = simd.evaluate(
+                programs, lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
+            ).fingerprints
+            assert found is not None
+            factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
+            joined = (found * factors[:, None]).sum(1, dtype=np.uint64)
+            return lambda: (joined,)
+        waiting = launch(
             programs[rows],
-            self._on_device,
+            self._prepared(chosen, fingerprints, lambda tasks: batches.placed(tasks, self.devices)),
             self.seed,
-            executor="xla",
+            executor=chosen,
             ops=self.ops,
             max_bytes=self.max_bytes,
+            devices=self.devices,
+            interpret=self.interpret,
+            fingerprints=fingerprints,
             **self.options,
         )
-        return Evaluated(np.asarray(told.fitness), np.asarray(told.train_steps))
+        if fingerprints:
+            return lambda: (np.ascontiguousarray(waiting()[0]).view(np.uint64),)
+        return waiting
+
+    def _prepared(self, chosen: str, short: bool, prepare: Callable[[Tasks], Any]) -> Any:
+        """The tasks, or those of the probe, as an executor takes them."""
+        if (chosen, short) not in self._laid_out:
+            tasks = self.tasks.shortened(self._probe, self._probe) if short else self.tasks
+            self._laid_out[chosen, short] = prepare(tasks)
+        return self._laid_out[chosen, short]
 
 
 def _check_counts(remember: int, probe: int) -> None:
@@ -205,14 +241,16 @@ class _Cache(NamedTuple):
     Attributes:
       hashes: uint64 `[sets, ways, 2]`.
       used: int64 `[sets, ways]`, the batch that last asked for an entry, -1 for an empty one.
-      run: int64 `[sets, ways]`, the place of an entry's program among those that the current batch trains; -1 once its
-        results are here.
+      run: int64 `[sets, ways]`, the place of an entry's program among those that its batch trains; -1 once its results
+        are here.
+      owner: int64 `[sets, ways]`, that batch.
       fitness: float32 `[sets * ways, T]`.
     """
 
     hashes: np.ndarray
     used: np.ndarray
     run: np.ndarray
+    owner: np.ndarray
     fitness: np.ndarray
 
 
@@ -223,6 +261,7 @@ def _cache(remember: int, n_tasks: int) -> _Cache:
         np.zeros((sets, _WAYS, 2), np.uint64),
         np.full((sets, _WAYS), -1, np.int64),
         np.zeros((sets, _WAYS), np.int64),
+        np.zeros((sets, _WAYS), np.int64),
         np.zeros((sets * _WAYS, n_tasks), np.float32),
     )
 
@@ -232,7 +271,7 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
     """Copies what is known, and numbers what must be trained; returns how many those are and these.
 
     `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
-    such program and its entry.
+    such program and its entry. What another batch is still training is trained here too.
     """
     runs, known, sets = 0, 0, len(cache.used)
     for p in range(len(hashes)):
@@ -244,7 +283,8 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
                 found = w
             if cache.used[s, w] < cache.used[s, oldest]:
                 oldest = w
-        if found >= 0:
+        elsewhere = found >= 0 and cache.run[s, found] >= 0 and cache.owner[s, found] != batch
+        if found >= 0 and not elsewhere:
             cache.used[s, found] = batch
             run_of[p] = cache.run[s, found]
             if run_of[p] < 0:
@@ -254,16 +294,16 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
                     fitness[p, t] = cache.fitness[entry, t]
             continue
         run_of[p], first[runs] = runs, p
-        if sets > 0:
+        if sets > 0 and not elsewhere:
             cache.hashes[s, oldest, 0], cache.hashes[s, oldest, 1] = low, high
-            cache.used[s, oldest], cache.run[s, oldest] = batch, runs
+            cache.used[s, oldest], cache.run[s, oldest], cache.owner[s, oldest] = batch, runs, batch
             entry_of[runs] = s * cache.used.shape[1] + oldest
         runs += 1
     return runs, known
 
 
 @entry_point
-def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+def _keep(hashes, cache, batch, trained, trained_steps, run_of, entry_of, first, fitness, steps):
     """Hands the results out, and remembers those whose entries nobody has taken since."""
     for p in range(len(hashes)):
         run = run_of[p]
@@ -276,7 +316,7 @@ def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitnes
         entry = entry_of[run]
         if entry >= 0:
             s, w = entry // cache.used.shape[1], entry % cache.used.shape[1]
-            if cache.run[s, w] == run and cache.hashes[s, w, 0] == hashes[first[run], 0]:
+            if cache.run[s, w] == run and cache.owner[s, w] == batch:
                 cache.run[s, w] = -1
                 for t in range(fitness.shape[1]):
                     cache.fitness[entry, t] = trained[run, t]

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 import zero_jax
 from zero_jax import files, library, listing, parallel
 from zero_jax.evaluator import REMEMBERED, Evaluator
+from zero_jax.executors import batches
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import check_executor, check_fits, choose
 from zero_jax.programs import Programs, SearchSpace, concatenate
@@ -55,11 +56,15 @@ class Experiment:
       sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
       baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
       seed: of everything. Equal seeds give equal runs.
-      probe: with the SIMD executor, new programs are compared on so many training and validation examples first, and
-        not trained where one that did the same is known (the functional equivalence cache of SPEC 4); 0 for never.
+      probe: with the SIMD and Pallas executors, new programs are compared on so many training and validation examples
+        first, and not trained where one that did the same is known (the functional equivalence cache of SPEC 4); 0 for
+        never.
       remember: how many programs of an experiment to remember, so as not to train them again; 0 for none.
       executor: as in `evaluate`.
       threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
+      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
+      groups: into how many groups to part the islands, so that the host makes the children of one while a device
+        evaluates those of another. Each has a generator of its own, so the result depends on it.
       max_bytes: as in `evaluate`.
       out: the folder in which a folder for the run is made; empty for none.
     """
@@ -87,6 +92,8 @@ class Experiment:
     remember: int = REMEMBERED
     executor: str = "auto"
     threads: int = 0
+    devices: int = 0
+    groups: int = 1
     max_bytes: int = 2**30
     out: str = "runs"
 
@@ -99,7 +106,9 @@ class Experiment:
         check_executor(self.executor)
         if self.side_by_side < 1:
             raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
-        for name in ("probe", "remember", "threads"):
+        if self.groups < 1 or self.islands % self.groups:
+            raise ValueError(f"{self.islands} islands cannot be parted into {self.groups} groups of one size")
+        for name in ("probe", "remember", "threads", "devices"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if np.isnan(self.sufficient_fitness):
@@ -109,18 +118,19 @@ class Experiment:
             raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
 
     def searcher(self) -> RegularizedEvolution | RandomSearch:
-        """The search, ready to `init`.
+        """The search of one group of islands, ready to `init`.
 
         Raises:
           ValueError: settings that do not go together.
         """
+        islands = self.islands // self.groups
         if self.method == "random":
-            return RandomSearch(self.space, self.islands * self.cohort)
+            return RandomSearch(self.space, islands * self.cohort)
         initial: Any = self.initial
         if self.initial not in ("random", "no_op", "linear", "network"):
             initial = library.load(self.initial, self.space.memory)
         return RegularizedEvolution(
-            self.space, self.islands, self.population, self.tournament, self.cohort, self.mutations, initial
+            self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial
         )
 
     def tasks(self, role: Role, number: int = 1) -> Tasks:
@@ -139,6 +149,7 @@ class Experiment:
             threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
             remember=self.remember if role == "search" else 0,
             probe=self.probe if role == "search" else 0,
+            devices=batches.first_devices(self.devices),
         )
 
     def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
@@ -315,7 +326,7 @@ class _Runner:
         except KeyboardInterrupt:
             self.interrupted = True
             for strand in strands:
-                if strand.state.evaluations:
+                if strand.evaluations:
                     self._select(strand)
             raise
 
@@ -335,6 +346,7 @@ class _Runner:
                 experiment.combine,
                 experiment.train_steps,
                 experiment.sufficient_fitness,
+                experiment.groups,
             )
         ]
 
@@ -342,7 +354,7 @@ class _Runner:
         """Counts what the last round did, writes the records that are due, and reports."""
         for strand in strands:
             new, due = strand.new_counts(), strand.is_due()
-            fitness = strand.state.fitness
+            fitness = strand.fitness
             self.progress = Progress(
                 strand.number,
                 self.progress.evaluations + new.considered,

@@ -1,12 +1,17 @@
 """Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
 
 import functools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
 
 from zero_jax import parallel
-from zero_jax.evaluator import Counts, Evaluator
+from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps
 from zero_jax.executors.contract import program_fitness
+from zero_jax.programs import Programs
 from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState
 
 WORK_PER_ROUND = 100_000
@@ -25,17 +30,27 @@ def _difference(now: Counts, before: Counts) -> Counts:
     return Counts(*(a - b for a, b in zip(now, before, strict=True)))
 
 
+class _Cohort(NamedTuple):
+    """Programs that a device is evaluating: of which group of islands, and the evaluator's steps."""
+
+    group: int
+    programs: Programs
+    steps: Steps
+
+
 class Strand:
     """One search.
 
     Args:
       number: of the experiment.
-      searcher: the search.
+      searcher: the search of one group of islands.
       seed: of the search.
       evaluator: of its T_search.
       combine: how fitnesses on several tasks make one.
       train_steps: its budget.
       sufficient_fitness: it ends as soon as its best passes this.
+      groups: how many groups of islands there are. While a device evaluates the programs of one, the host selects and
+        mutates those of the next; what happens in which order does not depend on how long anything takes.
     """
 
     def __init__(
@@ -47,6 +62,7 @@ class Strand:
         combine: str,
         train_steps: int,
         sufficient_fitness: float,
+        groups: int = 1,
     ) -> None:
         self.number = number
         self.searcher = searcher
@@ -55,21 +71,40 @@ class Strand:
         self.combine = combine
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
+        self.groups = groups
         self.cohorts = 0
         self.owed = 0.0
+        self._idle = deque(range(groups))
+        self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
         self._recorded = 0
 
     @functools.cached_property
+    def states(self) -> list[SearchState]:
+        """Where the search of each group is: first asked for, and so drawn, by the thread that advances it."""
+        seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
+        return [self.searcher.init(seed) for seed in seeds]
+
+    @property
     def state(self) -> SearchState:
-        """Where the search is: first asked for, and so drawn, by the thread that advances it."""
-        return self.searcher.init(self.seed)
+        """That of the group with the best program."""
+        return max(self.states, key=lambda state: state.best_fitness)
+
+    @property
+    def evaluations(self) -> int:
+        """How many programs have been told."""
+        return sum(state.evaluations for state in self.states)
+
+    @property
+    def fitness(self) -> np.ndarray:
+        """`[I, P]` of all islands whose first programs have been told."""
+        return np.concatenate([state.fitness for state in self.states if state.evaluations])
 
     @property
     def ended(self) -> bool:
         """Whether the budget is spent or the fitness sufficient."""
         spent = self.evaluator.counts.train_steps >= self.train_steps
-        return self.state.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
+        return self.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
 
     def advance(self, work: float) -> None:
         """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""
@@ -80,11 +115,30 @@ class Strand:
             self.owed -= _work(_difference(self.evaluator.counts, before))
 
     def evaluate_cohort(self) -> None:
-        """Asks for programs, evaluates them, and tells their fitness."""
-        state, programs = self.searcher.ask(self.state)
-        fitness = program_fitness(self.evaluator(programs).fitness, self.combine)
-        self.state = self.searcher.tell(state, programs, fitness)
+        """Asks for programs, evaluates them, and tells their fitness: one cohort's, while others are under way."""
+        told = self.cohorts
+        while self.cohorts == told:
+            if self._idle:
+                group = self._idle.popleft()
+                self.states[group], programs = self.searcher.ask(self.states[group])
+                self._step(_Cohort(group, programs, self.evaluator.steps(programs)))
+            else:
+                self._step(self._under_way.popleft())
+
+    def _step(self, cohort: _Cohort) -> None:
+        """Gives a device the next work for a cohort, or ends it."""
+        try:
+            next(cohort.steps)
+        except StopIteration as end:
+            self._end(cohort, end.value)
+        else:
+            self._under_way.append(cohort)
+
+    def _end(self, cohort: _Cohort, told: Evaluated) -> None:
+        fitness = program_fitness(told.fitness, self.combine)
+        self.states[cohort.group] = self.searcher.tell(self.states[cohort.group], cohort.programs, fitness)
         self.cohorts += 1
+        self._idle.append(cohort.group)
 
     def new_counts(self) -> Counts:
         """What was counted since this was last asked for."""

@@ -31,6 +31,7 @@ from jax.sharding import SingleDeviceSharding
 
 from zero_jax.executors import contract, pallas
 from zero_jax.executors.blocks import prepared
+from zero_jax.executors.layout import Layout, layout_for
 from zero_jax.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
 
@@ -68,7 +69,7 @@ def main() -> None:
     for features in chosen.features:
         for tasks in chosen.tasks:
             layouts = [parsed(text) for text in chosen.layout or []]
-            for layout in layouts or [pallas.layout_for(features, tasks)]:
+            for layout in layouts or [layout_for(features, tasks)]:
                 rows.append(measure(features, tasks, layout, chosen.loss, tuple(chosen.ops), sharding, chosen.keep))
                 print(line(rows[-1]), flush=True)
     if chosen.out:
@@ -77,9 +78,9 @@ def main() -> None:
         sys.exit("a kernel for F <= 8 spills registers")
 
 
-def parsed(text: str) -> pallas.Layout:
+def parsed(text: str) -> Layout:
     lanes, warps, by_row = map(int, text.split(","))
-    return pallas.Layout(lanes, warps, bool(by_row))
+    return Layout(lanes, warps, bool(by_row))
 
 
 def line(row: dict) -> str:

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zero_jax import ops as op_table
 from zero_jax.executors.contract import OpSets
 from zero_jax.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
+
+AXIS = "programs"
+"""The name of the mesh axis over which populations are sharded."""
 
 MAX_BYTES = 2**30
 """The default bound on the memory that programs in training take."""
@@ -177,3 +181,32 @@ def chosen_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ..
     if len({device.platform for device in found}) > 1 or len(set(found)) < len(found):
         raise ValueError(f"devices must be different ones of one kind, not {[str(d) for d in found]}")
     return found
+
+
+def mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    """A mesh of the population axis alone."""
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def first_devices(count: int) -> tuple[jax.Device, ...] | None:
+    """The first so many GPUs or TPUs of this process, all for 0; None on a CPU, or where the user has chosen a default
+    device.
+
+    Raises:
+      ValueError: more than there are.
+    """
+    if isinstance(getattr(jax.config, "jax_default_device", None), jax.Device) or platform() == "cpu":
+        if count > 1:
+            raise ValueError(f"devices={count}: there is only one device, {default_device()}; threads use its cores")
+        return None
+    found = tuple(jax.local_devices())
+    if count > len(found):
+        raise ValueError(f"devices={count}, but there are {len(found)}: {', '.join(map(str, found))}")
+    return found[: count or None]
+
+
+def placed(tasks: Tasks, devices: Sequence[jax.Device] | None) -> Tasks:
+    """Tasks on all these devices, or on the default one, to be handed over once rather than with every call."""
+    if devices is None and platform() == "cpu":
+        return jax.device_put(tasks)
+    return jax.device_put(tasks, NamedSharding(mesh(chosen_devices(devices)), PartitionSpec()))

@@ -3,6 +3,7 @@
 Axes: `P` programs, `D` devices, `B` blocks a device, `W` programs a block, `T` tasks.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,13 +15,11 @@ from jax.sharding import Mesh, PartitionSpec
 
 from zero_jax import dataflow
 from zero_jax import ops as op_table
-from zero_jax.executors import contract, pallas, xla
+from zero_jax.executors import contract, xla
+from zero_jax.executors.batches import AXIS
 from zero_jax.executors.contract import Array, OpSets
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
-
-AXIS = "programs"
-"""The name of the mesh axis over which populations are sharded."""
 
 
 class Plan(NamedTuple):
@@ -47,8 +46,13 @@ def evaluate_blocks(
 ) -> tuple[Array, ...]:
     """Evaluates `[B, W, ...]` programs, a block after the other on one device: `[B, ...]` of what `_block` returns."""
     block = partial(_block, plan, tasks, seed, max_abs_error)
-    # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
-    return lax.map(jax.checkpoint(block) if plan.differentiable else block, blocks)
+    if plan.differentiable:
+        # Without the checkpoint, what the backward pass needs would be kept for all blocks at once.
+        return lax.map(jax.checkpoint(block), blocks)
+    # All blocks, but as data: a loop of known length 1 would be dissolved, what follows fused with it, and then XLA
+    # computes the fitness of those programs alone that somebody uses, and rounds otherwise.
+    count = (jnp.asarray(blocks.length)[:, 0, 0] > -2).sum()
+    return _loop(block, blocks, count)
 
 
 @partial(jax.jit, static_argnames=("plan", "mesh"))
@@ -64,19 +68,24 @@ def evaluate_shards(
         block = partial(_block, plan, tasks, seed, limit)
         if blocks.code.shape[0] == 1:
             return tuple(part[None] for part in block(jax.tree.map(lambda a: a[0], blocks)))
-        one = jax.eval_shape(block, jax.tree.map(lambda a: a[0], blocks))
-        out = tuple(jnp.zeros((blocks.code.shape[0], *part.shape), part.dtype) for part in one)
-
-        def step(i: Array, out: tuple[Array, ...]) -> tuple[Array, ...]:
-            new = block(jax.tree.map(lambda a: a[i], blocks))
-            return tuple(whole.at[i].set(part) for whole, part in zip(out, new, strict=True))
-
-        return lax.fori_loop(0, counts[0], step, out)
+        return _loop(block, blocks, counts[0])
 
     sharded, whole = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(sharded, sharded, whole, whole, whole), out_specs=sharded, check_vma=False
     )(blocks, counts, tasks, seed, max_abs_error)
+
+
+def _loop(block: Callable[[Programs], tuple[Array, ...]], blocks: Programs, count: Array) -> tuple[Array, ...]:
+    """What `block` returns for the first `count` blocks, stacked."""
+    one = jax.eval_shape(block, jax.tree.map(lambda a: a[0], blocks))
+    out = tuple(jnp.zeros((blocks.code.shape[0], *part.shape), part.dtype) for part in one)
+
+    def step(i: Array, out: tuple[Array, ...]) -> tuple[Array, ...]:
+        new = block(jax.tree.map(lambda a: jnp.asarray(a)[i], blocks))
+        return tuple(whole.at[i].set(part) for whole, part in zip(out, new, strict=True))
+
+    return lax.fori_loop(0, count, step, out)
 
 
 def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs: Programs) -> tuple[Array, ...]:
@@ -86,6 +95,8 @@ def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs
         return xla.evaluate_block(ready, tasks, seed, max_abs_error, plan.sets, plan.differentiable)
     filling = jnp.asarray(programs.length)[:, :1] < 0
     ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
+    from zero_jax.executors import pallas  # only where it is used: importing Pallas takes a third of a second
+
     told = pallas.evaluate_programs(
         ready, tasks, seed, max_abs_error, plan.sets, interpret=plan.interpret, errors=plan.fingerprints
     )
@@ -97,6 +108,8 @@ def execute(programs: Programs, memory: Any, ids: Array, seed: Array, component:
     """Runs one component on memories `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`, and returns the like."""
     ready = prepared(programs, plan.sets, prune=False)
     if plan.executor == "pallas":
+        from zero_jax.executors import pallas
+
         return pallas.execute_programs(ready, memory, ids, seed, component, plan.sets, interpret=plan.interpret)
     values = {kind: jnp.swapaxes(part, 1, 2) for kind, part in zip(op_table.KINDS, memory, strict=True)}
     after = xla.execute_block(ready, values, ids, seed, component, plan.sets)

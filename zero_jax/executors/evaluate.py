@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from zero_jax import dataflow, parallel
 from zero_jax.canonical import canonical
 from zero_jax.compiled import HAVE_NUMBA
-from zero_jax.executors import batches, blocks, contract, pallas
+from zero_jax.executors import batches, blocks, contract, layout
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.blocks import Plan
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
@@ -241,7 +241,7 @@ def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, d
         return "xla"
     device = batches.default_device()
     if device.platform == "gpu":
-        if tasks.features > pallas.MAX_FEATURES:
+        if tasks.features > layout.MAX_FEATURES:
             return "xla"  # the better one there, not a fallback
         reason = pallas_cannot(memory, tasks.features, False)
         if reason:
@@ -257,10 +257,10 @@ def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, d
 
 def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
     """Why the Pallas executor cannot serve, or nothing."""
-    if features > pallas.MAX_FEATURES:
-        return f"the pallas executor takes at most {pallas.MAX_FEATURES} features, not {features}"
-    if max(memory) > pallas.MAX_ADDRESSES:
-        return f"the pallas executor takes at most {pallas.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
+    if features > layout.MAX_FEATURES:
+        return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
+    if max(memory) > layout.MAX_ADDRESSES:
+        return f"the pallas executor takes at most {layout.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
     device = batches.default_device()
     if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
         return ""
@@ -291,9 +291,9 @@ def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_s
     if batches.platform() != "cpu":
         max_bytes = batches.within_device(max_bytes, tasks)
     if plan.executor == "pallas":
-        one = pallas.program_bytes(programs.memory, tasks)
+        one = layout.program_bytes(programs.memory, tasks)
         batches.check_one(one, max_bytes)
-        most = min(max_bytes // one, pallas.most_programs(programs.memory, tasks), chunk_size or max(1, count))
+        most = min(max_bytes // one, layout.most_programs(programs.memory, tasks), chunk_size or max(1, count))
         needed = max(1, -(-count // devices))
         return most if most < needed else batches.rounded_up(needed)
     need = batches.program_bytes(programs.memory, plan.sets, tasks, plan.differentiable)
@@ -314,7 +314,7 @@ def _on_devices(
 ) -> tuple[tuple[Array, ...], np.ndarray]:
     """Results by block, on their devices and perhaps not there yet, and where among them those of each program lie."""
     chosen = batches.chosen_devices(devices)
-    mesh = Mesh(np.array(chosen), (blocks.AXIS,))
+    mesh = batches.mesh(chosen)
     width = _width(plan, programs, tasks, max_bytes, chunk_size, len(chosen))
     shards = batches.in_shards(programs, width, len(chosen))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -442,7 +442,7 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     if chosen == "xla":
         batches.block_width(batches.program_bytes(space.memory, sets, tasks), max_bytes)
     if chosen == "pallas":
-        batches.check_one(pallas.program_bytes(space.memory, tasks), max_bytes)
+        batches.check_one(layout.program_bytes(space.memory, tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:

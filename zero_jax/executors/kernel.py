@@ -21,6 +21,7 @@ from jax.experimental.pallas import triton as plt
 from zero_jax import ops as op_table
 from zero_jax.executors import contract
 from zero_jax.executors.contract import Array
+from zero_jax.executors.layout import power_of_two
 from zero_jax.programs import MemorySize
 
 SETUP, PREDICT, LEARN = range(3)
@@ -72,11 +73,6 @@ class Shape:
     def value(self, kind: str) -> tuple[int, ...]:
         """The shape of a value on all lanes."""
         return (self.lanes,) + (self.width,) * op_table.KINDS.index(kind)
-
-
-def power_of_two(n: int) -> int:
-    """The next one."""
-    return 1 << max(0, n - 1).bit_length()
 
 
 # ---------------------------------------------------------------------------------------------- the interpreter

@@ -1,7 +1,7 @@
-"""The GPU executor: populations handed to the Pallas kernel (`kernel.py`), and how it is cut to a GPU."""
+"""The GPU executor: populations handed to the Pallas kernel (`kernel.py`)."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,51 +11,10 @@ from jax.experimental.pallas import triton as plt
 
 from zero_jax.executors import kernel
 from zero_jax.executors.contract import Array, OpSets
-from zero_jax.executors.kernel import Shape, power_of_two
-from zero_jax.programs import COMPONENTS, MemorySize, Programs
+from zero_jax.executors.kernel import Shape
+from zero_jax.executors.layout import Layout, layout_for
+from zero_jax.programs import COMPONENTS, Programs
 from zero_jax.tasks import Tasks
-
-MAX_FEATURES = 32
-"""Beyond this a block's values no longer fit its registers."""
-
-MAX_ADDRESSES = 256
-"""An address takes 8 bits of an instruction's word."""
-
-
-class Layout(NamedTuple):
-    """How a kernel is cut to the GPU.
-
-    Attributes:
-      lanes: how many tasks a block takes, a power of two.
-      warps: how many groups of 32 threads it has.
-      by_row: whether random matrices are drawn row by row, which takes fewer registers.
-    """
-
-    lanes: int
-    warps: int
-    by_row: bool
-
-
-_LAYOUTS = {
-    1: Layout(16, 1, False),
-    2: Layout(16, 1, False),
-    4: Layout(16, 1, False),
-    8: Layout(16, 2, True),
-    16: Layout(16, 8, True),
-    32: Layout(16, 8, True),
-}
-"""By F, padded: what the compiler makes of it for an H200 without spills, or with the fewest
-(`experiments/throughput/h200.py` prints them). To be measured: `experiments/throughput/gpu.py`."""
-
-
-def layout_for(features: int, tasks: int) -> Layout:
-    """The layout for F features and T tasks: fewer lanes, and in proportion fewer warps, for fewer tasks."""
-    most = _LAYOUTS[power_of_two(features)]
-    lanes = min(most.lanes, power_of_two(tasks))
-    return most._replace(lanes=lanes, warps=max(1, most.warps * lanes // most.lanes))
-
-
-# ---------------------------------------------------------------------------------------------- the call
 
 
 def _words(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array]:
@@ -109,19 +68,6 @@ def _options(shape: Shape) -> dict[str, Any]:
 
 def _one() -> pl.BlockSpec:
     return pl.BlockSpec((1,), lambda p, g: (0,))
-
-
-def program_bytes(memory: MemorySize, tasks: Tasks) -> int:
-    """What one program takes of the GPU's memory: all lanes, padding included."""
-    layout = layout_for(tasks.features, len(tasks))
-    lanes = -(-len(tasks) // layout.lanes) * layout.lanes
-    width = power_of_two(tasks.features)
-    return 4 * lanes * (4 + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
-
-
-def most_programs(memory: MemorySize, tasks: Tasks) -> int:
-    """How many programs one call takes: offsets into its arrays are 32-bit numbers."""
-    return max(1, (2**31 - 1) // program_bytes(memory, tasks) * 4)
 
 
 def evaluate_programs(

@@ -1,0 +1,63 @@
+"""How the GPU executor's kernel is cut to a GPU, and what it takes of its memory. Imports nothing heavy."""
+
+from typing import NamedTuple
+
+from zero_jax.programs import MemorySize
+from zero_jax.tasks import Tasks
+
+MAX_FEATURES = 32
+"""Beyond this a block's values no longer fit its registers."""
+
+MAX_ADDRESSES = 256
+"""An address takes 8 bits of an instruction's word."""
+
+
+class Layout(NamedTuple):
+    """How a kernel is cut to the GPU.
+
+    Attributes:
+      lanes: how many tasks a block takes, a power of two.
+      warps: how many groups of 32 threads it has.
+      by_row: whether random matrices are drawn row by row, which takes fewer registers.
+    """
+
+    lanes: int
+    warps: int
+    by_row: bool
+
+
+_LAYOUTS = {
+    1: Layout(16, 1, False),
+    2: Layout(16, 1, False),
+    4: Layout(16, 1, False),
+    8: Layout(16, 2, True),
+    16: Layout(16, 8, True),
+    32: Layout(16, 8, True),
+}
+"""By F, padded: what the compiler makes of it for an H200 without spills, or with the fewest
+(`experiments/throughput/h200.py` prints them). To be measured: `experiments/throughput/gpu.py`."""
+
+
+def layout_for(features: int, tasks: int) -> Layout:
+    """The layout for F features and T tasks: fewer lanes, and in proportion fewer warps, for fewer tasks."""
+    most = _LAYOUTS[power_of_two(features)]
+    lanes = min(most.lanes, power_of_two(tasks))
+    return most._replace(lanes=lanes, warps=max(1, most.warps * lanes // most.lanes))
+
+
+def power_of_two(n: int) -> int:
+    """The next one."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def program_bytes(memory: MemorySize, tasks: Tasks) -> int:
+    """What one program takes of the GPU's memory: all lanes, padding included."""
+    layout = layout_for(tasks.features, len(tasks))
+    lanes = -(-len(tasks) // layout.lanes) * layout.lanes
+    width = power_of_two(tasks.features)
+    return 4 * lanes * (4 + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
+
+
+def most_programs(memory: MemorySize, tasks: Tasks) -> int:
+    """How many programs one call takes: offsets into its arrays are 32-bit numbers."""
+    return max(1, (2**31 - 1) // program_bytes(memory, tasks) * 4)
