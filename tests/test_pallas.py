@@ -14,9 +14,8 @@ import pytest
 
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import batches, blocks, contract, layout, pallas
-from zero_jax.executors import evaluate as chooser
-from zero_jax.executors.evaluate import launch
+from zero_jax.executors import batches, blocks, choice, contract, layout, pallas
+from zero_jax.executors.evaluate import _width, launch
 from zero_jax.tasks import synthetic
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -197,7 +196,7 @@ class FakeGPU:
 
 
 def on(monkeypatch, device):
-    chooser._warn_once.cache_clear()
+    choice._warn_once.cache_clear()
     monkeypatch.setattr(batches, "default_device", lambda: device)
 
 
@@ -205,17 +204,17 @@ def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(monkeypatch):
     memory, tasks = library.program("network").memory, synthetic.linear(2, features=4, train=5, valid=5)
     wide = synthetic.linear(2, features=33, train=5, valid=5)
     on(monkeypatch, FakeGPU())
-    assert chooser.choose("auto", memory, tasks) == "pallas"
-    assert chooser.choose("auto", memory, tasks, traced=True) == "pallas"
-    assert chooser.choose("auto", memory, tasks, differentiable=True) == "xla"
-    assert chooser.choose("auto", memory, wide) == "xla"
+    assert choice.choose("auto", memory, tasks) == "pallas"
+    assert choice.choose("auto", memory, tasks, traced=True) == "pallas"
+    assert choice.choose("auto", memory, tasks, differentiable=True) == "xla"
+    assert choice.choose("auto", memory, wide) == "xla"
     for device in (FakeGPU(compute_capability="7.5"), FakeGPU(compute_capability="gfx942", device_kind="AMD MI300X")):
         on(monkeypatch, device)
         with pytest.warns(UserWarning, match=r"slower XLA executor: .* needs an NVIDIA GPU"):
-            assert chooser.choose("auto", memory, tasks) == "xla"
-        assert chooser.choose("auto", memory, tasks) == "xla"  # a second warning would be an error
+            assert choice.choose("auto", memory, tasks) == "xla"
+        assert choice.choose("auto", memory, tasks) == "xla"  # a second warning would be an error
     on(monkeypatch, FakeGPU(platform="tpu"))
-    assert chooser.choose("auto", memory, tasks) == "xla"
+    assert choice.choose("auto", memory, tasks) == "xla"
 
 
 def test_more_memory_than_the_device_has_narrows_the_chunk_or_is_refused(monkeypatch):
@@ -225,12 +224,17 @@ def test_more_memory_than_the_device_has_narrows_the_chunk_or_is_refused(monkeyp
     on(monkeypatch, FakeGPU(limit=100_000))
     assert batches.within_device(2**40, tasks) < 90_000
     plan = blocks.Plan("pallas", contract.op_sets(None, program.memory))
-    width = chooser._width(plan, program[np.zeros(1000, int)], tasks, 2**40, None, 1)
+    width = _width(plan, program[np.zeros(1000, int)], tasks, 2**40, None, 1)
     assert width == batches.within_device(2**40, tasks) // one
+    big = FakeGPU()
+    on(monkeypatch, big)
+    some, many = (_width(plan, program[np.zeros(n, int)], tasks, 2**30, None, 1) for n in (3, 10**5))
+    assert (some, many) == (1024, 16384)
+    big.limit = 100_000
     with pytest.raises(ValueError, match="evaluate fewer tasks at a time"):
         batches.within_device(2**40, synthetic.linear(2, features=4, train=5000, valid=5))
     with pytest.raises(ValueError, match="raise max_bytes, or evaluate fewer tasks"):
-        chooser._width(plan, program, tasks, one - 1, None, 1)
+        _width(plan, program, tasks, one - 1, None, 1)
 
 
 def test_a_machine_that_cannot_run_it_says_which_it_can():

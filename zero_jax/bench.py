@@ -13,7 +13,8 @@ import zero_jax
 from zero_jax import library, parallel
 from zero_jax.canonical import canonical
 from zero_jax.compiled import HAVE_NUMBA
-from zero_jax.executors.evaluate import choose, evaluate
+from zero_jax.executors.choice import choose
+from zero_jax.executors.evaluate import evaluate
 from zero_jax.presets import PRESETS
 from zero_jax.programs import Programs, random_programs
 from zero_jax.tasks import Tasks, synthetic

@@ -16,8 +16,9 @@ from zero_jax import bench as benchmark
 from zero_jax import experiment as experiments
 from zero_jax import library, listing
 from zero_jax.canonical import pruned
+from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import MAX_BYTES, check_executor
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.experiment import Experiment, Outcome
 from zero_jax.presets import PRESETS

@@ -68,23 +68,24 @@ def liveness(programs: Programs) -> Array:
     return jnp.concatenate([setup_used, predict_used, learn_used]).T
 
 
-def number_draws(programs: Programs, live: Array | None = None) -> Programs:
+def number_draws(programs: Programs, live: Any = None) -> Programs:
     """Stamps each random instruction's place in the random stream into its third constant (SPEC 2).
 
     Live random instructions of a component count 0, 1, 2...; dead ones, which `execute` runs, follow behind them.
-    `live`: from `liveness`, if it is known.
+    `live`: from `liveness`, if it is known; computed in NumPy where it is a NumPy array.
     """
     live = liveness(programs) if live is None else live
-    random = jnp.asarray(_RANDOM)[programs.code[..., 0]]
+    xp: Any = np if isinstance(live, np.ndarray) else jnp
+    random = xp.asarray(_RANDOM)[programs.code[..., 0]]
     ordinals = []
     for first, last in zip(programs.starts[:3], programs.starts[1:], strict=True):
         drawn, alive = random[:, first:last], live[:, first:last]
-        living = jnp.cumsum(drawn & alive, 1)
-        dead = jnp.cumsum(drawn & ~alive, 1) + (drawn & alive).sum(1, keepdims=True)
-        ordinals.append(jnp.where(alive, living, dead) - 1)
-    ordinal = jnp.concatenate(ordinals, 1).astype(jnp.float32)
-    third = jnp.where(random, ordinal, programs.data[..., 2])
-    data = jnp.concatenate([programs.data[..., :2], third[..., None]], -1)
+        living = xp.cumsum(drawn & alive, 1)
+        dead = xp.cumsum(drawn & ~alive, 1) + (drawn & alive).sum(1, keepdims=True)
+        ordinals.append(xp.where(alive, living, dead) - 1)
+    ordinal = xp.concatenate(ordinals, 1).astype(np.float32)
+    third = xp.where(random, ordinal, programs.data[..., 2])
+    data = xp.concatenate([programs.data[..., :2], third[..., None]], -1)
     return programs.with_arrays(programs.code, data, programs.length)
 
 

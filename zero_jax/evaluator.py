@@ -13,7 +13,9 @@ import numpy as np
 from zero_jax.canonical import canonical
 from zero_jax.compiled import entry_point
 from zero_jax.executors import batches
-from zero_jax.executors.evaluate import MAX_BYTES, check_threads, choose, launch
+from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.executors.choice import choose
+from zero_jax.executors.evaluate import check_threads, launch
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -211,6 +213,7 @@ class Evaluator:
             max_bytes=self.max_bytes,
             devices=self.devices,
             interpret=self.interpret,
+            canonical_form=True,
             fingerprints=fingerprints,
             **self.options,
         )

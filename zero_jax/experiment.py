@@ -17,8 +17,9 @@ import zero_jax
 from zero_jax import files, library, listing, parallel
 from zero_jax.evaluator import REMEMBERED, Evaluator
 from zero_jax.executors import batches
+from zero_jax.executors.choice import check_executor, choose
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import check_executor, check_fits, choose
+from zero_jax.executors.evaluate import check_fits
 from zero_jax.programs import Programs, SearchSpace, concatenate
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.strands import Strand, rounds

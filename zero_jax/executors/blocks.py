@@ -30,6 +30,7 @@ class Plan(NamedTuple):
       sets: the ops to dispatch.
       differentiable: whether gradients with respect to constants are wanted.
       interpret: whether Pallas runs its kernel on any device, slowly.
+      ready: whether programs come as `prepared` makes them.
       fingerprints: whether to return a hash of all errors in place of fitness and steps; Pallas only.
     """
 
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     sets: OpSets
     differentiable: bool = False
     interpret: bool = False
+    ready: bool = False
     fingerprints: bool = False
 
 
@@ -90,11 +92,12 @@ def _loop(block: Callable[[Programs], tuple[Array, ...]], blocks: Programs, coun
 
 def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs: Programs) -> tuple[Array, ...]:
     """Fitness and steps `[W, T]` of a block, or fingerprints `[W, 4]`."""
-    ready = prepared(programs, plan.sets, prune=True)
+    ready = programs if plan.ready else prepared(programs, plan.sets, prune=True)
     if plan.executor == "xla":
         return xla.evaluate_block(ready, tasks, seed, max_abs_error, plan.sets, plan.differentiable)
-    filling = jnp.asarray(programs.length)[:, :1] < 0
-    ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
+    if not plan.ready:
+        filling = jnp.asarray(programs.length)[:, :1] < 0
+        ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
     from zero_jax.executors import pallas  # only where it is used: importing Pallas takes a third of a second
 
     told = pallas.evaluate_programs(

@@ -1,8 +1,6 @@
 """`evaluate` and `execute`: pick the executor and hand it the work."""
 
-import functools
 import numbers
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,12 +17,10 @@ from zero_jax.compiled import HAVE_NUMBA
 from zero_jax.executors import batches, blocks, contract, layout
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.blocks import Plan
+from zero_jax.executors.choice import check_executor, choose, pallas_cannot, refuse_pallas
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
-from zero_jax.programs import COMPONENTS, Capacity, MemorySize, Programs, SearchSpace
+from zero_jax.programs import COMPONENTS, Capacity, Programs, SearchSpace
 from zero_jax.tasks import Tasks
-
-EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd", "pallas")
-"""The executors that this version has."""
 
 
 def evaluate(
@@ -111,6 +107,7 @@ def evaluate(
         return Evaluation(*(part.reshape(-1, len(tasks))[:count] for part in told))
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
+    plan, programs = _ready(plan, programs)
     raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
     return Evaluation(*(part.reshape(-1, len(tasks))[places] for part in raw))
 
@@ -127,13 +124,15 @@ def launch(
     threads: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     interpret: bool = False,
+    canonical_form: bool = False,
     fingerprints: bool = False,
 ) -> Callable[[], tuple[np.ndarray, ...]]:
     """Begins what `evaluate` does with `xla` or `pallas`, and returns a function that waits for the end of it.
 
     Devices work while the host goes on; a CPU without `devices` does all of it before this returns.
 
-    What is not told here is as in `evaluate`; `fingerprints` asks `pallas` for hashes of all errors instead.
+    What is not told here is as in `evaluate`; `canonical_form` says that programs come in it, and `fingerprints` asks
+    `pallas` for hashes of all errors instead.
 
     Returns:
       A function that returns fitness `[P, T]` and train_steps `[P, T]`, or fingerprints `[P, 4]` uint32.
@@ -146,6 +145,7 @@ def launch(
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         told = _on_threads(plan, programs, tasks, shared, max_bytes, None, threads)
         return lambda: tuple(map(np.asarray, told))
+    plan, programs = _ready(plan, programs, canonical_form)
     raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, None, devices)
     return lambda: tuple(np.asarray(part).reshape(-1, part.shape[-1])[places] for part in raw)
 
@@ -196,93 +196,17 @@ def execute(
     if executor == "simd":
         return _execute_on_lanes(programs, values, component, seed, task_ids)
     if executor == "pallas":
-        _refuse_pallas(pallas_cannot(programs.memory, values[1].shape[-1], interpret))
+        refuse_pallas(pallas_cannot(programs.memory, values[1].shape[-1], interpret))
     plan = Plan("pallas" if executor == "pallas" else "xla", _dispatched(programs, ops), interpret=interpret)
     number = COMPONENTS.index(component)
     return Memory(*blocks.execute(programs, values, task_ids, contract.seed_bits(seed), number, plan))
 
 
-# ---------------------------------------------------------------------------------------------- which executor
-
-
-def choose(
-    executor: str,
-    memory: MemorySize,
-    tasks: Tasks,
-    max_bytes: int = MAX_BYTES,
-    *,
-    traced: bool = False,
-    differentiable: bool = False,
-    interpret: bool = False,
-) -> str:
-    """The executor that `evaluate` takes for programs of that memory size: `xla`, `simd` or `pallas`.
-
-    Raises:
-      ValueError: one asked for by name where it cannot serve.
-    """
-    check_executor(executor)
-    if executor == "auto":
-        return _automatic(memory, tasks, max_bytes, traced, differentiable)
-    if differentiable and executor != "xla":
-        raise ValueError(f"the {executor} executor has no gradients: use executor='xla' with differentiable=True")
-    if executor == "pallas":
-        _refuse_pallas(pallas_cannot(memory, tasks.features, interpret))
-    if executor == "simd":
-        if not HAVE_NUMBA:
-            raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
-        message = _too_large(memory, tasks, max_bytes)
-        if message:
-            raise ValueError(message)
-    return executor
-
-
-def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, differentiable: bool) -> str:
-    if differentiable:
-        return "xla"
-    device = batches.default_device()
-    if device.platform == "gpu":
-        if tasks.features > layout.MAX_FEATURES:
-            return "xla"  # the better one there, not a fallback
-        reason = pallas_cannot(memory, tasks.features, False)
-        if reason:
-            _warn_once(f"programs run on the slower XLA executor: {reason}")
-        return "xla" if reason else "pallas"
-    if device.platform != "cpu" or traced:
-        return "xla"
-    if not HAVE_NUMBA:
-        _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
-        return "xla"
-    return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
-
-
-def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
-    """Why the Pallas executor cannot serve, or nothing."""
-    if features > layout.MAX_FEATURES:
-        return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
-    if max(memory) > layout.MAX_ADDRESSES:
-        return f"the pallas executor takes at most {layout.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
-    device = batches.default_device()
-    if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
-        return ""
-    there = f"the device here is {device.device_kind or device.platform}"
-    return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, and {there}"
-
-
-def _capability(device: jax.Device) -> tuple[int, ...]:
-    """An NVIDIA GPU's compute capability; (0,) of another device."""
-    text = str(getattr(device, "compute_capability", ""))
-    return tuple(map(int, text.split("."))) if text.replace(".", "").isdigit() else (0,)
-
-
-def _refuse_pallas(reason: str) -> None:
-    if reason:
-        others = "'xla' or 'simd'" if HAVE_NUMBA and batches.platform() == "cpu" else "'xla'"
-        raise ValueError(
-            f"{reason}: use executor={others}, or 'auto' (interpret=True runs the kernel anywhere, slowly, for tests)"
-        )
-
-
 # ---------------------------------------------------------------------------------------------- the executors of JAX
+
+
+_GRIDS = (1024, 16384)
+"""How many programs the Pallas executor takes at a time."""
 
 
 def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_size: int | None, devices: int) -> int:
@@ -293,14 +217,27 @@ def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_s
     if plan.executor == "pallas":
         one = layout.program_bytes(programs.memory, tasks)
         batches.check_one(one, max_bytes)
-        most = min(max_bytes // one, layout.most_programs(programs.memory, tasks), chunk_size or max(1, count))
+        most = min(max_bytes // one, layout.most_programs(programs.memory, tasks), chunk_size or 2**31)
         needed = max(1, -(-count // devices))
-        return most if most < needed else batches.rounded_up(needed)
+        if plan.interpret:
+            return min(most, batches.rounded_up(needed))
+        # Two widths, so that populations of all sizes compile twice; blocks of threads without a program end at once.
+        return min(most, next((width for width in _GRIDS if width >= needed), _GRIDS[-1]))
     need = batches.program_bytes(programs.memory, plan.sets, tasks, plan.differentiable)
     width = batches.block_width(need, max_bytes)
     if plan.differentiable:  # often of one program, and too dear for empty ones
         width = min(width, 1 << max(0, count - 1).bit_length())
     return width
+
+
+def _ready(plan: Plan, programs: Programs, canonical_form: bool = False) -> tuple[Plan, Programs]:
+    """What can be done on the host: on a GPU, finding dead code takes milliseconds of many small steps."""
+    if plan.executor != "pallas" or not HAVE_NUMBA:
+        return plan, programs
+    plain = jax.tree.map(np.asarray, programs) if canonical_form else canonical(programs.check()).programs
+    if blocks.draws(plan.sets):
+        plain = dataflow.number_draws(plain, np.ones(plain.code.shape[:2], bool))
+    return plan._replace(ready=True), plain
 
 
 def _on_devices(
@@ -355,23 +292,6 @@ def _on_threads(
 # ---------------------------------------------------------------------------------------------- the SIMD executor
 
 
-def _too_large(memory: MemorySize, tasks: Tasks, max_bytes: int) -> str:
-    from zero_jax.executors import simd  # only where there is Numba
-
-    program, lanes = simd.bytes_needed(memory, tasks)
-    if program + lanes <= max_bytes:
-        return ""
-    return (
-        f"sixteen tasks at a time, one program needs {program:,} bytes and these tasks {lanes:,}, together more than "
-        f"max_bytes={max_bytes:,}: raise max_bytes, evaluate fewer tasks at a time, or use executor='xla'"
-    )
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
-
-
 def _on_lanes(
     programs: Programs, tasks: Tasks, seed: Any, max_abs_error: Any, threads: int | None, traced: bool
 ) -> Evaluation:
@@ -406,16 +326,6 @@ def _execute_on_lanes(programs: Programs, memory: Any, component: str, seed: Any
 
 
 # ---------------------------------------------------------------------------------------------- checks
-
-
-def check_executor(executor: str) -> None:
-    """Refuses an unknown executor.
-
-    Raises:
-      ValueError: naming those there are.
-    """
-    if executor not in EXECUTORS:
-        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
 
 
 def check_threads(threads: int | None) -> None:

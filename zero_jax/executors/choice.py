@@ -1,0 +1,124 @@
+"""Which executor serves: what `auto` takes, and what to say where one asked for by name cannot."""
+
+import functools
+import warnings
+
+import jax
+
+from zero_jax.compiled import HAVE_NUMBA
+from zero_jax.executors import batches, layout
+from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.programs import MemorySize
+from zero_jax.tasks import Tasks
+
+EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd", "pallas")
+"""The executors that this version has."""
+
+
+def choose(
+    executor: str,
+    memory: MemorySize,
+    tasks: Tasks,
+    max_bytes: int = MAX_BYTES,
+    *,
+    traced: bool = False,
+    differentiable: bool = False,
+    interpret: bool = False,
+) -> str:
+    """The executor that `evaluate` takes for programs of that memory size: `xla`, `simd` or `pallas`.
+
+    Raises:
+      ValueError: one asked for by name where it cannot serve.
+    """
+    check_executor(executor)
+    if executor == "auto":
+        return _automatic(memory, tasks, max_bytes, traced, differentiable)
+    if differentiable and executor != "xla":
+        raise ValueError(f"the {executor} executor has no gradients: use executor='xla' with differentiable=True")
+    if executor == "pallas":
+        refuse_pallas(pallas_cannot(memory, tasks.features, interpret))
+    if executor == "simd":
+        if not HAVE_NUMBA:
+            raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
+        message = _too_large(memory, tasks, max_bytes)
+        if message:
+            raise ValueError(message)
+    return executor
+
+
+def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, differentiable: bool) -> str:
+    if differentiable:
+        return "xla"
+    device = batches.default_device()
+    if device.platform == "gpu":
+        if tasks.features > layout.MAX_FEATURES:
+            return "xla"  # the better one there, not a fallback
+        reason = pallas_cannot(memory, tasks.features, False)
+        if reason:
+            _warn_once(f"programs run on the slower XLA executor: {reason}")
+        return "xla" if reason else "pallas"
+    if device.platform != "cpu" or traced:
+        return "xla"
+    if not HAVE_NUMBA:
+        _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
+        return "xla"
+    return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
+
+
+def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
+    """Why the Pallas executor cannot serve, or nothing."""
+    if features > layout.MAX_FEATURES:
+        return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
+    if max(memory) > layout.MAX_ADDRESSES:
+        return f"the pallas executor takes at most {layout.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
+    device = batches.default_device()
+    if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
+        return ""
+    there = f"the device here is {device.device_kind or device.platform}"
+    return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, and {there}"
+
+
+def _capability(device: jax.Device) -> tuple[int, ...]:
+    """An NVIDIA GPU's compute capability; (0,) of another device."""
+    text = str(getattr(device, "compute_capability", ""))
+    return tuple(map(int, text.split("."))) if text.replace(".", "").isdigit() else (0,)
+
+
+def refuse_pallas(reason: str) -> None:
+    """Turns such a reason into an error that names the executors that can serve.
+
+    Raises:
+      ValueError: there is a reason.
+    """
+    if reason:
+        others = "'xla' or 'simd'" if HAVE_NUMBA and batches.platform() == "cpu" else "'xla'"
+        raise ValueError(
+            f"{reason}: use executor={others}, or 'auto' (interpret=True runs the kernel anywhere, slowly, for tests)"
+        )
+
+
+def _too_large(memory: MemorySize, tasks: Tasks, max_bytes: int) -> str:
+    from zero_jax.executors import simd  # only where there is Numba
+
+    program, lanes = simd.bytes_needed(memory, tasks)
+    if program + lanes <= max_bytes:
+        return ""
+    return (
+        f"sixteen tasks at a time, one program needs {program:,} bytes and these tasks {lanes:,}, together more than "
+        f"max_bytes={max_bytes:,}: raise max_bytes, evaluate fewer tasks at a time, or use executor='xla'"
+    )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def check_executor(executor: str) -> None:
+    """Refuses an unknown executor.
+
+    Raises:
+      ValueError: naming those there are.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
