@@ -1,8 +1,9 @@
 """How fast this machine evaluates: what `zero-jax bench` measures."""
 
+import functools
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ import zero_jax
 from zero_jax import library, parallel
 from zero_jax.canonical import canonical
 from zero_jax.compiled import HAVE_NUMBA
+from zero_jax.executors import batches
 from zero_jax.executors.choice import choose
-from zero_jax.executors.evaluate import evaluate
+from zero_jax.executors.evaluate import launch
 from zero_jax.presets import PRESETS
 from zero_jax.programs import Programs, random_programs
 from zero_jax.tasks import Tasks, synthetic
@@ -36,13 +38,14 @@ class Measurement(NamedTuple):
       what: `network`, the library's 2-layer network; `demo`, random programs of the `linear` preset's space.
       features: F.
       tasks: T.
-      threads: how many were used.
-      executor: `simd` or `xla`.
+      threads: how many of the host were used.
+      executor: `simd`, `xla` or `pallas`.
       fused: whether superinstructions were used.
       programs_per_second: programs trained and validated on all tasks.
       train_steps_per_second: training examples, counted once for each task.
       gflops: 1e9 floating-point operations per second that the tasks need (padding not counted); 0 where unknown.
-      share_of_peak: of the multiply-add rate that `peak` measured on as many threads; 0 where unknown.
+      share_of_peak: of the multiply-add rate that `peak` measured on as many threads, or `device_rates` on the device;
+        0 where unknown.
       first_seconds: what the first call took, compilation or loading of compiled code included.
     """
 
@@ -77,6 +80,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def peaks(threads: Iterable[int]) -> dict[str, Any]:
+    """What the machine does at best: on a CPU by number of threads, else `device_rates`."""
+    if batches.platform() != "cpu":
+        return {"device": device_rates()._asdict()}
+    return {"peak_gflops": {n: _peak(n) for n in sorted(threads)} if HAVE_NUMBA else {}}
+
+
 def peak(threads: int, seconds: float = 0.3) -> float:
     """GFLOP/s of multiply-adds in vector registers, on some threads at a time.
 
@@ -98,6 +108,44 @@ def peak(threads: int, seconds: float = 0.3) -> float:
         rounds = int(rounds * max(2.0, 1.3 * seconds / took))
 
 
+class DeviceRates(NamedTuple):
+    """What a device does at best: GB/s of copying (read and written bytes), GFLOP/s of float32 multiply-adds."""
+
+    copy: float
+    multiply_adds: float
+
+
+@functools.cache
+def device_rates(numbers: int = 2**27, chain: int = 256) -> DeviceRates:
+    """Measures the default device of JAX.
+
+    Args:
+      numbers: how many float32 to work on.
+      chain: how many multiply-adds on each, in one kernel.
+    """
+
+    def multiply_add(x: jax.Array) -> jax.Array:
+        for _ in range(chain):
+            x = x * np.float32(0.999) + np.float32(0.001)
+        return x
+
+    values = jax.numpy.ones(numbers, np.float32)
+    copying = _fastest(jax.jit(lambda x: x + np.float32(1)), values)
+    few = values[: max(1, numbers // 8)]
+    adding = _fastest(jax.jit(multiply_add), few)
+    return DeviceRates(8 * numbers / copying / 1e9, 2 * chain * len(few) / adding / 1e9)
+
+
+def _fastest(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> float:
+    """Seconds of the fastest of some calls."""
+    times = []
+    for _ in range(10):
+        began = time.perf_counter()
+        function(x).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
 def network_operations(features: int) -> tuple[int, int]:
     """Floating-point operations of the network's Predict, and of its Predict and Learn, on one example."""
     f = features
@@ -114,8 +162,11 @@ def network(
     executor: str = "auto",
     fused: bool = True,
     seconds: float = 1.0,
+    examples: tuple[int, int] = (TRAIN, VALID),
+    batch: int = 0,
+    interpret: bool = False,
 ) -> Measurement:
-    """Measures the library's network on linear tasks, 8,000 + 1,000 examples each.
+    """Measures the library's network on linear tasks.
 
     Args:
       features: F.
@@ -124,38 +175,50 @@ def network(
       executor: as in `evaluate`.
       fused: whether `simd` may make superinstructions.
       seconds: how long each of `REPEATS` runs should take.
+      examples: N and K.
+      batch: how many programs in a call; 0 for as many as it takes.
+      interpret: as in `evaluate`.
     """
     program = library.program("network", learning_rate=LEARNING_RATE)
-    on = synthetic.linear(tasks, features=features, train=TRAIN, valid=VALID)
-    call = _caller(on, threads, executor, fused, program)
-    first, rate, steps = _measure(call, program, seconds)
+    on = synthetic.linear(tasks, features=features, train=examples[0], valid=examples[1])
+    chosen = choose(executor, program.memory, on, interpret=interpret)
+    if chosen == "pallas" and not batch:
+        batch = max(512, 2**18 // features**2)  # some blocks for every multiprocessor, whatever their size
+    call = _caller(on, threads, chosen, fused, interpret)
+    first, rate, steps = _measure(call, program, seconds, batch)
     predict, both = network_operations(features)
-    gflops = rate * tasks * (TRAIN * both + VALID * predict) / 1e9
-    chosen = choose(executor, program.memory, on)
-    share = gflops / _peak(threads) if HAVE_NUMBA else 0.0
+    gflops = rate * tasks * (examples[0] * both + examples[1] * predict) / 1e9
+    share = gflops / _peak(threads) if HAVE_NUMBA and chosen != "pallas" else 0.0
+    if chosen == "pallas" and not interpret:
+        share = gflops / device_rates().multiply_adds
     return Measurement(
         "network", features, tasks, threads, chosen, fused and chosen == "simd", rate, steps, gflops, share, first
     )
 
 
-def demo(threads: int = 1, *, executor: str = "auto", seconds: float = 1.0) -> Measurement:
+def demo(
+    threads: int = 1, *, executor: str = "auto", seconds: float = 1.0, batch: int = 0, interpret: bool = False
+) -> Measurement:
     """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
     experiment = PRESETS["linear"][1]
     tasks = experiment.search_tasks.make(0)
-    programs = random_programs(experiment.space, 2000, np.random.default_rng(0))
-    call = _caller(tasks, threads, executor, True, programs)
-    first, rate, steps = _measure(call, programs, seconds)
-    chosen = choose(executor, programs.memory, tasks)
+    chosen = choose(executor, experiment.space.memory, tasks, interpret=interpret)
+    if chosen == "pallas" and not batch:
+        batch = 6 * 2**14
+    programs = random_programs(experiment.space, batch or 2000, np.random.default_rng(0))
+    call = _caller(tasks, threads, chosen, True, interpret)
+    first, rate, steps = _measure(call, programs, seconds, batch)
     return Measurement("demo", tasks.features, len(tasks), threads, chosen, False, rate, steps, 0.0, 0.0, first)
 
 
 def run(
     features: tuple[int, ...] = (4, 8, 16, 32), *, executor: str = "auto", seconds: float = 1.0
 ) -> Iterator[Measurement]:
-    """All measurements, one by one: on one thread and on all, with and without superinstructions, with 10 tasks and
-    with 16.
+    """All measurements, one by one: on a CPU on one thread and on all, with and without superinstructions, with 10
+    tasks and with 16; on a GPU or TPU those of the device.
     """
-    for threads in dict.fromkeys((1, parallel.cores())):
+    host = batches.platform() == "cpu"
+    for threads in dict.fromkeys((1, parallel.cores())) if host else (1,):
         yield demo(threads, executor=executor, seconds=seconds)
         for f in features:
             found = network(f, 10, threads, executor=executor, seconds=seconds)
@@ -174,11 +237,9 @@ def _peak(threads: int) -> float:
     return _peaks[threads]
 
 
-def _caller(
-    tasks: Tasks, threads: int, executor: str, fused: bool, example: Programs
-) -> Callable[[Programs], np.ndarray]:
+def _caller(tasks: Tasks, threads: int, chosen: str, fused: bool, interpret: bool) -> Callable[[Programs], np.ndarray]:
     """A function that trains programs and returns their train steps."""
-    if choose(executor, example.memory, tasks) == "simd":
+    if chosen == "simd":
         from zero_jax.executors import simd
 
         lanes = simd.lay_out(tasks)
@@ -188,15 +249,21 @@ def _caller(
             return simd.evaluate(form, lanes, 0, threads=threads, fuse=None if fused else False).train_steps
 
         return on_lanes
-    return lambda programs: np.asarray(evaluate(programs, tasks, executor="xla", threads=threads).train_steps)
+    placed = batches.placed(tasks, None)
+    how: dict[str, Any] = {"executor": chosen, "threads": threads, "interpret": interpret}
+    return lambda programs: launch(programs, placed, **how)()[1]
 
 
-def _measure(call: Callable[[Programs], np.ndarray], programs: Programs, seconds: float) -> tuple[float, float, float]:
-    """Seconds of the first call, then programs and train steps per second."""
-    began = time.perf_counter()
-    call(programs)
-    first = time.perf_counter() - began
+def _measure(
+    call: Callable[[Programs], np.ndarray], programs: Programs, seconds: float, size: int
+) -> tuple[float, float, float]:
+    """Seconds of the first call, then programs and train steps per second; of `size` programs a call, if given."""
     batch, calls = programs, 1
+    if size:
+        batch = batch[np.arange(size) % len(batch)]
+    began = time.perf_counter()
+    call(batch)
+    first = time.perf_counter() - began
 
     def timed() -> tuple[float, int]:
         began = time.perf_counter()
@@ -204,7 +271,7 @@ def _measure(call: Callable[[Programs], np.ndarray], programs: Programs, seconds
         return time.perf_counter() - began, steps
 
     while (took := timed()[0]) < seconds / 4:
-        if len(batch) < _BATCH:
+        if len(batch) < _BATCH and not size:
             batch = batch[np.arange(2 * len(batch)) % len(batch)]
         else:
             calls *= 2

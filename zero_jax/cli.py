@@ -149,7 +149,7 @@ def _evaluate(arguments: list[str]) -> int:
             epochs: How often the training examples are seen: once.
             role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
-            executor: auto, xla or simd.
+            executor: auto, xla, simd or pallas.
             threads: How many threads of a CPU to use; 0 for all cores.
             max_bytes: A bound on the memory that the training takes.
         """
@@ -221,7 +221,7 @@ def _bench(arguments: list[str]) -> int:
 
         Args:
             features: Numbers of features to measure the network at.
-            executor: auto, xla or simd.
+            executor: auto, xla, simd or pallas.
             seconds: How long each of three runs of a measurement should take.
             json: Print JSON instead of a table.
         """
@@ -230,26 +230,33 @@ def _bench(arguments: list[str]) -> int:
         if not 0 < seconds < 1e6:
             raise ValueError(f"seconds must be above 0, not {seconds}")
         check_executor(executor)
-        found = []
-        if not json:
-            print(_BENCH_HEAD)
+        found: list[benchmark.Measurement] = []
         for one in benchmark.run(tuple(features), executor=executor, seconds=seconds):
+            if not json and not found:  # not above an error
+                print(_BENCH_HEAD)
             found.append(one)
             if not json:
                 print(_bench_line(one), flush=True)
-        peaks = {threads: benchmark.peak(threads) for threads in dict.fromkeys(m.threads for m in found)}
-        about = benchmark.machine() | {"peak_gflops": peaks}
+        about = benchmark.machine() | benchmark.peaks({m.threads for m in found})
         if json:
             print(dumps({"machine": about, "measurements": [one._asdict() for one in found]}, indent=1))
         else:
-            rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in peaks.items())
-            print(f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}")
+            print(_bench_machine(about))
         return 0
 
     return tyro.cli(bench, args=arguments, prog="zero-jax bench")
 
 
 _BENCH_HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
+
+
+def _bench_machine(about: dict[str, Any]) -> str:
+    if "device" in about:
+        rates = about["device"]
+        told = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
+        return f"{', '.join(about['devices'])}: {told}; host {about['cpu']}, {about['cores']} cores"
+    rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
+    return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
 
 
 def _bench_line(m: benchmark.Measurement) -> str:
