@@ -182,6 +182,6 @@ def test_presets_are_the_specifications():
         ("alter_param", "randomize_instruction", "randomize_component"),
         0.9,
     )
-    assert set(PRESETS) == {"linear", "affine", "teacher", "digits"}
+    assert set(PRESETS) == {"linear", "affine", "teacher", "digits", "paper"}
     for _, preset in PRESETS.values():
         preset.searcher()

@@ -14,6 +14,7 @@ import tyro
 
 from zero_jax import bench as benchmark
 from zero_jax import experiment as experiments
+from zero_jax import forecast as forecasts
 from zero_jax import library, listing
 from zero_jax.canonical import pruned
 from zero_jax.executors.batches import MAX_BYTES
@@ -76,10 +77,24 @@ def _search(arguments: list[str]) -> int:
         prefix_names=False,
     )
     chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
+    if forecasts.is_long(chosen):
+        _print_forecast(forecasts.forecast(chosen), chosen)
     with experiments.progress_bar(chosen.name) as report:
         outcome = experiments.run(chosen, report)
     _print_outcome(outcome)
     return INTERRUPTED if outcome.interrupted else 0
+
+
+def _print_forecast(told: forecasts.Forecast, chosen: Experiment) -> None:
+    minutes = f"{told.seconds / 60:.1f} min" if told.seconds < 7200 else f"{told.seconds / 3600:.1f} h"
+    generations = chosen.train_steps / told.examples
+    print(
+        f"A generation of {told.programs:,} programs sees {told.examples:,} training examples: about {minutes} on "
+        f"{told.executor} if each took as long as the 2-layer network, and {told.bytes / 2**30:.2f} GiB of memory. "
+        f"--train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known programs "
+        "make more of it.",
+        flush=True,
+    )
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -140,8 +155,8 @@ def _evaluate(arguments: list[str]) -> int:
 
         Args:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
-            task: linear, affine, teacher, digits, or the path of an NPZ file with train_x, train_y, valid_x, valid_y
-                and, if wanted, loss and epochs.
+            task: linear, affine, teacher, digits, synthetic_images, or the path of an NPZ file with train_x, train_y,
+                valid_x, valid_y and, if wanted, loss and epochs.
             tasks: How many tasks: 100, of digits 45.
             features: Features per example: 4, of digits 16.
             train: Training examples per task: 1000, of digits 240.

@@ -5,11 +5,13 @@ Axes: `P` programs, `T` tasks.
 
 import numbers
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from zero_jax import parallel
 from zero_jax.canonical import canonical
 from zero_jax.compiled import entry_point
 from zero_jax.executors import batches
@@ -75,6 +77,7 @@ class Evaluator:
         functional equivalence cache (SPEC 4; section 4 of the paper's supplement). 0 for none.
       devices: as in `evaluate`, but by default all GPUs or TPUs there are.
       interpret: as in `evaluate`.
+      background: whether `simd` works on a thread of its own while the caller goes on, as a GPU does.
 
     Attributes:
       counts: `Counts` of all calls so far.
@@ -107,11 +110,13 @@ class Evaluator:
         probe: int = 0,
         devices: Sequence[jax.Device] | None = None,
         interpret: bool = False,
+        background: bool = False,
     ) -> None:
         _check_counts(remember, probe)
         check_threads(threads)
         self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
         self.interpret = interpret
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="zero-jax evaluator") if background else None
         self.tasks = tasks
         self.seed = seed
         self.executor = executor
@@ -191,19 +196,7 @@ class Evaluator:
         training; returns what waits for the result.
         """
         if chosen == "simd":
-            from zero_jax.executors import simd  # only where there is Numba
-
-            lanes = self._prepared(chosen, fingerprints, simd.lay_out)
-            if not fingerprints:
-                trained = simd.evaluate(programs, lanes, self.seed, rows=rows, **self.options)
-                return lambda: (trained.fitness, trained.train_steps)
-            found = simd.evaluate(
-                programs, lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
-            ).fingerprints
-            assert found is not None
-            factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
-            joined = (found * factors[:, None]).sum(1, dtype=np.uint64)
-            return lambda: (joined,)
+            return self._launch_on_lanes(programs, rows, fingerprints)
         waiting = launch(
             programs[rows],
             self._prepared(chosen, fingerprints, lambda tasks: batches.placed(tasks, self.devices)),
@@ -220,6 +213,38 @@ class Evaluator:
         if fingerprints:
             return lambda: (np.ascontiguousarray(waiting()[0]).view(np.uint64),)
         return waiting
+
+    def _launch_on_lanes(
+        self, programs: Programs, rows: np.ndarray, fingerprints: bool
+    ) -> Callable[[], tuple[np.ndarray, ...]]:
+        from zero_jax.executors import simd  # only where there is Numba
+
+        lanes = self._prepared("simd", fingerprints, simd.lay_out)
+
+        def work() -> tuple[np.ndarray, ...]:
+            if not fingerprints:
+                trained = simd.evaluate(programs, lanes, self.seed, rows=rows, **self.options)
+                return trained.fitness, trained.train_steps
+            found = simd.evaluate(
+                programs, lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
+            ).fingerprints
+            assert found is not None
+            factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
+            return ((found * factors[:, None]).sum(1, dtype=np.uint64),)
+
+        if self._worker is None:
+            done = work()
+            return lambda: done
+        future = self._worker.submit(work)
+
+        def wait() -> tuple[np.ndarray, ...]:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                parallel.stop_all()
+                raise
+
+        return wait
 
     def _prepared(self, chosen: str, short: bool, prepare: Callable[[Tasks], Any]) -> Any:
         """The tasks, or those of the probe, as an executor takes them."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +138,8 @@ class Experiment:
     def tasks(self, role: Role, number: int = 1) -> Tasks:
         """T_search of the experiment of that number, T_select, or the unseen tasks."""
         described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
-        return described.make(self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
+        seed = self.derived_seed(f"{role} tasks", number if role == "search" else 0)
+        return described.make(seed, role) if described.source.endswith(".npz") else _made(described, seed, role)
 
     def evaluator(self, tasks: Tasks, role: Role, ops: Any = None) -> Evaluator:
         """What evaluates programs on tasks of that role; `ops` as in `evaluate`."""
@@ -151,6 +153,7 @@ class Experiment:
             remember=self.remember if role == "search" else 0,
             probe=self.probe if role == "search" else 0,
             devices=batches.first_devices(self.devices),
+            background=role == "search" and self.groups > 1,
         )
 
     def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
@@ -162,6 +165,12 @@ class Experiment:
         """A seed of its own for each purpose."""
         words = [abs(self.seed), number, *purpose.encode(), *([1] if self.seed < 0 else [])]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+@functools.lru_cache(maxsize=4)
+def _made(described: TaskSet, seed: int, role: Role) -> Tasks:
+    """Tasks are made to check them before the run begins, and used a little later; images take a while to make."""
+    return described.make(seed, role)
 
 
 class Progress(NamedTuple):

@@ -1,5 +1,7 @@
 """The experiments that come with the package, by name (SPEC 4)."""
 
+import dataclasses
+
 from zero_jax.experiment import Experiment
 from zero_jax.programs import MemorySize, SearchSpace
 from zero_jax.search import Mutations
@@ -84,10 +86,24 @@ _DIGITS = Experiment(
     baselines=("linear", "network"),
 )
 
+_IMAGES = TaskSet("synthetic_images", tasks=10, features=16, train=8000, valid=1000)
+
+_PAPER = dataclasses.replace(
+    _DIGITS,
+    name="paper",
+    search_tasks=_IMAGES,
+    select_tasks=dataclasses.replace(_IMAGES, tasks=9),
+    unseen_tasks=dataclasses.replace(_IMAGES, tasks=9),
+    islands=1000,
+    groups=2,
+    train_steps=1_000_000_000_000,
+)
+
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "linear": ("upstream's demo: discover linear regression by gradient descent", _LINEAR),
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
     "teacher": ("imitate a 2-layer network (Fig. 5)", _TEACHER),
     "digits": ("tell handwritten digits apart, from empty programs (supplement S10, in small)", _DIGITS),
+    "paper": ("sizes of the paper: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; wants a GPU", _PAPER),
 }
 """What each preset is, and the experiment."""

@@ -32,7 +32,7 @@ _LAYOUTS = {
     4: Layout(16, 1, False),
     8: Layout(16, 2, True),
     16: Layout(16, 8, True),
-    32: Layout(16, 8, True),
+    32: Layout(16, 16, True),
 }
 """By F, padded: what the compiler makes of it for an H200 without spills, or with the fewest
 (`experiments/throughput/h200.py` prints them). To be measured: `experiments/throughput/gpu.py`."""

@@ -106,6 +106,74 @@ def digits(
     )
 
 
+IMAGE_SHAPE = (32, 32, 3)
+"""That of CIFAR-10's images."""
+
+
+def synthetic_images(
+    pairs: Sequence[Pair],
+    *,
+    features: int | None = 16,
+    train: int = 8000,
+    valid: int = 1000,
+    test: int = 1000,
+    part: Part = "valid",
+    projections: Sequence[int] = (0,),
+    epochs: int = 1,
+    per_class: int = 5000,
+) -> Tasks:
+    """`projected_binary` tasks of CIFAR-10's shape, from images drawn at random: ten classes of 32 x 32 x 3 pixels.
+
+    A class is two clusters in a space of 12 smooth patterns that all classes share, with noise on every pixel: two
+    clusters, so that no line parts the classes. They stand in where no images can be had; nothing found on them says
+    anything of images.
+
+    Example:
+      >>> synthetic_images([(0, 1)], train=80, valid=10, test=10, per_class=50)
+      Tasks(1 tasks, 80 + 10 examples, 16 features, accuracy, epochs=1)
+    """
+    parts = []
+    for pair in pairs:
+        if not all(0 <= c < 10 for c in pair):
+            raise ValueError(f"the classes of synthetic images are 0 to 9, not {tuple(pair)}")
+        images = np.concatenate([_class_images(c, per_class) for c in pair])
+        labels = np.repeat(pair, per_class)
+        parts.append(
+            projected_binary(
+                images,
+                labels,
+                [pair],
+                features=features,
+                train=train,
+                valid=valid,
+                test=test,
+                part=part,
+                projections=projections,
+                per_class=per_class,
+                epochs=epochs,
+            )
+        )
+    if not parts:
+        raise ValueError("no pairs given, so there are no tasks")
+    each = [(p.train_x[i], p.train_y[i], p.valid_x[i], p.valid_y[i]) for p in parts for i in range(len(p))]
+    return Tasks.stack(each, "accuracy", epochs)
+
+
+def _class_images(number: int, count: int) -> np.ndarray:
+    """`[count, 32 * 32 * 3]` images of one class, in 0 to 1."""
+    shared, own = np.random.default_rng(0), np.random.default_rng([1, number])
+    rows, columns, colours = (np.linspace(0, 1, n) for n in IMAGE_SHAPE)
+    patterns = []
+    for _ in range(12):
+        fy, fx, fc, phase = shared.uniform(-2, 2, 4) * (1, 1, 0.5, np.pi)
+        wave = fy * rows[:, None, None] + fx * columns[:, None] + fc * colours
+        patterns.append(np.cos(2 * np.pi * wave + phase).reshape(-1))
+    centres = 1.2 * own.normal(size=(2, 12))
+    places = centres[own.integers(2, size=count)] + 0.7 * own.normal(size=(count, 12))
+    clean = 0.5 + 0.05 * (places @ np.stack(patterns)).astype(np.float32)
+    return np.clip(clean + 0.1 * own.standard_normal(clean.shape, np.float32), 0, 1)
+
+
 def class_pairs(select: bool, seed: int = 0) -> list[Pair]:
     """The 36 pairs of ten classes that a search trains on or, with `select`, the 9 that it is judged on.
 

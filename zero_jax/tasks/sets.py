@@ -12,10 +12,11 @@ from zero_jax.tasks.tasks import Loss, Tasks
 Role = Literal["search", "select", "unseen"]
 
 SYNTHETIC = {"linear": synthetic.linear, "affine": synthetic.affine, "teacher": synthetic.teacher}
-SOURCES: tuple[str, ...] = (*SYNTHETIC, "digits")
+PAIRED = {"digits": arrays.digits, "synthetic_images": arrays.synthetic_images}
+SOURCES: tuple[str, ...] = (*SYNTHETIC, *PAIRED)
 
 N_PROJECTIONS = 100
-"""A search on digits draws its projections from so many seeds (SPEC 4)."""
+"""A search on pairs of classes draws its projections from so many seeds (SPEC 4)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +24,9 @@ class TaskSet:
     """What tasks to make.
 
     Attributes:
-      source: linear, affine or teacher (regression); digits (pairs of handwritten digits); or the path of an NPZ file
-        with your own arrays (see `load`), which brings its own numbers: the other fields do not apply to it.
+      source: linear, affine or teacher (regression); digits (pairs of handwritten digits) or synthetic_images (pairs of
+        classes of random images of CIFAR-10's shape); or the path of an NPZ file with your own arrays (see `load`),
+        which brings its own numbers: the other fields do not apply to it.
       tasks: how many tasks.
       features: F: how many features an example has.
       train: training examples per task.
@@ -42,9 +44,9 @@ class TaskSet:
     def make(self, seed: int = 0, role: Role = "search") -> Tasks:
         """The tasks, with ids that tell different tasks apart wherever they are made.
 
-        Synthetic tasks differ by `seed` alone. Digits differ by role too: 36 class pairs serve the search, which draws
-        pairs and projections at random; the other 9 serve selection; and unseen tasks are those of selection validated
-        on examples that were set apart.
+        Regression tasks differ by `seed` alone. Pairs of classes differ by role too: 36 class pairs serve the search,
+        which draws pairs and projections at random; the other 9 serve selection; and unseen tasks are those of
+        selection validated on examples that were set apart.
 
         Raises:
           ValueError: an unknown source, or numbers that it cannot serve.
@@ -55,13 +57,13 @@ class TaskSet:
             sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
             tasks = SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
             return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
-        if self.source == "digits":
-            return self._digits(seed, role)
+        if self.source in PAIRED:
+            return self._pairs(seed, role)
         if self.source.endswith(".npz"):
             return load(self.source)
         raise ValueError(f"no tasks {self.source!r}; there are {', '.join(SOURCES)}, and the path of an .npz file")
 
-    def _digits(self, seed: int, role: Role) -> Tasks:
+    def _pairs(self, seed: int, role: Role) -> Tasks:
         if self.tasks < 1:
             raise ValueError(f"tasks must be at least 1, not {self.tasks}")
         rng = np.random.default_rng(seed)
@@ -72,7 +74,7 @@ class TaskSet:
             drawn = np.arange(self.tasks)  # all pairs on one projection, then on the next
         parts = []
         for i in map(int, drawn):
-            one = arrays.digits(
+            one = PAIRED[self.source](
                 [pairs[i % len(pairs)]],
                 features=self.features,
                 train=self.train,
@@ -82,7 +84,7 @@ class TaskSet:
                 projections=[i // len(pairs)],
             )
             parts.append((one.train_x[0], one.train_y[0], one.valid_x[0], one.valid_y[0]))
-        return Tasks.stack(parts, "accuracy", self.epochs, seed=seed, ids=_ids(f"digits {role}", 0, drawn))
+        return Tasks.stack(parts, "accuracy", self.epochs, seed=seed, ids=_ids(f"{self.source} {role}", 0, drawn))
 
 
 def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:

@@ -1,0 +1,331 @@
+"""What only a GPU can tell about the Pallas executor, in one command of under 8 minutes.
+
+    python experiments/throughput/gpu.py
+
+It needs the package's base install and a CUDA jax. Results go to `<device>.json` and `<device>.png` beside this file, or
+into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any machine.
+
+1. golden:    the golden data on the device, at every number of warps, ten times: right, and equal every time?
+2. caches:    do stores keep L1 lines valid? The network at F = 16, with hit rates where `ncu` is at hand.
+3. rates:     demo and network in programs/s, populations of 1,000, 10,000 and 100,000, against the device's copy
+              bandwidth and float32 rate; then the table of `zero-jax bench`.
+4. ptx:       does XLA's custom call for PTX load and run, so that a kernel in CUDA C++ could be shipped as text?
+5. compiling: how long is a first call, and does JAX's persistent compilation cache remove it?
+6. layouts:   other lanes and warps than the table's (`zero_jax/executors/layout.py`).
+7. overlap:   how long the device waits for the host (`overlap.py`).
+8. searches:  `linear` and `digits`, whole.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import overlap  # noqa: E402
+
+from zero_jax import Programs, Tasks, bench, evaluate, library, random_programs  # noqa: E402
+from zero_jax.executors import blocks, contract, pallas  # noqa: E402
+from zero_jax.executors.layout import Layout, layout_for  # noqa: E402
+from zero_jax.experiment import run as run_experiment  # noqa: E402
+from zero_jax.presets import PRESETS  # noqa: E402
+from zero_jax.tasks import synthetic  # noqa: E402
+
+GOLDEN = HERE.parent.parent / "tests" / "golden" / "programs.json"
+BUDGET = 440.0
+"""Seconds after which no new part begins: the command is to end in under 8 minutes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much of everything: the whole, or a rehearsal."""
+
+    interpret: bool
+    programs: int = 1000
+    repeats: int = 10
+    warps: tuple[int, ...] = (1, 2, 4, 8)
+    features: tuple[int, ...] = (4, 8, 16, 32)
+    examples: tuple[int, int] = (bench.TRAIN, bench.VALID)
+    demo: tuple[int, ...] = (1_000, 10_000, 98_304)
+    network: tuple[int, ...] = (1_024, 8_192)
+    seconds: float = 0.5
+
+
+REHEARSAL = Size(True, 40, 2, (1, 2), (2, 4), (20, 10), (50, 100), (2, 4), 0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--child", choices=["compile", "network"], help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    size = REHEARSAL if chosen.rehearse else Size(False)
+    if chosen.child:
+        return child(chosen.child, size)
+    device = jax.devices()[0]
+    if device.platform != "gpu" and not chosen.rehearse:
+        sys.exit(f"JAX sees no GPU here, but {device}: --rehearse runs the same small, interpreted")
+    command = " ".join(["python", *sys.argv])
+    result = {"date": date.today().isoformat(), "command": command, "device": device.device_kind}
+    result |= {"machine": bench.machine()}
+    began = time.perf_counter()
+    for name in chosen.only:
+        if time.perf_counter() - began > BUDGET:
+            result[name] = "left out: no time was left"
+            continue
+        part_began = time.perf_counter()
+        try:
+            result[name] = PARTS[name](size)
+        except Exception as error:  # what one part finds out must not be lost to another
+            traceback.print_exc()
+            result[name] = f"failed: {type(error).__name__}: {error}"[:500]
+        print(f"-- {name}: {time.perf_counter() - part_began:.1f} s\n{json.dumps(result[name], indent=1)}", flush=True)
+        save(result, chosen.out)
+    result["seconds"] = time.perf_counter() - began
+    save(result, chosen.out)
+    draw(result, chosen.out)
+    print(f"{result['seconds']:.0f} s in all; written to {path(result, chosen.out)}.json and .png")
+    return None
+
+
+def path(result: dict, out: Path) -> Path:
+    return out / ("rehearsal" if "--rehearse" in result["command"] else result["device"].replace(" ", "-").lower())
+
+
+def save(result: dict, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    path(result, out).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+# ---------------------------------------------------------------------------------------------- the parts
+
+
+def golden(size: Size) -> dict:
+    stored = json.loads(GOLDEN.read_text())
+    sizes, found = stored["sizes"], {}
+    memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
+    programs = Programs.from_lists(stored["programs"][: size.programs], memory=memory)
+    sets = contract.op_sets(None, programs.memory)
+    ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(programs)
+    for loss in ("rmse", "accuracy"):
+        data = stored[loss]
+        tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
+        for warps in size.warps if loss == "rmse" else size.warps[::3]:
+            layout = layout_for(tasks.features, len(tasks))._replace(warps=warps)
+            train = jax.jit(
+                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
+            )
+            runs = [
+                jax.device_get(train(ready, tasks, jnp.uint32(0), jnp.float32(stored["max_abs_error"])))
+                for _ in range(size.repeats)
+            ]
+            fitness, steps = (np.array(data[key])[: size.programs] for key in ("fitness", "train_steps"))
+            found[f"{loss}, {warps} warps"] = {
+                "close": float((np.abs(runs[0][0] - fitness) <= 1e-3).mean()),
+                "steps": float((runs[0][1] == steps).mean()),
+                "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
+            }
+    return found
+
+
+def caches(size: Size) -> dict:
+    found = network(size, size.features[-2])._asdict()
+    if shutil.which("ncu") and not size.interpret:
+        metrics = "l1tex__t_sector_hit_rate.pct,lts__t_sector_hit_rate.pct,sm__warps_active.avg.pct_of_peak_sustained_active,smsp__inst_executed.avg.per_cycle_active"
+        command = ["ncu", "--clock-control", "none", "-k", "regex:zero_jax_train", "-c", "1", "--metrics", metrics]
+        told = subprocess.run(
+            [*command, sys.executable, __file__, "--child", "network"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        found["ncu"] = [line.strip() for line in told.stdout.splitlines() if "__" in line] or told.stderr[-500:]
+    return found
+
+
+def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
+    batch = batch or (2 if size.interpret else 0)
+    return bench.network(
+        features, tasks, executor="pallas", seconds=size.seconds, examples=size.examples, batch=batch,
+        interpret=size.interpret,
+    )  # fmt: skip
+
+
+def rates(size: Size) -> dict:
+    device = bench.device_rates(2**20, 16) if size.interpret else bench.device_rates()
+    found = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
+    demos = [bench.demo(executor="pallas", seconds=size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
+    found["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
+    middle = size.features[-2]
+    found[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}
+    cases = [(f, 10) for f in size.features] + [(middle, 16)]
+    found["table"] = [network(size, *case)._asdict() for case in cases]
+    return found
+
+
+PTX = """
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry add_one(.param .u64 x, .param .u64 y) {
+  .reg .b64 %rd<6>; .reg .b32 %r<2>; .reg .f32 %f<2>;
+  ld.param.u64 %rd0, [x]; ld.param.u64 %rd1, [y];
+  cvta.to.global.u64 %rd2, %rd0; cvta.to.global.u64 %rd3, %rd1;
+  mov.u32 %r0, %tid.x; mul.wide.u32 %rd4, %r0, 4;
+  add.s64 %rd2, %rd2, %rd4; add.s64 %rd3, %rd3, %rd4;
+  ld.global.f32 %f0, [%rd2]; add.f32 %f0, %f0, 0f3F800000; st.global.f32 [%rd3], %f0;
+  ret;
+}
+"""
+
+
+def ptx(size: Size) -> dict:
+    if size.interpret:
+        return {"runs": None}
+    i = np.int32
+    call = jax.ffi.ffi_call("__gpu$xla.gpu.ptx", jax.ShapeDtypeStruct((32,), jnp.float32))
+    geometry = {"grid_x": i(1), "grid_y": i(1), "grid_z": i(1), "block_x": i(32), "block_y": i(1), "block_z": i(1)}
+    told = jax.jit(
+        lambda x: call(x, name="add_one", kernel_type="ptx", kernel_data=PTX, shared_mem_bytes=i(0), **geometry)
+    )(jnp.arange(32, dtype=jnp.float32))
+    return {"runs": bool((np.asarray(told) == np.arange(32) + 1).all())}
+
+
+def compiling(size: Size) -> dict:
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        for name in ("without", "with"):
+            command = [sys.executable, __file__, "--child", "compile", *(["--rehearse"] if size.interpret else [])]
+            told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+            found[f"first call {name} cache, s"] = float(told.stdout.split()[-1])
+    return found
+
+
+def child(what: str, size: Size) -> None:
+    """A process of its own, for `compiling` and for `ncu`."""
+    if what == "network":
+        network(size, 16, 10, 1024)
+        return
+    tasks = synthetic.linear(10, features=4, train=100, valid=100)
+    programs = random_programs(PRESETS["linear"][1].space, 100, np.random.default_rng(0))
+    jnp.zeros(3).block_until_ready()
+    began = time.perf_counter()
+    np.asarray(evaluate(programs, tasks, ops=range(65), executor="pallas", interpret=size.interpret).fitness)
+    print(time.perf_counter() - began)
+
+
+def layouts(size: Size) -> dict:
+    found = {}
+    tried = {
+        4: [(16, 1, False), (16, 1, True), (16, 2, True), (32, 1, False)],
+        8: [(16, 2, True), (16, 1, True), (16, 4, True)],
+        16: [(16, 8, True), (16, 4, True), (8, 4, True), (16, 16, True)],
+        32: [(16, 8, True), (16, 16, True), (8, 8, True)],
+    }
+    if size.interpret:
+        tried = {4: [(16, 1, False), (16, 2, True)]}
+    program = library.program("network", learning_rate=bench.LEARNING_RATE)
+    sets = contract.op_sets(None, program.memory)
+    n, k = (size.examples[0] // 8 or 5, size.examples[1] // 8 or 5)
+    for features, layouts_tried in tried.items():
+        count = 2 if size.interpret else max(512, 2**17 // features**2)
+        ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(program[np.zeros(count, int)])
+        tasks = jax.device_put(synthetic.linear(16, features=features, train=n, valid=k))
+        for layout in layouts_tried:
+            train = jax.jit(
+                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
+            )
+            call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(100))
+            jax.block_until_ready(call())
+            times = []
+            for _ in range(3):
+                began = time.perf_counter()
+                jax.block_until_ready(call())
+                times.append(time.perf_counter() - began)
+            found[f"F={features}, lanes {layout[0]}, warps {layout[1]}, by_row {layout[2]}"] = count / min(times)
+    return found
+
+
+def overlapping(size: Size) -> list:
+    islands, cohorts = (4, 2) if size.interpret else (400, 12)
+    return [overlap.measure(groups, islands, cohorts)[0] for groups in (1, 2)]
+
+
+def searches(size: Size) -> dict:
+    found = {}
+    for name in ("linear", "digits"):
+        experiment = dataclasses.replace(PRESETS[name][1], out="", seed=1)
+        if size.interpret:
+            experiment = dataclasses.replace(experiment, train_steps=1_000_000, experiments=1, baselines=())
+        began = time.perf_counter()
+        outcome = run_experiment(experiment)
+        found[name] = outcome.progress._asdict() | {
+            "solved": outcome.solved,
+            "select_fitness": outcome.select_fitness,
+            "unseen_fitness": outcome.unseen_fitness,
+            "with_start": time.perf_counter() - began,
+        }
+    return found
+
+
+PARTS = {
+    "golden": golden,
+    "rates": rates,
+    "caches": caches,
+    "ptx": ptx,
+    "compiling": compiling,
+    "overlap": overlapping,
+    "searches": searches,
+    "layouts": layouts,
+}
+
+
+def draw(result: dict, out: Path) -> None:
+    """Programs/s by population, and the network's share of the float32 rate by F."""
+    told = result.get("rates")
+    if not isinstance(told, dict):
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for name, values in told.items():
+        if isinstance(values, dict):
+            left.plot([int(n) for n in values], list(values.values()), "o-", label=name)
+    left.set(xscale="log", yscale="log", xlabel="programs in a call", ylabel="programs/s", title=result["device"])
+    left.legend()
+    for tasks in sorted({row["tasks"] for row in told["table"]}):
+        rows = [row for row in told["table"] if row["tasks"] == tasks]
+        right.plot([r["features"] for r in rows], [r["gflops"] for r in rows], "o-", label=f"{tasks} tasks")
+    right.axhline(told["multiply_add_gflops"], color="0.5", linestyle=":", label="measured multiply-adds")
+    right.set(xscale="log", yscale="log", xlabel="features", ylabel="GFLOP/s", title="the 2-layer network")
+    right.legend()
+    figure.savefig(path(result, out).with_suffix(".png"), dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Does the device wait for the host? A trace of a search, its islands in one group and in two.
+
+    python experiments/throughput/overlap.py
+
+With a GPU, the device's spans come from JAX's profiler. Without one, the SIMD executor on a thread of its own plays the
+device (one core), and Python with selection, mutation and pruning the host (the other). Writes overlap.json beside this
+file, or to `--out`, and a trace for chrome://tracing or ui.perfetto.dev beside that, with `--trace`.
+"""
+
+import argparse
+import dataclasses
+import glob
+import gzip
+import json
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import jax
+
+from zero_jax import bench
+from zero_jax.evaluator import Evaluator
+from zero_jax.executors import simd
+from zero_jax.presets import PRESETS
+from zero_jax.strands import Strand
+
+ISLANDS, COHORTS = 40, 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "overlap.json")
+    parser.add_argument("--trace", type=Path)
+    chosen = parser.parse_args()
+    result = {"date": date.today().isoformat(), "machine": bench.machine(), "groups": []}
+    for groups in (1, 2):
+        found, events = measure(groups)
+        result["groups"].append(found)
+        print(", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+        if chosen.trace:
+            name = chosen.trace.with_stem(f"{chosen.trace.stem}-{groups}")
+            name.write_text(json.dumps({"traceEvents": events}))
+    chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executor: str = "auto") -> tuple[dict, list]:
+    """How long the device idles in a search of `digits`, every program trained; and the trace's events."""
+    strand = search(groups, islands, executor)
+    for _ in range(2 * groups):  # first populations, and compilation
+        strand.evaluate_cohort()
+    on_gpu = jax.default_backend() != "cpu"
+    trained = strand.evaluator.counts.evaluated
+    began = time.perf_counter()
+    if on_gpu:
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder, create_perfetto_trace=True):
+                run(strand, groups * cohorts)
+            seconds = time.perf_counter() - began
+            (name,) = glob.glob(f"{folder}/**/perfetto_trace.json.gz", recursive=True)
+            events = json.loads(gzip.decompress(Path(name).read_bytes()))["traceEvents"]
+        device = {e["pid"] for e in events if e.get("name") == "process_name" and "/device:" in e["args"]["name"]}
+        spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("ph") == "X" and e["pid"] in device]
+    else:
+        events = watch(strand)
+        run(strand, groups * cohorts)
+        seconds = time.perf_counter() - began
+        spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "device"]
+    trained = strand.evaluator.counts.evaluated - trained
+    return {
+        "groups": groups,
+        "device_idle": idle_share(spans),
+        "programs_per_second": trained / seconds,
+        "seconds": seconds,
+    }, events
+
+
+def search(groups: int, islands: int, executor: str) -> Strand:
+    experiment = dataclasses.replace(PRESETS["digits"][1], islands=islands, groups=groups)
+    searcher = experiment.searcher()
+    evaluator = Evaluator(
+        experiment.tasks("search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
+    )
+    return Strand(1, searcher, 7, evaluator, "mean", 10**15, 2.0, groups)
+
+
+def run(strand: Strand, cohorts: int) -> None:
+    for _ in range(cohorts):
+        strand.evaluate_cohort()
+
+
+def watch(strand: Strand) -> list[dict]:
+    """Notes when the SIMD executor works, and when the host selects, mutates and replaces."""
+    events: list[dict] = []
+
+    def noting(name, thread, function):
+        def call(*args, **more):
+            began = time.perf_counter()
+            try:
+                return function(*args, **more)
+            finally:
+                took = time.perf_counter() - began
+                events.append({"name": name, "ph": "X", "pid": 1, "tid": thread, "ts": began * 1e6, "dur": took * 1e6})
+
+        return call
+
+    plain = simd.evaluate
+    simd.evaluate = noting("device", 2, getattr(plain, "__wrapped__", plain))
+    simd.evaluate.__wrapped__ = plain
+    searcher = strand.searcher
+    for name in ("ask", "tell"):
+        object.__setattr__(searcher, name, noting(name, 1, getattr(searcher, name)))
+    return events
+
+
+def idle_share(spans: list[tuple[float, float]]) -> float:
+    """Of the time from the first span's begin to the last one's end, the part in no span."""
+    spans = sorted(spans)
+    begin, end, busy = spans[0][0], spans[0][0], 0.0
+    for first, last in spans:
+        busy += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return 1 - busy / (end - begin)
+
+
+if __name__ == "__main__":
+    main()
