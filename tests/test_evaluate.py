@@ -241,6 +241,28 @@ def test_traced_programs_dispatch_every_op_by_default():
     np.testing.assert_allclose(jitted, fitness(programs, tasks, ops=range(65)), atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "epochs"), [("rmse", 2), ("accuracy", 1)])
+def test_programs_of_many_features_run_one_by_one_and_agree_with_simd(loss, epochs):
+    programs = random_programs(ALL_OPS, 60, np.random.default_rng(epochs))
+    tasks = small_tasks(loss, epochs, features=64, n=3, train=6, valid=3)
+    assert block_width(program_bytes(ALL_OPS.memory, ALL_OPS.ops, tasks)) == 1
+    want, got = (evaluate(programs, tasks, 9, executor=executor) for executor in ("simd", "xla"))
+    assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.98
+    assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.98
+    assert len(np.unique(np.asarray(want.fitness).round(3))) > (10 if loss == "rmse" else 2)
+
+
+def test_xla_lowers_for_tpus():
+    programs = random_programs(ALL_OPS, 10, np.random.default_rng(0))
+    tasks = small_tasks()
+    exported = jax.export.export(jax.jit(lambda p, t: tuple(evaluate(p, t, executor="xla"))), platforms=["tpu"])(
+        programs, tasks
+    )
+    assert exported.platforms == ("tpu",)
+    assert [(out.shape, out.dtype) for out in exported.out_avals] == [((10, 2), np.float32), ((10, 2), np.int32)]
+
+
 def test_no_programs_give_no_fitness():
     programs = random_programs(DEMO, 3, np.random.default_rng(0))[:0]
     assert evaluate(programs, small_tasks(n=2)).fitness.shape == (0, 2)

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from zero_jax import Mutations, Programs, evaluate
+from zero_jax import Mutations, Programs, evaluate, random_programs
 from zero_jax.experiment import Experiment, run
+from zero_jax.forecast import forecast, is_long
 from zero_jax.library import load as load_program
 from zero_jax.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
@@ -172,6 +173,30 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_written(tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_groups_of_islands_end_as_one_and_give_the_same_again(tmp_path):
+    parted = dataclasses.replace(QUICK, islands=4, groups=2, side_by_side=1, out=str(tmp_path))
+    first, second = (run(parted) for _ in range(2))
+    assert without_clock(records(first.folder)) == without_clock(records(second.folder))
+    assert first.progress.train_steps >= 80_000
+    assert first.program.listing() == second.program.listing()
+    with pytest.raises(ValueError, match="4 islands cannot be parted into 3 groups"):
+        dataclasses.replace(parted, groups=3)
+
+
+def test_a_long_search_is_forecast():
+    small = dataclasses.replace(
+        PRESETS["paper"][1],
+        search_tasks=TaskSet("synthetic_images", tasks=3, features=8, train=64, valid=32),
+        islands=2,
+    )
+    told = forecast(small)
+    assert (told.programs, told.examples, told.executor) == (200, 200 * 3 * 64, "simd")
+    assert 0 < told.seconds < 60
+    assert told.bytes > sum(part.nbytes for part in (random_programs(small.space, 200, np.random.default_rng(0)).code,))
+    assert not is_long(small)
+    assert is_long(PRESETS["paper"][1])
+
+
 def test_presets_are_the_specifications():
     linear = PRESETS["linear"][1]
     assert (linear.population, linear.tournament, linear.probe) == (1000, 10, 10)
@@ -182,6 +207,9 @@ def test_presets_are_the_specifications():
         ("alter_param", "randomize_instruction", "randomize_component"),
         0.9,
     )
+    paper = PRESETS["paper"][1]
+    assert (paper.islands, paper.population, paper.tournament, paper.groups) == (1000, 100, 10, 2)
+    assert (paper.search_tasks.features, paper.search_tasks.train, paper.search_tasks.tasks) == (16, 8000, 10)
     assert set(PRESETS) == {"linear", "affine", "teacher", "digits", "paper"}
     for _, preset in PRESETS.values():
         preset.searcher()

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from zero_jax import Tasks
+from zero_jax import Tasks, evaluate, library
 from zero_jax.tasks import arrays, synthetic
 from zero_jax.tasks.sets import TaskSet, load
 
@@ -123,6 +123,21 @@ def test_no_example_is_in_two_parts():
     assert len(np.unique(np.concatenate([s.ravel() for s in seen]).round(5))) == 120
 
 
+def test_synthetic_images_are_of_cifars_shape_and_can_be_told_apart():
+    sizes = {"train": 400, "valid": 100, "test": 100, "per_class": 300}
+    tasks = arrays.synthetic_images([(0, 1), (8, 3)], projections=(0, 1), **sizes)
+    assert tasks.train_x.shape == (4, 400, 16)
+    whole = arrays.synthetic_images([(0, 1)], features=None, **sizes)
+    assert whole.features == 32 * 32 * 3
+    again = arrays.synthetic_images([(8, 3)], projections=(0, 1), **sizes)
+    np.testing.assert_array_equal(tasks.train_x[2:], again.train_x)
+    accuracy = np.asarray(evaluate(library.program("linear", learning_rate=0.01), tasks).fitness)
+    assert (accuracy > 0.7).all()
+    assert not (accuracy == 1).all()
+    with pytest.raises(ValueError, match="classes of synthetic images are 0 to 9"):
+        arrays.synthetic_images([(0, 10)], **sizes)
+
+
 def test_digits_have_45_pairs_of_which_9_select():
     search, select = arrays.class_pairs(select=False), arrays.class_pairs(select=True)
     assert len(set(search) | set(select)) == 45
@@ -162,7 +177,7 @@ def test_task_sets_make_what_they_say():
     assert not np.array_equal(select.valid_x, unseen.valid_x)
     assert not np.array_equal(search.train_x, described.make(2, "search").train_x)
     np.testing.assert_array_equal(select.train_x, described.make(2, "select").train_x)
-    with pytest.raises(ValueError, match="no tasks 'foo'; there are linear, affine, teacher, digits"):
+    with pytest.raises(ValueError, match="no tasks 'foo'; there are linear, affine, teacher, digits, synthetic_images"):
         TaskSet("foo").make()
 
 

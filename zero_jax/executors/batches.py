@@ -27,6 +27,10 @@ _BLOCK_BYTES = {"cpu": 2**20}
 
 _WIDEST = {"cpu": 256}
 
+_ALONE = {"cpu": 2**17}
+"""A program that takes so much is alone in its block: then an instruction is a branch (`xla.py`), worth more than
+neighbours are. Elsewhere than on a CPU a branch costs some 30 us, as much as a select of all ops for such a program."""
+
 
 def platform() -> str:
     """Where computations go by default: cpu, gpu, tpu."""
@@ -62,7 +66,7 @@ def runs(tasks: Tasks) -> int:
     return int(tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]))
 
 
-def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
+def block_width(one: int, max_bytes: int = MAX_BYTES, differentiable: bool = False) -> int:
     """How many programs of `one` bytes each make a block: a power of two, the same for any number of programs.
 
     Raises:
@@ -70,6 +74,8 @@ def block_width(one: int, max_bytes: int = MAX_BYTES) -> int:
     """
     check_one(one, max_bytes)
     where = platform()
+    if one >= _ALONE.get(where, 2**25) and not differentiable:
+        return 1
     roomy = min(_WIDEST.get(where, 2**14), max(16, _BLOCK_BYTES.get(where, MAX_BYTES) // one))
     return 1 << (min(roomy, max_bytes // one).bit_length() - 1)
 

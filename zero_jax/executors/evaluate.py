@@ -224,7 +224,7 @@ def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_s
         # Two widths, so that populations of all sizes compile twice; blocks of threads without a program end at once.
         return min(most, next((width for width in _GRIDS if width >= needed), _GRIDS[-1]))
     need = batches.program_bytes(programs.memory, plan.sets, tasks, plan.differentiable)
-    width = batches.block_width(need, max_bytes)
+    width = batches.block_width(need, max_bytes, plan.differentiable)
     if plan.differentiable:  # often of one program, and too dear for empty ones
         width = min(width, 1 << max(0, count - 1).bit_length())
     return width

@@ -6,6 +6,7 @@ tasks, and tasks with their features are the contiguous axes that the CPU's vect
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -246,9 +247,50 @@ class _Machine:
 
             return jax.vmap(one, in_axes=(0, 0, 0, None if mask is None else 0))(memory, row, constants, mask)
 
+        def alone(slot: Array, memory: Values) -> Values:
+            number = contract.draw_number(component, count, data[0, slot, 2])
+            own = {kind: values[0] for kind, values in memory.items()}
+            after = self._branching_instruction(allowed, own, code[0, slot], data[0, slot], number)
+            return {kind: values[None] for kind, values in after.items()}
+
         if self.masked:
             return lax.scan(lambda m, slot: (instruction(slot, m), None), memory, jnp.arange(end - start))[0]
-        return lax.fori_loop(0, self.longest[component], instruction, memory)
+        step = alone if len(code) == 1 else instruction
+        return lax.fori_loop(0, self.longest[component], step, memory)
+
+    def _branching_instruction(
+        self, allowed: list[op_table.Op], memory: Values, code: Array, data: Array, draw: Array
+    ) -> Values:
+        """One instruction of a program that is alone in its block, as those with large values are.
+
+        Not under `vmap`, a switch is a branch, so nothing is computed but the one op. A branch returns the value alone:
+        XLA copies whatever memory goes through a conditional. A loop, of one step or none, keeps it in place.
+        """
+        number, in1, in2, out = code
+        after = dict(memory)
+        for kind in op_table.KINDS:
+            ops = [op for op in allowed if op.output == kind]
+            if not ops:
+                continue
+
+            def write(_: Array, own: Array, kind: str = kind, ops: list[op_table.Op] = ops) -> Array:
+                now, old = {**memory, kind: own}, _read(own, out)
+
+                def value(op: op_table.Op) -> Array:
+                    per_task = [_read(now[k], (in1, in2)[i]) for i, k in enumerate(op.inputs)]
+                    per_task += [old] if op.reads_output else []
+                    drawn = contract.draws(old.shape[1:], self.seed, self.ids, draw) if op.random else ()
+                    constants = [data[i] for i in range(len(op.constants))]
+                    return _apply(op, memory["v"].shape[-1], per_task, constants, drawn, old.shape)
+
+                index = sum(jnp.where(number == op.number, i, 0) for i, op in enumerate(ops))
+                return lax.dynamic_update_index_in_dim(
+                    own, lax.switch(index, [partial(value, op) for op in ops]), out, 0
+                )
+
+            writes = sum((number == op.number).astype(jnp.int32) for op in ops)
+            after[kind] = lax.fori_loop(0, writes, write, memory[kind])
+        return after
 
 
 def _instruction(
