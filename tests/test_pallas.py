@@ -122,7 +122,7 @@ def test_chunks_batches_and_empty_populations():
 
 def test_inside_jit_vmap_and_scan():
     programs = random_programs(DEMO, 10, np.random.default_rng(0))
-    tasks = synthetic.linear(3, train=6, valid=4)
+    tasks = synthetic.linear(18, train=6, valid=4)  # two blocks a program
     noisy = Programs.parse(NOISY)
     call = partial(evaluate, ops=(*DEMO.ops[0], 31, 59, 60, 64, 1), **INTERPRETED)
     want = np.asarray(evaluate(programs, tasks, **INTERPRETED).fitness)

@@ -5,7 +5,7 @@
 
 XLA's own CUDA compiler runs without a GPU: the target is described by the text below. The kernel is the real one, all 65
 ops, both losses' code as `evaluate` calls it. Registers and spills are those that NVIDIA's assembler reports for the PTX
-that XLA wrote. Exit code 1 where a kernel does not compile, or spills at F <= 8.
+that XLA wrote. Exit code 1 where a kernel does not compile, or training spills at F <= 8.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 DUMP = tempfile.mkdtemp()
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
@@ -48,6 +49,22 @@ runtime_version { major: 13 minor: 0 patch: 0 } platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 12 } device_description_str: "NVIDIA H200"
 """
 
+COUNT = 64
+"""How many programs; the code does not depend on it."""
+
+KINDS = ("train", "errors", "execute")
+
+
+class Case(NamedTuple):
+    """What to compile."""
+
+    kind: str
+    features: int
+    tasks: int
+    layout: Layout
+    ops: tuple[int, ...]
+
+
 STUDY = {4: (1, 116, 0), 8: (2, 168, 0), 16: (8, 128, 36), 32: (8, None, 1100)}
 """What the project's first study found, by F: warps, registers, bytes spilled."""
 
@@ -57,24 +74,26 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=[2, 4, 8, 16, 32])
     parser.add_argument("--tasks", type=int, nargs="+", default=[10])
     parser.add_argument("--layout", nargs="*", help="lanes,warps,by_row (as 16,2,1) to try in place of the table's")
-    parser.add_argument("--loss", default="rmse", choices=["rmse", "accuracy"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the first at every F")
     parser.add_argument("--ops", type=int, nargs="+", default=list(range(65)))
     parser.add_argument("--keep", type=Path, help="a folder for the PTX")
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
     chosen = parser.parse_args()
     topology = topologies.get_topology_desc("h200", "cuda", topology="1x1x1", target_config=TARGET)
     sharding = SingleDeviceSharding(topology.devices[0])
-    print("F   tasks  lanes  warps  registers  spilled  shared  compiled   beside the study")
+    print("kernel    F   tasks  lanes  warps  registers  spilled  shared  compiled   beside the study")
     rows = []
-    for features in chosen.features:
-        for tasks in chosen.tasks:
-            layouts = [parsed(text) for text in chosen.layout or []]
-            for layout in layouts or [layout_for(features, tasks)]:
-                rows.append(measure(features, tasks, layout, chosen.loss, tuple(chosen.ops), sharding, chosen.keep))
-                print(line(rows[-1]), flush=True)
+    for i, kind in enumerate(chosen.kinds):
+        for features in chosen.features if i == 0 else chosen.features[:1]:
+            for tasks in chosen.tasks:
+                layouts = [parsed(text) for text in chosen.layout or []]
+                for layout in layouts or [layout_for(features, tasks)]:
+                    case = Case(kind, features, tasks, layout, tuple(chosen.ops))
+                    rows.append(measure(case, sharding, chosen.keep))
+                    print(line(rows[-1]), flush=True)
     if chosen.out:
         chosen.out.write_text(json.dumps({"jax": jax.__version__, "kernels": rows}, indent=1) + "\n")
-    if any(row["spilled"] and row["features"] <= 8 for row in rows):
+    if any(row["spilled"] and row["features"] <= 8 and row["kind"] == "train" for row in rows):
         sys.exit("a kernel for F <= 8 spills registers")
 
 
@@ -87,56 +106,76 @@ def line(row: dict) -> str:
     study = STUDY.get(row["features"])
     beside = f"{study[1] or '?'} registers, {study[2]:,} bytes spilled at {study[0]} warps" if study else "-"
     return (
-        f"{row['features']:2}  {row['tasks']:5}  {row['lanes']:5}  {row['warps']:5}  {row['registers']:9}  "
-        f"{row['spilled']:5} B  {row['shared']:4} B  {row['seconds']:6.1f} s   {beside}"
+        f"{row['kind']:8}  {row['features']:2}  {row['tasks']:5}  {row['lanes']:5}  {row['warps']:5}  "
+        f"{row['registers']:9}  {row['spilled']:5} B  {row['shared']:4} B  {row['seconds']:6.1f} s   {beside}"
     )
 
 
-def measure(features, tasks, layout, loss, ops, sharding, keep) -> dict:
-    seconds = compile_kernel(features, tasks, layout, loss, ops, sharding)
-    found = [name for name in glob.glob(f"{DUMP}/*.ptx") if "zero_jax_train" in Path(name).read_text()]
-    report = assemble(found[-1])
+def measure(case: Case, sharding, keep) -> dict:
+    began = time.time()
+    traced = trace_execution(case, sharding) if case.kind == "execute" else trace_training(case, sharding)
+    traced.lower(lowering_platforms=("cuda",)).compile()
+    seconds = time.time() - began
+    entry = f"zero_jax_{'execute' if case.kind == 'execute' else 'train'}"
+    (found,) = [name for name in glob.glob(f"{DUMP}/*.ptx") if f".entry {entry}" in Path(name).read_text()]
+    report = assemble(found, entry)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        (keep / f"f{features}-t{tasks}-l{layout.lanes}-w{layout.warps}.ptx").write_bytes(Path(found[-1]).read_bytes())
+        name = f"{case.kind}-f{case.features}-t{case.tasks}-l{case.layout.lanes}-w{case.layout.warps}.ptx"
+        (keep / name).write_bytes(Path(found).read_bytes())
     for name in glob.glob(f"{DUMP}/*"):
         os.remove(name)
-    return {"features": features, "tasks": tasks, **layout._asdict(), **report, "seconds": seconds}
+    told = {"kind": case.kind, "features": case.features, "tasks": case.tasks, **case.layout._asdict()}
+    return told | report | {"seconds": seconds}
 
 
-def compile_kernel(features, tasks, layout, loss, ops, sharding) -> float:
-    """Compiles training as `evaluate` calls it; seconds."""
-    count, capacity, memory = 64, (21, 21, 45), MemorySize(8, 14, 3)
-    sets = contract.op_sets(ops, memory)
+def trace_training(case: Case, sharding):
+    """Training as `evaluate` calls it: `errors` with the errors of a probe, on accuracy and with two epochs."""
+    features, tasks, errors = case.features, case.tasks, case.kind == "errors"
+    programs, sets, spec = population(case, sharding)
+    parts = (spec(tasks, 100, features), spec(tasks, 100), spec(tasks, 50, features), spec(tasks, 50))
+    order = (spec(1 + errors, 100, dtype=jnp.int32), spec(tasks, dtype=jnp.int32))
+    on = Tasks.tree_unflatten("accuracy" if errors else "rmse", [*parts, *order])
+
+    def train(programs, on, seed, limit):
+        ready = prepared(programs, sets, prune=True)
+        return pallas.evaluate_programs(ready, on, seed, limit, sets, errors=errors, layout=case.layout)
+
+    return jax.jit(train, out_shardings=sharding).trace(programs, on, spec(dtype=jnp.uint32), spec())
+
+
+def trace_execution(case: Case, sharding):
+    programs, sets, spec = population(case, sharding)
+    (s, v, m), t, f = programs.memory, case.tasks, case.features
+    memory = (spec(COUNT, t, s), spec(COUNT, t, v, f), spec(COUNT, t, m, f, f))
+
+    def run(programs, memory, ids, seed):
+        ready = prepared(programs, sets, prune=False)
+        return pallas.execute_programs(ready, memory, ids, seed, 1, sets, layout=case.layout)
+
+    ids, seed = spec(t, dtype=jnp.int32), spec(dtype=jnp.uint32)
+    return jax.jit(run, out_shardings=sharding).trace(programs, memory, ids, seed)
+
+
+def population(case: Case, sharding):
+    capacity, memory = (21, 21, 45), MemorySize(8, 14, 3)
 
     def spec(*shape, dtype=jnp.float32):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     slots = sum(capacity)
-    programs = Programs(
-        spec(count, slots, 4, dtype=jnp.int32), spec(count, slots, 3), spec(count, 3, dtype=jnp.int32), capacity, memory
-    )
-    parts = (spec(tasks, 100, features), spec(tasks, 100), spec(tasks, 50, features), spec(tasks, 50))
-    order = (spec(1, 100, dtype=jnp.int32), spec(tasks, dtype=jnp.int32))
-    on = Tasks.tree_unflatten(loss, [*parts, *order])
-
-    def train(programs, on, seed, limit):
-        return pallas.evaluate_programs(prepared(programs, sets, prune=True), on, seed, limit, sets, layout=layout)
-
-    began = time.time()
-    traced = jax.jit(train, out_shardings=sharding).trace(programs, on, spec(dtype=jnp.uint32), spec())
-    traced.lower(lowering_platforms=("cuda",)).compile()
-    return time.time() - began
+    arrays = spec(COUNT, slots, 4, dtype=jnp.int32), spec(COUNT, slots, 3), spec(COUNT, 3, dtype=jnp.int32)
+    return Programs(*arrays, capacity, memory), contract.op_sets(case.ops, memory), spec
 
 
-def assemble(ptx: str) -> dict:
+def assemble(ptx: str, entry: str) -> dict:
     """Registers a thread, bytes of spills, and shared memory a block, as `ptxas` reports them."""
     roots = [Path(p) for p in sys.path if (Path(p) / "nvidia").is_dir()]
     ptxas = next((str(p) for root in roots for p in root.glob("nvidia/*/bin/ptxas")), "ptxas")
     target = re.search(r"\.target (\S+)", Path(ptx).read_text())[1].rstrip(",")
     command = [ptxas, "-v", f"-arch={target}", ptx, "-o", "/dev/null"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    text = text[text.index("zero_jax_train") :]
+    text = text[text.index(f"'{entry}'") :]
     shared = re.search(r"(\d+) bytes smem", text)
     return {
         "registers": int(re.search(r"Used (\d+) registers", text)[1]),

@@ -109,7 +109,8 @@ def evaluate(
         return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
     plan, programs = _ready(plan, programs)
     raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
-    return Evaluation(*(part.reshape(-1, len(tasks))[places] for part in raw))
+    first = batches.chosen_devices(devices)[0]  # where arrays made without devices would be
+    return Evaluation(*(jax.device_put(part.reshape(-1, len(tasks))[places], first) for part in raw))
 
 
 def launch(

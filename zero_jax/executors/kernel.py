@@ -291,6 +291,7 @@ class _Training:
     def epoch(self, epoch: Array, component: Array) -> Array:
         """Training on all examples, and validation; begins and ends with the component that runs next."""
         self.lost[...] = jnp.zeros((self.shape.lanes,), jnp.float32)
+        self.machine.barrier()  # all threads must see the same runs alive, or they would part ways
         at = lax.while_loop(
             lambda at: at.example < self.examples,
             partial(self._component, epoch),
