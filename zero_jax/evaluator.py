@@ -115,6 +115,8 @@ class Evaluator:
         _check_counts(remember, probe)
         check_threads(threads)
         self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
+        # Threads do not see the caller's `with jax.default_device(...)`.
+        self._home = self.devices or (batches.default_device(),)
         self.interpret = interpret
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="zero-jax evaluator") if background else None
         self.tasks = tasks
@@ -146,7 +148,8 @@ class Evaluator:
         self._batch += 1
         batch = self._batch
         form = canonical(programs, self.options["threads"])
-        chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
+        with batches.at_home(self._home):
+            chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
         alike = evaluated = spent = 0
 
         def train(rows: np.ndarray) -> Steps:
@@ -186,7 +189,7 @@ class Evaluator:
         runs, known = _look_up(hashes, cache, batch, fitness, run_of, entry_of, first)
         if runs:
             trained = yield from train(first[:runs])
-            _keep(hashes, cache, batch, *trained, run_of, entry_of, first, fitness, steps)
+            _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
         return Evaluated(fitness, steps), runs, known
 
     def _launch(
@@ -197,19 +200,20 @@ class Evaluator:
         """
         if chosen == "simd":
             return self._launch_on_lanes(programs, rows, fingerprints)
-        waiting = launch(
-            programs[rows],
-            self._prepared(chosen, fingerprints, lambda tasks: batches.placed(tasks, self.devices)),
-            self.seed,
-            executor=chosen,
-            ops=self.ops,
-            max_bytes=self.max_bytes,
-            devices=self.devices,
-            interpret=self.interpret,
-            canonical_form=True,
-            fingerprints=fingerprints,
-            **self.options,
-        )
+        with batches.at_home(self._home):
+            waiting = launch(
+                programs[rows],
+                self._prepared(chosen, fingerprints, lambda tasks: batches.placed(tasks, self.devices)),
+                self.seed,
+                executor=chosen,
+                ops=self.ops,
+                max_bytes=self.max_bytes,
+                devices=self.devices,
+                interpret=self.interpret,
+                canonical_form=True,
+                fingerprints=fingerprints,
+                **self.options,
+            )
         if fingerprints:
             return lambda: (np.ascontiguousarray(waiting()[0]).view(np.uint64),)
         return waiting
@@ -312,6 +316,8 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
             if cache.used[s, w] < cache.used[s, oldest]:
                 oldest = w
         elsewhere = found >= 0 and cache.run[s, found] >= 0 and cache.owner[s, found] != batch
+        if elsewhere:
+            oldest = found  # taken over
         if found >= 0 and not elsewhere:
             cache.used[s, found] = batch
             run_of[p] = cache.run[s, found]
@@ -322,7 +328,7 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
                     fitness[p, t] = cache.fitness[entry, t]
             continue
         run_of[p], first[runs] = runs, p
-        if sets > 0 and not elsewhere:
+        if sets > 0:
             cache.hashes[s, oldest, 0], cache.hashes[s, oldest, 1] = low, high
             cache.used[s, oldest], cache.run[s, oldest], cache.owner[s, oldest] = batch, runs, batch
             entry_of[runs] = s * cache.used.shape[1] + oldest
@@ -331,7 +337,7 @@ def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
 
 
 @entry_point
-def _keep(hashes, cache, batch, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
     """Hands the results out, and remembers those whose entries nobody has taken since."""
     for p in range(len(hashes)):
         run = run_of[p]
@@ -344,7 +350,8 @@ def _keep(hashes, cache, batch, trained, trained_steps, run_of, entry_of, first,
         entry = entry_of[run]
         if entry >= 0:
             s, w = entry // cache.used.shape[1], entry % cache.used.shape[1]
-            if cache.run[s, w] == run and cache.owner[s, w] == batch:
+            low, high = hashes[first[run], 0], hashes[first[run], 1]
+            if cache.run[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
                 cache.run[s, w] = -1
                 for t in range(fitness.shape[1]):
                     cache.fitness[entry, t] = trained[run, t]

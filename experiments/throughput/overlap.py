@@ -21,7 +21,6 @@ import jax
 
 from zero_jax import bench
 from zero_jax.evaluator import Evaluator
-from zero_jax.executors import simd
 from zero_jax.presets import PRESETS
 from zero_jax.strands import Strand
 
@@ -37,7 +36,7 @@ def main() -> None:
     for groups in (1, 2):
         found, events = measure(groups)
         result["groups"].append(found)
-        print(", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+        print(found, flush=True)
         if chosen.trace:
             name = chosen.trace.with_stem(f"{chosen.trace.stem}-{groups}")
             name.write_text(json.dumps({"traceEvents": events}))
@@ -53,26 +52,42 @@ def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executo
     trained = strand.evaluator.counts.evaluated
     began = time.perf_counter()
     if on_gpu:
+        run(strand, groups * cohorts)
+        seconds = time.perf_counter() - began
+        trained = strand.evaluator.counts.evaluated - trained
         with tempfile.TemporaryDirectory() as folder:
-            with jax.profiler.trace(folder, create_perfetto_trace=True):
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # it would slow the host down
+            with jax.profiler.trace(folder, create_perfetto_trace=True, profiler_options=options):
                 run(strand, groups * cohorts)
-            seconds = time.perf_counter() - began
             (name,) = glob.glob(f"{folder}/**/perfetto_trace.json.gz", recursive=True)
             events = json.loads(gzip.decompress(Path(name).read_bytes()))["traceEvents"]
-        device = {e["pid"] for e in events if e.get("name") == "process_name" and "/device:" in e["args"]["name"]}
-        spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("ph") == "X" and e["pid"] in device]
+        spans = kernels(events)
     else:
         events = watch(strand)
         run(strand, groups * cohorts)
         seconds = time.perf_counter() - began
         spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "device"]
-    trained = strand.evaluator.counts.evaluated - trained
+        trained = strand.evaluator.counts.evaluated - trained
     return {
         "groups": groups,
         "device_idle": idle_share(spans),
         "programs_per_second": trained / seconds,
         "seconds": seconds,
     }, events
+
+
+def kernels(events: list[dict]) -> list[tuple[float, float]]:
+    """When the device's streams ran something that is no copy."""
+    named = [e for e in events if e.get("ph") == "M"]
+    devices = {e["pid"] for e in named if e["name"] == "process_name" and "/device:" in e["args"]["name"]}
+    streams = {
+        (e["pid"], e["tid"])
+        for e in named
+        if e["name"] == "thread_name" and e["pid"] in devices and "stream" in e["args"]["name"].lower()
+    }
+    ran = [e for e in events if e.get("ph") == "X" and (e["pid"], e["tid"]) in streams]
+    return [(e["ts"], e["ts"] + e["dur"]) for e in ran if "memcpy" not in e["name"].lower()]
 
 
 def search(groups: int, islands: int, executor: str) -> Strand:
@@ -104,6 +119,8 @@ def watch(strand: Strand) -> list[dict]:
 
         return call
 
+    from zero_jax.executors import simd  # only where there is Numba
+
     plain = simd.evaluate
     simd.evaluate = noting("device", 2, getattr(plain, "__wrapped__", plain))
     simd.evaluate.__wrapped__ = plain
@@ -113,8 +130,10 @@ def watch(strand: Strand) -> list[dict]:
     return events
 
 
-def idle_share(spans: list[tuple[float, float]]) -> float:
-    """Of the time from the first span's begin to the last one's end, the part in no span."""
+def idle_share(spans: list[tuple[float, float]]) -> float | None:
+    """Of the time from the first span's begin to the last one's end, the part in no span; None of no spans."""
+    if not spans:
+        return None
     spans = sorted(spans)
     begin, end, busy = spans[0][0], spans[0][0], 0.0
     for first, last in spans:

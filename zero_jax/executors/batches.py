@@ -1,9 +1,10 @@
 """Cutting a population to the memory there is, and over devices.
 
-Axes: `P` programs, `D` devices, `B` blocks a device, `W` programs a block, `T` tasks.
+Axes: `P` programs, `D` devices, `W` programs a block, `T` tasks.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -117,56 +118,65 @@ def within_device(max_bytes: int, tasks: Tasks) -> int:
 
 
 def in_chunks(programs: Programs, width: int, per_chunk: int) -> list[Programs]:
-    """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones."""
+    """Chunks `[per_chunk, width, ...]` of programs, the last one filled up with empty ones, their lengths -1."""
     count = programs.code.shape[0]
     chunk = width * per_chunk
     n_chunks = max(1, -(-count // chunk))
     missing = n_chunks * chunk - count
 
-    def cut(values: Any) -> Any:
+    def cut(values: Any, filling: int) -> Any:
         xp = jnp if isinstance(values, jax.Array) else np
-        padded = xp.concatenate([values, xp.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
+        full = xp.full((missing, *values.shape[1:]), filling, values.dtype)
+        padded = xp.concatenate([values, full]) if missing else values
         return padded.reshape(n_chunks, per_chunk, width, *values.shape[1:])
 
-    cut_up = jax.tree.map(cut, programs)
+    cut_up = programs.with_arrays(cut(programs.code, 0), cut(programs.data, 0), cut(programs.length, -1))
     return [jax.tree.map(lambda values, i=i: values[i], cut_up) for i in range(n_chunks)]
 
 
-class Shards(NamedTuple):
-    """A population cut over devices.
+class Call(NamedTuple):
+    """What all devices do at a time.
 
     Attributes:
-      blocks: programs `[D * B, W, ...]`, those that fill up empty and their first length -1.
-      counts: `[D]` int32, how many of its blocks a device is to run.
-      places: `[P]` where each program lies among the `D * B * W`.
+      blocks: programs `[D, W, ...]`, those that fill up empty and their first length -1.
+      places: where the programs, in order, lie among the `D * W`.
     """
 
     blocks: Programs
-    counts: np.ndarray
     places: np.ndarray
 
 
-def in_shards(programs: Programs, width: int, devices: int) -> Shards:
-    """Cuts concrete programs into blocks of one width and deals them out evenly.
+def in_calls(programs: Programs, width: int, devices: int, whole_blocks: bool) -> list[Call]:
+    """Cuts concrete programs into blocks of one width, one for each device in a call.
 
-    `B` is rounded up to few different numbers, so that populations of all sizes make few different shapes, each of
-    which is compiled; `counts` says how many blocks there really are.
+    With `whole_blocks`, a device gets a whole block before the next gets any, so that a program's neighbours do not
+    depend on how many devices there are; else all devices get equally many.
     """
     count = programs.code.shape[0]
-    n_blocks = max(1, -(-count // width))
-    counts = np.array([len(part) for part in np.array_split(np.arange(n_blocks), devices)], np.int32)
-    per_device = rounded_up(int(counts.max()))
-    first = np.concatenate([d * per_device + np.arange(n) for d, n in enumerate(counts)]) * width
-    places = (first[:, None] + np.arange(width)).reshape(-1)[:count]
-    size = devices * per_device * width
+    n_calls = max(1, -(-count // (width * devices)))
+    rows = np.arange(count)
+    if whole_blocks:
+        parts = [rows[i * width * devices : (i + 1) * width * devices] for i in range(n_calls)]
+    else:
+        parts = np.array_split(rows, n_calls)
+    calls = []
+    for part in parts:
+        places = part - part[0] if len(part) else part
+        if not whole_blocks:
+            shares = np.array_split(places, devices)
+            places = np.concatenate([d * width + np.arange(len(share)) for d, share in enumerate(shares)])
+        calls.append(Call(_spread(programs, part, places, devices, width), places))
+    return calls
 
-    def spread(values: Any, filling: Any) -> np.ndarray:
-        out = np.full((size, *values.shape[1:]), filling, values.dtype)
-        out[places] = np.asarray(values)
-        return out.reshape(devices * per_device, width, *values.shape[1:])
 
-    arrays = (spread(np.asarray(a), f) for a, f in ((programs.code, 0), (programs.data, 0), (programs.length, -1)))
-    return Shards(programs.with_arrays(*arrays), counts, places)
+def _spread(programs: Programs, rows: np.ndarray, places: np.ndarray, devices: int, width: int) -> Programs:
+    def spread(values: Any, filling: int) -> np.ndarray:
+        array = np.asarray(values)
+        out = np.full((devices * width, *array.shape[1:]), filling, array.dtype)
+        out[places] = array[rows]
+        return out.reshape(devices, width, *array.shape[1:])
+
+    return programs.with_arrays(spread(programs.code, 0), spread(programs.data, 0), spread(programs.length, -1))
 
 
 def rounded_up(n: int) -> int:
@@ -187,6 +197,11 @@ def chosen_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ..
     if len({device.platform for device in found}) > 1 or len(set(found)) < len(found):
         raise ValueError(f"devices must be different ones of one kind, not {[str(d) for d in found]}")
     return found
+
+
+def at_home(devices: Sequence[jax.Device] | None) -> AbstractContextManager[Any]:
+    """In which the first of these devices, if any are given, is the default one: what serves and fits is its to say."""
+    return nullcontext() if devices is None else jax.default_device(chosen_devices(devices)[0])
 
 
 def mesh(devices: tuple[jax.Device, ...]) -> Mesh:

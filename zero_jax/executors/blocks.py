@@ -1,6 +1,6 @@
 """Blocks of programs on devices: the compiled functions between `evaluate` and the executors that JAX runs.
 
-Axes: `P` programs, `D` devices, `B` blocks a device, `W` programs a block, `T` tasks.
+Axes: `P` programs, `D` devices, `B` blocks, `W` programs a block, `T` tasks.
 """
 
 from collections.abc import Callable
@@ -59,23 +59,18 @@ def evaluate_blocks(
 
 @partial(jax.jit, static_argnames=("plan", "mesh"))
 def evaluate_shards(
-    blocks: Programs, counts: Array, tasks: Tasks, seed: Array, max_abs_error: Array, *, plan: Plan, mesh: Mesh
+    blocks: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, *, plan: Plan, mesh: Mesh
 ) -> tuple[Array, ...]:
-    """Evaluates `[D * B, W, ...]` programs, `B` blocks on each device of the mesh, of which `counts` `[D]` are to run.
+    """Evaluates `[D, W, ...]` programs, a block on each device of the mesh; nothing goes between devices."""
 
-    Devices work on their own: nothing goes between them, and nothing to the host until all is done.
-    """
-
-    def on_device(blocks: Programs, counts: Array, tasks: Tasks, seed: Array, limit: Array) -> tuple[Array, ...]:
-        block = partial(_block, plan, tasks, seed, limit)
-        if blocks.code.shape[0] == 1:
-            return tuple(part[None] for part in block(jax.tree.map(lambda a: a[0], blocks)))
-        return _loop(block, blocks, counts[0])
+    def on_device(blocks: Programs, tasks: Tasks, seed: Array, limit: Array) -> tuple[Array, ...]:
+        told = _block(plan, tasks, seed, limit, jax.tree.map(lambda a: a[0], blocks))
+        return tuple(part[None] for part in told)
 
     sharded, whole = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
-        on_device, mesh=mesh, in_specs=(sharded, sharded, whole, whole, whole), out_specs=sharded, check_vma=False
-    )(blocks, counts, tasks, seed, max_abs_error)
+        on_device, mesh=mesh, in_specs=(sharded, whole, whole, whole), out_specs=sharded, check_vma=False
+    )(blocks, tasks, seed, max_abs_error)
 
 
 def _loop(block: Callable[[Programs], tuple[Array, ...]], blocks: Programs, count: Array) -> tuple[Array, ...]:

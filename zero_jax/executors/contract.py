@@ -157,7 +157,7 @@ def fingerprints(errors: Array) -> Array:
 
     Sums of hashes of bits and place; -0 counts as 0, and all NaN as one.
     """
-    exact = jnp.where(jnp.isnan(errors), jnp.nan, errors + 0.0)
+    exact = jnp.where(jnp.isnan(errors), jnp.nan, jnp.where(errors == 0, 0.0, errors))
     bits = lax.bitcast_convert_type(exact, jnp.uint32).reshape(errors.shape[0], -1)
     place = lax.broadcasted_iota(jnp.uint32, bits.shape, 1)
     hashes = pcg4d(bits, place, bits ^ jnp.uint32(0x9E3779B9), place)

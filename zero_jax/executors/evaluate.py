@@ -94,7 +94,8 @@ def evaluate(
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
     asked = {"traced": traced, "differentiable": differentiable, "interpret": interpret}
-    chosen = choose(executor, programs.memory, tasks, max_bytes, **asked)
+    with batches.at_home(None if traced else devices):
+        chosen = choose(executor, programs.memory, tasks, max_bytes, **asked)
     if chosen == "simd":
         return _on_lanes(programs, tasks, seed, max_abs_error, threads, traced)
     plan = Plan(chosen, sets, differentiable, interpret)
@@ -108,9 +109,10 @@ def evaluate(
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
     plan, programs = _ready(plan, programs)
-    raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
+    calls = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
     first = batches.chosen_devices(devices)[0]  # where arrays made without devices would be
-    return Evaluation(*(jax.device_put(part.reshape(-1, len(tasks))[places], first) for part in raw))
+    parts = [[jax.device_put(part.reshape(-1, len(tasks))[places], first) for part in raw] for raw, places in calls]
+    return Evaluation(*map(jnp.concatenate, zip(*parts, strict=True)))
 
 
 def launch(
@@ -140,15 +142,21 @@ def launch(
     """
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
-    chosen = choose(executor, programs.memory, tasks, max_bytes, interpret=interpret)
+    with batches.at_home(devices):
+        chosen = choose(executor, programs.memory, tasks, max_bytes, interpret=interpret)
     plan = Plan(chosen, sets, interpret=interpret, fingerprints=fingerprints)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         told = _on_threads(plan, programs, tasks, shared, max_bytes, None, threads)
         return lambda: tuple(map(np.asarray, told))
     plan, programs = _ready(plan, programs, canonical_form)
-    raw, places = _on_devices(plan, programs, tasks, shared, max_bytes, None, devices)
-    return lambda: tuple(np.asarray(part).reshape(-1, part.shape[-1])[places] for part in raw)
+    calls = _on_devices(plan, programs, tasks, shared, max_bytes, None, devices)
+
+    def wait() -> tuple[np.ndarray, ...]:
+        parts = [[np.asarray(part).reshape(-1, part.shape[-1])[places] for part in raw] for raw, places in calls]
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+    return wait
 
 
 def execute(
@@ -216,7 +224,7 @@ def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_s
     if batches.platform() != "cpu":
         max_bytes = batches.within_device(max_bytes, tasks)
     if plan.executor == "pallas":
-        one = layout.program_bytes(programs.memory, tasks)
+        one = layout.program_bytes(programs.memory, tasks, plan.fingerprints)
         batches.check_one(one, max_bytes)
         most = min(max_bytes // one, layout.most_programs(programs.memory, tasks), chunk_size or 2**31)
         needed = max(1, -(-count // devices))
@@ -249,16 +257,20 @@ def _on_devices(
     max_bytes: int,
     chunk_size: int | None,
     devices: Sequence[jax.Device] | None,
-) -> tuple[tuple[Array, ...], np.ndarray]:
-    """Results by block, on their devices and perhaps not there yet, and where among them those of each program lie."""
+) -> list[tuple[tuple[Array, ...], np.ndarray]]:
+    """Of each call the results by device, on the devices and perhaps not there yet, and where in them those of the
+    programs lie. All calls are handed over at once, and devices work on while the host goes on.
+    """
     chosen = batches.chosen_devices(devices)
     mesh = batches.mesh(chosen)
-    width = _width(plan, programs, tasks, max_bytes, chunk_size, len(chosen))
-    shards = batches.in_shards(programs, width, len(chosen))
+    with batches.at_home(chosen):
+        width = _width(plan, programs, tasks, max_bytes, chunk_size, len(chosen))
     everywhere = NamedSharding(mesh, PartitionSpec())
     on = jax.device_put(tasks, everywhere)
     seed, limit = jax.device_put(shared, everywhere)
-    return blocks.evaluate_shards(shards.blocks, shards.counts, on, seed, limit, plan=plan, mesh=mesh), shards.places
+    run = partial(blocks.evaluate_shards, plan=plan, mesh=mesh)
+    calls = batches.in_calls(programs, width, len(chosen), whole_blocks=plan.executor == "xla")
+    return [(run(call.blocks, on, seed, limit), call.places) for call in calls]
 
 
 def _on_threads(

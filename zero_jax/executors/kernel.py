@@ -131,11 +131,12 @@ class _Machine:
             return value
         return jnp.where(lax.broadcasted_iota(jnp.int32, value.shape, axis) < self.shape.features, value, 0.0)
 
-    def clear(self) -> None:
-        """All zeros."""
+    def clear(self, used: Array) -> None:
+        """All zeros, unless the block has no program."""
         for kind in op_table.KINDS:
             zeros = jnp.zeros(self.shape.value(kind), jnp.float32)
-            lax.fori_loop(0, self.memory[kind].shape[0], lambda a, _, k=kind, z=zeros: self.write(k, a, z), None)
+            addresses = jnp.where(used, jnp.int32(self.memory[kind].shape[0]), jnp.int32(0))
+            lax.fori_loop(0, addresses, lambda a, _, k=kind, z=zeros: self.write(k, a, z), None)
         self.barrier()
 
     def run(self, component: Any, length: Any, count: Any) -> None:
@@ -169,7 +170,7 @@ class _Machine:
             self._draw(op, out, args, draw | (ordinal << jnp.uint32(2)))
             return
         value = op.value(self.features, *args)
-        if self.shape.warps > 1 and (op.output in op.inputs or op.reads_output):
+        if op.output in op.inputs or op.reads_output:
             self.barrier()  # the output may be an input: all threads have read before any writes
         self.write(op.output, out, value)
 
@@ -230,10 +231,11 @@ def train(shape: Shape, *refs: Any) -> None:
     machine = _Machine(shape, words, constants, ids, seed, size, memory)
     told = (fitness, steps, lost, alive, rest[0] if shape.errors else None)
     training = _Training(shape, machine, lengths, limit, rows, x, y, *told)
-    machine.clear()
+    used = lengths[0] >= 0
+    machine.clear(used)
     fitness[...], steps[...] = jnp.zeros((shape.lanes,), jnp.float32), jnp.zeros((shape.lanes,), jnp.int32)
     lane = pl.program_id(1) * shape.lanes + lax.broadcasted_iota(jnp.int32, (shape.lanes,), 0)
-    alive[...] = ((lane < shape.tasks) & (lengths[0] >= 0)).astype(jnp.int32)
+    alive[...] = ((lane < shape.tasks) & used).astype(jnp.int32)
     if shape.errors:
         zero = jnp.zeros((shape.lanes,), jnp.float32)
         lax.fori_loop(0, rest[0].shape[0], lambda i, _: rest[0].__setitem__(i, zero), None)

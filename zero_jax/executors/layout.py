@@ -50,12 +50,15 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def program_bytes(memory: MemorySize, tasks: Tasks) -> int:
-    """What one program takes of the GPU's memory: all lanes, padding included."""
+def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int:
+    """What one program takes of the GPU's memory: all lanes, padding included; with the errors of all examples, if
+    wanted, and a copy of them.
+    """
     layout = layout_for(tasks.features, len(tasks))
     lanes = -(-len(tasks) // layout.lanes) * layout.lanes
     width = power_of_two(tasks.features)
-    return 4 * lanes * (4 + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
+    kept = 2 * tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]) if errors else 0
+    return 4 * lanes * (4 + kept + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
 
 
 def most_programs(memory: MemorySize, tasks: Tasks) -> int:
