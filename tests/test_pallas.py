@@ -213,6 +213,10 @@ def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(monkeypatch):
         with pytest.warns(UserWarning, match=r"slower XLA executor: .* needs an NVIDIA GPU"):
             assert choice.choose("auto", memory, tasks) == "xla"
         assert choice.choose("auto", memory, tasks) == "xla"  # a second warning would be an error
+    on(monkeypatch, FakeGPU())
+    monkeypatch.setattr(choice, "_have_triton", lambda: False)
+    with pytest.warns(UserWarning, match="no Pallas for Triton any more"):
+        assert choice.choose("auto", memory, tasks) == "xla"
     on(monkeypatch, FakeGPU(platform="tpu"))
     assert choice.choose("auto", memory, tasks) == "xla"
 

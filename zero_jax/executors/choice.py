@@ -1,6 +1,7 @@
 """Which executor serves: what `auto` takes, and what to say where one asked for by name cannot."""
 
 import functools
+import importlib.util
 import warnings
 
 import jax
@@ -71,11 +72,22 @@ def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
         return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
     if max(memory) > layout.MAX_ADDRESSES:
         return f"the pallas executor takes at most {layout.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
+    if not _have_triton():
+        return "this version of JAX has no Pallas for Triton any more, which the pallas executor needs"
     device = batches.default_device()
     if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
         return ""
     there = f"the device here is {device.device_kind or device.platform}"
     return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, and {there}"
+
+
+@functools.cache
+def _have_triton() -> bool:
+    """JAX 0.11 says that it will be removed."""
+    try:
+        return importlib.util.find_spec("jax.experimental.pallas.triton") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _capability(device: jax.Device) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The GPU executor: populations handed to the Pallas kernel (`kernel.py`)."""
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,9 @@ from zero_jax.executors.kernel import Shape
 from zero_jax.executors.layout import Layout, layout_for
 from zero_jax.programs import COMPONENTS, Programs
 from zero_jax.tasks import Tasks
+
+# Of JAX 0.11; nothing that a user could do. `choice.py` falls back to XLA once it has come true.
+warnings.filterwarnings("ignore", message="The Pallas Triton backend is deprecated")
 
 
 def _words(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array]:
