@@ -4,6 +4,7 @@ Axes: `P` programs, `T` tasks.
 """
 
 import numbers
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -119,6 +120,8 @@ class Evaluator:
         self._home = self.devices or (batches.default_device(),)
         self.interpret = interpret
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="zero-jax evaluator") if background else None
+        if self._worker is not None:
+            weakref.finalize(self, self._worker.shutdown, wait=False)
         self.tasks = tasks
         self.seed = seed
         self.executor = executor

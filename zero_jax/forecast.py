@@ -7,8 +7,8 @@ import numpy as np
 
 from zero_jax import library, parallel
 from zero_jax.evaluator import Evaluator
-from zero_jax.executors import batches, contract, layout
-from zero_jax.executors.choice import choose
+from zero_jax.executors import batches, contract
+from zero_jax.executors.choice import choose, pallas_bytes
 from zero_jax.experiment import Experiment
 from zero_jax.tasks import Tasks
 
@@ -86,7 +86,7 @@ def _program_bytes(experiment: Experiment, executor: str, tasks: Tasks) -> int:
     count = experiment.islands * experiment.population
     arrays = 4 * count * (slots * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
     if executor == "pallas":
-        return arrays + min(experiment.max_bytes, count * layout.program_bytes(memory, tasks))
+        return arrays + min(experiment.max_bytes, count * pallas_bytes(memory, tasks))
     if executor == "simd":
         from zero_jax.executors import simd  # only where there is Numba
 

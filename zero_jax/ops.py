@@ -5,9 +5,10 @@ Executors trace these functions; printing, parsing, random generation and datafl
 Letters used for the kinds of address: ``s`` scalar, ``v`` vector, ``m`` matrix.
 
 A function takes and returns a scalar `[...]`, a vector `[..., F]` or a matrix `[..., F, F]`, with any batch axes in
-front; what it returns broadcasts to the shape of its output. Functions are made of elementwise operations and sums (the
-product of matrices of outer products), so that they can be vmapped and lowered by any backend. How to sum is the
-executor's to say (`Features`), since compilers differ in what they can do and do well.
+front, or behind, as an executor lays them out (`Features`); what it returns broadcasts to the shape of its output.
+Functions are made of elementwise operations and sums (the product of matrices of outer products), so that they can be
+vmapped and lowered by any backend. How to sum is the executor's to say, since compilers differ in what they can do and
+do well.
 """
 
 import dataclasses
@@ -76,11 +77,25 @@ class Features(NamedTuple):
       size: F. Arrays may be longer, with zeros behind.
       total: sums along an axis, the last or the last but one.
       matrices: the sum of `term(k)`, a matrix, over all features k.
+      behind: how many batch axes lie behind those of features, rather than in front.
     """
 
     size: int
     total: Callable[[Value, int], Value]
     matrices: Callable[[Callable[[Value], Value]], Value]
+    behind: int = 0
+
+    def expand(self, x: Value, axis: int) -> Value:
+        """A value with one more axis of features, of length 1: the last or the last but one."""
+        return jnp.expand_dims(x, axis - self.behind)
+
+    def transpose(self, a: Value) -> Value:
+        """A matrix with its two axes of features exchanged."""
+        return jnp.swapaxes(a, -1 - self.behind, -2 - self.behind)
+
+    def numbers(self, x: Value, axis: int) -> Value:
+        """0, 1, 2... along one axis of features."""
+        return lax.broadcasted_iota(jnp.int32, x.shape, x.ndim + axis - self.behind)
 
 
 def unrolled_features(size: int) -> Features:
@@ -111,7 +126,7 @@ def _dot(features: Features, a: Value, b: Value) -> Value:
 
 
 def _matvec(features: Features, a: Value, b: Value) -> Value:
-    return features.total(a * b[..., None, :], -1)
+    return features.total(a * features.expand(b, -2), -1)
 
 
 def _mean(axis: int) -> Callable[[Features, Value], Value]:
@@ -151,13 +166,21 @@ def _step(x: Value) -> Value:
     return jnp.where(x > 0, 1.0, 0.0).astype(x.dtype)
 
 
-def _outer(a: Value, b: Value) -> Value:
-    return a[..., :, None] * b[..., None, :]
+def _outer(features: Features, a: Value, b: Value) -> Value:
+    return features.expand(a, -1) * features.expand(b, -2)
+
+
+def _scaled_vector(features: Features, a: Value, b: Value) -> Value:
+    return features.expand(a, -1) * b
+
+
+def _scaled_matrix(features: Features, a: Value, b: Value) -> Value:
+    return features.expand(features.expand(a, -1), -1) * b
 
 
 def _matmul(features: Features, column: Callable[[Value], Value], row: Callable[[Value], Value]) -> Value:
     """A sum of outer products, so that nothing larger than a matrix is ever held."""
-    return features.matrices(lambda k: _outer(column(k), row(k)))
+    return features.matrices(lambda k: _outer(features, column(k), row(k)))
 
 
 def _place(features: Features, index: Value) -> Value:
@@ -165,17 +188,14 @@ def _place(features: Features, index: Value) -> Value:
     return jnp.clip(jnp.floor(index * features.size), 0, features.size - 1).astype(jnp.int32)
 
 
-def _numbers(x: Value, axis: int) -> Value:
-    """0, 1, 2... along one axis."""
-    return lax.broadcasted_iota(jnp.int32, x.shape, x.ndim + axis)
-
-
 def _set_vector(features: Features, old: Value, index: Value, value: Value) -> Value:
-    return jnp.where(_numbers(old, -1) == _place(features, index), value, old)
+    return jnp.where(features.numbers(old, -1) == _place(features, index), value, old)
 
 
 def _set_matrix(features: Features, old: Value, row: Value, column: Value, value: Value) -> Value:
-    here = (_numbers(old, -2) == _place(features, row)) & (_numbers(old, -1) == _place(features, column))
+    here = (features.numbers(old, -2) == _place(features, row)) & (
+        features.numbers(old, -1) == _place(features, column)
+    )
     return jnp.where(here, value, old)
 
 
@@ -273,8 +293,8 @@ _ROWS: list[tuple[Any, ...]] = [
     _row("SCALAR_HEAVYSIDE", "s>s", _call("heaviside", "1.0"), lambda a: jnp.where(a >= 0, 1.0, 0.0).astype(a.dtype)),
     _row("VECTOR_HEAVYSIDE", "v>v", _call("heaviside", "1.0"), _step),
     _row("MATRIX_HEAVYSIDE", "m>m", _call("heaviside", "1.0"), _step),
-    _row("SCALAR_VECTOR_PRODUCT", "sv>v", _INFIX % "*", lambda a, b: a[..., None] * b),
-    _row("SCALAR_BROADCAST", "s>v", _call("bcast"), lambda a: a[..., None]),
+    _row("SCALAR_VECTOR_PRODUCT", "sv>v", _INFIX % "*", _scaled_vector, featured=True),
+    _row("SCALAR_BROADCAST", "s>v", _call("bcast"), lambda f, a: f.expand(a, -1), featured=True),
     _row("VECTOR_RECIPROCAL", "v>v", "{o} = 1 / {a}", _reciprocal),
     _row("VECTOR_NORM", "v>s", _call("norm"), _norm(-1), featured=True),
     _row("VECTOR_ABS", "v>v", _call("abs"), jnp.abs),
@@ -283,16 +303,16 @@ _ROWS: list[tuple[Any, ...]] = [
     _row("VECTOR_PRODUCT", "vv>v", _INFIX % "*", _mul),
     _row("VECTOR_DIVISION", "vv>v", _INFIX % "/", _div),
     _row("VECTOR_INNER_PRODUCT", "vv>s", _call("dot", "{b}"), _dot, featured=True),
-    _row("VECTOR_OUTER_PRODUCT", "vv>m", _call("outer", "{b}"), _outer),
-    _row("SCALAR_MATRIX_PRODUCT", "sm>m", _INFIX % "*", lambda a, b: a[..., None, None] * b),
+    _row("VECTOR_OUTER_PRODUCT", "vv>m", _call("outer", "{b}"), _outer, featured=True),
+    _row("SCALAR_MATRIX_PRODUCT", "sm>m", _INFIX % "*", _scaled_matrix, featured=True),
     _row("MATRIX_RECIPROCAL", "m>m", "{o} = 1 / {a}", _reciprocal),
     _row("MATRIX_VECTOR_PRODUCT", "mv>v", _call("dot", "{b}"), _matvec, featured=True),
-    _row("VECTOR_COLUMN_BROADCAST", "v>m", _call("bcast", "axis=0"), lambda a: a[..., :, None]),
-    _row("VECTOR_ROW_BROADCAST", "v>m", _call("bcast", "axis=1"), lambda a: a[..., None, :]),
+    _row("VECTOR_COLUMN_BROADCAST", "v>m", _call("bcast", "axis=0"), lambda f, a: f.expand(a, -1), featured=True),
+    _row("VECTOR_ROW_BROADCAST", "v>m", _call("bcast", "axis=1"), lambda f, a: f.expand(a, -2), featured=True),
     _row("MATRIX_NORM", "m>s", _call("norm"), _matrix_norm, featured=True),
     _row("MATRIX_COLUMN_NORM", "m>v", _call("norm", "axis=0"), _norm(-2), featured=True),
     _row("MATRIX_ROW_NORM", "m>v", _call("norm", "axis=1"), _norm(-1), featured=True),
-    _row("MATRIX_TRANSPOSE", "m>m", _call("transpose"), lambda a: jnp.swapaxes(a, -1, -2)),
+    _row("MATRIX_TRANSPOSE", "m>m", _call("transpose"), lambda f, a: f.transpose(a), featured=True),
     _row("MATRIX_ABS", "m>m", _call("abs"), jnp.abs),
     _row("MATRIX_SUM", "mm>m", _INFIX % "+", _add),
     _row("MATRIX_DIFF", "mm>m", _INFIX % "-", _sub),

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zero_jax import ops as op_table
+from zero_jax.executors import layout
 from zero_jax.executors.contract import OpSets
 from zero_jax.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
@@ -106,6 +107,8 @@ def within_device(max_bytes: int, tasks: Tasks) -> int:
     limit = int(stats["bytes_limit"])
     # Once as they are, once as an executor lays them out: padded to powers of two, at most twice each of two axes.
     held = 5 * sum(int(np.prod(part.shape)) * 4 for part in jax.tree.leaves(tasks))
+    if platform() == "tpu":
+        held += layout.tpu_tasks_bytes(tasks)
     if held > 0.9 * limit:
         raise ValueError(
             f"these tasks take up to {held:,} bytes of the device's {limit:,}: evaluate fewer tasks at a time, or "

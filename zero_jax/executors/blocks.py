@@ -3,8 +3,10 @@
 Axes: `P` programs, `D` devices, `B` blocks, `W` programs a block, `T` tasks.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
       interpret: whether Pallas runs its kernel on any device, slowly.
       ready: whether programs come as `prepared` makes them.
       fingerprints: whether to return a hash of all errors in place of fitness and steps; Pallas only.
+      tpu: whether Pallas takes its kernel for TPUs.
     """
 
     executor: str
@@ -40,6 +43,7 @@ class Plan(NamedTuple):
     interpret: bool = False
     ready: bool = False
     fingerprints: bool = False
+    tpu: bool = False
 
 
 @partial(jax.jit, static_argnames=("plan",))
@@ -93,12 +97,15 @@ def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs
     if not plan.ready:
         filling = jnp.asarray(programs.length)[:, :1] < 0
         ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
-    from zero_jax.executors import pallas  # only where it is used: importing Pallas takes a third of a second
-
-    told = pallas.evaluate_programs(
+    told = _pallas(plan).evaluate_programs(
         ready, tasks, seed, max_abs_error, plan.sets, interpret=plan.interpret, errors=plan.fingerprints
     )
     return (contract.fingerprints(told[2]),) if plan.fingerprints else told[:2]
+
+
+def _pallas(plan: Plan) -> ModuleType:
+    """The Pallas executor of a GPU or a TPU; imported where it is used, since that takes a third of a second."""
+    return importlib.import_module("zero_jax.executors." + ("pallas_tpu" if plan.tpu else "pallas"))
 
 
 @partial(jax.jit, static_argnames=("component", "plan"))
@@ -106,9 +113,7 @@ def execute(programs: Programs, memory: Any, ids: Array, seed: Array, component:
     """Runs one component on memories `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`, and returns the like."""
     ready = prepared(programs, plan.sets, prune=False)
     if plan.executor == "pallas":
-        from zero_jax.executors import pallas
-
-        return pallas.execute_programs(ready, memory, ids, seed, component, plan.sets, interpret=plan.interpret)
+        return _pallas(plan).execute_programs(ready, memory, ids, seed, component, plan.sets, interpret=plan.interpret)
     values = {kind: jnp.swapaxes(part, 1, 2) for kind, part in zip(op_table.KINDS, memory, strict=True)}
     after = xla.execute_block(ready, values, ids, seed, component, plan.sets)
     return tuple(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS)

@@ -37,7 +37,7 @@ def choose(
     if differentiable and executor != "xla":
         raise ValueError(f"the {executor} executor has no gradients: use executor='xla' with differentiable=True")
     if executor == "pallas":
-        refuse_pallas(pallas_cannot(memory, tasks.features, interpret))
+        refuse_pallas(pallas_cannot(memory, tasks.features, interpret, batches.runs(tasks)))
     if executor == "simd":
         if not HAVE_NUMBA:
             raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
@@ -50,15 +50,15 @@ def choose(
 def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, differentiable: bool) -> str:
     if differentiable:
         return "xla"
-    device = batches.default_device()
-    if device.platform == "gpu":
+    platform = batches.platform()
+    if platform == "gpu":
         if tasks.features > layout.MAX_FEATURES:
             return "xla"  # the better one there, not a fallback
         reason = pallas_cannot(memory, tasks.features, False)
         if reason:
             _warn_once(f"programs run on the slower XLA executor: {reason}")
         return "xla" if reason else "pallas"
-    if device.platform != "cpu" or traced:
+    if platform != "cpu" or traced:
         return "xla"
     if not HAVE_NUMBA:
         _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
@@ -66,19 +66,52 @@ def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, d
     return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
 
 
-def pallas_cannot(memory: MemorySize, features: int, interpret: bool) -> str:
+def pallas_cannot(memory: MemorySize, features: int, interpret: bool, examples: int = 0) -> str:
     """Why the Pallas executor cannot serve, or nothing."""
-    if features > layout.MAX_FEATURES:
-        return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
     if max(memory) > layout.MAX_ADDRESSES:
         return f"the pallas executor takes at most {layout.MAX_ADDRESSES} addresses of a kind, not {max(memory)}"
+    if batches.platform() == "tpu":
+        return _tpu_cannot(memory, features, examples)
+    if features > layout.MAX_FEATURES:
+        return f"the pallas executor takes at most {layout.MAX_FEATURES} features, not {features}"
     if not _have_triton():
         return "this version of JAX has no Pallas for Triton any more, which the pallas executor needs"
     device = batches.default_device()
     if interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
         return ""
     there = f"the device here is {device.device_kind or device.platform}"
-    return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, and {there}"
+    return f"the pallas executor needs an NVIDIA GPU of compute capability 8.0 or later, or a TPU, and {there}"
+
+
+def pallas_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int:
+    """What one program takes of the large memory of a GPU or TPU; with the errors of all examples, if wanted.
+
+    Raises:
+      ValueError: on a TPU, more errors than a core's fast memory holds.
+    """
+    if batches.platform() != "tpu":
+        return layout.program_bytes(memory, tasks, errors)
+    need = layout.tpu_core_bytes(memory, tasks.features, batches.runs(tasks) if errors else 0)
+    if need > layout.TPU_BYTES:
+        raise ValueError(
+            f"the errors of {batches.runs(tasks):,} examples do not fit a TPU core's fast memory: lower probe"
+        )
+    return layout.tpu_program_bytes(tasks, errors)
+
+
+def _tpu_cannot(memory: MemorySize, features: int, examples: int) -> str:
+    need = layout.tpu_core_bytes(memory, features)
+    if need > layout.TPU_BYTES:
+        return (
+            f"on a TPU, a program with memory {tuple(memory)} at {features} features takes {need:,} bytes of a core's "
+            f"fast memory, of which the pallas executor has {layout.TPU_BYTES:,}"
+        )
+    if examples > layout.TPU_EXAMPLES:
+        return (
+            f"on a TPU, the pallas executor takes at most {layout.TPU_EXAMPLES:,} examples, epochs times those of "
+            f"training and validation, not {examples:,}"
+        )
+    return ""
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 Axes: `P` programs, `T` tasks, `F` features, `L` instruction slots.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -55,11 +55,11 @@ class Memory(NamedTuple):
 # ---------------------------------------------------------------------------------------------- fitness
 
 
-def rmse_fitness(mean_squared_error: Array) -> Array:
+def rmse_fitness(mean_squared_error: Array, arctan: Callable[[Array], Array] = jnp.arctan) -> Array:
     """1 - (2 / pi) atan(RMSE) (SPEC 2.4); its gradient is 0 where the error is."""
     positive = mean_squared_error > 0
     rmse = jnp.where(positive, jnp.sqrt(jnp.where(positive, mean_squared_error, 1.0)), 0.0)
-    return 1.0 - (2.0 / np.pi) * jnp.arctan(rmse)
+    return 1.0 - (2.0 / np.pi) * arctan(rmse)
 
 
 def sigmoid(x: Array) -> Array:
@@ -127,6 +127,7 @@ def draws(
     number: Array,
     features: int | None = None,
     first: Array | int = 0,
+    tasks_last: bool = False,
 ) -> tuple[Array, Array]:
     """Two uniforms in [0, 1) for each element of a value, a pure function of (seed, task, element, number).
 
@@ -137,17 +138,20 @@ def draws(
       number: uint32, from `draw_number`.
       features: F, where `shape` is padded.
       first: the number of the first element, for a part of a value.
+      tasks_last: whether tasks are the last axis of what is returned.
 
     Returns:
-      Two arrays `[T, *shape]` float32, multiples of 2**-24.
+      Two arrays `[T, *shape]`, or `[*shape, T]`, float32, multiples of 2**-24.
     """
-    full = (tasks.shape[0], *shape)
+    full = (*shape, tasks.shape[0]) if tasks_last else (tasks.shape[0], *shape)
     element = jnp.zeros(full, jnp.uint32)
-    for axis in range(1, len(full)):
+    for axis in range(len(shape)) if tasks_last else range(1, len(full)):
         stride = np.uint32(full[axis] if features is None else features)
         element = element * stride + lax.broadcasted_iota(jnp.uint32, full, axis)
     element = element + jnp.asarray(first).astype(jnp.uint32)
-    task = tasks.astype(jnp.uint32).reshape((-1,) + (1,) * len(shape))
+    task = tasks.astype(jnp.uint32)
+    if not tasks_last:
+        task = task.reshape((-1,) + (1,) * len(shape))
     first, second, _, _ = pcg4d(*(jnp.broadcast_to(v, full) for v in (seed, task, element, number)))
     return unit(first), unit(second)
 

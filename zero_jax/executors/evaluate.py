@@ -17,8 +17,9 @@ from zero_jax.compiled import HAVE_NUMBA
 from zero_jax.executors import batches, blocks, contract, layout
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.blocks import Plan
-from zero_jax.executors.choice import check_executor, choose, pallas_cannot, refuse_pallas
+from zero_jax.executors.choice import check_executor, choose, pallas_bytes, pallas_cannot, refuse_pallas
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
+from zero_jax.ops import OPS
 from zero_jax.programs import COMPONENTS, Capacity, Programs, SearchSpace
 from zero_jax.tasks import Tasks
 
@@ -50,8 +51,9 @@ def evaluate(
       tasks: `T` tasks.
       seed: of the random instructions: a whole number, of which the lower 32 bits count.
       executor: `xla` runs wherever JAX does; `simd` runs on the CPU, with sixteen tasks in a vector register, and needs
-        Numba; `pallas` runs on NVIDIA GPUs, a program a block, for up to 32 features; `auto` takes `pallas` where it
-        can, and `simd` on a CPU unless the arguments are traced, there is no Numba or it would not fit.
+        Numba; `pallas` runs on NVIDIA GPUs, a program a block, for up to 32 features, and on TPUs; `auto` takes
+        `pallas` on a GPU where it can, and `simd` on a CPU unless the arguments are traced, there is no Numba or it
+        would not fit.
       ops: the ops that the dispatcher covers (static): numbers, or three collections for Setup, Predict and Learn. By
         default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
         compilation for each new set. When traced, ops that are not covered do nothing.
@@ -96,9 +98,9 @@ def evaluate(
     asked = {"traced": traced, "differentiable": differentiable, "interpret": interpret}
     with batches.at_home(None if traced else devices):
         chosen = choose(executor, programs.memory, tasks, max_bytes, **asked)
+        plan = _plan(chosen, sets, differentiable=differentiable, interpret=interpret)
     if chosen == "simd":
         return _on_lanes(programs, tasks, seed, max_abs_error, threads, traced)
-    plan = Plan(chosen, sets, differentiable, interpret)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
     count = programs.code.shape[0]
     if traced or differentiable:
@@ -134,17 +136,18 @@ def launch(
 
     Devices work while the host goes on; a CPU without `devices` does all of it before this returns.
 
-    What is not told here is as in `evaluate`; `canonical_form` says that programs come in it, and `fingerprints` asks
-    `pallas` for hashes of all errors instead.
+    What is not told here is as in `evaluate`; `canonical_form` says that programs come in it, with no op that `ops`
+    does not cover, and `fingerprints` asks `pallas` for hashes of all errors instead.
 
     Returns:
       A function that returns fitness `[P, T]` and train_steps `[P, T]`, or fingerprints `[P, 4]` uint32.
     """
-    sets = _dispatched(programs, ops)
+    checked = canonical_form and ops is not None
+    sets = contract.op_sets(ops, programs.memory) if checked else _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
     with batches.at_home(devices):
         chosen = choose(executor, programs.memory, tasks, max_bytes, interpret=interpret)
-    plan = Plan(chosen, sets, interpret=interpret, fingerprints=fingerprints)
+        plan = _plan(chosen, sets, interpret=interpret, fingerprints=fingerprints)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         told = _on_threads(plan, programs, tasks, shared, max_bytes, None, threads)
@@ -206,7 +209,7 @@ def execute(
         return _execute_on_lanes(programs, values, component, seed, task_ids)
     if executor == "pallas":
         refuse_pallas(pallas_cannot(programs.memory, values[1].shape[-1], interpret))
-    plan = Plan("pallas" if executor == "pallas" else "xla", _dispatched(programs, ops), interpret=interpret)
+    plan = _plan("pallas" if executor == "pallas" else "xla", _dispatched(programs, ops), interpret=interpret)
     number = COMPONENTS.index(component)
     return Memory(*blocks.execute(programs, values, task_ids, contract.seed_bits(seed), number, plan))
 
@@ -218,15 +221,19 @@ _GRIDS = (1024, 16384)
 """How many programs the Pallas executor takes at a time."""
 
 
+def _plan(executor: str, sets: OpSets, **more: bool) -> Plan:
+    return Plan(executor, sets, tpu=executor == "pallas" and batches.platform() == "tpu", **more)
+
+
 def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_size: int | None, devices: int) -> int:
     """How many programs make a block."""
     count = programs.code.shape[0]
     if batches.platform() != "cpu":
         max_bytes = batches.within_device(max_bytes, tasks)
     if plan.executor == "pallas":
-        one = layout.program_bytes(programs.memory, tasks, plan.fingerprints)
+        one = pallas_bytes(programs.memory, tasks, plan.fingerprints)
         batches.check_one(one, max_bytes)
-        most = min(max_bytes // one, layout.most_programs(programs.memory, tasks), chunk_size or 2**31)
+        most = min(max_bytes // one, layout.most_programs(one), chunk_size or 2**31)
         needed = max(1, -(-count // devices))
         if plan.interpret:
             return min(most, batches.rounded_up(needed))
@@ -365,7 +372,7 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     if chosen == "xla":
         batches.block_width(batches.program_bytes(space.memory, sets, tasks), max_bytes)
     if chosen == "pallas":
-        batches.check_one(layout.program_bytes(space.memory, tasks), max_bytes)
+        batches.check_one(pallas_bytes(space.memory, tasks), max_bytes)
 
 
 def _dispatched(programs: Programs, ops: Any) -> OpSets:
@@ -374,7 +381,7 @@ def _dispatched(programs: Programs, ops: Any) -> OpSets:
         return contract.op_sets(ops, programs.memory)
     code = np.asarray(programs.code)
     parts = zip(programs.starts[:3], programs.starts[1:], strict=True)
-    present = [np.unique(code[:, first:last, 0]).tolist() for first, last in parts]
+    present = [_present(code[:, first:last, 0]) for first, last in parts]
     if ops is None:
         return contract.op_sets(present, programs.memory)
     sets = contract.op_sets(ops, programs.memory)
@@ -383,6 +390,14 @@ def _dispatched(programs: Programs, ops: Any) -> OpSets:
         if missing:
             raise ValueError(f"{component} uses ops {missing}, which ops={ops!r} does not cover")
     return sets
+
+
+def _present(numbers: np.ndarray) -> list[int]:
+    """The different ones; without sorting them, as long as all are ops."""
+    flat = numbers.ravel()
+    if not flat.size or flat.min() < 0 or flat.max() >= len(OPS):
+        return np.unique(flat).tolist()
+    return np.flatnonzero(np.bincount(flat)).tolist()
 
 
 def _check_stream(capacity: Capacity, tasks: Tasks, sets: OpSets) -> None:

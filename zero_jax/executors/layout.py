@@ -1,4 +1,4 @@
-"""How the GPU executor's kernel is cut to a GPU, and what it takes of its memory. Imports nothing heavy."""
+"""How the Pallas executor's kernel is cut to a GPU or a TPU, and what memory it takes there. Imports nothing heavy."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,20 @@ from zero_jax.programs import MemorySize
 from zero_jax.tasks import Tasks
 
 MAX_FEATURES = 32
-"""Beyond this a block's values no longer fit its registers."""
+"""Beyond this a block's values no longer fit a GPU's registers."""
 
 MAX_ADDRESSES = 256
 """An address takes 8 bits of an instruction's word."""
+
+
+LANES = 128
+"""How many tasks a TPU's register holds side by side."""
+
+TPU_BYTES = 14 * 2**20
+"""How much of a TPU core's fast memory a program may take: compilers allow 16 MiB for all."""
+
+TPU_EXAMPLES = 200_000
+"""How many examples a run may see on a TPU: their order lies among a core's scalars, which have 1 MiB."""
 
 
 class Layout(NamedTuple):
@@ -57,10 +67,39 @@ def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int
     layout = layout_for(tasks.features, len(tasks))
     lanes = -(-len(tasks) // layout.lanes) * layout.lanes
     width = power_of_two(tasks.features)
-    kept = 2 * tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]) if errors else 0
+    kept = 2 * _examples(tasks) if errors else 0
     return 4 * lanes * (4 + kept + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
 
 
-def most_programs(memory: MemorySize, tasks: Tasks) -> int:
-    """How many programs one call takes: offsets into its arrays are 32-bit numbers."""
-    return max(1, (2**31 - 1) // program_bytes(memory, tasks) * 4)
+def tpu_core_bytes(memory: MemorySize, features: int, errors: int = 0) -> int:
+    """What a program takes of a TPU core's fast memory, if it returns the errors of so many examples: its memory, two
+    examples, and what it returns, twice. The last axis but one is padded to a multiple of 8.
+    """
+    wide = _padded_to_8(features)
+    numbers = memory.scalars + 8 + (memory.vectors + features * memory.matrices) * wide
+    return 4 * LANES * (numbers + 2 * _padded_to_8(features + 1) + 2 * _padded_to_8(errors))
+
+
+def tpu_program_bytes(tasks: Tasks, errors: bool = False) -> int:
+    """What one program takes of a TPU's large memory: what it returns."""
+    kept = 2 * _padded_to_8(_examples(tasks)) if errors else 0
+    return 4 * LANES * -(-len(tasks) // LANES) * (2 * 8 + kept)
+
+
+def tpu_tasks_bytes(tasks: Tasks) -> int:
+    """What the tasks take of a TPU's large memory, laid out and on their way there."""
+    examples = tasks.train_x.shape[1] + tasks.valid_x.shape[1]
+    return 2 * 4 * LANES * -(-len(tasks) // LANES) * examples * _padded_to_8(tasks.features + 1)
+
+
+def _padded_to_8(n: int) -> int:
+    return -(-n // 8) * 8
+
+
+def _examples(tasks: Tasks) -> int:
+    return tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1])
+
+
+def most_programs(program_bytes: int) -> int:
+    """How many programs of such a size one call takes: offsets into its arrays are 32-bit numbers."""
+    return max(1, (2**31 - 1) // program_bytes * 4)

@@ -1,19 +1,29 @@
-"""The GPU executor: populations handed to the Pallas kernel (`kernel.py`)."""
+"""The Pallas executor on NVIDIA GPUs: the kernel's machine there (`kernel.py`), and populations handed to it.
+
+A program on a group of tasks is one block of threads. The memory of a block is `[address, lane, feature(, feature)]` in
+the GPU's global memory, of which the blocks that run at a time fit its caches. What threads write there, others read
+only behind a barrier.
+
+Triton takes arrays whose axes are powers of two, so lanes and features are padded: ops know the true F, and what they
+write is zero behind it, so that sums need no masks.
+"""
 
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from zero_jax import ops as op_table
 from zero_jax.executors import kernel
 from zero_jax.executors.contract import Array, OpSets
-from zero_jax.executors.kernel import Shape
-from zero_jax.executors.layout import Layout, layout_for
+from zero_jax.executors.kernel import Shape, Told, Training, packed
+from zero_jax.executors.layout import Layout, layout_for, power_of_two
 from zero_jax.programs import COMPONENTS, Programs
 from zero_jax.tasks import Tasks
 
@@ -21,19 +31,97 @@ from zero_jax.tasks import Tasks
 warnings.filterwarnings("ignore", message="The Pallas Triton backend is deprecated")
 
 
-def _words(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array]:
-    """The ops of the jump table, and `[P, L + 1]` instructions in a word each; ops that are not covered do nothing."""
-    ops = tuple(sorted({0}.union(*sets)))
-    table = np.zeros((len(COMPONENTS), 65), np.int32)
-    for component, part in enumerate(sets):
-        for number in part:
-            table[component, number] = ops.index(number)
-    of_slot = np.repeat(np.arange(len(COMPONENTS)), programs.capacity)
-    code = jnp.asarray(programs.code)
-    word = jnp.asarray(table)[of_slot[None], code[..., 0]]
-    for place in (1, 2, 3):
-        word = word | (code[..., place] << (8 * place))
-    return ops, jnp.pad(word, ((0, 0), (0, 1)))  # one more, since the next word is fetched before the last one runs
+# ---------------------------------------------------------------------------------------------- the machine
+
+
+class _Machine(kernel.Machine):
+    """A block of GPU threads.
+
+    Args:
+      size: `[1]` F.
+      others: as `kernel.Machine` says.
+    """
+
+    def __init__(
+        self, shape: Shape, words: Any, constants: Any, ids: Any, seed: Any, size: Any, memory: dict[str, Any]
+    ) -> None:
+        features = op_table.Features(shape.features, jnp.sum, self._sum)
+        super().__init__(shape, words, constants, ids, seed, features, memory)
+        self.size = size
+
+    def _sum(self, term: Callable[[Array], Array]) -> Array:
+        """The sum of matrices `term(k)` over features; the loop's end is data, or the compiler would unroll it and take
+        three times the registers.
+        """
+        zeros = jnp.zeros(self.value("m"), jnp.float32)
+        return lax.fori_loop(0, self.size[0], lambda k, sum_: sum_ + term(k), zeros)
+
+    def barrier(self) -> None:
+        if not self.shape.interpret:
+            plt.debug_barrier()
+
+    def settle(self) -> None:
+        if self.shape.warps > 1:
+            self.barrier()
+
+    def branch(self, index: Array, branches: Sequence[Callable[[], None]]) -> None:
+        lax.switch(index, branches)  # a jump table
+
+    def column(self, address: Array, k: Array) -> Array:
+        return self.memory["m"][address, :, :, k]
+
+    def row(self, address: Array, k: Array) -> Array:
+        return self.memory["m"][address, :, k, :]
+
+    def write_row(self, address: Array, k: Array, value: Array) -> None:
+        self.memory["m"][address, :, k, :] = value
+
+
+class _Examples:
+    """Examples in global memory.
+
+    Args:
+      rows: `[E, N + K]` where the examples of each epoch lie in the next two.
+      x, y: `[N + K, lanes, features]`, `[N + K, lanes]`.
+    """
+
+    def __init__(self, rows: Any, x: Any, y: Any) -> None:
+        self.rows = rows
+        self.x = x
+        self.y = y
+
+    def begin(self) -> None:
+        pass
+
+    def example(self, epoch: Array, number: Array, predicting: Array) -> tuple[Array, Array]:
+        row = self.rows[epoch, number]
+        return self.x[row], self.y[row]
+
+    def label(self, epoch: Array, number: Array) -> Array:
+        return self.y[self.rows[epoch, number]]
+
+    def end(self) -> None:
+        pass
+
+
+def _train(shape: Shape, *refs: Any) -> None:
+    """One program on one group of tasks."""
+    words, constants, lengths, seed, size, limit, rows, x, y, ids, *told, s, v, m = refs
+    memory = dict(zip(op_table.KINDS, (s, v, m), strict=True))
+    machine = _Machine(shape, words, constants, ids, seed, size, memory)
+    lane = pl.program_id(1) * shape.lanes + lax.broadcasted_iota(jnp.int32, (shape.lanes,), 0)
+    write = Told(*told, *[None] * (not shape.errors))
+    Training(shape, machine, lengths, limit, _Examples(rows, x, y), write).run(lane)
+
+
+def _execute(shape: Shape, component: int, *refs: Any) -> None:
+    """One run of one component on a given memory."""
+    words, constants, lengths, seed, size, ids, _, _, _, *memory = refs
+    machine = _Machine(shape, words, constants, ids, seed, size, dict(zip(op_table.KINDS, memory, strict=True)))
+    kernel.run_once(machine, lengths, component)
+
+
+# ---------------------------------------------------------------------------------------------- calls
 
 
 def _padded(array: Array, *sizes: int) -> Array:
@@ -95,12 +183,13 @@ def evaluate_programs(
       Fitness `[P, T]` float32 and train_steps `[P, T]` int32; with `errors` also `[P, T, E * (N + K)]` float32,
       training and validation, epoch by epoch, 0 after a stop.
     """
-    ops, words = _words(programs, sets)
+    ops, words = packed(programs, sets)
     layout = layout or layout_for(tasks.features, len(tasks))
     n, k = tasks.train_x.shape[1], tasks.valid_x.shape[1]
     shape = Shape(
-        ops, tuple(programs.starts), programs.memory, tasks.features, len(tasks), *layout, n, k, tasks.order.shape[0],
-        tasks.loss == "accuracy", errors, interpret,
+        ops, tuple(programs.starts), programs.memory, tasks.features, power_of_two(tasks.features), len(tasks),
+        layout.lanes, layout.by_row, layout.warps, n, k, tasks.order.shape[0], tasks.loss == "accuracy", errors,
+        interpret,
     )  # fmt: skip
     count, lanes, width, all_lanes = words.shape[0], shape.lanes, shape.width, shape.groups * shape.lanes
     examples = n + k
@@ -119,7 +208,7 @@ def evaluate_programs(
         told.append(jax.ShapeDtypeStruct((count, shape.epochs * examples, all_lanes), jnp.float32))
         told_specs.append(pl.BlockSpec((None, shape.epochs * examples, lanes), lambda p, g: (p, 0, g)))
     result = pl.pallas_call(
-        partial(kernel.train, shape),
+        partial(_train, shape),
         grid=(count, shape.groups),
         in_specs=[
             *_program_specs(shape), _one(), _one(), _one(),
@@ -142,17 +231,20 @@ def execute_programs(
     layout: Layout | None = None,
 ) -> tuple[Array, ...]:  # fmt: skip
     """Runs one component once on a memory: scalars `[P, T, S]`, vectors `[P, T, V, F]`, matrices `[P, T, M, F, F]`."""
-    ops, words = _words(programs, sets)
+    ops, words = packed(programs, sets)
     tasks, features = memory[0].shape[1], memory[1].shape[-1]
     layout = layout or layout_for(features, tasks)
-    shape = Shape(ops, tuple(programs.starts), programs.memory, features, tasks, *layout, interpret=interpret)
+    shape = Shape(
+        ops, tuple(programs.starts), programs.memory, features, power_of_two(features), tasks, layout.lanes,
+        layout.by_row, layout.warps, interpret=interpret,
+    )  # fmt: skip
     count = words.shape[0]
     shapes = _memory_shapes(shape, count)
     moved = [jnp.swapaxes(part, 1, 2) for part in memory]
     padded = [_padded(part, *whole.shape[1:]) for part, whole in zip(moved, shapes, strict=True)]
     specs = _memory_specs(shape)
     after = pl.pallas_call(
-        partial(kernel.execute, shape, component),
+        partial(_execute, shape, component),
         grid=(count, shape.groups),
         in_specs=[*_program_specs(shape), _one(), _one(), pl.BlockSpec((shape.lanes,), lambda p, g: (g,)), *specs],
         out_shape=shapes,

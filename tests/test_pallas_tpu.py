@@ -1,0 +1,158 @@
+"""The Pallas executor's kernel for TPUs, interpreted on a CPU: held to upstream's data and to XLA.
+
+`experiments/throughput/v5e.py` compiles it; nobody has run it on a TPU.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import tpu as pltpu
+
+from tests.spaces import ALL_OPS, DEMO
+from zero_jax import Programs, Tasks, evaluate, execute, library, random_programs
+from zero_jax.evaluator import Evaluator
+from zero_jax.executors import batches, blocks, choice, contract, layout, pallas_tpu
+from zero_jax.executors.evaluate import launch
+from zero_jax.tasks import synthetic
+
+GOLDEN = Path(__file__).parent / "golden"
+INTERPRETED = {"executor": "pallas", "interpret": True}
+
+
+@pytest.fixture
+def tpu(monkeypatch):
+    monkeypatch.setattr(batches, "platform", lambda: "tpu")
+
+
+def ready(programs, ops=None, prune=True):
+    sets = contract.op_sets(ops, programs.memory)
+    return blocks.prepared(programs, sets, prune=prune), sets
+
+
+@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_programs_train_as_upstream_trains_them(loss, count, tpu):
+    golden = json.loads((GOLDEN / "programs.json").read_text())
+    sizes, data = golden["sizes"], golden[loss]
+    chosen = np.random.default_rng(0).permutation(len(golden["programs"]))[:count]
+    memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
+    programs = Programs.from_lists([golden["programs"][i] for i in chosen], memory=memory)
+    tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
+    result = evaluate(programs, tasks, max_abs_error=golden["max_abs_error"], ops=range(65), **INTERPRETED)
+    assert (np.abs(np.asarray(result.fitness) - np.array(data["fitness"])[chosen]) <= 1e-3).mean() >= 0.995
+    assert (np.asarray(result.train_steps) == np.array(data["train_steps"])[chosen]).mean() >= 0.995
+
+
+def test_more_tasks_than_lanes_epochs_and_draws_agree_with_xla(monkeypatch):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(130, 9, 3))
+    tasks = Tasks(x[:, :5], x[:, :5].sum(-1), x[:, 5:], x[:, 5:].sum(-1), epochs=2, ids=np.arange(130) * 7)
+    programs = random_programs(ALL_OPS, 30, np.random.default_rng(5))
+    want = evaluate(programs, tasks, 11, ops=range(65), executor="xla")
+    monkeypatch.setattr(batches, "platform", lambda: "tpu")
+    got = evaluate(programs, tasks, 11, ops=range(65), **INTERPRETED)
+    assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
+    assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
+    assert len(np.unique(np.asarray(want.fitness).round(3))) > 50
+
+
+@pytest.mark.parametrize("op", range(59, 65))
+def test_draws_are_those_of_xla(op, tpu):
+    lists = [[[(op, 0, 0, 1, *np.random.default_rng(op).normal(size=3))] * 2, [], []]] * 2
+    programs = Programs.from_lists(lists, memory=(2, 2, 2))
+    memory = tuple(np.zeros((2, 5, *shape)) for shape in ((2,), (2, 9), (2, 9, 9)))  # at F = 9 row by row
+    want = execute(programs, memory, "setup", "xla", seed=7)
+    got = execute(programs, memory, "setup", seed=7, **INTERPRETED)
+    for a, b in zip(want, got, strict=True):
+        np.testing.assert_allclose(a, b, atol=0 if op < 62 else 1e-6, rtol=0 if op < 62 else 1e-6)
+    assert len(np.unique(np.asarray(got[(op - 59) % 3]))) > 2
+
+
+def test_a_tpu_imitated_closely_finds_no_race_between_copies_and_reads(capfd):
+    """Examples arrive while others are read; what nobody has written is NaN."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(140, 9, 3))
+    tasks = Tasks(x[:, :5], x[:, :5].sum(-1), x[:, 5:], x[:, 5:].sum(-1), epochs=2)
+    programs = random_programs(DEMO, 3, np.random.default_rng(0))
+    want = evaluate(programs, tasks, 5, executor="xla", ops=DEMO.ops)
+    found = pallas_tpu.evaluate_programs(
+        *(lambda p, sets: (p, tasks, jnp.uint32(5), jnp.float32(100), sets))(*ready(programs, DEMO.ops)),
+        interpret=pltpu.InterpretParams(detect_races=True),
+    )
+    np.testing.assert_allclose(found[0], want.fitness, atol=1e-5)
+    np.testing.assert_array_equal(found[1], want.train_steps)
+    assert "RACE" not in "".join(capfd.readouterr()).upper()
+
+
+@pytest.mark.parametrize("features", [3, 16])
+def test_every_op_lowers_for_tpus(features):
+    programs = random_programs(ALL_OPS, 4, np.random.default_rng(0))
+    tasks = synthetic.linear(3, features=features, train=8, valid=4)
+    sets = contract.op_sets(None, programs.memory)
+    train = jax.jit(partial(pallas_tpu.evaluate_programs, sets=sets, errors=True))
+    run = jax.jit(partial(pallas_tpu.execute_programs, component=1, sets=sets))
+    memory = tuple(np.zeros((4, 3, n, *(features,) * i), np.float32) for i, n in enumerate(programs.memory))
+    calls = (
+        (train, (programs, tasks, jnp.uint32(0), jnp.float32(100))),
+        (run, (programs, memory, tasks.ids, jnp.uint32(0))),
+    )
+    for function, args in calls:
+        exported = jax.export.export(function, platforms=["tpu"])(*args)
+        assert "tpu_custom_call" in exported.mlir_module()
+
+
+def test_arctan_is_within_three_units_in_the_last_place():
+    x = np.concatenate([np.linspace(-5, 5, 100_001), [0, np.inf, -np.inf, 1e-30, 1e30, 2.4142135, 0.41421357]])
+    x = x.astype(np.float32)
+    want = np.arctan(x.astype(np.float64))
+    units = np.abs(np.asarray(pallas_tpu.arctan(jnp.asarray(x)), np.float64) - want) / np.spacing(
+        np.abs(want).astype(np.float32)
+    )
+    assert units.max() <= 3
+    assert np.isnan(pallas_tpu.arctan(jnp.float32(np.nan)))
+
+
+@pytest.mark.parametrize("name", ["SCALAR_ARCSIN", "SCALAR_ARCCOS"])
+def test_arcsin_and_arccos_are_those_of_numpy(name):
+    x = np.concatenate([np.linspace(-1, 1, 2001), [1.5, -1.5, np.nan]]).astype(np.float32)
+    function = {"SCALAR_ARCSIN": np.arcsin, "SCALAR_ARCCOS": np.arccos}[name]
+    with np.errstate(invalid="ignore"):
+        want = function(x.astype(np.float64))
+    np.testing.assert_allclose(pallas_tpu._FUNCTIONS[name](jnp.asarray(x)), want, atol=5e-7)
+
+
+def test_fingerprints_are_those_of_the_errors(tpu):
+    programs = random_programs(DEMO, 12, np.random.default_rng(3))
+    tasks = synthetic.linear(3, features=4, train=6, valid=4)
+    (prints,) = launch(programs, tasks, fingerprints=True, ops=DEMO.ops, **INTERPRETED)()
+    p, sets = ready(programs, DEMO.ops)
+    errors = pallas_tpu.evaluate_programs(p, tasks, jnp.uint32(0), jnp.float32(100), sets, interpret=True, errors=True)[
+        2
+    ]
+    assert errors.shape == (12, 3, 10)
+    np.testing.assert_array_equal(prints, contract.fingerprints(errors))
+    evaluator = Evaluator(tasks, executor="pallas", interpret=True, ops=DEMO.ops, probe=4)
+    assert evaluator(programs).fitness.shape == (12, 3)
+
+
+def test_what_does_not_fit_a_core_is_refused_before_it_is_compiled(tpu):
+    program, tasks = library.program("network"), synthetic.linear(2, features=4, train=5, valid=5)
+    assert choice.choose("pallas", program.memory, tasks) == "pallas"
+    assert choice.choose("auto", program.memory, tasks) == "xla"  # until the kernel has been measured on a TPU
+    assert layout.tpu_core_bytes(program.memory, 4) < 100_000
+    wide = synthetic.linear(2, features=256, train=5, valid=5)
+    with pytest.raises(ValueError, match=r"at 256 features takes 6\d,\d+,\d+ bytes of a core's.*executor='xla'"):
+        evaluate(program, wide, executor="pallas")
+    x = np.zeros((1, 150_000, 1))
+    long = Tasks(x, x[..., 0], x[:, :1], x[:, :1, 0], epochs=2)
+    with pytest.raises(ValueError, match=r"at most 200,000 examples, epochs times .* not 300,002: use executor='xla'"):
+        evaluate(program, long, executor="pallas")
+    big = synthetic.linear(1, features=4, train=60_000, valid=60_000)
+    evaluator = Evaluator(big, executor="pallas", interpret=True, probe=60_000)
+    with pytest.raises(ValueError, match="lower probe"):
+        evaluator(program)
