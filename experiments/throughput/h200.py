@@ -81,7 +81,7 @@ def main() -> None:
     chosen = parser.parse_args()
     topology = topologies.get_topology_desc("h200", "cuda", topology="1x1x1", target_config=TARGET)
     sharding = SingleDeviceSharding(topology.devices[0])
-    print("kernel    F   tasks  lanes  warps  registers  spilled  shared  compiled   beside the study")
+    print("kernel    F   tasks  lanes  warps  registers  spilled  static shared  compiled   beside the study")
     rows = []
     for i, kind in enumerate(chosen.kinds):
         for features in chosen.features if i == 0 else chosen.features[:1]:
@@ -107,7 +107,7 @@ def line(row: dict) -> str:
     beside = f"{study[1] or '?'} registers, {study[2]:,} bytes spilled at {study[0]} warps" if study else "-"
     return (
         f"{row['kind']:8}  {row['features']:2}  {row['tasks']:5}  {row['lanes']:5}  {row['warps']:5}  "
-        f"{row['registers']:9}  {row['spilled']:5} B  {row['shared']:4} B  {row['seconds']:6.1f} s   {beside}"
+        f"{row['registers']:9}  {row['spilled']:5} B  {row['shared']:11} B  {row['seconds']:6.1f} s   {beside}"
     )
 
 
@@ -169,7 +169,9 @@ def population(case: Case, sharding):
 
 
 def assemble(ptx: str, entry: str) -> dict:
-    """Registers a thread, bytes of spills, and shared memory a block, as `ptxas` reports them."""
+    """Registers a thread, bytes of spills, and static shared memory a block, as `ptxas` reports them; reductions over warps
+    also take dynamic shared memory, which it does not know.
+    """
     roots = [Path(p) for p in sys.path if (Path(p) / "nvidia").is_dir()]
     ptxas = next((str(p) for root in roots for p in root.glob("nvidia/*/bin/ptxas")), "ptxas")
     target = re.search(r"\.target (\S+)", Path(ptx).read_text())[1].rstrip(",")
