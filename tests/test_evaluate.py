@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import oracle
@@ -256,7 +257,7 @@ def test_programs_of_many_features_run_one_by_one_and_agree_with_simd(loss, epoc
 def test_xla_lowers_for_tpus():
     programs = random_programs(ALL_OPS, 10, np.random.default_rng(0))
     tasks = small_tasks()
-    exported = jax.export.export(jax.jit(lambda p, t: tuple(evaluate(p, t, executor="xla"))), platforms=["tpu"])(
+    exported = export.export(jax.jit(lambda p, t: tuple(evaluate(p, t, executor="xla"))), platforms=["tpu"])(
         programs, tasks
     )
     assert exported.platforms == ("tpu",)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.experimental.pallas import tpu as pltpu
 
 from tests.spaces import ALL_OPS, DEMO
@@ -102,7 +103,7 @@ def test_every_op_lowers_for_tpus(features):
         (run, (programs, memory, tasks.ids, jnp.uint32(0))),
     )
     for function, args in calls:
-        exported = jax.export.export(function, platforms=["tpu"])(*args)
+        exported = export.export(function, platforms=["tpu"])(*args)
         assert "tpu_custom_call" in exported.mlir_module()
 
 
