@@ -71,6 +71,9 @@ def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
     assert first.startswith("A generation of 2,000 programs sees 256,000 training examples: about 0.")
     assert "GiB of memory" in first
     assert "Solved in experiment 1" in rest
+    for mistake in (["--initial", "nonsense"], ["--unseen-tasks.source", "nonsense"]):
+        assert call("search", "linear", *easy, *mistake) == 2
+        assert "A generation" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -134,7 +137,7 @@ def arrays(**change):
         (["search", "linear", "--space.setup-ops", "70"], ["there is no op 70"]),
         (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, simd, pallas, not 'cuda'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
-        (["search", "linear", "--devices", "3"], ["devices=3: there is only one device"]),
+        (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
         (["search", "linear", "--groups", "3"], ["2 islands cannot be parted into 3 groups of one size"]),
         (["bench", "--executor", "pallas"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
         (["evaluate", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU"]),

@@ -264,6 +264,16 @@ def test_xla_lowers_for_tpus():
     assert [(out.shape, out.dtype) for out in exported.out_avals] == [((10, 2), np.float32), ((10, 2), np.int32)]
 
 
+def test_arguments_closed_over_may_be_concrete_under_jit_and_scan():
+    programs, tasks = random_programs(DEMO, 5, np.random.default_rng(0)), small_tasks(n=2)
+    want = evaluate(programs, tasks, executor="xla").fitness
+    for call in (
+        jax.jit(lambda c: c * evaluate(programs, tasks).fitness),
+        lambda c: jax.lax.scan(lambda c, _: (c, evaluate(programs, tasks).fitness), c, None, length=2)[1][1],
+    ):
+        np.testing.assert_allclose(call(1.0), want, atol=1e-6)
+
+
 def test_no_programs_give_no_fitness():
     programs = random_programs(DEMO, 3, np.random.default_rng(0))[:0]
     assert evaluate(programs, small_tasks(n=2)).fitness.shape == (0, 2)

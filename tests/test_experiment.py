@@ -197,6 +197,13 @@ def test_a_long_search_is_forecast():
     assert is_long(PRESETS["paper"][1])
 
 
+def test_a_forecast_counts_the_examples_of_ones_own_tasks(tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 20, 3))
+    np.savez(tmp_path / "my.npz", train_x=x, train_y=x.sum(-1), valid_x=x[:, :10], valid_y=x[:, :10].sum(-1), epochs=2)
+    told = forecast(dataclasses.replace(PRESETS["paper"][1], search_tasks=TaskSet(str(tmp_path / "my.npz"))))
+    assert told.examples == told.programs * 2 * 20 * 2
+
+
 def test_presets_are_the_specifications():
     linear = PRESETS["linear"][1]
     assert (linear.population, linear.tournament, linear.probe) == (1000, 10, 10)

@@ -120,6 +120,29 @@ def test_chunks_batches_and_empty_populations():
     assert evaluate(programs[:0], tasks, **INTERPRETED).fitness.shape == (0, 3)
 
 
+def test_programs_without_slots_and_empty_memories():
+    nothing = Programs.from_lists([[[], [], []]], memory=(4, 3, 1))
+    tasks = synthetic.linear(3, train=6, valid=4)
+    want = evaluate(nothing, tasks, executor="xla").fitness
+    np.testing.assert_allclose(evaluate(nothing, tasks, **INTERPRETED).fitness, want, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda p: evaluate(p, tasks, **INTERPRETED).fitness)(nothing), want, atol=1e-6)
+    for count, n in ((0, 3), (2, 0)):
+        memory = tuple(np.zeros((count, n, *shape)) for shape in ((4,), (3, 2), (1, 2, 2)))
+        after = execute(nothing[np.zeros(count, int)], memory, "predict", **INTERPRETED)
+        assert [part.shape for part in after] == [part.shape for part in memory]
+
+
+def test_gradients_are_refused_with_a_word_on_what_to_do():
+    programs, tasks = library.program("linear"), synthetic.linear(2, train=6, valid=4)
+    for how in ({"executor": "xla"}, INTERPRETED):
+
+        def fitness(data, how=how):
+            return evaluate(programs.with_arrays(programs.code, data, programs.length), tasks, **how).fitness.sum()
+
+        with pytest.raises(ValueError, match="differentiable=True"):
+            jax.grad(fitness)(jnp.asarray(programs.data))
+
+
 def test_inside_jit_vmap_and_scan():
     programs = random_programs(DEMO, 10, np.random.default_rng(0))
     tasks = synthetic.linear(18, train=6, valid=4)  # two blocks a program
@@ -252,6 +275,6 @@ def test_a_machine_that_cannot_run_it_says_which_it_can():
         evaluate(program, tasks, differentiable=True, **INTERPRETED)
     with pytest.raises(ValueError, match="needs an NVIDIA GPU"):
         execute(program, (np.zeros((1, 1, 5)), np.zeros((1, 1, 9, 4)), np.zeros((1, 1, 2, 4, 4))), executor="pallas")
-    for devices in ([], ["gpu"], [jax.devices()[0]] * 2):
+    for devices in ([], ["gpu"], [jax.devices()[0]] * 2, 2, jax.devices()[0]):
         with pytest.raises(ValueError, match="devices must be"):
             evaluate(program, tasks, executor="xla", devices=devices)

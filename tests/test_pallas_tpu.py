@@ -90,8 +90,13 @@ def test_a_tpu_imitated_closely_finds_no_race_between_copies_and_reads(capfd):
     assert "RACE" not in "".join(capfd.readouterr()).upper()
 
 
-@pytest.mark.parametrize("features", [3, 16])
-def test_every_op_lowers_for_tpus(features):
+@pytest.mark.parametrize(("features", "wide"), [(3, False), (16, False), (16, True)])
+def test_every_op_lowers_for_tpus(features, wide):
+    with jax.enable_x64(wide) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64(wide):
+        lower_for_tpus(features)
+
+
+def lower_for_tpus(features):
     programs = random_programs(ALL_OPS, 4, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=features, train=8, valid=4)
     sets = contract.op_sets(None, programs.memory)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from json import dumps
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import tyro
@@ -77,6 +77,9 @@ def _search(arguments: list[str]) -> int:
         prefix_names=False,
     )
     chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
+    chosen.searcher()
+    for role in get_args(Role):
+        chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
     if forecasts.is_long(chosen):
         _print_forecast(forecasts.forecast(chosen), chosen)
     with experiments.progress_bar(chosen.name) as report:

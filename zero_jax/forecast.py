@@ -1,5 +1,6 @@
 """What a search will take, told before it starts."""
 
+import sys
 import time
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Forecast(NamedTuple):
       programs: in a generation: I * P.
       examples: that these see in training, if none stops early and none is known already.
       seconds: for a generation, as if each of its programs were the library's 2-layer network.
-      bytes: of tasks, programs and their memories.
+      bytes: of this process: what it has taken so far, and programs and their memories on top.
       executor: which will run.
     """
 
@@ -39,7 +40,8 @@ class Forecast(NamedTuple):
 
 def is_long(experiment: Experiment) -> bool:
     """Whether a generation takes so long that a forecast is in place."""
-    return _examples(experiment) >= LONG
+    count = experiment.islands * experiment.population
+    return count * _examples(experiment.tasks("search")) >= LONG
 
 
 def forecast(experiment: Experiment) -> Forecast:
@@ -48,10 +50,8 @@ def forecast(experiment: Experiment) -> Forecast:
     Raises:
       ValueError: as `evaluate`.
     """
-    wanted = experiment.search_tasks
-    sizes = (wanted.tasks, wanted.features, max(1, wanted.train // _SHARE), max(1, wanted.valid // _SHARE))
-    small = _random_tasks(*sizes, wanted.epochs)
-    whole = _random_tasks(wanted.tasks, wanted.features, wanted.train, wanted.valid, wanted.epochs)
+    whole = experiment.tasks("search")
+    small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
     program = library.program("network", learning_rate=0.001)
     memory = experiment.space.memory
     executor = choose(experiment.executor, memory, whole, experiment.max_bytes)
@@ -64,20 +64,24 @@ def forecast(experiment: Experiment) -> Forecast:
     evaluator(programs)
     rate = batch / (time.perf_counter() - began)
     count = experiment.islands * experiment.population
-    share = (wanted.train + wanted.valid) / (sizes[2] + sizes[3])
-    used = sum(part.nbytes for part in (whole.train_x, whole.valid_x)) + _program_bytes(experiment, executor, whole)
-    return Forecast(count, _examples(experiment), count * share / rate, used, executor)
+    share = batches.runs(whole) / batches.runs(small)
+    used = _process_bytes() + _program_bytes(experiment, executor, whole)
+    return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
 
 
-def _examples(experiment: Experiment) -> int:
-    wanted = experiment.search_tasks
-    return experiment.islands * experiment.population * wanted.tasks * wanted.train * wanted.epochs
+def _examples(tasks: Tasks) -> int:
+    """That one program sees in training."""
+    return len(tasks) * int(tasks.order.size)
 
 
-def _random_tasks(tasks: int, features: int, train: int, valid: int, epochs: int) -> Tasks:
-    x = np.random.default_rng(0).standard_normal((tasks, train + valid, features), np.float32)
-    y = (x[..., 0] > 0).astype(np.float32)
-    return Tasks(x[:, :train], y[:, :train], x[:, train:], y[:, train:], "accuracy", epochs)
+def _process_bytes() -> int:
+    """What this process has taken so far, tasks included; 0 where it is not told."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _program_bytes(experiment: Experiment, executor: str, tasks: Tasks) -> int:

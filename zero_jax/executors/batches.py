@@ -3,7 +3,7 @@
 Axes: `P` programs, `D` devices, `W` programs a block, `T` tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -194,7 +194,8 @@ def chosen_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ..
     Raises:
       ValueError: none, or of several kinds.
     """
-    found = (default_device(),) if devices is None else tuple(devices)
+    given: Any = (default_device(),) if devices is None else devices
+    found = tuple(given) if isinstance(given, Iterable) else ()
     if not found or any(not isinstance(device, jax.Device) for device in found):
         raise ValueError(f"devices must be some of jax.devices(), not {devices!r}")
     if len({device.platform for device in found}) > 1 or len(set(found)) < len(found):
@@ -221,7 +222,10 @@ def first_devices(count: int) -> tuple[jax.Device, ...] | None:
     """
     if isinstance(getattr(jax.config, "jax_default_device", None), jax.Device) or platform() == "cpu":
         if count > 1:
-            raise ValueError(f"devices={count}: there is only one device, {default_device()}; threads use its cores")
+            which = (
+                "threads use all cores of a CPU" if platform() == "cpu" else f"jax_default_device is {default_device()}"
+            )
+            raise ValueError(f"devices={count} is for several GPUs or TPUs, and {which}")
         return None
     found = tuple(jax.local_devices())
     if count > len(found):

@@ -138,7 +138,7 @@ def refuse_pallas(reason: str) -> None:
     if reason:
         others = "'xla' or 'simd'" if HAVE_NUMBA and batches.platform() == "cpu" else "'xla'"
         raise ValueError(
-            f"{reason}: use executor={others}, or 'auto' (interpret=True runs the kernel anywhere, slowly, for tests)"
+            f"{reason}: use executor={others}, or 'auto' (from Python, interpret=True runs the kernel anywhere, slowly)"
         )
 
 

@@ -66,7 +66,9 @@ def evaluate(
         and a memory per training example.
       threads: how many threads to use on a CPU; by default as many as there are cores. The result is the same.
       devices: the devices over which `xla` and `pallas` share out the programs; by default one, JAX's default device.
-        The result is the same, bit for bit. Ignored when traced: shard the call instead. (`simd` has threads.)
+        The result is the same, bit for bit. Only the first counts with `differentiable`, none when traced: there,
+        `shard_map` the call. (Under `jit` alone, XLA shards itself for sharded programs, while every device runs all
+        of `pallas` and one all of `simd`, which has threads.)
       interpret: lets `pallas` run on any device, slowly: for tests.
 
     Returns:
@@ -89,9 +91,10 @@ def evaluate(
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
     if not len(tasks):
         raise ValueError("there are no tasks")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((programs, tasks, seed, max_abs_error)))
+    if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1):
+        raise ValueError(f"chunk_size must be a whole number from 1 on, not {chunk_size}")
+    leaves = jax.tree.leaves((programs, tasks, seed, max_abs_error, jnp.zeros(())))  # under jit zeros are traced too
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     check_threads(threads)
     sets = _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
@@ -102,12 +105,11 @@ def evaluate(
     if chosen == "simd":
         return _on_lanes(programs, tasks, seed, max_abs_error, threads, traced)
     shared = (contract.seed_bits(seed), jnp.asarray(max_abs_error, jnp.float32))
-    count = programs.code.shape[0]
+    if not differentiable:
+        programs = programs.with_arrays(programs.code, _without_gradients(programs.data), programs.length)
     if traced or differentiable:
-        width = _width(plan, programs, tasks, max_bytes, None, 1)
-        (whole,) = batches.in_chunks(programs, width, max(1, -(-count // width)))
-        told = blocks.evaluate_blocks(whole, tasks, *shared, plan=plan)
-        return Evaluation(*(part.reshape(-1, len(tasks))[:count] for part in told))
+        with batches.at_home(None if traced else devices):
+            return _in_one(plan, programs, tasks, shared, max_bytes)
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
     plan, programs = _ready(plan, programs)
@@ -117,12 +119,32 @@ def evaluate(
     return Evaluation(*map(jnp.concatenate, zip(*parts, strict=True)))
 
 
+def _in_one(plan: Plan, programs: Programs, tasks: Tasks, shared: tuple[Array, Array], max_bytes: int) -> Evaluation:
+    """All of it as one computation, for who traces or differentiates it."""
+    count = programs.code.shape[0]
+    width = _width(plan, programs, tasks, max_bytes, None, 1)
+    (whole,) = batches.in_chunks(programs, width, max(1, -(-count // width)))
+    told = blocks.evaluate_blocks(whole, tasks, *shared, plan=plan)
+    return Evaluation(*(part.reshape(-1, len(tasks))[:count] for part in told))
+
+
+@jax.custom_jvp
+def _without_gradients(data: Any) -> Any:
+    """The same; says what to do where somebody asks for gradients."""
+    return data
+
+
+@_without_gradients.defjvp
+def _refuse_gradients(primals: Any, tangents: Any) -> Any:
+    raise ValueError("gradients with respect to programs.data need evaluate(..., differentiable=True)")
+
+
 def launch(
     programs: Programs,
     tasks: Tasks,
     seed: Any = 0,
     *,
-    executor: str = "auto",
+    executor: str,
     ops: Any = None,
     max_abs_error: Any = 100.0,
     max_bytes: int = MAX_BYTES,
@@ -142,6 +164,8 @@ def launch(
     Returns:
       A function that returns fitness `[P, T]` and train_steps `[P, T]`, or fingerprints `[P, 4]` uint32.
     """
+    if executor not in ("xla", "pallas") or (fingerprints and executor == "xla"):
+        raise ValueError(f"launch takes xla, or pallas, which alone makes fingerprints, not {executor!r}")
     checked = canonical_form and ops is not None
     sets = contract.op_sets(ops, programs.memory) if checked else _dispatched(programs, ops)
     _check_stream(programs.capacity, tasks, sets)
@@ -203,6 +227,8 @@ def execute(
         raise ValueError(f"component must be one of {', '.join(COMPONENTS)}, not {component!r}")
     values = tuple(jnp.asarray(part, jnp.float32) for part in memory)
     _check_memory(programs, *values)
+    if 0 in values[0].shape[:2]:
+        return Memory(*values)
     tasks = values[0].shape[1]
     task_ids = jnp.arange(tasks, dtype=jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
     if executor == "simd":

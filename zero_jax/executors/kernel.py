@@ -66,8 +66,11 @@ class Shape:
 # ---------------------------------------------------------------------------------------------- programs
 
 
-def packed(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array]:
-    """The ops of the jump table, and `[P, L + 1]` instructions in a word each; ops that are not covered do nothing."""
+def packed(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array, Array]:
+    """The ops of the jump table; `[P, L + 1]` instructions in a word each, those that are not covered doing nothing;
+    and their constants `[P, 3 (L + 1)]`. One slot more than there are: no array may be empty, and the next word is
+    fetched before the last instruction runs.
+    """
     ops = tuple(sorted({0}.union(*sets)))
     table = np.zeros((len(COMPONENTS), 65), np.int32)
     for component, part in enumerate(sets):
@@ -78,7 +81,8 @@ def packed(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array]:
     word = jnp.asarray(table)[of_slot[None], code[..., 0]]
     for place in (1, 2, 3):
         word = word | (code[..., place] << (8 * place))
-    return ops, jnp.pad(word, ((0, 0), (0, 1)))  # one more, since the next word is fetched before the last one runs
+    constants = jnp.pad(jnp.asarray(programs.data), ((0, 0), (0, 1), (0, 0)))
+    return ops, jnp.pad(word, ((0, 0), (0, 1))), constants.reshape(len(constants), -1)
 
 
 # ---------------------------------------------------------------------------------------------- the interpreter
@@ -89,7 +93,7 @@ class Machine:
 
     Args:
       shape: what the code depends on.
-      words, constants: `[L + 1]`, `[3 L]` the program.
+      words, constants: `[L + 1]`, `[3 (L + 1)]` the program, as `packed` makes it.
       ids: `[lanes]` task ids, for the random stream.
       seed: `[1]` uint32.
       features: how this machine lays out values.
@@ -165,7 +169,7 @@ class Machine:
         for kind in op_table.KINDS:
             zeros = jnp.zeros(self.value(kind), jnp.float32)
             addresses = jnp.where(used, jnp.int32(self.memory[kind].shape[0]), jnp.int32(0))
-            lax.fori_loop(0, addresses, lambda a, _, k=kind, z=zeros: self.write(k, a, z), None)
+            lax.fori_loop(jnp.int32(0), addresses, lambda a, _, k=kind, z=zeros: self.write(k, a, z), None)
         self.barrier()
 
     def run(self, component: Any, length: Any, count: Any) -> None:
@@ -216,7 +220,7 @@ class Machine:
             )
 
         if by_row:
-            lax.fori_loop(0, features, lambda k, _: self.write_row(out, k, self.inside(drawn(k * features), -1)), None)
+            _times(features, lambda k, _: self.write_row(out, k, self.inside(drawn(k * features), -1)), None)
         else:
             self.write(op.output, out, drawn(0))
 
@@ -224,6 +228,11 @@ class Machine:
         if op.product:
             return partial((self.column, self.row)[place], address)
         return self.read(kind, address)
+
+
+def _times(count: int, body: Callable[[Array, Any], Any], first: Any) -> Any:
+    """A loop whose number is an int32 even where JAX would make it an int64."""
+    return lax.fori_loop(jnp.int32(0), jnp.int32(count), body, first)
 
 
 def _pick(index: Any, values: tuple[int, ...]) -> Array:
@@ -318,11 +327,11 @@ class Training:
         told.alive[...] = ((lane < shape.tasks) & used).astype(jnp.int32)
         if shape.errors:
             zero = jnp.zeros((shape.lanes,), jnp.float32)
-            lax.fori_loop(0, told.errors.shape[0], lambda i, _: told.errors.__setitem__(i, zero), None)
+            _times(told.errors.shape[0], lambda i, _: told.errors.__setitem__(i, zero), None)
         if shape.epochs == 1:
             self._epoch(jnp.int32(0), jnp.int32(SETUP))
         else:
-            lax.fori_loop(0, shape.epochs, self._epoch, jnp.int32(SETUP))
+            _times(shape.epochs, self._epoch, jnp.int32(SETUP))
 
     def _epoch(self, epoch: Array, component: Array) -> Array:
         """Training on all examples, and validation; begins and ends with the component that runs next."""

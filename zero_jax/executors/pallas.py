@@ -54,7 +54,7 @@ class _Machine(kernel.Machine):
         three times the registers.
         """
         zeros = jnp.zeros(self.value("m"), jnp.float32)
-        return lax.fori_loop(0, self.size[0], lambda k, sum_: sum_ + term(k), zeros)
+        return lax.fori_loop(jnp.int32(0), self.size[0], lambda k, sum_: sum_ + term(k), zeros)
 
     def barrier(self) -> None:
         if not self.shape.interpret:
@@ -148,8 +148,8 @@ def _memory_specs(shape: Shape) -> list[pl.BlockSpec]:
 
 
 def _program_specs(shape: Shape) -> list[pl.BlockSpec]:
-    slots = shape.starts[-1]
-    return [pl.BlockSpec((None, size), lambda p, g: (p, 0)) for size in (slots + 1, 3 * slots, len(COMPONENTS))]
+    slots = shape.starts[-1] + 1
+    return [pl.BlockSpec((None, size), lambda p, g: (p, 0)) for size in (slots, 3 * slots, len(COMPONENTS))]
 
 
 def _options(shape: Shape) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def evaluate_programs(
       Fitness `[P, T]` float32 and train_steps `[P, T]` int32; with `errors` also `[P, T, E * (N + K)]` float32,
       training and validation, epoch by epoch, 0 after a stop.
     """
-    ops, words = packed(programs, sets)
+    ops, words, constants = packed(programs, sets)
     layout = layout or layout_for(tasks.features, len(tasks))
     n, k = tasks.train_x.shape[1], tasks.valid_x.shape[1]
     shape = Shape(
@@ -198,7 +198,7 @@ def evaluate_programs(
     behind = jnp.broadcast_to(n + jnp.arange(k, dtype=jnp.int32), (shape.epochs, k))
     rows = jnp.concatenate([jnp.asarray(tasks.order), behind], 1)
     arguments = (
-        words, jnp.asarray(programs.data).reshape(count, -1), jnp.asarray(programs.length), seed.reshape(1),
+        words, constants, jnp.asarray(programs.length), seed.reshape(1),
         jnp.array([shape.features], jnp.int32), max_abs_error.reshape(1), rows, _padded(x, all_lanes, width),
         _padded(y, all_lanes), _padded(jnp.asarray(tasks.ids), all_lanes),
     )  # fmt: skip
@@ -231,7 +231,7 @@ def execute_programs(
     layout: Layout | None = None,
 ) -> tuple[Array, ...]:  # fmt: skip
     """Runs one component once on a memory: scalars `[P, T, S]`, vectors `[P, T, V, F]`, matrices `[P, T, M, F, F]`."""
-    ops, words = packed(programs, sets)
+    ops, words, constants = packed(programs, sets)
     tasks, features = memory[0].shape[1], memory[1].shape[-1]
     layout = layout or layout_for(features, tasks)
     shape = Shape(
@@ -253,7 +253,7 @@ def execute_programs(
         name="zero_jax_execute",
         **_options(shape),
     )(
-        words, jnp.asarray(programs.data).reshape(count, -1), jnp.asarray(programs.length), seed.reshape(1),
+        words, constants, jnp.asarray(programs.length), seed.reshape(1),
         jnp.array([shape.features], jnp.int32), _padded(ids, shape.groups * shape.lanes), *padded,
     )  # fmt: skip
     back = [jnp.swapaxes(part, 1, 2) for part in after]

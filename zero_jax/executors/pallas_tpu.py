@@ -38,7 +38,9 @@ class _Machine(kernel.Machine):
         super().__init__(shape, words, constants, ids, seed, features, memory)
 
     def _sum(self, term: Callable[[Array], Array]) -> Array:
-        return lax.fori_loop(1, self.shape.features, lambda k, sum_: sum_ + term(k), term(jnp.int32(0)))
+        return lax.fori_loop(
+            jnp.int32(1), jnp.int32(self.shape.features), lambda k, sum_: sum_ + term(k), term(jnp.int32(0))
+        )
 
     def branch(self, index: Array, branches: Sequence[Callable[[], None]]) -> None:
         """A tree, since a switch becomes a chain of as many conditions as it has branches."""
@@ -190,9 +192,9 @@ def _whole(memory_space: Any) -> pl.BlockSpec:
 
 def _program(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], list[Array], list[pl.BlockSpec]]:
     """The ops of the jump table; `[P, 1, ...]` words, constants and lengths; and their blocks."""
-    ops, words = packed(programs, sets)
+    ops, words, constants = packed(programs, sets)
     count = words.shape[0]
-    parts = (words, jnp.asarray(programs.data), jnp.asarray(programs.length))
+    parts = (words, constants, jnp.asarray(programs.length))
     arrays = [part.reshape(count, 1, -1) for part in parts]
     return ops, arrays, [_of_program(part.shape[-1], memory_space=pltpu.SMEM) for part in arrays]
 
