@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from json import dumps
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,8 +22,9 @@ from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
-from zero_jax.experiment import Experiment, Outcome
+from zero_jax.experiment import Experiment
 from zero_jax.presets import PRESETS
+from zero_jax.runs import Outcome, progress_bar
 from zero_jax.tasks import Loss
 from zero_jax.tasks.sets import Role, TaskSet
 
@@ -33,6 +35,8 @@ _USAGE = f"""usage: zero-jax COMMAND ...
 
 commands:
   search PRESET     search for a program: {", ".join(PRESETS)}
+  search --resume RUN
+                    go on with a run from its last checkpoint; RUN is its folder
   evaluate PROGRAM  train a program on tasks and print its fitness
   show PROGRAM      print a program as listing, proto or JSON
   bench             measure how fast this machine trains programs
@@ -71,6 +75,8 @@ def _fail(message: str) -> int:
 
 
 def _search(arguments: list[str]) -> int:
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        return _resume(arguments)
     union = tyro.extras.subcommand_type_from_defaults(
         {name: preset for name, (_, preset) in PRESETS.items()},
         {name: description for name, (description, _) in PRESETS.items()},
@@ -82,9 +88,28 @@ def _search(arguments: list[str]) -> int:
         chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
     if forecasts.is_long(chosen):
         _print_forecast(forecasts.forecast(chosen), chosen)
-    with experiments.progress_bar(chosen.name) as report:
+    with progress_bar(chosen.name) as report:
         outcome = experiments.run(chosen, report)
+    return _told(outcome)
+
+
+def _resume(arguments: list[str]) -> int:
+    given = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--resume=") else [a])]
+    if len(given) != 2 or given[0] != "--resume":
+        others = " ".join(a for i, a in enumerate(given) if a != "--resume" and given[i - 1 : i] != ["--resume"])
+        raise ValueError(
+            "zero-jax search --resume RUN goes on with a run under the settings that it began with (config.json); "
+            f"RUN is its folder{f'. Leave out: {others}' if others else ''}"
+        )
+    with progress_bar(Path(given[1]).name) as report:
+        outcome = experiments.resume(given[1], report)
+    return _told(outcome)
+
+
+def _told(outcome: Outcome) -> int:
     _print_outcome(outcome)
+    if outcome.interrupted and outcome.folder:
+        print(f"To go on from the last checkpoint: zero-jax search --resume {outcome.folder}")
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -113,7 +138,8 @@ def _print_outcome(outcome: Outcome) -> None:
         _print_table(outcome)
         print(f"\n{outcome.program.listing(0)}\n")
     if outcome.folder:
-        print(f"Written to {outcome.folder}: {', '.join(sorted(p.name for p in outcome.folder.iterdir()))}")
+        names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
+        print(f"Written to {outcome.folder}: {', '.join(names)}")
 
 
 def _print_table(outcome: Outcome) -> None:

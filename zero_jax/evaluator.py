@@ -180,6 +180,21 @@ class Evaluator:
         self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
         return result
 
+    def tree(self) -> dict[str, Any]:
+        """All that later calls depend on, as `zero_jax.files.packed` takes it; while nothing is under way."""
+        return {
+            "counts": list(self.counts),
+            "batch": self._batch,
+            "forms": self._forms._asdict(),
+            "fingerprints": self._fingerprints._asdict(),
+        }
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Goes on from what `tree` told of an evaluator with the same arguments."""
+        self.counts = Counts(*tree["counts"])
+        self._batch = tree["batch"]
+        self._forms, self._fingerprints = (_Cache(**tree[name]) for name in ("forms", "fingerprints"))
+
     def _remembered(
         self, cache: "_Cache", hashes: np.ndarray, batch: int, train: Callable[[np.ndarray], Steps]
     ) -> Generator[None, None, tuple[Evaluated, int, int]]:

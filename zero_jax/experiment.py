@@ -1,30 +1,26 @@
 """`Experiment`: a whole search as one frozen description; `run`: the loop that carries it out."""
 
-import contextlib
 import dataclasses
 import functools
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import numpy as np
-from tqdm.auto import tqdm
 
-import zero_jax
-from zero_jax import files, library, listing, parallel
+from zero_jax import library, parallel
 from zero_jax.evaluator import REMEMBERED, Evaluator
 from zero_jax.executors import batches
 from zero_jax.executors.choice import check_executor, choose
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import check_fits
-from zero_jax.programs import Programs, SearchSpace, concatenate
+from zero_jax.programs import MemorySize, Programs, SearchSpace, concatenate
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
+from zero_jax.search.state import programs_from, programs_tree
 from zero_jax.strands import Strand, rounds
-from zero_jax.tasks import Loss, Tasks
+from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
 BASELINES = ("linear", "network")
@@ -69,6 +65,7 @@ class Experiment:
         evaluates those of another. Each has a generator of its own, so the result depends on it.
       max_bytes: as in `evaluate`.
       out: the folder in which a folder for the run is made; empty for none.
+      checkpoint_seconds: how often to write down what the run can be continued from (`resume`).
     """
 
     name: str
@@ -98,6 +95,7 @@ class Experiment:
     groups: int = 1
     max_bytes: int = 2**30
     out: str = "runs"
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if self.train_steps < 1 or self.experiments < 0:
@@ -113,6 +111,8 @@ class Experiment:
         for name in ("probe", "remember", "threads", "devices"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
         if np.isnan(self.sufficient_fitness):
             raise ValueError("sufficient_fitness must be a number, not nan")
         unknown = [name for name in self.baselines if name not in BASELINES]
@@ -173,73 +173,6 @@ def _made(described: TaskSet, seed: int, role: Role) -> Tasks:
     return described.make(seed, role)
 
 
-class Progress(NamedTuple):
-    """How far a run has come; also a line of records.jsonl.
-
-    Attributes:
-      experiment: the number of the experiment, from 1.
-      evaluations: programs whose fitness on T_search was asked for, in the whole run.
-      trained: those of them that were trained, because no equal one was known.
-      train_steps: training examples that these saw.
-      seconds: since the run began.
-      best_fitness: the best on T_search in this experiment.
-      quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
-    """
-
-    experiment: int
-    evaluations: int
-    trained: int
-    train_steps: int
-    seconds: float
-    best_fitness: float
-    quantiles: tuple[float, ...]
-
-
-class Baseline(NamedTuple):
-    """A hand-written program on the same tasks."""
-
-    name: str
-    learning_rate: float
-    search_fitness: float
-    select_fitness: float
-    unseen_fitness: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a run found.
-
-    Attributes:
-      program: a batch of the one best program; None where a run was interrupted before it evaluated any.
-      experiment: the number of the experiment that found it.
-      search_fitness: on that experiment's T_search.
-      select_fitness: on T_select; None where the run was interrupted before.
-      unseen_fitness: on unseen tasks; None where the run was interrupted before.
-      sufficient_fitness: what was asked for.
-      solved: whether it passed that on T_select.
-      interrupted: whether the run ended by Ctrl-C.
-      progress: the last there was.
-      baselines: as the experiment asked for.
-      loss: of T_select: what its fitness means.
-      tasks: how many there are in T_search, T_select and the unseen set.
-      folder: where the run was written, if anywhere.
-    """
-
-    program: Programs | None
-    experiment: int
-    search_fitness: float
-    select_fitness: float | None
-    unseen_fitness: float | None
-    sufficient_fitness: float
-    solved: bool
-    interrupted: bool
-    progress: Progress
-    baselines: tuple[Baseline, ...]
-    loss: Loss
-    tasks: tuple[int, int, int]
-    folder: Path | None
-
-
 def run(experiment: Experiment, report: Callable[[Progress], None] | None = None) -> Outcome:
     """Carries an experiment out: searches, selects, reports on unseen tasks, and writes what it found.
 
@@ -258,38 +191,60 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
       OSError: where the run's folder cannot be written.
     """
     runner = _Runner(experiment, report or (lambda progress: None))
-    folder = _new_folder(experiment) if experiment.out else None
-    runner.folder = folder
-    try:
-        runner.search()
-        runner.judge()
-    except KeyboardInterrupt:
-        runner.interrupted = True
-    outcome = runner.outcome()
-    if folder:
-        _write_outcome(folder, outcome)
-    return outcome
+    if experiment.out:
+        described = dataclasses.asdict(experiment)
+        runner.folder = RunFolder.create(experiment.out, experiment.name, experiment.seed, described)
+    return runner.run()
 
 
-@contextlib.contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar in the terminal or the notebook; gives the function to pass to `run` as `report`.
+def resume(folder: str | Path, report: Callable[[Progress], None] | None = None) -> Outcome:
+    """Goes on with a run from its last checkpoint, as if it had never been interrupted: what it finds and records is
+    equal to the bit, but for the clock.
 
-    It is drawn from the first progress on, so that none stands above the message of an early error.
+    Args:
+      folder: of the run.
+      report: as in `run`.
+
+    Raises:
+      ValueError: no run's folder, one that another process is writing, or damaged files, by name.
     """
-    with contextlib.ExitStack() as stack:
-        bars: list[tqdm[None]] = []
+    experiment = from_config(config_of(folder))
+    opened = RunFolder(Path(folder))
+    try:
+        tree = opened.restore()
+        runner = _Runner(experiment, report or (lambda progress: None))
+        runner.folder = opened
+        if tree is not None:
+            runner.restore(tree)
+    except BaseException:
+        opened.close()
+        raise
+    return runner.run()
 
-        def report(progress: Progress) -> None:
-            if not bars:
-                bars.append(
-                    stack.enter_context(tqdm(unit=" evaluations", unit_scale=True, desc=name, dynamic_ncols=True))
-                )
-            state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
-            bars[0].set_postfix_str(state, refresh=False)
-            bars[0].update(progress.evaluations - bars[0].n)
 
-        yield report
+def from_config(config: dict[str, Any]) -> Experiment:
+    """The experiment that `dataclasses.asdict` told of, read from JSON.
+
+    Raises:
+      ValueError: settings that this version does not know.
+    """
+    try:
+        sets = {f"{role}_tasks": TaskSet(**config[f"{role}_tasks"]) for role in ("search", "select", "unseen")}
+        space = _with_tuples(config["space"])
+        space["memory"] = MemorySize(*space["memory"])
+        mutations = Mutations(**_with_tuples(config["mutations"]))
+        return Experiment(**{**_with_tuples(config), **sets, "space": SearchSpace(**space), "mutations": mutations})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the run's configuration does not fit this version of zero-jax: {error}") from None
+
+
+def _with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists alone."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+    return {name: frozen(value) for name, value in settings.items()}
 
 
 class _Runner:
@@ -298,7 +253,7 @@ class _Runner:
     def __init__(self, experiment: Experiment, report: Callable[[Progress], None]) -> None:
         self.experiment = experiment
         self.report = report
-        self.folder: Path | None = None
+        self.folder: RunFolder | None = None
         self.searcher = experiment.searcher()
         self.select_tasks = experiment.tasks("select")
         sets = (experiment.tasks("search"), self.select_tasks, experiment.tasks("unseen"))
@@ -313,6 +268,26 @@ class _Runner:
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
         self.interrupted = False
+        self.strands: list[Strand] = []
+        self.searched = False
+        self.written = self.began
+
+    def run(self) -> Outcome:
+        """All of it, or what is left."""
+        try:
+            try:
+                if not self.searched:
+                    self.search()
+                self.judge()
+            except KeyboardInterrupt:
+                self.interrupted = True
+            outcome = self.outcome()
+            if self.folder:
+                self.folder.write_outcome(outcome)
+            return outcome
+        finally:
+            if self.folder:
+                self.folder.close()
 
     def _load(self, tasks: Tasks) -> None:
         """Compiles the loops, or loads them from disk, before the clock starts: one program, one example."""
@@ -323,16 +298,22 @@ class _Runner:
 
     def search(self) -> None:
         """Experiments, until one is good enough on T_select or there are no more."""
-        strands = [strand for _ in range(self.experiment.side_by_side) for strand in self._strand()]
+        experiment = self.experiment
+        strands = self.strands = self.strands or [s for _ in range(experiment.side_by_side) for s in self._next()]
         try:
-            for _ in rounds(strands, self.experiment.threads or parallel.cores()):
+            for _ in rounds(strands, experiment.threads or parallel.cores(), experiment.side_by_side == 1):
                 self._record(strands)
+                before = list(strands)
                 for i, strand in reversed(list(enumerate(strands))):
                     if strand.ended:
                         self._select(strand)
-                        strands[i : i + 1] = [] if self._solved() else self._strand()
-                if self._solved() or not strands:
+                        strands[i : i + 1] = [] if self._solved() else self._next()
+                self.searched = self._solved() or not strands
+                if self.searched:
+                    self._checkpoint(before)
                     return
+                if time.monotonic() - self.written >= experiment.checkpoint_seconds:
+                    self._checkpoint(strands)
         except KeyboardInterrupt:
             self.interrupted = True
             for strand in strands:
@@ -340,25 +321,54 @@ class _Runner:
                     self._select(strand)
             raise
 
-    def _strand(self) -> list[Strand]:
+    def _next(self) -> list[Strand]:
         """The next experiment, if there is one."""
-        experiment = self.experiment
-        if experiment.experiments and self.started == experiment.experiments:
+        if self.experiment.experiments and self.started == self.experiment.experiments:
             return []
         self.started += 1
-        tasks = experiment.tasks("search", self.started)
-        return [
-            Strand(
-                self.started,
-                self.searcher,
-                experiment.derived_seed("search", self.started),
-                experiment.evaluator(tasks, "search", self.searcher.ops),
-                experiment.combine,
-                experiment.train_steps,
-                experiment.sufficient_fitness,
-                experiment.groups,
-            )
-        ]
+        return [self._strand(self.started)]
+
+    def _strand(self, number: int) -> Strand:
+        experiment = self.experiment
+        return Strand(
+            number,
+            self.searcher,
+            experiment.derived_seed("search", number),
+            experiment.evaluator(experiment.tasks("search", number), "search", self.searcher.ops),
+            experiment.combine,
+            experiment.train_steps,
+            experiment.sufficient_fitness,
+            experiment.groups,
+        )
+
+    def _checkpoint(self, strands: Sequence[Strand]) -> None:
+        """Writes down where the run is, unless some search cannot be left where it is."""
+        if self.folder is None or not (self.searched or all(strand.settled for strand in strands)):
+            return
+        best = self.best and {"program": programs_tree(self.best[0]), "rest": list(self.best[1:])}
+        self.folder.checkpoint(
+            {
+                "started": self.started,
+                "searched": self.searched,
+                "progress": self.progress._asdict(),
+                "seconds": time.monotonic() - self.began,
+                "best": best,
+                "strands": [strand.tree() for strand in strands],
+            }
+        )
+        self.written = time.monotonic()
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Goes on from what a checkpoint told."""
+        self.started, self.searched = tree["started"], tree["searched"]
+        self.progress = Progress(**_with_tuples(tree["progress"]))
+        self.began -= tree["seconds"]
+        if tree["best"]:
+            self.best = (programs_from(tree["best"]["program"]), *tree["best"]["rest"])
+        for told in tree["strands"]:
+            strand = self._strand(told["number"])
+            strand.restore(told)
+            self.strands.append(strand)
 
     def _record(self, strands: Sequence[Strand]) -> None:
         """Counts what the last round did, writes the records that are due, and reports."""
@@ -375,8 +385,7 @@ class _Runner:
                 tuple(np.quantile(fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else (),
             )
             if due and self.folder:
-                with open(self.folder / "records.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps(self.progress._asdict()) + "\n")
+                self.folder.record(self.progress)
         self.report(self.progress)
 
     def _select(self, strand: Strand) -> None:
@@ -424,38 +433,5 @@ class _Runner:
             self.baselines,
             self.select_tasks.loss,
             self.task_counts,
-            self.folder,
+            self.folder.path if self.folder else None,
         )
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-def _new_folder(experiment: Experiment) -> Path:
-    """Makes the run's folder, with its configuration."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    parent = Path(experiment.out)
-    for suffix in ("", *(f"-{i}" for i in range(2, 100))):
-        folder = parent / f"{experiment.name}-seed{experiment.seed}-{stamp}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError:
-            if not parent.is_dir():
-                raise
-    versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
-    config = {"schema": 1, "versions": versions, "experiment": dataclasses.asdict(experiment)}
-    files.write_atomically(folder / "config.json", json.dumps(config, indent=1) + "\n")
-    return folder
-
-
-def _write_outcome(folder: Path, outcome: Outcome) -> None:
-    if outcome.program is not None:
-        files.write_atomically(folder / "best.txt", outcome.program.listing(0) + "\n")
-        files.write_atomically(folder / "best.json", listing.to_json(outcome.program) + "\n")
-    told = {
-        name: getattr(outcome, name)
-        for name in ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
-    }
-    told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
-    files.write_atomically(folder / "outcome.json", json.dumps(told, indent=1) + "\n")

@@ -4,7 +4,7 @@ import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,11 @@ def _work(counts: Counts) -> float:
     a sixth in the time they take, and by a fifteenth in the time for this much work. It must not depend on a clock.
     """
     return counts.considered + 3 * (counts.evaluated + counts.alike) + counts.train_steps / 250
+
+
+COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
+"""Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
+be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -78,6 +83,8 @@ class Strand:
         self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
         self._recorded = 0
+        self._settled_at = 0, 0
+        self._settling = False
 
     @functools.cached_property
     def states(self) -> list[SearchState]:
@@ -118,7 +125,7 @@ class Strand:
         """Asks for programs, evaluates them, and tells their fitness: one cohort's, while others are under way."""
         told = self.cohorts
         while self.cohorts == told:
-            if self._idle:
+            if self._idle and not self._settling:
                 group = self._idle.popleft()
                 self.states[group], programs = self.searcher.ask(self.states[group])
                 self._step(_Cohort(group, programs, self.evaluator.steps(programs)))
@@ -139,6 +146,38 @@ class Strand:
         self.states[cohort.group] = self.searcher.tell(self.states[cohort.group], cohort.programs, fitness)
         self.cohorts += 1
         self._idle.append(cohort.group)
+        steps = self.evaluator.counts.train_steps
+        if self.settled:
+            self._settling, self._settled_at = False, (self.cohorts, steps)
+        cohorts_since, steps_since = self.cohorts - self._settled_at[0], steps - self._settled_at[1]
+        if cohorts_since >= COHORTS_PER_CHECKPOINT * self.groups or steps_since >= STEPS_PER_CHECKPOINT:
+            self._settling = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether no cohort is under way: only then can a search be written down."""
+        return not self._under_way
+
+    def tree(self) -> dict[str, Any]:
+        """All that the search continues from, as `zero_jax.files.packed` takes it; cohorts under way are left out."""
+        return {
+            "number": self.number,
+            "cohorts": self.cohorts,
+            "owed": self.owed,
+            "idle": list(self._idle),
+            "counted": list(self._counted),
+            "recorded": self._recorded,
+            "states": [state.tree() for state in self.states],
+            "evaluator": self.evaluator.tree(),
+        }
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Goes on from what `tree` told of a strand with the same arguments."""
+        self.cohorts, self.owed, self._recorded = tree["cohorts"], tree["owed"], tree["recorded"]
+        self._idle, self._counted = deque(tree["idle"]), Counts(*tree["counted"])
+        self.states = [SearchState.from_tree(state) for state in tree["states"]]
+        self.evaluator.restore(tree["evaluator"])
+        self._settled_at = self.cohorts, self.evaluator.counts.train_steps
 
     def new_counts(self) -> Counts:
         """What was counted since this was last asked for."""
@@ -160,13 +199,13 @@ class Strand:
         return due
 
 
-def rounds(strands: Sequence[Strand], threads: int) -> Iterator[None]:
+def rounds(strands: Sequence[Strand], threads: int, alone: bool) -> Iterator[None]:
     """Advances strands for ever, and yields after each round; who iterates takes out those that have ended.
 
     One strand alone advances by a cohort on the caller's thread. What a strand does depends on nothing but itself, so
     neither does it matter how many threads there are.
     """
-    if len(strands) == 1:
+    if alone:
         while True:
             strands[0].evaluate_cohort()
             yield

@@ -4,8 +4,6 @@ Axes: `I` islands, `P` programs per island.
 """
 
 import dataclasses
-import io
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +12,8 @@ import numpy as np
 from zero_jax import files
 from zero_jax.programs import MemorySize, Programs
 
-SCHEMA = 1
+SCHEMA = 2
 """The version that a saved state carries."""
-
-_ARRAYS = ("code", "data", "length")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,22 +44,23 @@ class SearchState:
         bits.state = cast(Any, self.rng)
         return np.random.Generator(bits)
 
+    def tree(self) -> dict[str, Any]:
+        """All of it as arrays and plain values, as `zero_jax.files.packed` takes them."""
+        plain = {name: getattr(self, name) for name in ("fitness", "oldest", "evaluations", "best_fitness", "rng")}
+        return plain | {"population": programs_tree(self.population), "best": programs_tree(self.best)}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "SearchState":
+        """The inverse of `tree`.
+
+        Raises:
+          ValueError: programs that are none.
+        """
+        return cls(**{**tree, "population": programs_from(tree["population"]), "best": programs_from(tree["best"])})
+
     def save(self, path: str | Path) -> None:
         """Writes the state as NPZ, atomically."""
-        meta = {
-            "schema": SCHEMA,
-            "oldest": self.oldest,
-            "evaluations": self.evaluations,
-            "best_fitness": self.best_fitness,
-            "rng": self.rng,
-            "capacity": self.population.capacity,
-            "memory": self.population.memory,
-        }
-        arrays = {f"population_{name}": np.asarray(getattr(self.population, name)) for name in _ARRAYS}
-        arrays |= {f"best_{name}": np.asarray(getattr(self.best, name)) for name in _ARRAYS}
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, fitness=self.fitness, meta=np.array(json.dumps(meta)), **arrays)
-        files.write_atomically(Path(path), buffer.getvalue())
+        files.write_atomically(Path(path), files.packed({"schema": SCHEMA, "state": self.tree()}))
 
     @classmethod
     def load(cls, path: str | Path) -> "SearchState":
@@ -72,30 +69,30 @@ class SearchState:
         Raises:
           ValueError: a file that is damaged, no saved state, or of another schema.
         """
+        data = Path(path).read_bytes()
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = dict(stored)
-            meta = json.loads(str(arrays["meta"]))
-            if meta["schema"] != SCHEMA:
-                raise ValueError(f"schema {meta['schema']} is not {SCHEMA}, which this version reads")
-            shape = tuple(meta["capacity"]), MemorySize(*meta["memory"])
-            population, best = (
-                Programs(arrays[f"{part}_code"], arrays[f"{part}_data"], arrays[f"{part}_length"], *shape)
-                for part in ("population", "best")
-            )
-            return cls(
-                population.check(),
-                arrays["fitness"],
-                meta["oldest"],
-                meta["evaluations"],
-                best.check(),
-                meta["best_fitness"],
-                meta["rng"],
-            )
-        except OSError:
-            raise
+            stored = files.unpacked(data)
+            if stored["schema"] != SCHEMA:
+                raise ValueError(f"schema {stored['schema']} is not {SCHEMA}, which this version reads")
+            return cls.from_tree(stored["state"])
         except Exception as error:
             raise ValueError(f"{path} is not a saved search: {error}") from error
+
+
+def programs_tree(programs: Programs) -> dict[str, Any]:
+    """Programs as arrays and plain values."""
+    arrays = {name: np.asarray(getattr(programs, name)) for name in ("code", "data", "length")}
+    return arrays | {"capacity": list(programs.capacity), "memory": list(programs.memory)}
+
+
+def programs_from(tree: dict[str, Any]) -> Programs:
+    """The inverse of `programs_tree`.
+
+    Raises:
+      ValueError: what `Programs.check` objects to.
+    """
+    capacity, memory = tree["capacity"], MemorySize(*tree["memory"])
+    return Programs(tree["code"], tree["data"], tree["length"], tuple(capacity), memory).check()
 
 
 def checked_fitness(programs: Programs, told: Any) -> np.ndarray:

@@ -1,0 +1,222 @@
+"""Runs that are killed and resumed, from Python and from the command line."""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.test_experiment import QUICK, records, without_clock
+from zero_jax import experiment, files, runs
+from zero_jax.experiment import from_config, resume, run
+from zero_jax.presets import PRESETS
+from zero_jax.runs import RunFolder, config_of
+
+OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=150_000, remember=500, checkpoint_seconds=0)
+"""Writes a checkpoint after every cohort."""
+
+VARIANTS = {
+    "one experiment at a time": {},
+    "two side by side": {"side_by_side": 2, "experiments": 3},
+    "two groups": {"groups": 2},
+    "probes": {"probe": 5},
+    "random search": {"method": "random"},
+}
+
+
+def final(folder):
+    """All that a run ends with, but for the clock."""
+    (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
+    tree = files.unpacked(path.read_bytes())["run"]
+    tree.pop("seconds")
+    tree["progress"].pop("seconds")
+    outcome = json.loads((folder / "outcome.json").read_text())
+    outcome["progress"].pop("seconds")
+    return tree, outcome, without_clock(records(folder))
+
+
+class Killed(BaseException):
+    """Nothing in the package catches it, as nothing catches a kill."""
+
+
+@pytest.mark.parametrize("how", VARIANTS)
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, monkeypatch):
+    monkeypatch.setattr("zero_jax.strands.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
+    quick = dataclasses.replace(OFTEN, **VARIANTS[how])
+    whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
+    reports = []
+
+    def kill_soon(progress):
+        reports.append(progress)
+        if len(reports) % 13 == 0:
+            raise Killed
+
+    killed = 0
+    with pytest.raises(Killed):
+        run(dataclasses.replace(quick, out=str(tmp_path / "killed")), kill_soon)
+    (folder,) = (tmp_path / "killed").iterdir()
+    while True:
+        try:
+            again = resume(folder, kill_soon)
+            break
+        except Killed:
+            killed += 1
+    assert killed >= 3
+    np.testing.assert_equal(final(folder), final(whole.folder))
+    assert again.program.listing(0) == whole.program.listing(0)
+    assert (again.search_fitness, again.unseen_fitness) == (whole.search_fitness, whole.unseen_fitness)
+
+
+def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    before = (first.folder / "outcome.json").read_text()
+    again = resume(first.folder)
+    assert dataclasses.replace(again, program=None) == dataclasses.replace(first, program=None)
+    assert (first.folder / "outcome.json").read_text() == before
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    want = final(first.folder)
+    for path in first.folder.glob("checkpoint-*"):
+        path.unlink()
+    resume(first.folder)
+    np.testing.assert_equal(final(first.folder), want)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_read_back_from_its_configuration(name):
+    preset = PRESETS[name][1]
+    assert from_config(json.loads(json.dumps(dataclasses.asdict(preset)))) == preset
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+SEARCH = [sys.executable, "-m", "zero_jax.cli", "search"]
+SMALL = ["teacher", "--train-steps", "3000000", "--checkpoint-seconds", "0.1", "--search-tasks.train", "50",
+         "--search-tasks.valid", "20", "--baselines", "linear"]  # fmt: skip
+
+
+def command(*arguments, **how):
+    return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, timeout=300, **how)
+
+
+def test_kill_9_at_random_moments_loses_nothing_but_time(tmp_path):
+    whole = command(*SMALL, "--out", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    (whole_folder,) = (tmp_path / "whole").iterdir()
+    rng, kills = np.random.default_rng(0), 0
+    process = subprocess.Popen([*SEARCH, *SMALL, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    while not (folders := list((tmp_path / "killed").glob("*/config.json"))):
+        time.sleep(0.05)
+    folder = folders[0].parent
+    while kills < 3:
+        time.sleep(rng.uniform(0.3, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        process = subprocess.Popen([*SEARCH, "--resume", str(folder)], stderr=subprocess.DEVNULL)
+        time.sleep(1.5)  # imports
+    assert process.wait(300) == 0
+    np.testing.assert_equal(final(folder), final(whole_folder))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [*SEARCH, "teacher", "--out", str(tmp_path), "--checkpoint-seconds", "0.2"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    while not list(tmp_path.glob("*/checkpoint-*")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    (folder,) = tmp_path.iterdir()
+    assert f"zero-jax search --resume {folder}" in out
+
+
+def assert_refused(done, *parts):
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_other_settings_are_refused(tmp_path):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    assert_refused(command("linear", "--seed", "3", "--resume", str(first.folder)), "Leave out: linear --seed 3")
+    assert_refused(command("--resume"), "RUN is its folder")
+    assert_refused(command("--resume", str(tmp_path)), "is not the folder of a run")
+
+
+def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path):
+    first = run(dataclasses.replace(OFTEN, out=str(tmp_path)))
+    want = final(first.folder)
+    older, newest = sorted(first.folder.glob("checkpoint-*"))
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match=rf"{newest.name} is damaged .*going on from {older.name}"):
+        resume(first.folder)
+    np.testing.assert_equal(final(first.folder), want)
+    for path in first.folder.glob("checkpoint-*"):
+        path.write_bytes(b"nothing")
+    assert_refused(command("--resume", str(first.folder)), "is damaged", "no other checkpoint")
+    config = first.folder / "config.json"
+    whole = config.read_text()
+    config.write_text(whole[:100])
+    assert_refused(command("--resume", str(first.folder)), "config.json is damaged")
+    config.write_text(whole.replace('"schema": 1', '"schema": 99'))
+    assert_refused(command("--resume", str(first.folder)), "schema 99", "reads 1")
+
+
+def test_records_that_were_cut_are_told(tmp_path):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    file = first.folder / "records.jsonl"
+    os.truncate(file, file.stat().st_size - 10)
+    assert_refused(command("--resume", str(first.folder)), "records.jsonl", "it was cut")
+
+
+def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    held = RunFolder(first.folder)
+    assert_refused(command("--resume", str(first.folder)), "is being written by another process")
+    held.close()
+    assert config_of(first.folder)["name"] == "linear"
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    whole = run(dataclasses.replace(OFTEN, out=str(tmp_path / "whole")))
+    write, written = files.write_atomically, []
+
+    def full(path, content):
+        written.append(path)
+        if len(written) > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.files, "write_atomically", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(dataclasses.replace(OFTEN, out=str(tmp_path / "full")))
+    (folder,) = (tmp_path / "full").iterdir()
+    resume(folder)
+    np.testing.assert_equal(final(folder), final(whole.folder))
+
+
+def test_the_loop_writes_a_checkpoint_as_often_as_asked(tmp_path, monkeypatch):
+    clock = iter(range(10**9))
+    monkeypatch.setattr(experiment.time, "monotonic", lambda: next(clock) * 1.0)
+    made = []
+    monkeypatch.setattr(RunFolder, "checkpoint", lambda self, tree: made.append(tree["progress"]["evaluations"]))
+    run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10))
+    often = len(made)
+    run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10**9))
+    assert len(made) == often + 1  # at the end alone
+    assert often > 5

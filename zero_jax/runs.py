@@ -1,0 +1,254 @@
+"""What a run tells and leaves behind: its progress and outcome, and the folder that it can be continued from."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+import zero_jax
+from zero_jax import files, listing
+from zero_jax.programs import Programs
+from zero_jax.tasks import Loss
+
+SCHEMA = 1
+"""The version of config.json and of checkpoints."""
+
+KEPT = 2
+"""How many checkpoints a folder keeps: the last, and the one before it, should the last be damaged."""
+
+
+class Progress(NamedTuple):
+    """How far a run has come; also a line of records.jsonl.
+
+    Attributes:
+      experiment: the number of the experiment, from 1.
+      evaluations: programs whose fitness on T_search was asked for, in the whole run.
+      trained: those of them that were trained, because no equal one was known.
+      train_steps: training examples that these saw.
+      seconds: since the run began.
+      best_fitness: the best on T_search in this experiment.
+      quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
+    """
+
+    experiment: int
+    evaluations: int
+    trained: int
+    train_steps: int
+    seconds: float
+    best_fitness: float
+    quantiles: tuple[float, ...]
+
+
+class Baseline(NamedTuple):
+    """A hand-written program on the same tasks."""
+
+    name: str
+    learning_rate: float
+    search_fitness: float
+    select_fitness: float
+    unseen_fitness: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    Attributes:
+      program: a batch of the one best program; None where a run was interrupted before it evaluated any.
+      experiment: the number of the experiment that found it.
+      search_fitness: on that experiment's T_search.
+      select_fitness: on T_select; None where the run was interrupted before.
+      unseen_fitness: on unseen tasks; None where the run was interrupted before.
+      sufficient_fitness: what was asked for.
+      solved: whether it passed that on T_select.
+      interrupted: whether the run ended by Ctrl-C.
+      progress: the last there was.
+      baselines: as the experiment asked for.
+      loss: of T_select: what its fitness means.
+      tasks: how many there are in T_search, T_select and the unseen set.
+      folder: where the run was written, if anywhere.
+    """
+
+    program: Programs | None
+    experiment: int
+    search_fitness: float
+    select_fitness: float | None
+    unseen_fitness: float | None
+    sufficient_fitness: float
+    solved: bool
+    interrupted: bool
+    progress: Progress
+    baselines: tuple[Baseline, ...]
+    loss: Loss
+    tasks: tuple[int, int, int]
+    folder: Path | None
+
+
+# ---------------------------------------------------------------------------------------------- the folder
+
+
+class RunFolder:
+    """The folder of a run, locked: no two processes write one.
+
+    It holds config.json, records.jsonl, the last checkpoints, and in the end best.txt, best.json and outcome.json. All
+    but the records are whole or not there; records behind the last checkpoint are cut off when a run is continued.
+
+    Raises:
+      ValueError: a folder that another process is writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ValueError(f"{path} is being written by another process: wait for it, or end it") from None
+        self._next = 1 + max((_number(p) for p in self._checkpoints()), default=0)
+
+    @classmethod
+    def create(cls, out: str, name: str, seed: int, experiment: dict[str, Any]) -> "RunFolder":
+        """A new one in `out`, with its configuration."""
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        parent = Path(out)
+        for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+            path = parent / f"{name}-seed{seed}-{stamp}{suffix}"
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                if not parent.is_dir():
+                    raise
+        versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
+        config = {"schema": SCHEMA, "versions": versions, "experiment": experiment}
+        files.write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
+        return cls(path)
+
+    def close(self) -> None:
+        """Lets others write it."""
+        self._lock.release()
+
+    def record(self, progress: Progress) -> None:
+        """Appends a line to records.jsonl."""
+        with open(self.path / "records.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(progress._asdict()) + "\n")
+
+    def checkpoint(self, tree: dict[str, Any]) -> None:
+        """Writes what the run continues from, a tree as `files.packed` takes it."""
+        records = self.path / "records.jsonl"
+        size = records.stat().st_size if records.exists() else 0
+        packed = files.packed({"schema": SCHEMA, "records": size, "run": tree})
+        files.write_atomically(self.path / f"checkpoint-{self._next:06d}.npz", packed)
+        self._next += 1
+        for old in self._checkpoints()[:-KEPT]:
+            old.unlink()
+
+    def restore(self) -> dict[str, Any] | None:
+        """The tree of the last checkpoint that can be read, if there is one; records behind it are cut off.
+
+        Raises:
+          ValueError: none of them can be read, or records are missing.
+        """
+        found = self._checkpoints()
+        damaged = []
+        for path in reversed(found):
+            try:
+                stored = files.unpacked(path.read_bytes())
+            except ValueError as error:
+                damaged.append(f"{path} is damaged ({error})")
+                continue
+            if stored.get("schema") != SCHEMA:
+                raise ValueError(
+                    f"{path} has schema {stored.get('schema')}, and this version of zero-jax reads {SCHEMA}: continue "
+                    "the run with the version that began it (config.json says which)"
+                )
+            if damaged:
+                warnings.warn(f"{'; '.join(damaged)}: going on from {path.name}", stacklevel=2)
+            self._cut_records(stored["records"])
+            return stored["run"]
+        if damaged:
+            raise ValueError(f"{'; '.join(damaged)}, and there is no other checkpoint")
+        self._cut_records(0)
+        return None
+
+    def _cut_records(self, size: int) -> None:
+        records = self.path / "records.jsonl"
+        there = records.stat().st_size if records.exists() else 0
+        if there < size:
+            raise ValueError(
+                f"{records} has {there:,} bytes, and its checkpoint was written after {size:,}: it was cut"
+            )
+        if there > size:
+            os.truncate(records, size)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("checkpoint-*.npz"), key=_number)
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """The best program, and what is known of it."""
+        if outcome.program is not None:
+            files.write_atomically(self.path / "best.txt", outcome.program.listing(0) + "\n")
+            files.write_atomically(self.path / "best.json", listing.to_json(outcome.program) + "\n")
+        told = {
+            name: getattr(outcome, name)
+            for name in ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+        }
+        told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
+        files.write_atomically(self.path / "outcome.json", json.dumps(told, indent=1) + "\n")
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("checkpoint-"))
+
+
+def config_of(path: str | Path) -> dict[str, Any]:
+    """The experiment that a run's folder describes, as `dataclasses.asdict` gave it.
+
+    Raises:
+      ValueError: no such folder, or one whose config.json is damaged or of another schema.
+    """
+    file = Path(path) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        schema, experiment = config["schema"], config["experiment"]
+    except OSError as error:
+        raise ValueError(f"{path} is not the folder of a run: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if schema != SCHEMA:
+        raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
+    return experiment
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar in the terminal or the notebook; gives the function to pass to `run` as `report`.
+
+    It is drawn from the first progress on, so that none stands above the message of an early error.
+    """
+    with contextlib.ExitStack() as stack:
+        bars: list[tqdm[None]] = []
+
+        def report(progress: Progress) -> None:
+            if not bars:
+                bars.append(
+                    stack.enter_context(tqdm(unit=" evaluations", unit_scale=True, desc=name, dynamic_ncols=True))
+                )
+            state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
+            bars[0].set_postfix_str(state, refresh=False)
+            bars[0].update(progress.evaluations - bars[0].n)
+
+        yield report
