@@ -7,40 +7,45 @@ import numbers
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
-from zero_jax import parallel
+from zero_jax import cache, parallel
 from zero_jax.canonical import canonical
-from zero_jax.compiled import entry_point
+from zero_jax.cost import UPSTREAM, Costs, operations, within_budget
 from zero_jax.executors import batches
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import check_threads, launch
+from zero_jax.hurdles import Hurdles, Rung
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
 
 REMEMBERED = 2**15
 """How many programs an evaluator remembers."""
 
-_WAYS = 4
-"""A program's hash leads to so many entries; where all are taken, the one that was asked for least recently goes."""
+FORGET_EVERY = 100
+"""After so many uses of a probe's result, one program is trained again (SPEC 4)."""
 
 
 class Counts(NamedTuple):
     """What became of the programs asked for.
 
     Attributes:
-      considered: all of them: the sum of the next four.
+      considered: all of them: the sum of the next five.
       evaluated: those that were trained.
       repeated: those equal to an earlier one of their batch.
       known: those remembered from an earlier batch.
       alike: those that a probe found to do what an earlier one does.
+      too_dear: those over the train budget, which got fitness 0.
+      stopped: those evaluated that a hurdle stopped.
       empty: those of all the above that never write a prediction: without dead code nothing is left of them, so they
         are equal, and only the first is trained.
       train_steps: training examples that the trained ones saw, probes not counted.
+      saved_repeated, saved_known, saved_alike: training examples that others saw for those three.
+      saved_too_dear, saved_stopped: training examples that those two would have seen at most.
     """
 
     considered: int = 0
@@ -48,8 +53,15 @@ class Counts(NamedTuple):
     repeated: int = 0
     known: int = 0
     alike: int = 0
+    too_dear: int = 0
+    stopped: int = 0
     empty: int = 0
     train_steps: int = 0
+    saved_repeated: int = 0
+    saved_known: int = 0
+    saved_alike: int = 0
+    saved_too_dear: int = 0
+    saved_stopped: int = 0
 
 
 class Evaluated(NamedTuple):
@@ -76,6 +88,11 @@ class Evaluator:
       probe: with `simd` and `pallas`, programs that are new are first trained on so many examples, and validated on as
         many, and one whose errors are those of an earlier program, to the bit, is taken to have its fitness: the
         functional equivalence cache (SPEC 4; section 4 of the paper's supplement). 0 for none.
+      forget_every: after so many uses of what a probe found, a program is trained again; 0 for never.
+      budget: programs that cost more than so many times the 2-layer network (`zero_jax.cost`) get fitness 0 untrained;
+        0 for no limit.
+      costs: what an instruction costs: `upstream`, as upstream measured it, or `operations`, counted.
+      hurdles: rungs (`Rung`) at which programs are judged before they are trained in full (`zero_jax.hurdles`).
       devices: as in `evaluate`, but by default all GPUs or TPUs there are.
       interpret: as in `evaluate`.
       background: whether `simd` works on a thread of its own while the caller goes on, as a GPU does.
@@ -109,11 +126,17 @@ class Evaluator:
         threads: int | None = None,
         remember: int = REMEMBERED,
         probe: int = 0,
+        forget_every: int = FORGET_EVERY,
+        budget: float = 0.0,
+        costs: Costs = "upstream",
+        hurdles: Sequence[Rung] = (),
         devices: Sequence[jax.Device] | None = None,
         interpret: bool = False,
         background: bool = False,
     ) -> None:
-        _check_counts(remember, probe)
+        _check_counts(remember=remember, probe=probe, forget_every=forget_every)
+        if not budget >= 0 or costs not in get_args(Costs):
+            raise ValueError(f"budget must be at least 0 and costs upstream or operations, not {budget} and {costs!r}")
         check_threads(threads)
         self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
         # Threads do not see the caller's `with jax.default_device(...)`.
@@ -129,11 +152,16 @@ class Evaluator:
         self.ops = ops
         self.max_bytes = max_bytes
         self.counts = Counts()
-        self._forms = _cache(remember, len(tasks))
-        self._fingerprints = _cache(remember if probe else 0, len(tasks))
+        self._forms = cache.empty(remember, len(tasks))
+        self._fingerprints = cache.empty(remember if probe else 0, len(tasks))
         self._probe = probe
+        self._forget_every = forget_every
+        self._budget = budget
+        self._costs = UPSTREAM if costs == "upstream" else operations(tasks.features)
+        self._examples = tasks.order.shape[0] * tasks.train_x.shape[1]
+        self._hurdles = Hurdles(hurdles)
         self._batch = 0
-        self._laid_out: dict[tuple[str, bool], Any] = {}
+        self._laid_out: dict[tuple[str, _Part], Any] = {}
 
     def __call__(self, programs: Programs) -> Evaluated:
         """The fitness of `P` programs."""
@@ -146,82 +174,136 @@ class Evaluator:
 
     def steps(self, programs: Programs) -> Steps:
         """The same, step by step. Several may be under way; what is remembered then depends on the order of their
-        steps, as does what `probe` finds alike, and nothing else.
+        steps, as does what `probe` finds alike and what `hurdles` stop, and nothing else.
         """
         self._batch += 1
-        batch = self._batch
-        form = canonical(programs, self.options["threads"])
         with batches.at_home(self._home):
             chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
-        alike = evaluated = spent = 0
+        if not self._budget:
+            return (yield from self._evaluated(chosen, programs))
+        fits = within_budget(programs, self._examples, self._budget, self._costs)
+        told = yield from self._evaluated(chosen, programs[np.flatnonzero(fits)])
+        n, tasks = len(programs), len(self.tasks)
+        fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
+        fitness[fits], steps[fits] = told
+        dear = n - int(fits.sum())
+        self._count(considered=dear, too_dear=dear, saved_too_dear=dear * self._examples * tasks)
+        return Evaluated(fitness, steps)
+
+    def _evaluated(self, chosen: str, programs: Programs) -> Steps:
+        """Programs within the budget: those that are new in their canonical form, and to a probe, are trained."""
+        batch = self._batch
+        form = canonical(programs, self.options["threads"])
 
         def train(rows: np.ndarray) -> Steps:
-            nonlocal evaluated, spent
-            waiting = self._launch(chosen, form.programs, rows)
-            yield
-            told = Evaluated(*waiting())
-            evaluated, spent = evaluated + len(rows), spent + int(told.train_steps.sum(dtype=np.int64))
+            told = yield from self._trained(chosen, form.programs, rows)
+            self._count(evaluated=len(rows), train_steps=int(told.train_steps.sum(dtype=np.int64)))
             return told
 
         def compare(rows: np.ndarray) -> Steps:
-            nonlocal alike
-            waiting = self._launch(chosen, form.programs, rows, fingerprints=True)
+            waiting = self._launch(chosen, form.programs, rows, "fingerprints")
             yield
             (prints,) = waiting()
-            steps = self._remembered(self._fingerprints, prints, batch, lambda some: train(rows[some]))
-            told, runs, _ = yield from steps
-            alike += len(rows) - runs
-            return told
+            found = yield from self._remembered(
+                self._fingerprints, prints, batch, self._forget_every, lambda some: train(rows[some])
+            )
+            self._count(alike=len(rows) - found.runs, saved_alike=found.saved)
+            return found.told
 
         probes = self._probe and chosen != "xla"
-        result, runs, known = yield from self._remembered(self._forms, form.hashes, batch, compare if probes else train)
+        found = yield from self._remembered(self._forms, form.hashes, batch, 0, compare if probes else train)
         n, empty = len(programs), int((form.programs.length.sum(1) == 0).sum())
-        new = (n, evaluated, n - runs - known, known, alike, empty, spent)
-        self.counts = Counts(*(a + b for a, b in zip(self.counts, new, strict=True)))
-        return result
+        self._count(
+            considered=n,
+            repeated=n - found.runs - found.known,
+            known=found.known,
+            empty=empty,
+            saved_repeated=found.saved - found.saved_known,
+            saved_known=found.saved_known,
+        )
+        return found.told
+
+    def _trained(self, chosen: str, programs: Programs, rows: np.ndarray) -> Steps:
+        """Rows of programs, trained in full but for those that a hurdle stops."""
+        n, tasks = len(rows), len(self.tasks)
+        fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
+        going = np.arange(n)
+        for number in range(len(self._hurdles)):
+            if not len(going):
+                break
+            waiting = self._launch(chosen, programs, rows[going], number)
+            yield
+            early, spent = waiting()
+            score = early.mean(1, dtype=np.float64)
+            passed = self._hurdles.passed(number, score)
+            steps[going, : spent.shape[1]] += spent
+            stopped = going[~passed]
+            fitness[stopped] = score[~passed, None]
+            saved = len(stopped) * self._examples * tasks - int(steps[stopped].sum(dtype=np.int64))
+            self._count(stopped=len(stopped), saved_stopped=saved)
+            going = going[passed]
+        if len(going):
+            waiting = self._launch(chosen, programs, rows[going], "whole")
+            yield
+            told = Evaluated(*waiting())
+            fitness[going] = told.fitness
+            steps[going] += told.train_steps
+        return Evaluated(fitness, steps)
+
+    def _count(self, **more: int) -> None:
+        self.counts = self.counts._replace(**{name: getattr(self.counts, name) + n for name, n in more.items()})
 
     def tree(self) -> dict[str, Any]:
         """All that later calls depend on, as `zero_jax.files.packed` takes it; while nothing is under way."""
         return {
-            "counts": list(self.counts),
+            "counts": self.counts._asdict(),
             "batch": self._batch,
             "forms": self._forms._asdict(),
             "fingerprints": self._fingerprints._asdict(),
+            "hurdles": self._hurdles.tree(),
         }
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what `tree` told of an evaluator with the same arguments."""
-        self.counts = Counts(*tree["counts"])
+        self.counts = Counts(**tree["counts"])
         self._batch = tree["batch"]
-        self._forms, self._fingerprints = (_Cache(**tree[name]) for name in ("forms", "fingerprints"))
+        self._forms, self._fingerprints = (cache.Cache(**tree[name]) for name in ("forms", "fingerprints"))
+        self._hurdles.restore(tree["hurdles"])
 
     def _remembered(
-        self, cache: "_Cache", hashes: np.ndarray, batch: int, train: Callable[[np.ndarray], Steps]
-    ) -> Generator[None, None, tuple[Evaluated, int, int]]:
-        """Results for hashes, remembered or from `train`, which takes the rows that are new, each hash once; how many
-        rows those were, and how many were remembered from earlier batches.
-        """
-        n, n_tasks = len(hashes), len(self.tasks)
-        fitness, steps = np.zeros((n, n_tasks), np.float32), np.zeros((n, n_tasks), np.int32)
+        self,
+        known: cache.Cache,
+        hashes: np.ndarray,
+        batch: int,
+        forget: int,
+        train: Callable[[np.ndarray], Steps],
+    ) -> Generator[None, None, "_Found"]:
+        """Results for hashes, remembered or from `train`, which takes the rows that are new, each hash once."""
+        n, tasks = len(hashes), len(self.tasks)
+        fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
         run_of, entry_of, first = np.full((3, n), -1, np.int64)
-        runs, known = _look_up(hashes, cache, batch, fitness, run_of, entry_of, first)
+        runs, hits, saved = cache.look_up(hashes, known, batch, forget, fitness, run_of, entry_of, first)
+        repeated = 0
         if runs:
             trained = yield from train(first[:runs])
-            _keep(hashes, cache, *trained, run_of, entry_of, first, fitness, steps)
-        return Evaluated(fitness, steps), runs, known
+            cache.keep(hashes, known, *trained, run_of, entry_of, first, fitness, steps)
+            again = run_of[(run_of >= 0) & (first[run_of] != np.arange(n))]
+            repeated = int(trained.train_steps.sum(1, dtype=np.int64)[again].sum())
+        return _Found(Evaluated(fitness, steps), runs, hits, saved + repeated, saved)
 
     def _launch(
-        self, chosen: str, programs: Programs, rows: np.ndarray, fingerprints: bool = False
+        self, chosen: str, programs: Programs, rows: np.ndarray, what: "_Part"
     ) -> Callable[[], tuple[np.ndarray, ...]]:
-        """Begins to train the programs of some rows, or to make `[R, 2]` uint64 hashes of all errors of a short
-        training; returns what waits for the result.
+        """Begins to train the programs of some rows on a part of the tasks, or to make `[R, 2]` uint64 hashes of all
+        errors of a probe; returns what waits for the result.
         """
         if chosen == "simd":
-            return self._launch_on_lanes(programs, rows, fingerprints)
+            return self._launch_on_lanes(programs, rows, what)
+        fingerprints = what == "fingerprints"
         with batches.at_home(self._home):
             waiting = launch(
                 programs[rows],
-                self._prepared(chosen, fingerprints, lambda tasks: batches.placed(tasks, self.devices)),
+                self._prepared(chosen, what, lambda tasks: batches.placed(tasks, self.devices)),
                 self.seed,
                 executor=chosen,
                 ops=self.ops,
@@ -237,14 +319,14 @@ class Evaluator:
         return waiting
 
     def _launch_on_lanes(
-        self, programs: Programs, rows: np.ndarray, fingerprints: bool
+        self, programs: Programs, rows: np.ndarray, what: "_Part"
     ) -> Callable[[], tuple[np.ndarray, ...]]:
         from zero_jax.executors import simd  # only where there is Numba
 
-        lanes = self._prepared("simd", fingerprints, simd.lay_out)
+        lanes = self._prepared("simd", what, simd.lay_out)
 
         def work() -> tuple[np.ndarray, ...]:
-            if not fingerprints:
+            if what != "fingerprints":
                 trained = simd.evaluate(programs, lanes, self.seed, rows=rows, **self.options)
                 return trained.fitness, trained.train_steps
             found = simd.evaluate(
@@ -268,108 +350,37 @@ class Evaluator:
 
         return wait
 
-    def _prepared(self, chosen: str, short: bool, prepare: Callable[[Tasks], Any]) -> Any:
-        """The tasks, or those of the probe, as an executor takes them."""
-        if (chosen, short) not in self._laid_out:
-            tasks = self.tasks.shortened(self._probe, self._probe) if short else self.tasks
-            self._laid_out[chosen, short] = prepare(tasks)
-        return self._laid_out[chosen, short]
+    def _prepared(self, chosen: str, what: "_Part", prepare: Callable[[Tasks], Any]) -> Any:
+        """The tasks, or a part of them, as an executor takes them."""
+        if (chosen, what) not in self._laid_out:
+            self._laid_out[chosen, what] = prepare(self._part(what))
+        return self._laid_out[chosen, what]
+
+    def _part(self, what: "_Part") -> Tasks:
+        if what == "whole":
+            return self.tasks
+        if what == "fingerprints":
+            return self.tasks.shortened(self._probe, self._probe)
+        return self._hurdles.rungs[what].part(self.tasks)
 
 
-def _check_counts(remember: int, probe: int) -> None:
-    for name, value in (("remember", remember), ("probe", probe)):
+_Part = Literal["whole", "fingerprints"] | int
+"""All tasks, those of the probe, or those of a rung."""
+
+
+class _Found(NamedTuple):
+    """Results; how many rows were trained and how many remembered; and the train steps that were not made again, of all
+    and of those remembered.
+    """
+
+    told: Evaluated
+    runs: int
+    known: int
+    saved: int
+    saved_known: int
+
+
+def _check_counts(**given: int) -> None:
+    for name, value in given.items():
         if not isinstance(value, numbers.Integral) or value < 0:
             raise ValueError(f"{name} must be a whole number from 0 on, not {value!r}")
-
-
-# ---------------------------------------------------------------------------------------------- what is remembered
-
-
-class _Cache(NamedTuple):
-    """Entries, in sets of `_WAYS`.
-
-    Attributes:
-      hashes: uint64 `[sets, ways, 2]`.
-      used: int64 `[sets, ways]`, the batch that last asked for an entry, -1 for an empty one.
-      run: int64 `[sets, ways]`, the place of an entry's program among those that its batch trains; -1 once its results
-        are here.
-      owner: int64 `[sets, ways]`, that batch.
-      fitness: float32 `[sets * ways, T]`.
-    """
-
-    hashes: np.ndarray
-    used: np.ndarray
-    run: np.ndarray
-    owner: np.ndarray
-    fitness: np.ndarray
-
-
-def _cache(remember: int, n_tasks: int) -> _Cache:
-    """An empty one, of a power of two sets."""
-    sets = 1 << max(0, -(-remember // _WAYS) - 1).bit_length() if remember else 0
-    return _Cache(
-        np.zeros((sets, _WAYS, 2), np.uint64),
-        np.full((sets, _WAYS), -1, np.int64),
-        np.zeros((sets, _WAYS), np.int64),
-        np.zeros((sets, _WAYS), np.int64),
-        np.zeros((sets * _WAYS, n_tasks), np.float32),
-    )
-
-
-@entry_point
-def _look_up(hashes, cache, batch, fitness, run_of, entry_of, first):
-    """Copies what is known, and numbers what must be trained; returns how many those are and these.
-
-    `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
-    such program and its entry. What another batch is still training is trained here too.
-    """
-    runs, known, sets = 0, 0, len(cache.used)
-    for p in range(len(hashes)):
-        low, high = hashes[p, 0], hashes[p, 1]
-        s = np.int64(low & np.uint64(max(sets - 1, 0)))
-        found, oldest = -1, 0
-        for w in range(cache.used.shape[1] if sets > 0 else 0):
-            if cache.used[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
-                found = w
-            if cache.used[s, w] < cache.used[s, oldest]:
-                oldest = w
-        elsewhere = found >= 0 and cache.run[s, found] >= 0 and cache.owner[s, found] != batch
-        if elsewhere:
-            oldest = found  # taken over
-        if found >= 0 and not elsewhere:
-            cache.used[s, found] = batch
-            run_of[p] = cache.run[s, found]
-            if run_of[p] < 0:
-                known += 1
-                entry = s * cache.used.shape[1] + found
-                for t in range(fitness.shape[1]):
-                    fitness[p, t] = cache.fitness[entry, t]
-            continue
-        run_of[p], first[runs] = runs, p
-        if sets > 0:
-            cache.hashes[s, oldest, 0], cache.hashes[s, oldest, 1] = low, high
-            cache.used[s, oldest], cache.run[s, oldest], cache.owner[s, oldest] = batch, runs, batch
-            entry_of[runs] = s * cache.used.shape[1] + oldest
-        runs += 1
-    return runs, known
-
-
-@entry_point
-def _keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
-    """Hands the results out, and remembers those whose entries nobody has taken since."""
-    for p in range(len(hashes)):
-        run = run_of[p]
-        if run >= 0:
-            for t in range(fitness.shape[1]):
-                fitness[p, t] = trained[run, t]
-                if first[run] == p:
-                    steps[p, t] = trained_steps[run, t]
-    for run in range(len(trained)):
-        entry = entry_of[run]
-        if entry >= 0:
-            s, w = entry // cache.used.shape[1], entry % cache.used.shape[1]
-            low, high = hashes[first[run], 0], hashes[first[run], 1]
-            if cache.run[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
-                cache.run[s, w] = -1
-                for t in range(fitness.shape[1]):
-                    cache.fitness[entry, t] = trained[run, t]

@@ -165,7 +165,7 @@ class Strand:
             "cohorts": self.cohorts,
             "owed": self.owed,
             "idle": list(self._idle),
-            "counted": list(self._counted),
+            "counted": self._counted._asdict(),
             "recorded": self._recorded,
             "states": [state.tree() for state in self.states],
             "evaluator": self.evaluator.tree(),
@@ -174,7 +174,7 @@ class Strand:
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what `tree` told of a strand with the same arguments."""
         self.cohorts, self.owed, self._recorded = tree["cohorts"], tree["owed"], tree["recorded"]
-        self._idle, self._counted = deque(tree["idle"]), Counts(*tree["counted"])
+        self._idle, self._counted = deque(tree["idle"]), Counts(**tree["counted"])
         self.states = [SearchState.from_tree(state) for state in tree["states"]]
         self.evaluator.restore(tree["evaluator"])
         self._settled_at = self.cohorts, self.evaluator.counts.train_steps

@@ -1,0 +1,111 @@
+"""How to round the errors that the functional equivalence cache hashes (SPEC 4).
+
+    python experiments/fec.py
+
+Programs that a search asks for, each canonical form once, are probed on 10 + 10 examples by two executors whose last bits
+differ: SIMD, and the Pallas kernel interpreted. For each number of significant bits: how often the two agree on whether
+a program does what an earlier one does (bar: 99.9%), how many do, and how many of those are false: an honest training
+gives another mean fitness (by more than 1e-4). Results: `fec.json`.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zero_jax.canonical import canonical
+from zero_jax.executors import blocks, contract, pallas, simd
+from zero_jax.presets import PRESETS
+from zero_jax.programs import concatenate
+
+PROBE = 10
+BITS = (24, 22, 20, 18, 16, 14, 12, 10, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["linear", "teacher", "digits"])
+    parser.add_argument("--programs", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    chosen = parser.parse_args()
+    rows = []
+    print("preset    bits  agreement  alike  false hits")
+    for name in chosen.presets:
+        for row in measure(name, chosen.programs):
+            rows.append(row)
+            print(
+                "{preset:8}  {bits:4}  {agreement:9.3%}  {alike:5.1%}  {false:6} ({false_share:.3%})".format(**row),
+                flush=True,
+            )
+    chosen.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def measure(name: str, count: int) -> list[dict]:
+    experiment = dataclasses.replace(PRESETS[name][1], probe=0)
+    programs, tasks = asked(experiment, count)
+    seed = experiment.derived_seed("search draws", 0)
+    fitness = simd.evaluate(programs, simd.lay_out(tasks), seed).fitness.mean(1)
+    probe = tasks.shortened(PROBE, PROBE)
+    one = simd.evaluate(programs, simd.lay_out(probe), seed, errors=True, fuse=False).errors
+    other = interpreted(programs, probe, seed, experiment.space.ops)
+    return [row(name, bits, fitness, one, other) for bits in BITS]
+
+
+def asked(experiment, count: int):
+    """Programs that a search asks for, each canonical form once, and its tasks."""
+    searcher, tasks = experiment.searcher(), experiment.tasks("search")
+    evaluator = experiment.evaluator(tasks, "search", searcher.ops)
+    state, found, seen = searcher.init(1), [], set()
+    while len(seen) < count:
+        state, programs = searcher.ask(state)
+        form = canonical(programs)
+        fresh = [i for i, h in enumerate(map(bytes, form.hashes)) if h not in seen and not seen.add(h)]
+        found.append(form.programs[np.array(fresh, int)])
+        state = searcher.tell(state, programs, evaluator(programs).fitness.mean(1))
+    return concatenate(found)[np.arange(count)], tasks
+
+
+def interpreted(programs, tasks, seed: int, ops) -> np.ndarray:
+    sets = contract.op_sets(ops, programs.memory)
+    run = jax.jit(lambda p: pallas.evaluate_programs(
+        blocks.prepared(p, sets, prune=True), tasks, jnp.uint32(seed), jnp.float32(100), sets, interpret=True, errors=True
+    )[2])  # fmt: skip
+    return np.concatenate([np.asarray(run(programs[np.arange(i, i + 500)])) for i in range(0, len(programs), 500)])
+
+
+def row(name: str, bits: int, fitness, one, other) -> dict:
+    first, second = (firsts(rounded(errors, bits)) for errors in (one, other))
+    number = np.arange(len(fitness))
+    hit, also = first != number, second != number
+    false = int((np.abs(fitness[first] - fitness)[hit] > 1e-4).sum())
+    return {
+        "preset": name,
+        "bits": bits,
+        "agreement": float((hit == also).mean()),
+        "alike": float(hit.mean()),
+        "false": false,
+        "false_share": false / max(1, int(hit.sum())),
+    }
+
+
+def rounded(errors: np.ndarray, bits: int) -> np.ndarray:
+    """To so many significant bits; all NaN alike, -0 as 0."""
+    exact = np.where(np.isnan(errors), np.float32(np.nan), errors + np.float32(0)).astype(np.float32)
+    drop = 24 - bits
+    words = exact.view(np.uint32).astype(np.uint64)
+    return (((words + (1 << drop >> 1)) >> drop) << drop).astype(np.uint32)
+
+
+def firsts(words: np.ndarray) -> np.ndarray:
+    """`[P]` the first program with the same errors."""
+    rows = np.ascontiguousarray(words.reshape(len(words), -1))
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first[group.reshape(-1)]
+
+
+if __name__ == "__main__":
+    main()
