@@ -25,7 +25,7 @@ VARIANTS = {
     "one experiment at a time": {},
     "two side by side": {"side_by_side": 2, "experiments": 3},
     "two groups": {"groups": 2},
-    "probes": {"probe": 5},
+    "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
     "random search": {"method": "random"},
 }
 

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zero_jax import library, parallel
-from zero_jax.evaluator import REMEMBERED, Evaluator
+from zero_jax import library, parallel, runs
+from zero_jax.cost import Costs
+from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Counts, Evaluator
 from zero_jax.executors import batches
 from zero_jax.executors.choice import check_executor, choose
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import check_fits
+from zero_jax.hurdles import Rung
 from zero_jax.programs import MemorySize, Programs, SearchSpace, concatenate
 from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
 from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
@@ -58,6 +60,13 @@ class Experiment:
         first, and not trained where one that did the same is known (the functional equivalence cache of SPEC 4); 0 for
         never.
       remember: how many programs of an experiment to remember, so as not to train them again; 0 for none.
+      forget_every: after so many uses of what a probe found, a program is trained again; 0 for never.
+      budget: programs that cost more than so many times the 2-layer network get fitness 0 untrained (SPEC 4: 2); 0 for
+        no limit.
+      costs: what an instruction costs: upstream, as upstream measured it, or operations, counted.
+      hurdle_tasks: the share of T_search on which programs must do well to be trained on all of it; 0 for no hurdle.
+      hurdle_examples: then, the share of examples on which they must do well to be trained on all of them; 0 for none.
+      hurdle_quantile: what is well: this quantile of recent fitnesses at that hurdle.
       executor: as in `evaluate`.
       threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
       devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
@@ -89,6 +98,12 @@ class Experiment:
     seed: int = 0
     probe: int = 0
     remember: int = REMEMBERED
+    forget_every: int = FORGET_EVERY
+    budget: float = 0.0
+    costs: Costs = "upstream"
+    hurdle_tasks: float = 0.0
+    hurdle_examples: float = 0.0
+    hurdle_quantile: float = 0.75
     executor: str = "auto"
     threads: int = 0
     devices: int = 0
@@ -108,7 +123,8 @@ class Experiment:
             raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
         if self.groups < 1 or self.islands % self.groups:
             raise ValueError(f"{self.islands} islands cannot be parted into {self.groups} groups of one size")
-        for name in ("probe", "remember", "threads", "devices"):
+        self.rungs()
+        for name in ("probe", "remember", "threads", "devices", "forget_every", "budget"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not self.checkpoint_seconds >= 0:
@@ -118,6 +134,17 @@ class Experiment:
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+
+    def rungs(self) -> tuple[Rung, ...]:
+        """The hurdles of T_search, in order.
+
+        Raises:
+          ValueError: shares or a quantile out of range.
+        """
+        return (
+            *([Rung(tasks=self.hurdle_tasks, quantile=self.hurdle_quantile)] if self.hurdle_tasks else []),
+            *([Rung(examples=self.hurdle_examples, quantile=self.hurdle_quantile)] if self.hurdle_examples else []),
+        )
 
     def searcher(self) -> RegularizedEvolution | RandomSearch:
         """The search of one group of islands, ready to `init`.
@@ -150,15 +177,19 @@ class Experiment:
             ops=ops,
             max_bytes=self.max_bytes,
             threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
-            remember=self.remember if role == "search" else 0,
-            probe=self.probe if role == "search" else 0,
+            **self._savers() if role == "search" else {"remember": 0},
             devices=batches.first_devices(self.devices),
             background=role == "search" and self.groups > 1,
         )
 
+    def _savers(self) -> dict[str, Any]:
+        names = ("remember", "probe", "forget_every", "budget", "costs")
+        return {name: getattr(self, name) for name in names} | {"hurdles": self.rungs()}
+
     def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
         """`[P]` fitness of programs on tasks of that role, every one of them trained."""
-        told = dataclasses.replace(self, probe=0).evaluator(tasks, role)(programs)
+        plain = dataclasses.replace(self, probe=0, budget=0.0, hurdle_tasks=0.0, hurdle_examples=0.0)
+        told = plain.evaluator(tasks, role)(programs)
         return program_fitness(told.fitness, self.combine if role == "search" else "mean")
 
     def derived_seed(self, purpose: str, number: int) -> int:
@@ -263,7 +294,8 @@ class _Runner:
         self.task_counts = (len(sets[0]), len(sets[1]), len(sets[2]))
         self.began = time.monotonic()
         self.started = 0
-        self.progress = Progress(1, 0, 0, 0, 0.0, 0.0, ())
+        self.progress = Progress(1, 0, 0, 0, 0.0, 0.0)
+        self.counts = Counts()
         self.best: tuple[Programs, int, float, float | None] | None = None
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
@@ -351,6 +383,7 @@ class _Runner:
                 "started": self.started,
                 "searched": self.searched,
                 "progress": self.progress._asdict(),
+                "counts": self.counts._asdict(),
                 "seconds": time.monotonic() - self.began,
                 "best": best,
                 "strands": [strand.tree() for strand in strands],
@@ -362,6 +395,7 @@ class _Runner:
         """Goes on from what a checkpoint told."""
         self.started, self.searched = tree["started"], tree["searched"]
         self.progress = Progress(**_with_tuples(tree["progress"]))
+        self.counts = Counts(**tree["counts"])
         self.began -= tree["seconds"]
         if tree["best"]:
             self.best = (programs_from(tree["best"]["program"]), *tree["best"]["rest"])
@@ -374,15 +408,17 @@ class _Runner:
         """Counts what the last round did, writes the records that are due, and reports."""
         for strand in strands:
             new, due = strand.new_counts(), strand.is_due()
-            fitness = strand.fitness
+            self.counts = Counts(*map(sum, zip(self.counts, new, strict=True)))
             self.progress = Progress(
                 strand.number,
-                self.progress.evaluations + new.considered,
-                self.progress.trained + new.evaluated,
-                self.progress.train_steps + new.train_steps,
+                self.counts.considered,
+                self.counts.evaluated,
+                self.counts.train_steps,
                 time.monotonic() - self.began,
                 strand.state.best_fitness,
-                tuple(np.quantile(fitness, (0, 0.25, 0.5, 0.75, 1)).tolist()) if due else (),
+                **{name: getattr(self.counts, name) for name in runs.COUNTED},
+                saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
+                **(strand.population_told() if due else {}),
             )
             if due and self.folder:
                 self.folder.record(self.progress)

@@ -1,6 +1,4 @@
-"""Hurdles: programs that are not good enough on a part of the work are not trained on the rest (SPEC 4; the supplement's
-section 5).
-"""
+"""Hurdles: programs that are not good enough on a part of the work are not trained on the rest (SPEC 4)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ class Rung:
 
     Attributes:
       tasks: the share of the tasks, the first ones; at least one.
-      examples: the share of the training and validation examples of each, the first ones, seen once where it is below 1.
+      examples: the share of the training and validation examples of each, the first ones; below 1 they are seen once.
       quantile: programs below this quantile of recent fitnesses on this part are stopped.
 
     Raises:

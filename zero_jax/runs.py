@@ -37,7 +37,11 @@ class Progress(NamedTuple):
       train_steps: training examples that these saw.
       seconds: since the run began.
       best_fitness: the best on T_search in this experiment.
+      repeated, known, alike, too_dear, stopped, empty: what became of the programs, in the whole run, as in `Counts`.
+      saved_steps: training examples that need not be seen, since programs were known, too dear or stopped early.
       quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
+      islands: the same, island by island.
+      diversity: the share of the population's programs that do something of their own (canonical forms).
     """
 
     experiment: int
@@ -46,7 +50,20 @@ class Progress(NamedTuple):
     train_steps: int
     seconds: float
     best_fitness: float
-    quantiles: tuple[float, ...]
+    repeated: int = 0
+    known: int = 0
+    alike: int = 0
+    too_dear: int = 0
+    stopped: int = 0
+    empty: int = 0
+    saved_steps: int = 0
+    quantiles: tuple[float, ...] = ()
+    islands: tuple[tuple[float, ...], ...] = ()
+    diversity: float = 0.0
+
+
+COUNTED = ("repeated", "known", "alike", "too_dear", "stopped", "empty")
+"""The fields of a record that count programs, under the names that `Counts` has for them."""
 
 
 class Baseline(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax import parallel
+from zero_jax.canonical import canonical
 from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps
 from zero_jax.executors.contract import program_fitness
 from zero_jax.programs import Programs
@@ -106,6 +107,17 @@ class Strand:
     def fitness(self) -> np.ndarray:
         """`[I, P]` of all islands whose first programs have been told."""
         return np.concatenate([state.fitness for state in self.states if state.evaluations])
+
+    def population_told(self) -> dict[str, Any]:
+        """Quantiles of all fitnesses and of each island's, and how many programs are different, for a record."""
+        points = (0, 0.25, 0.5, 0.75, 1)
+        told = [state for state in self.states if state.evaluations]
+        different = len({bytes(h) for state in told for h in canonical(state.population).hashes})
+        return {
+            "quantiles": tuple(np.quantile(self.fitness, points).tolist()),
+            "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in self.fitness),
+            "diversity": different / sum(len(state.population) for state in told),
+        }
 
     @property
     def ended(self) -> bool:
