@@ -26,6 +26,7 @@ VARIANTS = {
     "two side by side": {"side_by_side": 2, "experiments": 3},
     "two groups": {"groups": 2},
     "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
+    "migration": {"migrate_every": 70, "groups": 2},
     "random search": {"method": "random"},
 }
 

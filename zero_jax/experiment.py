@@ -70,6 +70,8 @@ class Experiment:
       executor: as in `evaluate`.
       threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
       devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
+      migrate_every: after so many evaluations an island, islands exchange programs (`zero_jax.search.migrate`); 0 for
+        never.
       groups: into how many groups to part the islands, so that the host makes the children of one while a device
         evaluates those of another. Each has a generator of its own, so the result depends on it.
       max_bytes: as in `evaluate`.
@@ -107,6 +109,7 @@ class Experiment:
     executor: str = "auto"
     threads: int = 0
     devices: int = 0
+    migrate_every: int = 0
     groups: int = 1
     max_bytes: int = 2**30
     out: str = "runs"
@@ -124,11 +127,13 @@ class Experiment:
         if self.groups < 1 or self.islands % self.groups:
             raise ValueError(f"{self.islands} islands cannot be parted into {self.groups} groups of one size")
         self.rungs()
-        for name in ("probe", "remember", "threads", "devices", "forget_every", "budget"):
+        for name in ("probe", "remember", "threads", "devices", "forget_every", "budget", "migrate_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not self.checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
+        if self.migrate_every and self.method == "random":
+            raise ValueError("random search has no islands: leave migrate_every out, or use method='evolution'")
         if np.isnan(self.sufficient_fitness):
             raise ValueError("sufficient_fitness must be a number, not nan")
         unknown = [name for name in self.baselines if name not in BASELINES]
@@ -371,6 +376,7 @@ class _Runner:
             experiment.train_steps,
             experiment.sufficient_fitness,
             experiment.groups,
+            experiment.migrate_every * experiment.islands,
         )
 
     def _checkpoint(self, strands: Sequence[Strand]) -> None:

@@ -13,7 +13,7 @@ from zero_jax.canonical import canonical
 from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps
 from zero_jax.executors.contract import program_fitness
 from zero_jax.programs import Programs
-from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState
+from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState, migrate
 
 WORK_PER_ROUND = 100_000
 """Strands that run side by side wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
@@ -55,6 +55,8 @@ class Strand:
       combine: how fitnesses on several tasks make one.
       train_steps: its budget.
       sufficient_fitness: it ends as soon as its best passes this.
+      migrate_every: after so many programs of all islands, these exchange programs; 0 for never. All groups wait for
+        each other then.
       groups: how many groups of islands there are. While a device evaluates the programs of one, the host selects and
         mutates those of the next; what happens in which order does not depend on how long anything takes.
     """
@@ -69,6 +71,7 @@ class Strand:
         train_steps: int,
         sufficient_fitness: float,
         groups: int = 1,
+        migrate_every: int = 0,
     ) -> None:
         self.number = number
         self.searcher = searcher
@@ -78,6 +81,8 @@ class Strand:
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
         self.groups = groups
+        self.migrate_every = migrate_every
+        self.migrations = 0
         self.cohorts = 0
         self.owed = 0.0
         self._idle = deque(range(groups))
@@ -160,10 +165,23 @@ class Strand:
         self._idle.append(cohort.group)
         steps = self.evaluator.counts.train_steps
         if self.settled:
+            self._migrate()
             self._settling, self._settled_at = False, (self.cohorts, steps)
         cohorts_since, steps_since = self.cohorts - self._settled_at[0], steps - self._settled_at[1]
         if cohorts_since >= COHORTS_PER_CHECKPOINT * self.groups or steps_since >= STEPS_PER_CHECKPOINT:
             self._settling = True
+        if self._migration_due() and not self.settled:
+            self._settling = True
+
+    def _migration_due(self) -> bool:
+        return self.migrate_every > 0 and self.evaluations >= (self.migrations + 1) * self.migrate_every
+
+    def _migrate(self) -> None:
+        """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
+        if self._migration_due():
+            self.migrations = self.evaluations // self.migrate_every
+            rng = np.random.default_rng([abs(self.seed), self.migrations])
+            self.states = migrate(self.states, rng)
 
     @property
     def settled(self) -> bool:
@@ -179,6 +197,7 @@ class Strand:
             "idle": list(self._idle),
             "counted": self._counted._asdict(),
             "recorded": self._recorded,
+            "migrations": self.migrations,
             "states": [state.tree() for state in self.states],
             "evaluator": self.evaluator.tree(),
         }
@@ -186,6 +205,7 @@ class Strand:
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what `tree` told of a strand with the same arguments."""
         self.cohorts, self.owed, self._recorded = tree["cohorts"], tree["owed"], tree["recorded"]
+        self.migrations = tree["migrations"]
         self._idle, self._counted = deque(tree["idle"]), Counts(**tree["counted"])
         self.states = [SearchState.from_tree(state) for state in tree["states"]]
         self.evaluator.restore(tree["evaluator"])
