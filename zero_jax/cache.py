@@ -93,13 +93,19 @@ def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):
 
 @entry_point
 def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
-    """Hands the results out, and remembers those whose entries nobody has taken since."""
+    """Hands the results out, and remembers those whose entries nobody has taken since; returns the train steps that
+    repeated programs would have made.
+    """
+    saved = 0
     for p in range(len(hashes)):
         run = run_of[p]
         if run >= 0:
+            repeated = first[run] != p
             for t in range(fitness.shape[1]):
                 fitness[p, t] = trained[run, t]
-                if first[run] == p:
+                if repeated:
+                    saved += trained_steps[run, t]
+                else:
                     steps[p, t] = trained_steps[run, t]
     for run in range(len(trained)):
         entry = entry_of[run]
@@ -108,7 +114,9 @@ def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness
             low, high = hashes[first[run], 0], hashes[first[run], 1]
             if cache.run[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
                 cache.run[s, w] = -1
-                cache.steps[entry] = 0
+                seen = 0
                 for t in range(fitness.shape[1]):
                     cache.fitness[entry, t] = trained[run, t]
-                    cache.steps[entry] += trained_steps[run, t]
+                    seen += trained_steps[run, t]
+                cache.steps[entry] = seen
+    return saved

@@ -225,6 +225,10 @@ class Evaluator:
 
     def _trained(self, chosen: str, programs: Programs, rows: np.ndarray) -> Steps:
         """Rows of programs, trained in full but for those that a hurdle stops."""
+        if not len(self._hurdles):
+            waiting = self._launch(chosen, programs, rows, "whole")
+            yield
+            return Evaluated(*waiting())
         n, tasks = len(rows), len(self.tasks)
         fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
         going = np.arange(n)
@@ -286,9 +290,7 @@ class Evaluator:
         repeated = 0
         if runs:
             trained = yield from train(first[:runs])
-            cache.keep(hashes, known, *trained, run_of, entry_of, first, fitness, steps)
-            again = run_of[(run_of >= 0) & (first[run_of] != np.arange(n))]
-            repeated = int(trained.train_steps.sum(1, dtype=np.int64)[again].sum())
+            repeated = int(cache.keep(hashes, known, *trained, run_of, entry_of, first, fitness, steps))
         return _Found(Evaluated(fitness, steps), runs, hits, saved + repeated, saved)
 
     def _launch(

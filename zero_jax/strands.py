@@ -117,11 +117,11 @@ class Strand:
         """Quantiles of all fitnesses and of each island's, and how many programs are different, for a record."""
         points = (0, 0.25, 0.5, 0.75, 1)
         told = [state for state in self.states if state.evaluations]
-        different = len({bytes(h) for state in told for h in canonical(state.population).hashes})
+        hashes = np.concatenate([canonical(state.population).hashes[:, 0] for state in told])
         return {
             "quantiles": tuple(np.quantile(self.fitness, points).tolist()),
             "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in self.fitness),
-            "diversity": different / sum(len(state.population) for state in told),
+            "diversity": len(np.unique(hashes)) / len(hashes),
         }
 
     @property
