@@ -204,7 +204,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(
 
     with monkeypatch.context() as patched:
         patched.setattr(runs.files, "write_atomically", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left on device: .*checkpoint.*--resume .*goes on"):
             run(dataclasses.replace(OFTEN, out=str(tmp_path / "full")))
     (folder,) = (tmp_path / "full").iterdir()
     resume(folder)

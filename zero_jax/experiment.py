@@ -322,6 +322,11 @@ class _Runner:
             if self.folder:
                 self.folder.write_outcome(outcome)
             return outcome
+        except OSError as error:
+            if self.folder is None:
+                raise
+            again = f"zero-jax search --resume {self.folder.path}"
+            raise OSError(f"{error}: the run has stopped; once that is mended, {again} goes on") from error
         finally:
             if self.folder:
                 self.folder.close()

@@ -12,8 +12,18 @@ import numpy as np
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file under another name, then renames it: a reader, or a crash, never meets half of it."""
-    data = content.encode() if isinstance(content, str) else content
+    """Writes a file under another name, then renames it: a reader, or a crash, never meets half of it.
+
+    Raises:
+      OSError: naming the file.
+    """
+    try:
+        _write_atomically(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
