@@ -79,7 +79,7 @@ class Evaluator:
     """Evaluates programs on one set of tasks, each canonical form once.
 
     Programs of one canonical form (`zero_jax.canonical`) have the same fitness bit for bit, so results do not depend on
-    what is remembered, but for `probe`.
+    what is remembered, but for `probe` and `hurdles`.
 
     Args:
       tasks: the tasks.
@@ -101,7 +101,8 @@ class Evaluator:
       counts: `Counts` of all calls so far.
 
     Raises:
-      ValueError: as `evaluate`, and `remember` or `probe` that is no whole number from 0 on.
+      ValueError: as `evaluate`; `remember`, `probe` or `forget_every` that is no whole number from 0 on; a `budget`
+        below 0, or unknown `costs`.
 
     Example:
       >>> from zero_jax import library

@@ -174,7 +174,8 @@ class Strand:
             self._settling = True
 
     def _migration_due(self) -> bool:
-        return self.migrate_every > 0 and self.evaluations >= (self.migrations + 1) * self.migrate_every
+        told = all(state.evaluations for state in self.states)  # a group may end before another has begun
+        return self.migrate_every > 0 and told and self.evaluations >= (self.migrations + 1) * self.migrate_every
 
     def _migrate(self) -> None:
         """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
