@@ -1,4 +1,4 @@
-"""The command line: `zero-jax search | evaluate | show | bench`."""
+"""The command line: `zero-jax search | report | evaluate | show | bench`."""
 
 import dataclasses
 import os
@@ -37,6 +37,7 @@ commands:
   search PRESET     search for a program: {", ".join(PRESETS)}
   search --resume RUN
                     go on with a run from its last checkpoint; RUN is its folder
+  report RUN        write what there is to see of a run as an HTML page; print its best programs
   evaluate PROGRAM  train a program on tasks and print its fitness
   show PROGRAM      print a program as listing, proto or JSON
   bench             measure how fast this machine trains programs
@@ -47,7 +48,7 @@ commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"search": _search, "evaluate": _evaluate, "show": _show, "bench": _bench}
+    commands = {"search": _search, "report": _report, "evaluate": _evaluate, "show": _show, "bench": _bench}
     if given[:1] in (["-h"], ["--help"]):
         print(_USAGE)
         return 0
@@ -82,7 +83,7 @@ def _search(arguments: list[str]) -> int:
         {name: description for name, (description, _) in PRESETS.items()},
         prefix_names=False,
     )
-    chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagConversionOff,))
+    chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagCreatePairsOff,))
     chosen.searcher()
     for role in get_args(Role):
         chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
@@ -157,6 +158,36 @@ def _print_table(outcome: Outcome) -> None:
 
 def _measure(loss: Loss) -> str:
     return "accuracy" if loss == "accuracy" else "fitness"
+
+
+# ---------------------------------------------------------------------------------------------- report
+
+
+def _report(arguments: list[str]) -> int:
+    def report(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:
+        """Prints the best programs of a run, by fitness and by fitness against cost, and writes an HTML page: progress,
+        the Pareto front, the best programs, and how the best came about.
+
+        Args:
+            run: The folder of a run: ended, under way, or killed.
+            out: The file to write; by default report.html in the run's folder.
+        """
+        from zero_jax import report as reports  # pandas takes half a second to import
+
+        table = reports.hall_of_fame(run)
+        file = reports.write(run, out)
+        if table.empty:
+            print("There is no hall of fame: no hall.json, or nothing in it yet")
+        else:
+            front = ["*" if on else "" for on in table.pareto]
+            columns = ["search_fitness", "select_fitness", "cost", "instructions", "experiment"]
+            forms = {"cost": "{:.4f}".format}
+            told = table[columns].rename(columns={"search_fitness": "T_search", "select_fitness": "T_select"})
+            print(told.assign(front=front).to_string(na_rep="-", float_format="{:.6f}".format, formatters=forms))
+        print(f"Written to {file}")
+        return 0
+
+    return tyro.cli(report, args=arguments, prog="zero-jax report")
 
 
 # ---------------------------------------------------------------------------------------------- evaluate, show

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zero_jax import library, parallel, runs
+from zero_jax import library, parallel, runs, tensorboard
 from zero_jax.cost import Costs
 from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Counts, Evaluator
 from zero_jax.executors import batches
@@ -77,6 +77,7 @@ class Experiment:
       max_bytes: as in `evaluate`.
       out: the folder in which a folder for the run is made; empty for none.
       checkpoint_seconds: how often to write down what the run can be continued from (`resume`).
+      tensorboard: whether to write curves for TensorBoard, too, into the run's folder; needs tensorboardX.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Experiment:
     max_bytes: int = 2**30
     out: str = "runs"
     checkpoint_seconds: float = 60.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.train_steps < 1 or self.experiments < 0:
@@ -132,6 +134,8 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not self.checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
+        if self.tensorboard and not self.out:
+            raise ValueError("curves for TensorBoard go into the run's folder: say where it is to be made (out)")
         if self.migrate_every and self.method == "random":
             raise ValueError("random search has no islands: leave migrate_every out, or use method='evolution'")
         if np.isnan(self.sufficient_fitness):
@@ -287,6 +291,8 @@ class _Runner:
     """The state of one run."""
 
     def __init__(self, experiment: Experiment, report: Callable[[Progress], None]) -> None:
+        if experiment.tensorboard:
+            tensorboard.check_installed()
         self.experiment = experiment
         self.report = report
         self.folder: RunFolder | None = None
@@ -313,6 +319,8 @@ class _Runner:
         """All of it, or what is left."""
         try:
             try:
+                if self.folder and self.experiment.tensorboard:
+                    self.folder.curves = tensorboard.Curves(self.folder.path)
                 if not self.searched:
                     self.search()
                 self.judge()

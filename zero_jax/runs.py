@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,9 @@ import zero_jax
 from zero_jax import files, listing
 from zero_jax.programs import Programs
 from zero_jax.tasks import Loss
+
+if TYPE_CHECKING:
+    from zero_jax.tensorboard import Curves
 
 SCHEMA = 1
 """The version of config.json and of checkpoints."""
@@ -61,6 +64,9 @@ class Progress(NamedTuple):
     islands: tuple[tuple[float, ...], ...] = ()
     diversity: float = 0.0
 
+
+QUANTILES = ("least", "quarter", "median", "three_quarters", "greatest")
+"""What the quantiles of a record are called."""
 
 COUNTED = ("repeated", "known", "alike", "too_dear", "stopped", "empty")
 """The fields of a record that count programs, under the names that `Counts` has for them."""
@@ -120,6 +126,10 @@ class RunFolder:
     It holds config.json, records.jsonl, the last checkpoints, and in the end best.txt, best.json and outcome.json. All
     but the records are whole or not there; records behind the last checkpoint are cut off when a run is continued.
 
+    Attributes:
+      path: where it is.
+      curves: what draws every record for TensorBoard, if anything does; closed with the folder.
+
     Raises:
       ValueError: a folder that another process is writing.
     """
@@ -131,6 +141,7 @@ class RunFolder:
             self._lock.acquire()
         except Timeout:
             raise ValueError(f"{path} is being written by another process: wait for it, or end it") from None
+        self.curves: Curves | None = None
         self._next = 1 + max((_number(p) for p in self._checkpoints()), default=0)
 
     @classmethod
@@ -154,11 +165,15 @@ class RunFolder:
     def close(self) -> None:
         """Lets others write it."""
         self._lock.release()
+        if self.curves:
+            self.curves.close()
 
     def record(self, progress: Progress) -> None:
         """Appends a line to records.jsonl."""
         with open(self.path / "records.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(progress._asdict()) + "\n")
+        if self.curves:
+            self.curves.add(progress)
 
     def checkpoint(self, tree: dict[str, Any]) -> None:
         """Writes what the run continues from, a tree as `files.packed` takes it."""
@@ -245,6 +260,26 @@ def config_of(path: str | Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
     return experiment
+
+
+def records_of(path: str | Path) -> list[Progress]:
+    """The records in a run's folder, but for a last line that is not whole: its process was killed, or is writing it.
+
+    Raises:
+      ValueError: a damaged file.
+    """
+    file = Path(path) / "records.jsonl"
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    records = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            records.append(Progress(**json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{file}, line {number}, is damaged: {error}") from None
+    return records
 
 
 # ---------------------------------------------------------------------------------------------- progress

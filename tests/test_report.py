@@ -1,0 +1,331 @@
+"""Tables and the page of a run, on files as a run leaves them."""
+
+import dataclasses
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from tests.test_experiment import QUICK
+from zero_jax import cli, evaluate, library, listing, random_programs, report
+from zero_jax.canonical import pruned
+from zero_jax.experiment import Experiment, run
+from zero_jax.presets import PRESETS
+from zero_jax.report.page import command
+from zero_jax.runs import Progress
+
+SPACE = QUICK.space
+LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)
+
+
+def one(program):
+    return json.loads(listing.to_json(program))
+
+
+def row(program, fitness, cost, **rest):
+    usual = {"experiment": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
+    sizes = {"instructions": int(pruned(program).length.sum()), "cost": cost, "search_fitness": fitness}
+    return usual | sizes | {"program": one(program)} | rest
+
+
+RANDOM = random_programs(SPACE, 4, np.random.default_rng(0))
+ROWS = [
+    row(RANDOM[0], 0.4, 0.1, best=False, pareto=True, experiment=2, evaluations=70),
+    row(RANDOM[1], 0.9, 0.5),
+    row(LINEAR, 0.999, 0.3, pareto=True, select_fitness=0.998),
+    row(RANDOM[2], 0.9, 0.4, best=False),
+]
+STEPS = [
+    {"evaluations": 60, "fitness": 0.3, "mutations": 0, "program": one(RANDOM[3])},
+    {"evaluations": 900, "fitness": 0.6, "mutations": 2, "program": one(RANDOM[0])},
+    {"evaluations": 4000, "fitness": 0.999, "mutations": 1, "program": one(LINEAR)},
+]
+
+
+def write_best(folder, rows=ROWS, steps=STEPS):
+    (folder / "hall.json").write_text(json.dumps({"schema": 1, "rows": rows}))
+    (folder / "lineage.json").write_text(json.dumps({"schema": 1, "experiment": 2, "steps": steps}))
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The folder of a run that has ended, as it is."""
+    settings = dataclasses.replace(
+        QUICK,
+        islands=2,
+        train_steps=150_000,
+        side_by_side=1,
+        baselines=("linear",),
+        out=str(tmp_path_factory.mktemp("runs")),
+    )
+    return run(settings)
+
+
+@pytest.fixture
+def folder(ended, tmp_path):
+    """A copy of it, with a hall of fame and a lineage."""
+    copy = tmp_path / "<run> & co"
+    shutil.copytree(ended.folder, copy)
+    write_best(copy)
+    return copy
+
+
+class Page(HTMLParser):
+    """What a page holds: tags, all of its text, and the text of each `<pre>`, `<ins>`, `<del>`."""
+
+    ALONE = ("meta", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.found = [], [], "", {"pre": [], "ins": [], "del": [], "td": []}
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.ALONE:
+            self.open.append(tag)
+        if tag in self.found:
+            self.found[tag].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+        for tag in set(self.open) & set(self.found):
+            self.found[tag][-1] += data
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+
+def page_of(folder):
+    return Page(report.write(folder).read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def test_records_are_a_table(ended):
+    table = report.records(ended.folder)
+    lines = [json.loads(line) for line in (ended.folder / "records.jsonl").read_text().splitlines()]
+    assert len(table) == len(lines) > 4
+    for name in ("evaluations", "known", "best_fitness", "diversity"):
+        assert table[name].tolist() == [line[name] for line in lines]
+    assert table["median"].tolist() == [line["quantiles"][2] for line in lines]
+    assert table.islands.iloc[-1] == tuple(map(tuple, lines[-1]["islands"]))
+    kinds = {"i": ("experiment", "evaluations", "saved_steps"), "f": ("seconds", "best_fitness", "least", "greatest")}
+    assert all(table[name].dtype.kind == kind for kind, names in kinds.items() for name in names)
+
+
+def test_no_records_are_an_empty_table_of_the_same_columns(ended, folder):
+    usual = report.records(folder)
+    (folder / "records.jsonl").unlink()
+    empty = report.records(folder)
+    assert len(empty) == 0
+    assert empty.dtypes.drop("islands").equals(usual.dtypes.drop("islands"))
+
+
+def test_records_without_quantiles_and_from_before_there_were_some_counts(folder):
+    old = {k: v for k, v in Progress(1, 5, 5, 9, 0.1, 0.5)._asdict().items() if k not in ("empty", "quantiles")}
+    (folder / "records.jsonl").write_text(json.dumps(old) + "\n")
+    table = report.records(folder)
+    assert table["empty"].tolist() == [0]
+    assert table["median"].isna().all()
+    assert "<svg" in report.write(folder).read_text()
+
+
+def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
+    table = report.hall_of_fame(folder)
+    assert table.search_fitness.tolist() == [0.999, 0.9, 0.9, 0.4]
+    assert table.cost.tolist() == [0.3, 0.4, 0.5, 0.1]  # the cheaper first among equals
+    assert table[table.pareto].index.tolist() == [0, 3]
+    assert table.best.tolist() == [True, False, True, False]
+    assert table.select_fitness[0] == 0.998
+    assert table.select_fitness[1:].isna().all()
+    programs = report.programs(folder)
+    for i, expected in enumerate((LINEAR, RANDOM[2], RANDOM[1], RANDOM[0])):
+        assert programs.listing(i) == expected.listing(0)
+        assert table.listing[i] == pruned(expected).listing(0)
+    front = programs[table.index[table.pareto]]
+    assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
+    assert listing.to_proto(programs, 0) == listing.to_proto(LINEAR)
+
+
+def test_a_lineage_tells_gains_and_what_changed(folder):
+    table = report.lineage(folder)
+    assert table.attrs["experiment"] == 2
+    np.testing.assert_allclose(table.gain, [np.nan, 0.3, 0.399])
+    assert table.mutations.tolist() == [0, 2, 1]
+    before, after = table.listing[1].splitlines(), table.listing[2].splitlines()
+    lines = table.change[2].splitlines()
+    assert [line[1:] for line in lines if line[0] in " -"] == before
+    assert [line[1:] for line in lines if line[0] in " +"] == after
+
+
+def test_what_is_missing_is_empty(ended):
+    assert report.hall_of_fame(ended.folder / ".").empty or (ended.folder / "hall.json").exists()
+    bare = ended.folder.parent / "bare"
+    bare.mkdir()
+    shutil.copy(ended.folder / "config.json", bare)
+    assert report.hall_of_fame(bare).empty
+    assert report.lineage(bare).empty
+    assert report.hall_of_fame(bare).pareto.dtype == bool
+    with pytest.raises(ValueError, match="bare holds no hall of fame"):
+        report.programs(bare)
+    assert "there are no records yet" in page_of(bare).text
+
+
+# ---------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
+    before = {p.name for p in folder.iterdir()}
+    page = page_of(folder)
+    assert {p.name for p in folder.iterdir()} - before == {"report.html"}
+    assert "<run> & co" in page.text
+    assert page.count("svg") == page.count("figure") == 6  # overview, progress, islands, front, lineage, work
+    for text in report.hall_of_fame(folder).listing:
+        assert text in page.found["pre"]
+    assert ended.program is not None
+    assert pruned(ended.program).listing(0) in page.found["pre"]
+    assert f"{ended.search_fitness:.6f}" in page.found["td"]
+    assert any(cell.startswith("linear (learning rate") for cell in page.found["td"])
+    assert f"{ended.progress.evaluations:,} programs" in page.text
+    assert f"{ended.progress.trained / ended.progress.evaluations:.1%}" in page.found["td"]
+    changes = "\n".join(report.lineage(folder).change[1:]).splitlines()
+    assert sorted(page.found["ins"]) == sorted(line for line in changes if line[0] == "+")
+    assert sorted(page.found["del"]) == sorted(line for line in changes if line[0] == "-")
+    assert "0.600000 to 0.999000 (+0.4) by 1 mutation, after 4,000 programs" in page.text
+    assert not page.count("script")
+    assert not page.count("img")
+    assert not page.count("link")
+    whole = (folder / "report.html").read_text()
+    assert not re.search(r"url\((?!#)|@import", whole)
+    assert "#010203" not in whole
+    ids = re.findall(r' id="([^"]*)"', whole)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_page_is_written_where_one_says_and_is_the_same_again(folder, tmp_path):
+    first, second = report.write(folder, tmp_path / "a.html"), report.write(folder, str(tmp_path / "b.html"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not (folder / "report.html").exists()
+
+
+def test_a_killed_run_has_a_page(folder):
+    for name in ("outcome.json", "best.txt", "best.json", "hall.json", "lineage.json"):
+        (folder / name).unlink(missing_ok=True)
+    rows = len(report.records(folder))
+    with open(folder / "records.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"experiment": 2, "evalua')
+    assert len(report.records(folder)) == rows
+    page = page_of(folder)
+    assert "Under way, or killed" in page.text
+    assert "There is no hall of fame" in page.text
+    assert "There is no lineage" in page.text
+    assert page.count("svg") == 4
+
+
+def test_only_the_steps_that_gained_most_stand_open(folder):
+    steps = [STEPS[0] | {"fitness": 0.2 + 0.001 * i * i, "evaluations": 10 + i} for i in range(20)]
+    write_best(folder, steps=steps)
+    opened = ["open" in attributes for tag, attributes in page_of(folder).tags if tag == "details"]
+    assert opened[len(ROWS) :][:20] == [True, *[False] * 14, *[True] * 5]
+    assert "Only dead code changed" in page_of(folder).text
+
+
+def test_a_run_of_one_island_and_one_experiment_with_a_perfect_program(tmp_path):
+    outcome = run(dataclasses.replace(QUICK, method="random", experiments=1, train_steps=9000, out=str(tmp_path)))
+    write_best(outcome.folder, [row(LINEAR, 1.0, 0.3, pareto=True)], [STEPS[0] | {"fitness": 1.0}])
+    page = page_of(outcome.folder)
+    assert page.count("svg") == 4  # progress, front, lineage, work
+    assert "T_search: linear, 3 tasks of 30 + 10 examples of 4 features, 1 epoch. Programs: random search." in page.text
+
+
+def test_the_command_says_what_differs_from_the_preset():
+    changed = dataclasses.replace(PRESETS["linear"][1], seed=3, initial="my program.txt")
+    changed = dataclasses.replace(changed, search_tasks=dataclasses.replace(changed.search_tasks, train=7))
+    assert command(changed) == "zero-jax search linear --search-tasks.train 7 --initial 'my program.txt' --seed 3"
+
+
+# ---------------------------------------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("records.jsonl", '{"experiment": 1}\n'),
+        ("records.jsonl", "nonsense\n{}\n"),
+        ("records.jsonl", json.dumps(Progress("x", 0, 0, 0, 0.0, 0.0)._asdict()) + "\n"),
+        ("hall.json", "{"),
+        ("hall.json", "[]"),
+        ("hall.json", '{"rows": []}'),
+        ("hall.json", '{"schema": 7, "rows": []}'),
+        ("hall.json", '{"schema": 1, "rows": [{"cost": 1}]}'),
+        ("hall.json", '{"schema": 1, "rows": 3}'),
+        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"cost": "dear"}]})),
+        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": {"schema": 1}}]})),
+        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": one(RANDOM)}]})),
+        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}]})),
+        ("lineage.json", "[" * 100_000),
+        ("lineage.json", json.dumps({"schema": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
+        ("outcome.json", "{}"),
+        ("outcome.json", "[]"),
+        ("config.json", "{"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named(folder, capsys, name, text):
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(name)):
+        report.write(folder)
+    assert not (folder / "report.html").exists()
+    assert cli.main(["report", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert name in err
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    for call in (report.records, report.hall_of_fame, report.programs, report.lineage, report.write):
+        with pytest.raises(ValueError, match="is not the folder of a run"):
+            call(tmp_path)
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_is_one_message(folder, tmp_path, capsys):
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "nowhere" / "page.html")]) == 2
+    assert "nowhere/page.html" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_path, capsys):
+    assert cli.main(["report", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["T_search", "T_select", "cost", "instructions", "experiment", "front"]
+    assert lines[1].split() == ["0", "0.999000", "0.998000", "0.3000", "6", "1", "*"]
+    assert lines[2].split()[:4] == ["1", "0.900000", "-", "0.4000"]
+    assert lines[-1] == f"Written to {folder / 'report.html'}"
+    (folder / "hall.json").unlink()
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out == (
+        f"There is no hall of fame: no hall.json, or nothing in it yet\nWritten to {tmp_path / 'page.html'}\n"
+    )
+
+
+def test_every_preset_has_a_command():
+    for name, (_, preset) in PRESETS.items():
+        assert isinstance(preset, Experiment)
+        assert command(preset) == f"zero-jax search {name}"

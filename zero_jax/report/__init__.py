@@ -1,0 +1,7 @@
+"""What a run left behind, to look at: pandas tables, and one HTML page."""
+
+from zero_jax.report.page import write as write
+from zero_jax.report.tables import hall_of_fame as hall_of_fame
+from zero_jax.report.tables import lineage as lineage
+from zero_jax.report.tables import programs as programs
+from zero_jax.report.tables import records as records

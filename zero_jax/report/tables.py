@@ -1,0 +1,192 @@
+"""The files of a run's folder as pandas tables."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from zero_jax import listing, runs
+from zero_jax.canonical import pruned
+from zero_jax.programs import Programs, concatenate
+from zero_jax.runs import QUANTILES, Progress
+
+SCHEMA = 1
+"""The version of hall.json and lineage.json that this reads."""
+
+_HALL = {
+    "search_fitness": "float64",
+    "select_fitness": "float64",
+    "cost": "float64",
+    "instructions": "int64",
+    "experiment": "int64",
+    "evaluations": "int64",
+    "best": "bool",
+    "pareto": "bool",
+}
+_STEPS = {"evaluations": "int64", "fitness": "float64", "mutations": "int64"}
+
+
+def records(run: str | Path) -> pd.DataFrame:
+    """The records of a run, one a row: how it went.
+
+    Args:
+      run: its folder. A run under way will do, and one that was killed: a last line that is not whole is left out.
+
+    Returns:
+      A table with the fields of `Progress` as columns, but for the quantiles: these are the columns least, quarter,
+      median, three_quarters and greatest. `islands` holds tuples. Without records there are no rows.
+
+    Raises:
+      ValueError: no run's folder, or a damaged file, by name.
+
+    Example:
+      >>> table = records("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
+      >>> table.plot(x="evaluations", y=["best_fitness", "median"])    # doctest: +SKIP
+    """
+    runs.config_of(run)
+    told = runs.records_of(run)
+    kinds = {name: kind for name, kind in Progress.__annotations__.items() if name not in ("quantiles", "islands")}
+    # Without islands that have told their fitness, as when a search was interrupted at once, there are no quantiles.
+    spread = [p.quantiles or (float("nan"),) * len(QUANTILES) for p in told]
+    try:
+        table = pd.DataFrame([p._asdict() for p in told], columns=list(Progress._fields)).drop(columns="quantiles")
+        table = table.astype({name: "int64" if kind is int else "float64" for name, kind in kinds.items()})
+        table[list(QUANTILES)] = pd.DataFrame(spread, columns=list(QUANTILES), dtype="float64")
+        table["islands"] = [tuple(map(tuple, p.islands)) for p in told]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{Path(run) / 'records.jsonl'} is damaged: {error}") from None
+    return table
+
+
+def hall_of_fame(run: str | Path) -> pd.DataFrame:
+    """The best programs of a run by fitness, and by fitness against cost: the Pareto front.
+
+    Args:
+      run: its folder.
+
+    Returns:
+      A table sorted by fitness on T_search, the cheaper first among equals: search_fitness, select_fitness (NaN for
+      those that were not judged), cost (of the program without its dead code, in multiples of the library's 2-layer
+      network), instructions (of the same), experiment, evaluations (programs asked for in that experiment until it was
+      found), best (whether it is one of the best by fitness), pareto (whether it is on the front), and listing, without
+      dead code. A row's label is its number in `programs`. Without hall.json there are no rows.
+
+    Raises:
+      ValueError: no run's folder, or a damaged file, by name.
+
+    Example:
+      >>> table = hall_of_fame("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
+      >>> front = table[table.pareto]    # doctest: +SKIP
+      >>> print(front.listing.iloc[0])    # doctest: +SKIP
+    """
+    return _hall(run)[0]
+
+
+def programs(run: str | Path) -> Programs:
+    """The programs of `hall_of_fame`, in its order, as evolution left them: dead code included.
+
+    Each can be had in every form (`listing`, `zero_jax.listing.to_proto`, `to_json`), and evaluated.
+
+    Raises:
+      ValueError: no run's folder, no hall of fame in it, or a damaged file, by name.
+
+    Example:
+      >>> table = hall_of_fame("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
+      >>> front = programs("runs/linear-seed1-20261121-090130")[table.index[table.pareto]]    # doctest: +SKIP
+      >>> evaluate(front, tasks).fitness.shape    # doctest: +SKIP
+      (7, 10)
+    """
+    found = _hall(run)[1]
+    if found is None:
+        raise ValueError(f"{run} holds no hall of fame: there is no hall.json, or nothing in it yet")
+    return found
+
+
+def lineage(run: str | Path) -> pd.DataFrame:
+    """How the best program came about: its ancestors that beat all theirs, from the first on.
+
+    Args:
+      run: its folder.
+
+    Returns:
+      A table: evaluations (programs asked for in that experiment until it was found), fitness on T_search, gain over
+      the step before, mutations since then, listing without dead code, and change: that listing line by line, led by
+      "+" if new, "-" if gone, else by a space. `attrs["experiment"]` is the number of the experiment. Without
+      lineage.json there are no rows.
+
+    Raises:
+      ValueError: no run's folder, or a damaged file, by name.
+    """
+    runs.config_of(run)
+    file = Path(run) / "lineage.json"
+    tree = _tree(file)
+    steps, found = _rows(file, tree.get("steps", []), _STEPS)
+    texts = _listings(found)
+    changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
+    table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
+    table.attrs["experiment"] = tree.get("experiment")
+    return table
+
+
+def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
+    runs.config_of(run)
+    file = Path(run) / "hall.json"
+    rows, found = _rows(file, _tree(file).get("rows", []), _HALL)
+    rows["listing"] = _listings(found)
+    rows = rows.sort_values(["search_fitness", "cost"], ascending=[False, True], kind="stable")
+    order = rows.index.to_numpy()
+    return rows.reset_index(drop=True), None if found is None else found[order]
+
+
+def _rows(file: Path, listed: Any, kinds: dict[str, str]) -> tuple[pd.DataFrame, Programs | None]:
+    """What a file lists, as a table of columns of those kinds, and the programs beside it, if there are any."""
+    try:
+        found = [listing.from_json(json.dumps(row["program"])) for row in listed]
+        if any(len(one) != 1 for one in found):
+            raise ValueError("a row holds one program")
+        table = pd.DataFrame([{column: row[column] for column in kinds} for row in listed], columns=list(kinds))
+        return table.astype(kinds), concatenate(found) if found else None
+    except KeyError as error:
+        raise ValueError(f"{file} is damaged: there is no {error} in a row") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+
+
+def _tree(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is none."""
+    text = _text(file)
+    if text is None:
+        return {}
+    try:
+        tree = json.loads(text)
+        schema = tree["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}") from None
+    if schema != SCHEMA:
+        raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
+    return tree
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+
+
+def _listings(found: Programs | None) -> list[str]:
+    if found is None:
+        return []
+    short = pruned(found)
+    return [short.listing(i) for i in range(len(short))]
+
+
+def _change(old: str, new: str) -> str:
+    """All lines of `new`, and those of `old` that are gone, each led by what became of it."""
+    before, after = old.splitlines(), new.splitlines()
+    lines = list(difflib.unified_diff(before, after, n=len(before) + len(after), lineterm=""))[3:]
+    return "\n".join(lines or (f" {line}" for line in after))
