@@ -200,7 +200,7 @@ def _hall_section(hall: pd.DataFrame) -> Iterator[str]:
     told = rows[["search_fitness", "select_fitness", "cost", "instructions", "experiment", "evaluations"]]
     told = told.rename(columns=_FITNESS).assign(**{"kept as": marks}, program=folded)
     told["cost"] = told.cost.map("{:.4f}".format)
-    yield _table(told, index=True, escape=False)
+    yield _table(told, index=True, escape=False, classes="hall")
     yield (
         "<p>Programs on the front first, each group by fitness on T_search. Cost and instructions are those of the "
         "program without its dead code; evaluations, programs asked for in its experiment until it was found. The "
@@ -343,11 +343,12 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:
 # ---------------------------------------------------------------------------------------------- HTML
 
 
-def _table(table: pd.DataFrame, index: bool = False, escape: bool = True) -> str:
+def _table(table: pd.DataFrame, **how: Any) -> str:
+    """As HTML; `how` as pandas takes it."""
     whole, texts = table.select_dtypes("integer"), table.select_dtypes(exclude="number")
     forms: dict[Any, Any] = dict.fromkeys(whole, "{:,}".format) | dict.fromkeys(texts, str)
     six = "{:.6f}".format
-    html = table.to_html(index=index, escape=escape, border=0, na_rep="-", float_format=six, formatters=forms)
+    html = table.to_html(**{"index": False} | how, border=0, na_rep="-", float_format=six, formatters=forms)
     return f'<div class="wide">{html}</div>'
 
 
@@ -357,17 +358,17 @@ def _figure(svg: str, caption: str) -> str:
 
 _CSS = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 figure { margin: 1rem 0; } figcaption, details > p { font-size: .875rem; opacity: .75; }
-svg { width: 100%; height: auto; } svg text { font-family: inherit !important; }
+svg { width: 100%; max-width: 60rem; height: auto; } svg text { font-family: inherit !important; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; vertical-align: top; padding: .2rem .7rem; border-bottom: 1px solid #8885; }
-th:first-child, td:first-child, td:has(details) { text-align: left; }
+th, td { text-align: right; vertical-align: top; padding: .2rem .6rem; border-bottom: 1px solid #8885; }
+th:first-child, td:first-child, .hall :is(th, td):last-child { text-align: left; } .hall td { white-space: nowrap; }
 pre { font: .8125rem/1.4 ui-monospace, monospace; background: #8881; padding: .6rem .8rem; overflow-x: auto;
   margin: .4rem 0; }
-td pre { text-align: left; } summary { cursor: pointer; }
+summary { cursor: pointer; }
 ins, del { text-decoration: none; display: inline-block; min-width: 100%; }
 ins { background: #2ea04333; } del { background: #f8514933; }
 @media print { body { max-width: none; } figure, pre { break-inside: avoid; } pre { white-space: pre-wrap; }
