@@ -171,9 +171,8 @@ def test_a_lineage_tells_gains_and_what_changed(folder):
     assert [line[1:] for line in lines if line[0] in " +"] == after
 
 
-def test_what_is_missing_is_empty(ended):
-    assert report.hall_of_fame(ended.folder / ".").empty or (ended.folder / "hall.json").exists()
-    bare = ended.folder.parent / "bare"
+def test_what_is_missing_is_empty(ended, tmp_path):
+    bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(ended.folder / "config.json", bare)
     assert report.hall_of_fame(bare).empty
@@ -233,6 +232,16 @@ def test_a_killed_run_has_a_page(folder):
     assert "There is no hall of fame" in page.text
     assert "There is no lineage" in page.text
     assert page.count("svg") == 4
+
+
+def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
+    page = page_of(outcome.folder)
+    assert "Interrupted in experiment 1" in page.text
+    assert "There are no records yet" in page.text
 
 
 def test_only_the_steps_that_gained_most_stand_open(folder):

@@ -99,7 +99,7 @@ def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], las
             axes.axvline(first, color=GREY, alpha=0.4, lw=0.7, ls=":")
             axes.annotate(str(number), (first, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
                           textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-            room = first + last / 30
+            room = first + last * (1 + len(str(number))) / 60
 
 
 def islands(records: pd.DataFrame) -> str:

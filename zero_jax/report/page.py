@@ -55,7 +55,7 @@ def _page(run: Path) -> str:
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_what(experiment))}</p>",
         _headline(run, experiment, outcome, records),
-        *_outcome_section(run, experiment, outcome, hall),
+        *_outcome_section(run, experiment, outcome),
         *_progress(records, outcome),
         *_hall_section(hall),
         *_lineage_section(lineage),
@@ -110,7 +110,7 @@ def _headline(run: Path, experiment: Experiment, outcome: dict[str, Any] | None,
     if outcome is None and records.empty:
         return f"<p>{escape(str(run))}: begun; there are no records yet.</p>"
     if outcome is None:
-        ended, last = "Under way, or killed: what follows is what was written so far. In", records.iloc[-1]
+        ended, last = "Under way, or killed, in", records.iloc[-1]
     else:
         last = outcome["progress"]
         ended = "Solved in" if outcome["solved"] else "Not solved after"
@@ -130,9 +130,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _outcome_section(
-    run: Path, experiment: Experiment, outcome: dict[str, Any] | None, hall: pd.DataFrame
-) -> Iterator[str]:
+def _outcome_section(run: Path, experiment: Experiment, outcome: dict[str, Any] | None) -> Iterator[str]:
     """The best program beside the baselines."""
     if outcome is None:
         return
@@ -166,7 +164,9 @@ def _progress(records: pd.DataFrame, outcome: dict[str, Any] | None) -> Iterator
     one, note = records[records.experiment == number], "The scale counts nines, since the best comes close to 1."
     if records.experiment.nunique() > 1:
         close = note if figures.is_close(records.best_fitness.max()) else ""
-        caption = f"Best fitness of each experiment; a number stands where one begins. {close}"
+        others = records.experiment.nunique() - 1
+        drawn = f" ({figures.MANY} of the {others} others drawn)" if others > figures.MANY else ""
+        caption = f"Best fitness of each experiment{drawn}; a number stands where one begins. {close}"
         yield _figure(figures.overview(records, number), caption)
     close = note if figures.is_close(one.best_fitness.max()) else ""
     yield _figure(figures.progress(one), f"Experiment {number}: fitness of the best and of the population. {close}")
