@@ -164,6 +164,15 @@ def test_slopes_stay_finite_and_short_where_training_explodes():
         assert np.linalg.norm(told.slopes) <= 1.0001
 
 
+def test_a_slope_that_is_not_a_number_leaves_the_others():
+    """The norm of zeros has none."""
+    text = "def Setup():\n  s2 = 0.01\n  s3 = 0.5\ndef Predict():\n  v1 = s3 * v2\n  s1 = norm(v1)\n  s1 = s1 + s2"
+    judge = tuning._Judge(Programs.parse(text), few(), 0, "mean", {"max_bytes": 2**30})
+    slopes = np.asarray(judge.slopes()(judge.spread(np.zeros((1, 2))).astype(np.float32)).slopes)
+    assert np.isfinite(slopes).all()
+    assert slopes[0, 0, 0] != 0
+
+
 def test_the_median_and_accuracy_can_grow_too():
     tuned = tune(SLOW, few(), evaluations=50, combine="median")
     assert tuned.fitness == fitness(tuned.program, few(), combine="median") > tuned.fitness_before
