@@ -220,7 +220,9 @@ class _Judge:
     def slopes(self) -> Callable[[jax.Array], "_Slopes"]:
         """What takes exponents `[n, L, 3]`."""
         program = jax.tree.map(jnp.asarray, self.program)
-        used = tuple(np.unique(np.asarray(self.program.code)[..., 0]).tolist())
+        numbers_of = np.asarray(self.program.code)[0, :, 0]
+        parts = zip(program.starts[:3], program.starts[1:], strict=True)
+        used = tuple(tuple(np.unique(numbers_of[first:last]).tolist()) for first, last in parts)
         more = {"used": used, "combine": self.combine, "max_bytes": self.settings["max_bytes"]}
         return lambda at: _slopes(at, program, self.tasks, self.bits, **more)
 
@@ -325,7 +327,7 @@ def _slopes(
     program: Programs,
     tasks: Tasks,
     seed: jax.Array,
-    used: tuple[int, ...],
+    used: contract.OpSets,
     combine: Combine,
     max_bytes: int,
 ) -> _Slopes:
