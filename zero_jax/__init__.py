@@ -20,6 +20,8 @@ from zero_jax.search import RegularizedEvolution as RegularizedEvolution
 from zero_jax.search import SearchState as SearchState
 from zero_jax.search import mutate as mutate
 from zero_jax.tasks import Tasks as Tasks
+from zero_jax.tuning import Tuned as Tuned
+from zero_jax.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -35,10 +37,12 @@ __all__ = [
     "SearchSpace",
     "SearchState",
     "Tasks",
+    "Tuned",
     "evaluate",
     "execute",
     "library",
     "mutate",
     "program_fitness",
     "random_programs",
+    "tune",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `zero-jax search | report | evaluate | show | bench`."""
+"""The command line: `zero-jax search | report | evaluate | tune | show | bench`."""
 
 import dataclasses
 import os
@@ -16,14 +16,16 @@ import tyro
 from zero_jax import bench as benchmark
 from zero_jax import experiment as experiments
 from zero_jax import forecast as forecasts
-from zero_jax import library, listing
+from zero_jax import library, listing, tuning
 from zero_jax.canonical import pruned
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.experiment import Experiment
+from zero_jax.files import write_atomically
 from zero_jax.presets import PRESETS
+from zero_jax.programs import concatenate
 from zero_jax.runs import Outcome, progress_bar
 from zero_jax.tasks import Loss
 from zero_jax.tasks.sets import Role, TaskSet
@@ -39,6 +41,7 @@ commands:
                     go on with a run from its last checkpoint; RUN is its folder
   report RUN        write what there is to see of a run as an HTML page; print its best programs
   evaluate PROGRAM  train a program on tasks and print its fitness
+  tune PROGRAM      look for better constants of a program
   show PROGRAM      print a program as listing, proto or JSON
   bench             measure how fast this machine trains programs
 
@@ -48,7 +51,14 @@ commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"search": _search, "report": _report, "evaluate": _evaluate, "show": _show, "bench": _bench}
+    commands = {
+        "search": _search,
+        "report": _report,
+        "evaluate": _evaluate,
+        "tune": _tune,
+        "show": _show,
+        "bench": _bench,
+    }
     if given[:1] in (["-h"], ["--help"]):
         print(_USAGE)
         return 0
@@ -190,21 +200,51 @@ def _report(arguments: list[str]) -> int:
     return tyro.cli(report, args=arguments, prog="zero-jax report")
 
 
-# ---------------------------------------------------------------------------------------------- evaluate, show
+# ---------------------------------------------------------------------------------------------- evaluate, tune, show
 
 _Program = Annotated[str, tyro.conf.Positional]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tasks:
+    """The tasks.
+
+    Attributes:
+        task: linear, affine, teacher, digits, synthetic_images, or the path of an NPZ file with train_x, train_y,
+            valid_x, valid_y and, if wanted, loss and epochs.
+        tasks: How many tasks: 100, of digits 45.
+        features: Features per example: 4, of digits 16.
+        train: Training examples per task: 1000, of digits 240.
+        valid: Validation examples per task: 100, of digits 50.
+        epochs: How often the training examples are seen: once.
+    """
+
+    task: str = "linear"
+    tasks: int | None = None
+    features: int | None = None
+    train: int | None = None
+    valid: int | None = None
+    epochs: int | None = None
+
+    def task_set(self) -> TaskSet:
+        fields = dataclasses.asdict(self)
+        source = fields.pop("task")
+        sizes = {name: n for name, n in fields.items() if n is not None}
+        if source.endswith(".npz") and sizes:
+            own = "its own numbers of tasks, features, examples and epochs"
+            raise ValueError(f"{source} brings {own}: leave --{next(iter(sizes))} out")
+        usual = TaskSet(source, 45, 16, 240, 50) if source == "digits" else TaskSet(source, 100, 4, 1000, 100)
+        return dataclasses.replace(usual, **sizes)
+
+
+_TaskOptions = Annotated[_Tasks, tyro.conf.arg(name="")]
 
 
 def _evaluate(arguments: list[str]) -> int:
     def evaluate(
         program: _Program,
         /,
-        task: str = "linear",
-        tasks: int | None = None,
-        features: int | None = None,
-        train: int | None = None,
-        valid: int | None = None,
-        epochs: int | None = None,
+        tasks: _TaskOptions = _Tasks(),
         role: Role = "unseen",
         seed: int = 0,
         executor: str = "auto",
@@ -215,13 +255,7 @@ def _evaluate(arguments: list[str]) -> int:
 
         Args:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
-            task: linear, affine, teacher, digits, synthetic_images, or the path of an NPZ file with train_x, train_y,
-                valid_x, valid_y and, if wanted, loss and epochs.
-            tasks: How many tasks: 100, of digits 45.
-            features: Features per example: 4, of digits 16.
-            train: Training examples per task: 1000, of digits 240.
-            valid: Validation examples per task: 100, of digits 50.
-            epochs: How often the training examples are seen: once.
+            tasks: What to train it on.
             role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
             executor: auto, xla, simd or pallas.
@@ -229,8 +263,7 @@ def _evaluate(arguments: list[str]) -> int:
             max_bytes: A bound on the memory that the training takes.
         """
         programs = library.load(program)
-        sizes = {"tasks": tasks, "features": features, "train": train, "valid": valid, "epochs": epochs}
-        made = _task_set(task, {name: n for name, n in sizes.items() if n is not None}).make(seed, role)
+        made = tasks.task_set().make(seed, role)
         result = evaluate_programs(
             programs, made, seed, executor=executor, max_bytes=max_bytes, threads=threads or None
         )
@@ -250,13 +283,60 @@ def _evaluate(arguments: list[str]) -> int:
     return tyro.cli(evaluate, args=arguments, prog="zero-jax evaluate")
 
 
-def _task_set(source: str, sizes: dict[str, Any]) -> TaskSet:
-    if source.endswith(".npz") and sizes:
-        raise ValueError(
-            f"{source} brings its own numbers of tasks, features, examples and epochs: leave --{next(iter(sizes))} out"
+def _tune(arguments: list[str]) -> int:
+    def tune(
+        program: _Program,
+        /,
+        tasks: _TaskOptions = _Tasks(),
+        method: tuning.Method = "random",
+        evaluations: int = 1000,
+        combine: tuning.Combine = "mean",
+        seed: int = 0,
+        out: Path | None = None,
+        executor: str = "auto",
+        threads: int = 0,
+        max_bytes: int = MAX_BYTES,
+    ) -> int:
+        """Looks for better constants of a program: each times 0.001 to 1000.
+
+        The fitness is also told on tasks that the tuning did not see: those of role select and of the next seed.
+
+        Args:
+            program: linear, network or cifar10, or a file with one listing, text proto or JSON.
+            tasks: What to tune it on.
+            method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
+            evaluations: How many candidates may be trained; a gradient counts as 5.
+            combine: What is to grow: the mean or the median of the fitness on the tasks.
+            seed: Of the tasks, of random instructions and of the multipliers.
+            out: A file for the listing of the tuned program.
+            executor: auto, xla, simd or pallas.
+            threads: How many threads of a CPU to use; 0 for all cores.
+            max_bytes: A bound on the memory that the training takes.
+        """
+        if out is not None and (out.is_dir() or not out.parent.is_dir()):
+            raise ValueError(f"cannot write {out}: {'it is a folder' if out.is_dir() else f'no folder {out.parent}'}")
+        before, described = library.load(program), tasks.task_set()
+        made = described.make(seed, "search")
+        settings: dict[str, Any] = {"executor": executor, "threads": threads or None, "max_bytes": max_bytes}
+        tuned = tuning.tune(before, made, method, evaluations=evaluations, seed=seed, combine=combine, **settings)
+        print(
+            f"{tuned.evaluations:,} evaluations, {tuned.train_steps:,} train steps, {tuned.seconds:.1f} s\n"
+            f"{_measure(made.loss)} on the {len(made)} tasks of the tuning: {tuned.fitness_before:.6f} before, "
+            f"{tuned.fitness:.6f} after"
         )
-    usual = TaskSet(source, 45, 16, 240, 50) if source == "digits" else TaskSet(source, 100, 4, 1000, 100)
-    return dataclasses.replace(usual, **sizes)
+        if not described.source.endswith(".npz"):  # where there are no others
+            held_out = described.make(seed + 1, "select")
+            both = concatenate([before, tuned.program])
+            told = program_fitness(evaluate_programs(both, held_out, seed + 1, **settings).fitness, combine)
+            print(f"{_measure(made.loss)} on {len(held_out)} others: {told[0]:.6f} before, {told[1]:.6f} after")
+        text = tuned.program.listing(0)
+        print(f"\n{text}")
+        if out is not None:
+            write_atomically(out, f"{text.rstrip()}\n")
+            print(f"Written to {out}")
+        return 0
+
+    return tyro.cli(tune, args=arguments, prog="zero-jax tune")
 
 
 def _show(arguments: list[str]) -> int:
