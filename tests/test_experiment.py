@@ -47,6 +47,8 @@ def test_a_run_says_and_writes_what_it_found(tmp_path):
         "checkpoint-000001.npz",
         "config.json",
         "records.jsonl",
+        "hall.json",
+        "lineage.json",
         "best.txt",
         "best.json",
         "outcome.json",

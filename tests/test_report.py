@@ -39,9 +39,9 @@ ROWS = [
     row(RANDOM[2], 0.9, 0.4, best=False),
 ]
 STEPS = [
-    {"evaluations": 60, "fitness": 0.3, "mutations": 0, "program": one(RANDOM[3])},
-    {"evaluations": 900, "fitness": 0.6, "mutations": 2, "program": one(RANDOM[0])},
-    {"evaluations": 4000, "fitness": 0.999, "mutations": 1, "program": one(LINEAR)},
+    {"evaluations": 60, "fitness": 0.3, "births": 0, "program": one(RANDOM[3])},
+    {"evaluations": 900, "fitness": 0.6, "births": 2, "program": one(RANDOM[0])},
+    {"evaluations": 4000, "fitness": 0.999, "births": 1, "program": one(LINEAR)},
 ]
 
 
@@ -164,7 +164,7 @@ def test_a_lineage_tells_gains_and_what_changed(folder):
     table = report.lineage(folder)
     assert table.attrs["experiment"] == 2
     np.testing.assert_allclose(table.gain, [np.nan, 0.3, 0.399])
-    assert table.mutations.tolist() == [0, 2, 1]
+    assert table.births.tolist() == [0, 2, 1]
     before, after = table.listing[1].splitlines(), table.listing[2].splitlines()
     lines = table.change[2].splitlines()
     assert [line[1:] for line in lines if line[0] in " -"] == before
@@ -203,7 +203,7 @@ def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
     changes = "\n".join(report.lineage(folder).change[1:]).splitlines()
     assert sorted(page.found["ins"]) == sorted(line for line in changes if line[0] == "+")
     assert sorted(page.found["del"]) == sorted(line for line in changes if line[0] == "-")
-    assert "0.600000 to 0.999000 (+0.4) by 1 mutation, after 4,000 programs" in page.text
+    assert "0.600000 to 0.999000 (+0.4) by 1 birth, after 4,000 programs" in page.text
     assert not page.count("script")
     assert not page.count("img")
     assert not page.count("link")

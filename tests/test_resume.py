@@ -14,9 +14,10 @@ import pytest
 
 from tests.test_experiment import QUICK, records, without_clock
 from zero_jax import experiment, files, runs
-from zero_jax.experiment import from_config, resume, run
+from zero_jax.experiment import resume, run
 from zero_jax.presets import PRESETS
 from zero_jax.runs import RunFolder, config_of
+from zero_jax.settings import from_config
 
 OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=150_000, remember=500, checkpoint_seconds=0)
 """Writes a checkpoint after every cohort."""

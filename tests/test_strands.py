@@ -29,7 +29,7 @@ NOTES: list[str] = []
 def strand(groups, **more):
     NOTES.clear()
     searcher = Watched(DEMO, islands=2, population=40, tournament=5, cohort=20)
-    return Strand(1, searcher, 7, Evaluator(TASKS, ops=DEMO.ops, **more), "mean", 10**9, 2.0, groups)
+    return Strand(1, searcher, 7, [Evaluator(TASKS, ops=DEMO.ops, **more)], "mean", 10**9, 2.0, groups)
 
 
 def test_one_group_waits_for_its_own_results():

@@ -22,11 +22,11 @@ from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
-from zero_jax.experiment import Experiment
 from zero_jax.files import write_atomically
 from zero_jax.presets import PRESETS
 from zero_jax.programs import concatenate
 from zero_jax.runs import Outcome, progress_bar
+from zero_jax.settings import Experiment
 from zero_jax.tasks import Loss
 from zero_jax.tasks.sets import Role, TaskSet
 

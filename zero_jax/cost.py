@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from zero_jax import library
+from zero_jax.compiled import entry_point
 from zero_jax.ops import INPUT_KINDS, OPS, OUTPUT_KINDS
 from zero_jax.programs import Programs
 
@@ -63,12 +64,22 @@ def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM) -> np.
       >>> cost(network, 0).item(), (cost(network, 1) - cost(network, 0)).item()
       (358864510.0, 81904713.0)
     """
-    code, length = np.asarray(programs.code), np.asarray(programs.length)
-    slots = np.concatenate([np.arange(size) for size in programs.capacity])
-    component = np.repeat(np.arange(3), programs.capacity)
-    used = slots[None] < length[:, component]
-    runs = np.array([1, examples, examples])[component]
-    return (table[code[..., 0]] * used * runs).sum(1)
+    code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
+    found = np.zeros(len(code))
+    _add_costs(code, length, np.array(programs.starts), table, float(examples), found)
+    return found
+
+
+@entry_point
+def _add_costs(code, length, starts, table, examples, found):
+    for p in range(len(code)):
+        once, each = 0.0, 0.0
+        for k in range(starts[0], starts[0] + length[p, 0]):
+            once += table[code[p, k, 0]]
+        for c in range(1, 3):
+            for k in range(starts[c], starts[c] + length[p, c]):
+                each += table[code[p, k, 0]]
+        found[p] = once + examples * each
 
 
 def within_budget(programs: Programs, examples: int, budget: float, table: np.ndarray = UPSTREAM) -> np.ndarray:

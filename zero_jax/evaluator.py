@@ -64,11 +64,32 @@ class Counts(NamedTuple):
     saved_stopped: int = 0
 
 
+class Fresh(NamedTuple):
+    """Programs that were new and trained in full, or like one that was.
+
+    Attributes:
+      programs: a batch in canonical form that they are in.
+      which: `[n]` where in it.
+      rows: `[n]` where among the programs that were asked for.
+    """
+
+    programs: Programs
+    which: np.ndarray
+    rows: np.ndarray
+
+
 class Evaluated(NamedTuple):
-    """Fitness `[P, T]` float32, and train_steps `[P, T]` int32: those spent now, 0 for a fitness that was known."""
+    """What became of programs.
+
+    Attributes:
+      fitness: `[P, T]` float32.
+      train_steps: `[P, T]` int32: those spent now, 0 for a fitness that was known.
+      fresh: those of the programs that nothing was known of before.
+    """
 
     fitness: np.ndarray
     train_steps: np.ndarray
+    fresh: Fresh | None = None
 
 
 Steps = Generator[None, None, "Evaluated"]
@@ -99,6 +120,8 @@ class Evaluator:
 
     Attributes:
       counts: `Counts` of all calls so far.
+      examples: how many training examples one run of a program sees, epochs counted.
+      costs: `[65]` what each op costs.
 
     Raises:
       ValueError: as `evaluate`; `remember`, `probe` or `forget_every` that is no whole number from 0 on; a `budget`
@@ -158,8 +181,8 @@ class Evaluator:
         self._probe = probe
         self._forget_every = forget_every
         self._budget = budget
-        self._costs = UPSTREAM if costs == "upstream" else operations(tasks.features)
-        self._examples = tasks.order.shape[0] * tasks.train_x.shape[1]
+        self.costs = UPSTREAM if costs == "upstream" else operations(tasks.features)
+        self.examples = tasks.order.shape[0] * tasks.train_x.shape[1]
         self._hurdles = Hurdles(hurdles)
         self._batch = 0
         self._laid_out: dict[tuple[str, _Part], Any] = {}
@@ -182,22 +205,27 @@ class Evaluator:
             chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
         if not self._budget:
             return (yield from self._evaluated(chosen, programs))
-        fits = within_budget(programs, self._examples, self._budget, self._costs)
-        told = yield from self._evaluated(chosen, programs[np.flatnonzero(fits)])
+        fits = within_budget(programs, self.examples, self._budget, self.costs)
+        within = np.flatnonzero(fits)
+        told = yield from self._evaluated(chosen, programs[within])
         n, tasks = len(programs), len(self.tasks)
         fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
-        fitness[fits], steps[fits] = told
+        fitness[fits], steps[fits] = told.fitness, told.train_steps
         dear = n - int(fits.sum())
-        self._count(considered=dear, too_dear=dear, saved_too_dear=dear * self._examples * tasks)
-        return Evaluated(fitness, steps)
+        self._count(considered=dear, too_dear=dear, saved_too_dear=dear * self.examples * tasks)
+        assert told.fresh is not None
+        return Evaluated(fitness, steps, told.fresh._replace(rows=within[told.fresh.rows]))
 
     def _evaluated(self, chosen: str, programs: Programs) -> Steps:
         """Programs within the budget: those that are new in their canonical form, and to a probe, are trained."""
         batch = self._batch
         form = canonical(programs, self.options["threads"])
+        fresh = np.zeros(0, np.int64)
 
         def train(rows: np.ndarray) -> Steps:
-            told = yield from self._trained(chosen, form.programs, rows)
+            nonlocal fresh
+            told, whole = yield from self._trained(chosen, form.programs, rows)
+            fresh = np.concatenate([fresh, rows[whole]])
             self._count(evaluated=len(rows), train_steps=int(told.train_steps.sum(dtype=np.int64)))
             return told
 
@@ -205,10 +233,13 @@ class Evaluator:
             waiting = self._launch(chosen, form.programs, rows, "fingerprints")
             yield
             (prints,) = waiting()
+            nonlocal fresh
             found = yield from self._remembered(
                 self._fingerprints, prints, batch, self._forget_every, lambda some: train(rows[some])
             )
             self._count(alike=len(rows) - found.runs, saved_alike=found.saved)
+            if not len(self._hurdles):  # or it may be like one that a hurdle stopped
+                fresh = rows
             return found.told
 
         probes = self._probe and chosen != "xla"
@@ -222,14 +253,17 @@ class Evaluator:
             saved_repeated=found.saved - found.saved_known,
             saved_known=found.saved_known,
         )
-        return found.told
+        return found.told._replace(fresh=Fresh(form.programs, fresh, fresh))
 
-    def _trained(self, chosen: str, programs: Programs, rows: np.ndarray) -> Steps:
-        """Rows of programs, trained in full but for those that a hurdle stops."""
+    def _trained(
+        self, chosen: str, programs: Programs, rows: np.ndarray
+    ) -> Generator[None, None, tuple[Evaluated, np.ndarray]]:
+        """Rows of programs, trained in full but for those that a hurdle stops; and which of them were."""
         if not len(self._hurdles):
             waiting = self._launch(chosen, programs, rows, "whole")
             yield
-            return Evaluated(*waiting())
+            told = waiting()
+            return Evaluated(told[0], told[1]), np.arange(len(rows))
         n, tasks = len(rows), len(self.tasks)
         fitness, steps = np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32)
         going = np.arange(n)
@@ -244,16 +278,16 @@ class Evaluator:
             steps[going, : spent.shape[1]] += spent
             stopped = going[~passed]
             fitness[stopped] = score[~passed, None]
-            saved = len(stopped) * self._examples * tasks - int(steps[stopped].sum(dtype=np.int64))
+            saved = len(stopped) * self.examples * tasks - int(steps[stopped].sum(dtype=np.int64))
             self._count(stopped=len(stopped), saved_stopped=saved)
             going = going[passed]
         if len(going):
             waiting = self._launch(chosen, programs, rows[going], "whole")
             yield
-            told = Evaluated(*waiting())
-            fitness[going] = told.fitness
-            steps[going] += told.train_steps
-        return Evaluated(fitness, steps)
+            known, spent = waiting()
+            fitness[going] = known
+            steps[going] += spent
+        return Evaluated(fitness, steps), going
 
     def _count(self, **more: int) -> None:
         self.counts = self.counts._replace(**{name: getattr(self.counts, name) + n for name, n in more.items()})
@@ -290,7 +324,7 @@ class Evaluator:
         runs, hits, saved = cache.look_up(hashes, known, batch, forget, fitness, run_of, entry_of, first)
         repeated = 0
         if runs:
-            trained = yield from train(first[:runs])
+            trained = (yield from train(first[:runs]))[:2]
             repeated = int(cache.keep(hashes, known, *trained, run_of, entry_of, first, fitness, steps))
         return _Found(Evaluated(fitness, steps), runs, hits, saved + repeated, saved)
 

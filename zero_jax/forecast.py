@@ -10,7 +10,7 @@ from zero_jax import library, parallel
 from zero_jax.evaluator import Evaluator
 from zero_jax.executors import batches, contract
 from zero_jax.executors.choice import choose, pallas_bytes
-from zero_jax.experiment import Experiment
+from zero_jax.settings import Experiment
 from zero_jax.tasks import Tasks
 
 LONG = 1_000_000_000

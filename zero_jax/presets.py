@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from zero_jax.experiment import Experiment
 from zero_jax.programs import MemorySize, SearchSpace
 from zero_jax.search import Mutations
+from zero_jax.settings import Experiment
 from zero_jax.tasks.sets import TaskSet
 
 _DEMO_OPS = (2, 3, 18, 23, 27, 56)

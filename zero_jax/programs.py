@@ -214,6 +214,22 @@ def concatenate(batches: Sequence[Programs]) -> Programs:
     return first.with_arrays(*(np.concatenate(arrays) for arrays in parts))
 
 
+def programs_tree(programs: Programs) -> dict[str, Any]:
+    """Programs as arrays and plain values."""
+    arrays = {name: np.asarray(getattr(programs, name)) for name in ("code", "data", "length")}
+    return arrays | {"capacity": list(programs.capacity), "memory": list(programs.memory)}
+
+
+def programs_from(tree: dict[str, Any]) -> Programs:
+    """The inverse of `programs_tree`.
+
+    Raises:
+      ValueError: what `Programs.check` objects to.
+    """
+    capacity, memory = tree["capacity"], MemorySize(*tree["memory"])
+    return Programs(tree["code"], tree["data"], tree["length"], tuple(capacity), memory).check()
+
+
 # ---------------------------------------------------------------------------------------------- instructions
 
 

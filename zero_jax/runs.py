@@ -123,8 +123,9 @@ class Outcome:
 class RunFolder:
     """The folder of a run, locked: no two processes write one.
 
-    It holds config.json, records.jsonl, the last checkpoints, and in the end best.txt, best.json and outcome.json. All
-    but the records are whole or not there; records behind the last checkpoint are cut off when a run is continued.
+    It holds config.json, records.jsonl, the last checkpoints, hall.json and lineage.json, and in the end best.txt,
+    best.json and outcome.json. All but the records are whole or not there; records behind the last checkpoint are cut
+    off when a run is continued.
 
     Attributes:
       path: where it is.
@@ -225,6 +226,10 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.npz"), key=_number)
+
+    def write(self, name: str, tree: dict[str, Any]) -> None:
+        """A JSON file."""
+        files.write_atomically(self.path / name, json.dumps(tree) + "\n")
 
     def write_outcome(self, outcome: Outcome) -> None:
         """The best program, and what is known of it."""

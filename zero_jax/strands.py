@@ -12,6 +12,7 @@ from zero_jax import parallel
 from zero_jax.canonical import canonical
 from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps
 from zero_jax.executors.contract import program_fitness
+from zero_jax.hall import Entry, HallOfFame
 from zero_jax.programs import Programs
 from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState, migrate
 
@@ -51,7 +52,7 @@ class Strand:
       number: of the experiment.
       searcher: the search of one group of islands.
       seed: of the search.
-      evaluator: of its T_search.
+      evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
       combine: how fitnesses on several tasks make one.
       train_steps: its budget.
       sufficient_fitness: it ends as soon as its best passes this.
@@ -66,7 +67,7 @@ class Strand:
         number: int,
         searcher: RegularizedEvolution | RandomSearch,
         seed: int,
-        evaluator: Evaluator,
+        evaluators: Sequence[Evaluator],
         combine: str,
         train_steps: int,
         sufficient_fitness: float,
@@ -76,7 +77,8 @@ class Strand:
         self.number = number
         self.searcher = searcher
         self.seed = seed
-        self.evaluator = evaluator
+        self.evaluators = evaluators
+        self.halls = [HallOfFame(evaluator.examples, evaluator.costs) for evaluator in evaluators]
         self.combine = combine
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
@@ -97,6 +99,13 @@ class Strand:
         """Where the search of each group is: first asked for, and so drawn, by the thread that advances it."""
         seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
         return [self.searcher.init(seed) for seed in seeds]
+
+    @property
+    def counts(self) -> Counts:
+        """Of all evaluators."""
+        if len(self.evaluators) == 1:
+            return self.evaluators[0].counts
+        return Counts(*map(sum, zip(*(evaluator.counts for evaluator in self.evaluators), strict=True)))
 
     @property
     def state(self) -> SearchState:
@@ -127,16 +136,16 @@ class Strand:
     @property
     def ended(self) -> bool:
         """Whether the budget is spent or the fitness sufficient."""
-        spent = self.evaluator.counts.train_steps >= self.train_steps
+        spent = self.counts.train_steps >= self.train_steps
         return self.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
 
     def advance(self, work: float) -> None:
         """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""
         self.owed += work
         while self.owed > 0 and not self.ended:
-            before = self.evaluator.counts
+            before = self.counts
             self.evaluate_cohort()
-            self.owed -= _work(_difference(self.evaluator.counts, before))
+            self.owed -= _work(_difference(self.counts, before))
 
     def evaluate_cohort(self) -> None:
         """Asks for programs, evaluates them, and tells their fitness: one cohort's, while others are under way."""
@@ -145,7 +154,8 @@ class Strand:
             if self._idle and not self._settling:
                 group = self._idle.popleft()
                 self.states[group], programs = self.searcher.ask(self.states[group])
-                self._step(_Cohort(group, programs, self.evaluator.steps(programs)))
+                evaluator = self.evaluators[group % len(self.evaluators)]
+                self._step(_Cohort(group, programs, evaluator.steps(programs)))
             else:
                 self._step(self._under_way.popleft())
 
@@ -160,10 +170,12 @@ class Strand:
 
     def _end(self, cohort: _Cohort, told: Evaluated) -> None:
         fitness = program_fitness(told.fitness, self.combine)
-        self.states[cohort.group] = self.searcher.tell(self.states[cohort.group], cohort.programs, fitness)
+        asked = self.states[cohort.group]
+        self.states[cohort.group] = self.searcher.tell(asked, cohort.programs, fitness)
+        self._offer(cohort.group, asked, told, fitness)
         self.cohorts += 1
         self._idle.append(cohort.group)
-        steps = self.evaluator.counts.train_steps
+        steps = self.counts.train_steps
         if self.settled:
             self._migrate()
             self._settling, self._settled_at = False, (self.cohorts, steps)
@@ -172,6 +184,17 @@ class Strand:
             self._settling = True
         if self._migration_due() and not self.settled:
             self._settling = True
+
+    def _offer(self, group: int, asked: SearchState, told: Evaluated, fitness: np.ndarray) -> None:
+        """Shows a cohort's new programs to the hall of fame."""
+        assert told.fresh is not None
+        programs, which, rows = told.fresh
+        lines = None
+        if asked.lines is not None:
+            parents = asked.lines.parents[rows]
+            lines = asked.lines.ancestors[parents], asked.lines.births[parents] + 1
+        hall = self.halls[group % len(self.halls)]
+        hall.offer(programs, which, fitness[rows], self.states[group].evaluations, lines)
 
     def _migration_due(self) -> bool:
         told = all(state.evaluations for state in self.states)  # a group may end before another has begun
@@ -183,6 +206,21 @@ class Strand:
             self.migrations = self.evaluations // self.migrate_every
             rng = np.random.default_rng([abs(self.seed), self.migrations])
             self.states = migrate(self.states, rng)
+
+    def candidates(self, count: int) -> list[Entry]:
+        """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind.
+        Once the first programs of each group have been told.
+        """
+        found = []
+        for kind, hall in enumerate(self.halls):
+            state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
+            best = hall.entry(state.best, state.best_fitness, state.best_line)
+            found += [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
+        return found
+
+    def entries(self) -> list[Entry]:
+        """All that its halls of fame hold."""
+        return [entry for hall in self.halls for entry in hall.entries()]
 
     @property
     def settled(self) -> bool:
@@ -200,7 +238,8 @@ class Strand:
             "recorded": self._recorded,
             "migrations": self.migrations,
             "states": [state.tree() for state in self.states],
-            "evaluator": self.evaluator.tree(),
+            "evaluators": [evaluator.tree() for evaluator in self.evaluators],
+            "halls": [hall.tree() for hall in self.halls],
         }
 
     def restore(self, tree: dict[str, Any]) -> None:
@@ -209,12 +248,16 @@ class Strand:
         self.migrations = tree["migrations"]
         self._idle, self._counted = deque(tree["idle"]), Counts(**tree["counted"])
         self.states = [SearchState.from_tree(state) for state in tree["states"]]
-        self.evaluator.restore(tree["evaluator"])
-        self._settled_at = self.cohorts, self.evaluator.counts.train_steps
+        for evaluator, hall, told, best in zip(
+            self.evaluators, self.halls, tree["evaluators"], tree["halls"], strict=True
+        ):
+            evaluator.restore(told)
+            hall.restore(best)
+        self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:
         """What was counted since this was last asked for."""
-        now = self.evaluator.counts
+        now = self.counts
         new = _difference(now, self._counted)
         self._counted = now
         return new

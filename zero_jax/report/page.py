@@ -12,9 +12,9 @@ import pandas as pd
 
 from zero_jax import files, library, runs
 from zero_jax.canonical import pruned
-from zero_jax.experiment import Experiment, from_config
 from zero_jax.presets import PRESETS
 from zero_jax.report import figures, tables
+from zero_jax.settings import Experiment, from_config
 from zero_jax.tasks.sets import TaskSet
 
 OPEN = 5
@@ -220,7 +220,7 @@ def _lineage_section(steps: pd.DataFrame) -> Iterator[str]:
     opened = {0, *gains.nlargest(OPEN).index}
     what = "nines" if close else "fitness"
     yield (
-        f"<p>{len(steps)} steps and {steps.mutations.sum():,} mutations, in experiment {steps.attrs['experiment']}. "
+        f"<p>{len(steps)} steps and {steps.births.sum():,} births, in experiment {steps.attrs['experiment']}. "
         "Each step shows what changed in the program without its dead code; the first and those that gained most "
         f"{what} stand open.</p>"
     )
@@ -231,8 +231,8 @@ def _lineage_section(steps: pd.DataFrame) -> Iterator[str]:
 def _step(number: int, step: Any, is_open: bool) -> str:
     rose = f"first ancestor, fitness {step.fitness:.6f}"
     if number:
-        mutations = f"{step.mutations:,} mutation{'s' * (step.mutations != 1)}"
-        rose = f"{step.fitness - step.gain:.6f} to {step.fitness:.6f} (+{step.gain:.2g}) by {mutations}"
+        births = f"{step.births:,} birth{'s' * (step.births != 1)}"
+        rose = f"{step.fitness - step.gain:.6f} to {step.fitness:.6f} (+{step.gain:.2g}) by {births}"
     lines = step.change.splitlines() if number else [f" {line}" for line in step.listing.splitlines()]
     tags = {"+": "ins", "-": "del"}
     marked = "\n".join(

@@ -25,7 +25,7 @@ _HALL = {
     "best": "bool",
     "pareto": "bool",
 }
-_STEPS = {"evaluations": "int64", "fitness": "float64", "mutations": "int64"}
+_STEPS = {"evaluations": "int64", "fitness": "float64", "births": "int64"}
 
 
 def records(run: str | Path) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def lineage(run: str | Path) -> pd.DataFrame:
 
     Returns:
       A table: evaluations (programs asked for in that experiment until it was found), fitness on T_search, gain over
-      the step before, mutations since then, listing without dead code, and change: that listing line by line, led by
+      the step before, births since then, listing without dead code, and change: that listing line by line, led by
       "+" if new, "-" if gone, else by a space. `attrs["experiment"]` is the number of the experiment. Without
       lineage.json there are no rows.
 

@@ -5,9 +5,11 @@ Axes: `I` islands, `P` programs per island.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from zero_jax.search.lineage import Lines
 from zero_jax.search.state import SearchState
 
 SAMPLE = 100
@@ -43,17 +45,31 @@ def migrate(states: Sequence[SearchState], rng: np.random.Generator, sample: int
     offered, replaced = drawn[:, :half].reshape(-1), drawn[:, half:]
     taken = np.array([rng.choice(offered, half, replace=False) for _ in range(islands)], np.int64)
 
-    def exchanged(parts: list[np.ndarray]) -> list[np.ndarray]:
+    def exchanged(parts: Sequence[np.ndarray]) -> list[np.ndarray]:  # `[I * P, ...]` of each state
         whole = np.concatenate(parts)
         whole[replaced] = whole[taken]  # all are read before any is written
         return np.split(whole, np.cumsum(counts)[:-1] * size)
 
-    names = ("code", "data", "length")
-    arrays = [exchanged([np.asarray(getattr(state.population, name)) for state in states]) for name in names]
-    fitness = exchanged([state.fitness.reshape(-1) for state in states])
-    return [
-        dataclasses.replace(
-            state, population=state.population.with_arrays(*parts), fitness=known.reshape(state.fitness.shape)
-        )
-        for state, known, *parts in zip(states, fitness, *arrays, strict=True)
-    ]
+    columns = zip(*map(_columns, states), strict=True)
+    return [_with_columns(*told) for told in zip(states, *map(exchanged, columns), strict=True)]
+
+
+def _columns(state: SearchState) -> list[np.ndarray]:
+    """All that belongs to a program: `[I * P, ...]` each."""
+    programs, lines = state.population, state.lines
+    assert lines is not None
+    parts = (programs.code, programs.data, programs.length)
+    return [*map(np.asarray, parts), state.fitness.reshape(-1), lines.ancestors, lines.fitness, lines.births]
+
+
+def _with_columns(
+    state: SearchState, code: Any, data: Any, length: Any, fitness: Any, ancestors: Any, best: Any, births: Any
+) -> SearchState:
+    """The inverse."""
+    assert state.lines is not None
+    return dataclasses.replace(
+        state,
+        population=state.population.with_arrays(code, data, length),
+        fitness=fitness.reshape(state.fitness.shape),
+        lines=Lines(ancestors, best, births, state.lines.parents),
+    )

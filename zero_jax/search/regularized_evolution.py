@@ -11,6 +11,7 @@ import numpy as np
 from zero_jax import library
 from zero_jax.compiled import entry_point
 from zero_jax.programs import Programs, SearchSpace, random_programs
+from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
 from zero_jax.search.state import SearchState, checked_fitness, with_results
 
@@ -99,7 +100,8 @@ class RegularizedEvolution:
         _hold_tournaments(state.fitness, self.tournament, rows, rng)
         children = state.population[rows]  # copies
         mutate_in_place(children, self.space, self.mutations, rng)
-        return dataclasses.replace(state, rng=_rng_state(rng)), children
+        lines = state.lines and dataclasses.replace(state.lines, parents=rows)
+        return dataclasses.replace(state, rng=_rng_state(rng), lines=lines), children
 
     def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
         """The state once the programs asked for have their fitness `[I * P]` or `[I * C]`.
@@ -109,15 +111,21 @@ class RegularizedEvolution:
         """
         fitness = checked_fitness(programs, fitness)
         if state.evaluations == 0:
-            return with_results(state, programs, fitness, fitness=fitness.reshape(self.islands, self.population))
+            lines = first(programs, fitness)
+            known = fitness.reshape(self.islands, self.population)
+            return with_results(state, programs, fitness, lines.ancestors, fitness=known, lines=lines)
         if len(programs) != self.islands * self.cohort:
             raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
         slots = (state.oldest + np.arange(self.cohort)) % self.population
         rows = (np.arange(self.islands)[:, None] * self.population + slots).reshape(-1)
         old = state.population
+        assert state.lines is not None
+        lines = born(state.lines, programs, fitness, state.evaluations + len(programs))
         if self.cohort == self.population:  # a whole generation: nothing of the old one is left
-            fitness_now = fitness.reshape(self.islands, self.cohort)
-            return with_results(state, programs, fitness, population=programs, fitness=fitness_now, oldest=0)
+            known = fitness.reshape(self.islands, self.cohort)
+            return with_results(
+                state, programs, fitness, lines.ancestors, population=programs, fitness=known, oldest=0, lines=lines
+            )
         arrays = [np.array(part) for part in (old.code, old.data, old.length)]
         for array, new in zip(arrays, (programs.code, programs.data, programs.length), strict=True):
             array[rows] = new
@@ -127,9 +135,11 @@ class RegularizedEvolution:
             state,
             programs,
             fitness,
+            lines.ancestors,
             population=old.with_arrays(*arrays),
             fitness=known,
             oldest=(state.oldest + self.cohort) % self.population,
+            lines=placed(state.lines, lines, rows),
         )
 
 

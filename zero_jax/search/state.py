@@ -10,9 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from zero_jax import files
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.programs import Programs, programs_from, programs_tree
+from zero_jax.search import lineage
+from zero_jax.search.lineage import Ancestor, Lines
 
-SCHEMA = 2
+SCHEMA = 3
 """The version that a saved state carries."""
 
 
@@ -28,6 +30,8 @@ class SearchState:
       best: a batch of the one best program so far, on any island.
       best_fitness: its fitness; -inf before the first is told.
       rng: the state of the NumPy generator.
+      lines: what each program descends from; None for a search without descent.
+      best_line: what the best does.
     """
 
     population: Programs
@@ -37,6 +41,8 @@ class SearchState:
     best: Programs
     best_fitness: float
     rng: dict[str, Any]
+    lines: Lines | None = None
+    best_line: Ancestor | None = None
 
     def generator(self) -> np.random.Generator:
         """A generator that goes on from `rng`."""
@@ -47,7 +53,8 @@ class SearchState:
     def tree(self) -> dict[str, Any]:
         """All of it as arrays and plain values, as `zero_jax.files.packed` takes them."""
         plain = {name: getattr(self, name) for name in ("fitness", "oldest", "evaluations", "best_fitness", "rng")}
-        return plain | {"population": programs_tree(self.population), "best": programs_tree(self.best)}
+        programs = {"population": programs_tree(self.population), "best": programs_tree(self.best)}
+        return plain | programs | {"lines": self.lines and lineage.lines_tree(self.lines, self.best_line)}
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> "SearchState":
@@ -56,7 +63,9 @@ class SearchState:
         Raises:
           ValueError: programs that are none.
         """
-        return cls(**{**tree, "population": programs_from(tree["population"]), "best": programs_from(tree["best"])})
+        programs = {name: programs_from(tree[name]) for name in ("population", "best")}
+        lines, best_line = lineage.lines_from(tree["lines"]) if tree["lines"] else (None, None)
+        return cls(**{**tree, **programs, "lines": lines, "best_line": best_line})
 
     def save(self, path: str | Path) -> None:
         """Writes the state as NPZ, atomically."""
@@ -79,22 +88,6 @@ class SearchState:
             raise ValueError(f"{path} is not a saved search: {error}") from error
 
 
-def programs_tree(programs: Programs) -> dict[str, Any]:
-    """Programs as arrays and plain values."""
-    arrays = {name: np.asarray(getattr(programs, name)) for name in ("code", "data", "length")}
-    return arrays | {"capacity": list(programs.capacity), "memory": list(programs.memory)}
-
-
-def programs_from(tree: dict[str, Any]) -> Programs:
-    """The inverse of `programs_tree`.
-
-    Raises:
-      ValueError: what `Programs.check` objects to.
-    """
-    capacity, memory = tree["capacity"], MemorySize(*tree["memory"])
-    return Programs(tree["code"], tree["data"], tree["length"], tuple(capacity), memory).check()
-
-
 def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
     """`[n]` float64.
 
@@ -107,9 +100,14 @@ def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
     return fitness
 
 
-def with_results(state: SearchState, programs: Programs, told: np.ndarray, /, **changes: Any) -> SearchState:
-    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best."""
+def with_results(
+    state: SearchState, programs: Programs, told: np.ndarray, ancestors: np.ndarray | None = None, /, **changes: Any
+) -> SearchState:
+    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best, and the
+    last of its `ancestors` `[n]`, if these are known.
+    """
     winner = int(np.argmax(told))
     if told[winner] > state.best_fitness:
-        changes |= {"best": programs[winner], "best_fitness": float(told[winner])}
+        line = None if ancestors is None else ancestors[winner]
+        changes |= {"best": programs[winner], "best_fitness": float(told[winner]), "best_line": line}
     return dataclasses.replace(state, evaluations=state.evaluations + len(programs), **changes)

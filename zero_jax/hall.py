@@ -1,0 +1,241 @@
+"""The hall of fame of a search: its best programs by fitness, and by fitness against cost.
+
+Axes: `P` programs, `T` tasks.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zero_jax import library, listing
+from zero_jax.canonical import pruned
+from zero_jax.cost import cost
+from zero_jax.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.search import lineage
+from zero_jax.search.lineage import Ancestor
+
+SCHEMA = 1
+"""The version of hall.json and lineage.json."""
+
+SIZE = 20
+"""How many programs are kept for their fitness alone."""
+
+
+class Entry(NamedTuple):
+    """A program of the hall of fame.
+
+    Attributes:
+      fitness: on T_search.
+      cost: to train it, in multiples of the library's 2-layer network.
+      evaluations: how many programs had been asked for when it was found, it and its cohort included.
+      program: a batch of this one, in canonical form.
+      line: the fittest of its ancestors; None where there is none.
+      births: how many generations ago that was.
+      experiment: the number of the experiment.
+      select_fitness: on T_select; None where it was not judged there.
+    """
+
+    fitness: float
+    cost: float
+    evaluations: int
+    program: Programs
+    line: Ancestor | None = None
+    births: int = 0
+    experiment: int = 0
+    select_fitness: float | None = None
+
+
+class HallOfFame:
+    """Keeps the best programs of one experiment that it is offered.
+
+    Of programs with equal fitness, to the bit, the cheapest is kept, and of equally cheap ones the first.
+
+    Args:
+      examples: how many training examples one run sees, for the cost.
+      table: `[65]` what each op costs.
+      size: how many are kept for their fitness alone; the Pareto front comes on top.
+
+    Example:
+      >>> from zero_jax.cost import UPSTREAM
+      >>> hall = HallOfFame(100, UPSTREAM, size=1)
+      >>> two = concatenate([library.program(name).resized((6, 9, 2), (3, 5, 11)) for name in ("linear", "network")])
+      >>> hall.offer(two, np.array([0, 1]), np.array([0.8, 0.9]), 2)
+      >>> [(entry.fitness, round(entry.cost, 2)) for entry in hall.entries()]  # the cheaper one is on the front
+      [(0.9, 1.0), (0.8, 0.26)]
+    """
+
+    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE) -> None:
+        self.examples = examples
+        self.table = table
+        self.size = size
+        self._unit = float(cost(library.program("network"), examples, table)[0])
+        self._best: list[Entry] = []
+        self._front: list[Entry] = []
+        self._index()
+
+    def _index(self) -> None:
+        """What `offer` compares with, as arrays: the best by fitness, the front by cost, both rising."""
+        self._best.sort(key=lambda entry: entry.fitness)
+        self._front.sort(key=lambda entry: entry.cost)
+        self._best_fitness, self._best_cost = _columns(self._best)
+        self._front_fitness, self._front_cost = _columns(self._front)
+
+    def offer(
+        self,
+        programs: Programs,
+        which: np.ndarray,
+        fitness: np.ndarray,
+        evaluations: int,
+        lines: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        """Takes in those of `n` programs that are good enough.
+
+        Args:
+          programs: `P` programs in canonical form.
+          which: `[n]` which of them are offered.
+          fitness: `[n]` of all tasks together.
+          evaluations: how many programs had been asked for.
+          lines: `[n]` the fittest ancestor of each, and how many generations ago that was.
+        """
+        costs = cost(programs[which], self.examples, self.table) / self._unit
+        for i in np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs)).tolist():
+            if self._is_worthy(fitness[i : i + 1], costs[i : i + 1])[0]:  # those taken in since may be better
+                line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
+                one = programs[which[i : i + 1]]  # a copy
+                self._take(Entry(float(fitness[i]), float(costs[i]), evaluations, one, line, births))
+
+    def _is_worthy(self, fitness: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        place = np.searchsorted(self._best_fitness, fitness).clip(max=max(0, len(self._best) - 1))
+        if len(self._best):
+            equal = self._best_fitness[place] == fitness
+            full = len(self._best) >= self.size
+            better = np.where(equal, costs < self._best_cost[place], (fitness > self._best_fitness[0]) | (not full))
+        else:
+            better = np.ones(len(fitness), bool)
+        cheaper = np.searchsorted(self._front_cost, costs, side="right") - 1
+        beaten = np.concatenate([self._front_fitness, [-np.inf]])[cheaper]  # -1: nothing is cheaper
+        return better | (fitness > beaten)
+
+    def _take(self, entry: Entry) -> None:
+        self._best = _fittest([*self._best, entry], self.size)
+        self._front = _pareto([*self._front, entry])
+        self._index()
+
+    def entry(self, program: Programs, fitness: float, line: Ancestor | None) -> Entry:
+        """What it would say of a program, dead code and all, that is the last of a line."""
+        costs = cost(pruned(program), self.examples, self.table) / self._unit
+        told = (line.evaluations, program, line.before, line.births) if line else (0, program)
+        return Entry(fitness, float(costs[0]), *told)
+
+    def entries(self) -> list[Entry]:
+        """All of them, the best first."""
+        found = {id(entry): entry for entry in (*self._best, *self._front)}
+        return sorted(found.values(), key=lambda entry: (-entry.fitness, entry.cost))
+
+    def tree(self) -> dict[str, Any] | None:
+        """All of it as arrays and plain values."""
+        return entries_tree(self.entries())
+
+    def restore(self, tree: dict[str, Any] | None) -> None:
+        """Goes on from what `tree` told."""
+        found = entries_from(tree)
+        self._best, self._front = _fittest(found, self.size), _pareto(found)
+        self._index()
+
+
+def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bool]]:
+    """The hall of fame of several experiments: entries, the best first, whether each is among the `size` fittest, and
+    whether it is on the front. Those judged on T_select stay, too.
+    """
+    best = {id(entry) for entry in _fittest(entries, size)}
+    front = {id(entry) for entry in _pareto(entries)}
+    kept = [e for e in entries if id(e) in best or id(e) in front or e.select_fitness is not None]
+    return [(e, id(e) in best, id(e) in front) for e in sorted(kept, key=lambda e: (-e.fitness, e.cost))]
+
+
+def _fittest(entries: list[Entry], size: int) -> list[Entry]:
+    found: dict[float, Entry] = {}
+    for entry in entries:
+        if entry.fitness not in found or entry.cost < found[entry.fitness].cost:
+            found[entry.fitness] = entry
+    return sorted(found.values(), key=lambda entry: -entry.fitness)[:size]
+
+
+def _pareto(entries: list[Entry]) -> list[Entry]:
+    """Those than which none is as fit and as cheap; of equals the first."""
+    found: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (entry.cost, -entry.fitness)):
+        if not found or entry.fitness > found[-1].fitness:
+            found.append(entry)
+    return found
+
+
+def _columns(entries: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([e.fitness for e in entries]), np.array([e.cost for e in entries])
+
+
+_PLAIN = ("fitness", "cost", "evaluations", "births", "experiment", "select_fitness")
+
+
+def entries_tree(entries: list[Entry]) -> dict[str, Any] | None:
+    """Entries as arrays and plain values; None where there are none."""
+    if not entries:
+        return None
+    return {
+        "rows": [{name: getattr(entry, name) for name in _PLAIN} for entry in entries],
+        "programs": programs_tree(concatenate([entry.program for entry in entries])),
+        "has_line": [entry.line is not None for entry in entries],
+        "lines": lineage.tree([entry.line for entry in entries if entry.line is not None]),
+    }
+
+
+def entries_from(tree: dict[str, Any] | None) -> list[Entry]:
+    """The inverse of `entries_tree`."""
+    if tree is None:
+        return []
+    programs, lines = programs_from(tree["programs"]), iter(lineage.from_tree(tree["lines"]))
+    return [
+        Entry(program=programs[i], line=next(lines) if has else None, **row)
+        for i, (row, has) in enumerate(zip(tree["rows"], tree["has_line"], strict=True))
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def hall_told(rows: list[tuple[Entry, bool, bool]]) -> dict[str, Any]:
+    """hall.json: what `merged` gives."""
+    return {
+        "schema": SCHEMA,
+        "rows": [
+            {
+                "experiment": entry.experiment,
+                "evaluations": entry.evaluations,
+                "search_fitness": entry.fitness,
+                "select_fitness": entry.select_fitness,
+                "cost": entry.cost,
+                "instructions": int(np.asarray(pruned(entry.program).length).sum()),
+                "best": best,
+                "pareto": front,
+                "program": json.loads(listing.to_json(entry.program)),
+            }
+            for entry, best, front in rows
+        ],
+    }
+
+
+def lineage_told(entry: Entry) -> dict[str, Any]:
+    """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
+    line = lineage.chain(entry.line) if entry.line else []
+    steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
+    steps.append((entry.evaluations, entry.fitness, entry.births, entry.program))
+    names = ("evaluations", "fitness", "births")
+    return {
+        "schema": SCHEMA,
+        "experiment": entry.experiment,
+        "steps": [
+            dict(zip(names, told, strict=True)) | {"program": json.loads(listing.to_json(program))}
+            for *told, program in steps
+        ],
+    }

@@ -1,0 +1,272 @@
+"""`Experiment`: a whole search as one frozen description."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import numpy as np
+
+from zero_jax import library
+from zero_jax.cost import Costs
+from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
+from zero_jax.executors import batches
+from zero_jax.executors.choice import check_executor
+from zero_jax.executors.contract import program_fitness
+from zero_jax.hurdles import Rung
+from zero_jax.programs import MemorySize, Programs, SearchSpace
+from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
+from zero_jax.tasks import Tasks
+from zero_jax.tasks.sets import Role, TaskSet
+
+BASELINES = ("linear", "network")
+"""The programs of the library that have a learning rate to choose."""
+
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""What the learning rate of a baseline is chosen from, on T_search."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A search for a program: on which tasks, in which space, and how.
+
+    Attributes:
+      name: what the run is called.
+      search_tasks: T_search, which evolution sees. Made anew for every experiment of the run.
+      select_tasks: T_select, on which the best program of each experiment is judged.
+      unseen_tasks: on which the best of all is reported, once.
+      space: which programs there are.
+      method: evolution, or random search.
+      islands: I, populations that evolve apart.
+      population: P, programs per island.
+      cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
+      tournament: T, how many programs compete to become a parent.
+      mutations: how children differ from their parents.
+      initial: random, no_op, linear, network, or the path of a program.
+      combine: how the fitnesses on T_search make one: mean, or median.
+      train_steps: the budget of one experiment, in training examples seen by all programs together.
+      experiments: how many experiments to run at most, each with new tasks and a new population; 0 for no limit.
+      side_by_side: how many experiments to run at a time, each on a thread of its own as far as there are cores.
+      sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
+      baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
+      seed: of everything. Equal seeds give equal runs.
+      probe: with the SIMD and Pallas executors, new programs are compared on so many training and validation examples
+        first, and not trained where one that did the same is known (the functional equivalence cache of SPEC 4); 0 for
+        never.
+      remember: how many programs of an experiment to remember, so as not to train them again; 0 for none.
+      forget_every: after so many uses of what a probe found, a program is trained again; 0 for never.
+      budget: programs that cost more than so many times the 2-layer network get fitness 0 untrained (SPEC 4: 2); 0 for
+        no limit.
+      costs: what an instruction costs: upstream, as upstream measured it, or operations, counted.
+      hurdle_tasks: the share of T_search on which programs must do well to be trained on all of it; 0 for no hurdle.
+      hurdle_examples: then, the share of examples on which they must do well to be trained on all of them; 0 for none.
+      hurdle_quantile: what is well: this quantile of recent fitnesses at that hurdle.
+      executor: as in `evaluate`.
+      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
+      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
+      migrate_every: after so many evaluations an island, islands exchange programs (`zero_jax.search.migrate`); 0 for
+        never.
+      candidates: how many programs of an experiment to judge on T_select: its best by fitness on T_search, and of each
+        kind of `workers`.
+      workers: task settings that differ between groups of islands, which take them in turn: what each changes of
+        `search_tasks`, as in `features=8,train=1000`; of features, train, valid, epochs and tasks. Empty for all alike.
+        Programs that migrate bring the fitness along that they had.
+      groups: into how many groups to part the islands, so that the host makes the children of one while a device
+        evaluates those of another. Each has a generator of its own, so the result depends on it.
+      max_bytes: as in `evaluate`.
+      out: the folder in which a folder for the run is made; empty for none.
+      checkpoint_seconds: how often to write down what the run can be continued from (`resume`).
+      tensorboard: whether to write curves for TensorBoard, too, into the run's folder; needs tensorboardX.
+    """
+
+    name: str
+    search_tasks: TaskSet
+    select_tasks: TaskSet
+    unseen_tasks: TaskSet
+    space: SearchSpace
+    method: Literal["evolution", "random"] = "evolution"
+    islands: int = 1
+    population: int = 1000
+    cohort: int = 500
+    tournament: int = 10
+    mutations: Mutations = Mutations()
+    initial: str = "random"
+    combine: Literal["mean", "median"] = "mean"
+    train_steps: int = 200_000_000
+    experiments: int = 0
+    side_by_side: int = 1
+    sufficient_fitness: float = 0.9999
+    baselines: tuple[str, ...] = ()
+    seed: int = 0
+    probe: int = 0
+    remember: int = REMEMBERED
+    forget_every: int = FORGET_EVERY
+    budget: float = 0.0
+    costs: Costs = "upstream"
+    hurdle_tasks: float = 0.0
+    hurdle_examples: float = 0.0
+    hurdle_quantile: float = 0.75
+    executor: str = "auto"
+    threads: int = 0
+    devices: int = 0
+    migrate_every: int = 0
+    candidates: int = 1
+    workers: tuple[str, ...] = ()
+    groups: int = 1
+    max_bytes: int = 2**30
+    out: str = "runs"
+    checkpoint_seconds: float = 60.0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.train_steps < 1 or self.experiments < 0:
+            numbers = f"{self.train_steps} and {self.experiments}"
+            raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")
+        if self.combine not in ("mean", "median"):
+            raise ValueError(f"combine must be mean or median, not {self.combine!r}")
+        check_executor(self.executor)
+        if self.side_by_side < 1:
+            raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
+        if self.groups < 1 or self.islands % self.groups:
+            raise ValueError(f"{self.islands} islands cannot be parted into {self.groups} groups of one size")
+        self.rungs()
+        if self.groups % max(1, len(self.workers)):
+            raise ValueError(f"{self.groups} groups cannot share {len(self.workers)} kinds of workers evenly")
+        self.worker_sets()
+        if self.candidates < 1:
+            raise ValueError(f"candidates must be at least 1, not {self.candidates}")
+        for name in ("probe", "remember", "threads", "devices", "forget_every", "budget", "migrate_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
+        if self.tensorboard and not self.out:
+            raise ValueError("curves for TensorBoard go into the run's folder: say where it is to be made (out)")
+        if self.migrate_every and self.method == "random":
+            raise ValueError("random search has no islands: leave migrate_every out, or use method='evolution'")
+        if np.isnan(self.sufficient_fitness):
+            raise ValueError("sufficient_fitness must be a number, not nan")
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+
+    def rungs(self) -> tuple[Rung, ...]:
+        """The hurdles of T_search, in order.
+
+        Raises:
+          ValueError: shares or a quantile out of range.
+        """
+        return (
+            *([Rung(tasks=self.hurdle_tasks, quantile=self.hurdle_quantile)] if self.hurdle_tasks else []),
+            *([Rung(examples=self.hurdle_examples, quantile=self.hurdle_quantile)] if self.hurdle_examples else []),
+        )
+
+    def worker_sets(self) -> tuple[TaskSet, ...]:
+        """What T_search is for each kind of `workers`.
+
+        Raises:
+          ValueError: settings that are none.
+        """
+        return tuple(_changed(self.search_tasks, text) for text in self.workers) or (self.search_tasks,)
+
+    def searcher(self) -> RegularizedEvolution | RandomSearch:
+        """The search of one group of islands, ready to `init`.
+
+        Raises:
+          ValueError: settings that do not go together.
+        """
+        islands = self.islands // self.groups
+        if self.method == "random":
+            return RandomSearch(self.space, islands * self.cohort)
+        initial: Any = self.initial
+        if self.initial not in ("random", "no_op", "linear", "network"):
+            initial = library.load(self.initial, self.space.memory)
+        return RegularizedEvolution(
+            self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial
+        )
+
+    def tasks(self, role: Role, number: int = 1) -> Tasks:
+        """T_search of the experiment of that number, T_select, or the unseen tasks."""
+        described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
+        return _made(described, self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
+
+    def worker_tasks(self, number: int = 1) -> list[Tasks]:
+        """T_search of that experiment for each kind of `workers`."""
+        seed = self.derived_seed("search tasks", number)
+        return [_made(described, seed, "search") for described in self.worker_sets()]
+
+    def evaluator(self, tasks: Tasks, role: Role, ops: Any = None) -> Evaluator:
+        """What evaluates programs on tasks of that role; `ops` as in `evaluate`."""
+        return Evaluator(
+            tasks,
+            self.derived_seed(f"{role} draws", 0),
+            executor=self.executor,
+            ops=ops,
+            max_bytes=self.max_bytes,
+            threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
+            **self._savers() if role == "search" else {"remember": 0},
+            devices=batches.first_devices(self.devices),
+            background=role == "search" and self.groups > 1,
+        )
+
+    def _savers(self) -> dict[str, Any]:
+        names = ("remember", "probe", "forget_every", "budget", "costs")
+        return {name: getattr(self, name) for name in names} | {"hurdles": self.rungs()}
+
+    def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
+        """`[P]` fitness of programs on tasks of that role, every one of them trained."""
+        plain = dataclasses.replace(self, probe=0, budget=0.0, hurdle_tasks=0.0, hurdle_examples=0.0)
+        told = plain.evaluator(tasks, role)(programs)
+        return program_fitness(told.fitness, self.combine if role == "search" else "mean")
+
+    def derived_seed(self, purpose: str, number: int) -> int:
+        """A seed of its own for each purpose."""
+        words = [abs(self.seed), number, *purpose.encode(), *([1] if self.seed < 0 else [])]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+def _made(described: TaskSet, seed: int, role: Role) -> Tasks:
+    return described.make(seed, role) if described.source.endswith(".npz") else _made_once(described, seed, role)
+
+
+@functools.lru_cache(maxsize=8)
+def _made_once(described: TaskSet, seed: int, role: Role) -> Tasks:
+    """Tasks are made to check them before the run begins, and used a little later; images take a while to make."""
+    return described.make(seed, role)
+
+
+def _changed(described: TaskSet, text: str) -> TaskSet:
+    """Tasks with some settings changed, as `features=8,train=1000` says."""
+    names = ("features", "train", "valid", "epochs", "tasks")
+    pairs = [part.split("=") for part in text.split(",")]
+    if any(len(pair) != 2 or pair[0] not in names or not pair[1].isdigit() for pair in pairs):
+        raise ValueError(
+            f"workers are told by what they change of the tasks, as in features=8,train=1000; of {', '.join(names)}; "
+            f"not {text!r}"
+        )
+    changes: dict[str, Any] = {name: int(number) for name, number in pairs}
+    return dataclasses.replace(described, **changes)
+
+
+def from_config(config: dict[str, Any]) -> Experiment:
+    """The experiment that `dataclasses.asdict` told of, read from JSON.
+
+    Raises:
+      ValueError: settings that this version does not know.
+    """
+    try:
+        sets = {f"{role}_tasks": TaskSet(**config[f"{role}_tasks"]) for role in ("search", "select", "unseen")}
+        space = with_tuples(config["space"])
+        space["memory"] = MemorySize(*space["memory"])
+        mutations = Mutations(**with_tuples(config["mutations"]))
+        return Experiment(**{**with_tuples(config), **sets, "space": SearchSpace(**space), "mutations": mutations})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the run's configuration does not fit this version of zero-jax: {error}") from None
+
+
+def with_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists alone."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+    return {name: frozen(value) for name, value in settings.items()}
