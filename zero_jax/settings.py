@@ -14,7 +14,7 @@ from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.hurdles import Rung
 from zero_jax.programs import MemorySize, Programs, SearchSpace
-from zero_jax.search import Mutations, RandomSearch, RegularizedEvolution
+from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
@@ -35,7 +35,8 @@ class Experiment:
       select_tasks: T_select, on which the best program of each experiment is judged.
       unseen_tasks: on which the best of all is reported, once.
       space: which programs there are.
-      method: evolution, or random search.
+      method: evolution; random search; or efficient, evolution that spends evaluations sparingly
+        (`zero_jax.search.EfficientEvolution`).
       islands: I, populations that evolve apart.
       population: P, programs per island.
       cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
@@ -83,7 +84,7 @@ class Experiment:
     select_tasks: TaskSet
     unseen_tasks: TaskSet
     space: SearchSpace
-    method: Literal["evolution", "random"] = "evolution"
+    method: Literal["evolution", "random", "efficient"] = "evolution"
     islands: int = 1
     population: int = 1000
     cohort: int = 500
@@ -180,9 +181,8 @@ class Experiment:
         initial: Any = self.initial
         if self.initial not in ("random", "no_op", "linear", "network"):
             initial = library.load(self.initial, self.space.memory)
-        return RegularizedEvolution(
-            self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial
-        )
+        kind = EfficientEvolution if self.method == "efficient" else RegularizedEvolution
+        return kind(self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
 
     def tasks(self, role: Role, number: int = 1) -> Tasks:
         """T_search of the experiment of that number, T_select, or the unseen tasks."""

@@ -1,5 +1,6 @@
 """Searches over programs: init / ask / tell on the host, in NumPy. Nothing here touches a device."""
 
+from zero_jax.search.efficient import EfficientEvolution as EfficientEvolution
 from zero_jax.search.migration import migrate as migrate
 from zero_jax.search.mutation import Mutations as Mutations
 from zero_jax.search.mutation import mutate as mutate

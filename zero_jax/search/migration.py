@@ -59,11 +59,21 @@ def _columns(state: SearchState) -> list[np.ndarray]:
     programs, lines = state.population, state.lines
     assert lines is not None
     parts = (programs.code, programs.data, programs.length)
-    return [*map(np.asarray, parts), state.fitness.reshape(-1), lines.ancestors, lines.fitness, lines.births]
+    niches = [] if state.niches is None else [state.niches.forms, state.niches.structures]
+    told = [state.fitness.reshape(-1), lines.ancestors, lines.fitness, lines.births]
+    return [*map(np.asarray, parts), *told, *niches]
 
 
 def _with_columns(
-    state: SearchState, code: Any, data: Any, length: Any, fitness: Any, ancestors: Any, best: Any, births: Any
+    state: SearchState,
+    code: Any,
+    data: Any,
+    length: Any,
+    fitness: Any,
+    ancestors: Any,
+    best: Any,
+    births: Any,
+    *niches: Any,
 ) -> SearchState:
     """The inverse."""
     assert state.lines is not None
@@ -72,4 +82,5 @@ def _with_columns(
         population=state.population.with_arrays(code, data, length),
         fitness=fitness.reshape(state.fitness.shape),
         lines=Lines(ancestors, best, births, state.lines.parents),
+        niches=state.niches and dataclasses.replace(state.niches, forms=niches[0], structures=niches[1]),
     )

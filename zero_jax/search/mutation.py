@@ -55,6 +55,8 @@ class Mutations:
         component), `identity`.
       weights: how often each type is drawn, relative to the others; empty for equally often.
       probability: of a child being mutated at all (SPEC's U).
+      born: new constants are `uniform`, as SPEC 3 says, or those that are values (not bounds, means, deviations or
+        places) of a uniform sign and a log-uniform magnitude from 0.001 to 1.
       constants: `upstream` multiplies an altered constant by exp(N(0, 1)), `paper` by U(0.5, 2).
 
     Raises:
@@ -65,6 +67,7 @@ class Mutations:
     weights: tuple[float, ...] = ()
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
+    born: Literal["uniform", "log"] = "uniform"
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.types if kind not in TYPES]
@@ -80,6 +83,8 @@ class Mutations:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
             raise ValueError(f"constants must be 'upstream' or 'paper', not {self.constants!r}")
+        if self.born not in ("uniform", "log"):
+            raise ValueError(f"born must be 'uniform' or 'log', not {self.born!r}")
 
 
 def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
@@ -124,7 +129,8 @@ class _Settings(NamedTuple):
       fields: int64 `[65, 3]`, the kind of each address, -1 for none.
       meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
       types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
-      probability: of a child being mutated; `paper`: whether constants are scaled as the paper does.
+      probability: of a child being mutated; `paper`: whether constants are scaled as the paper does; `log`:
+        whether values are born with log-uniform magnitudes.
     """
 
     starts: np.ndarray
@@ -141,10 +147,12 @@ class _Settings(NamedTuple):
     below: np.ndarray
     probability: float
     paper: bool
+    log: bool
 
 
 _MEANINGS = ("", "bound", "mean", "stdev", "value", "index")
 _BOUND, _STDEV, _INDEX = _MEANINGS.index("bound"), _MEANINGS.index("stdev"), _MEANINGS.index("index")
+_VALUE, _LEAST = _MEANINGS.index("value"), float(np.log(1e-3))
 
 
 @functools.lru_cache(maxsize=16)
@@ -173,6 +181,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         below,
         float(mutations.probability),
         mutations.constants == "paper",
+        mutations.born == "log",
     )
 
 
@@ -242,7 +251,10 @@ def _draw(code, data, k, component, settings, rng):
         data[k, i] = 0
         if i < settings.n_constants[op]:
             drawn, meaning = rng.random(), settings.meanings[op, i]
-            data[k, i] = drawn if meaning == _INDEX or meaning == _STDEV else 2 * drawn - 1
+            value = drawn if meaning == _INDEX or meaning == _STDEV else 2 * drawn - 1
+            if settings.log and meaning == _VALUE:
+                value = np.sign(value) * np.exp(_LEAST * (1 - abs(value)))
+            data[k, i] = value
 
 
 @compiled_into_caller

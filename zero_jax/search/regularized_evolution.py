@@ -66,12 +66,12 @@ class RegularizedEvolution:
             raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
         if not any(self.space.ops):
             raise ValueError("no component of the space has ops, so nothing can be mutated")
-        _first_program(self.space, self.initial)
+        first_program(self.space, self.initial)
 
     @property
     def ops(self) -> tuple[tuple[int, ...], ...]:
         """The ops that programs of each component can hold: those of the space and of the initial program."""
-        first = _first_program(self.space, self.initial)
+        first = first_program(self.space, self.initial)
         if first is None:
             return self.space.ops
         parts = zip(self.space.ops, first.starts[:3], first.starts[1:], strict=True)
@@ -81,7 +81,7 @@ class RegularizedEvolution:
         """The state before anything is evaluated: the first population, drawn from `seed`."""
         rng = np.random.default_rng(seed)
         n = self.islands * self.population
-        first = _first_program(self.space, self.initial)
+        first = first_program(self.space, self.initial)
         programs = random_programs(self.space, n, rng) if first is None else first[np.zeros(n, int)]
         unknown = np.full((self.islands, self.population), np.nan)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, _rng_state(rng))
@@ -97,7 +97,7 @@ class RegularizedEvolution:
             return state, state.population
         rng = state.generator()
         rows = np.empty(self.islands * self.cohort, np.int64)
-        _hold_tournaments(state.fitness, self.tournament, rows, rng)
+        hold_tournaments(state.fitness, self.tournament, rows, rng)
         children = state.population[rows]  # copies
         mutate_in_place(children, self.space, self.mutations, rng)
         lines = state.lines and dataclasses.replace(state.lines, parents=rows)
@@ -144,7 +144,7 @@ class RegularizedEvolution:
 
 
 @entry_point
-def _hold_tournaments(fitness, draws, rows, rng):
+def hold_tournaments(fitness, draws, rows, rng):
     """For each of the same number of children of every island, the row of its parent: the fittest of some draws with
     replacement; of equals, the first drawn.
     """
@@ -163,7 +163,7 @@ def _rng_state(rng: np.random.Generator) -> dict:
     return dict(rng.bit_generator.state)
 
 
-def _first_program(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
+def first_program(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
     """The one program that the first population consists of; None where it is random."""
     if isinstance(initial, Programs):
         if len(initial) != 1:

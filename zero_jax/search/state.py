@@ -19,6 +19,27 @@ SCHEMA = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Niches:
+    """What `EfficientEvolution` knows of programs; never changed in place.
+
+    Attributes:
+      forms: `[I * P]` uint64, hashes of the canonical forms of the population.
+      structures: `[I * P]` uint64, of the structures.
+      ring: `[I]` int64, the place of each island that the next program takes that has no niche yet.
+      known: uint64, hashes of programs asked for, each in the place that its last bits say.
+      asked_forms: `[n]` hashes of the programs asked for last.
+      asked_structures: `[n]` of theirs.
+    """
+
+    forms: np.ndarray
+    structures: np.ndarray
+    ring: np.ndarray
+    known: np.ndarray
+    asked_forms: np.ndarray
+    asked_structures: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class SearchState:
     """Everything a search continues from; never changed in place.
 
@@ -32,6 +53,7 @@ class SearchState:
       rng: the state of the NumPy generator.
       lines: what each program descends from; None for a search without descent.
       best_line: what the best does.
+      niches: None but for `EfficientEvolution`.
     """
 
     population: Programs
@@ -43,6 +65,7 @@ class SearchState:
     rng: dict[str, Any]
     lines: Lines | None = None
     best_line: Ancestor | None = None
+    niches: Niches | None = None
 
     def generator(self) -> np.random.Generator:
         """A generator that goes on from `rng`."""
@@ -54,7 +77,9 @@ class SearchState:
         """All of it as arrays and plain values, as `zero_jax.files.packed` takes them."""
         plain = {name: getattr(self, name) for name in ("fitness", "oldest", "evaluations", "best_fitness", "rng")}
         programs = {"population": programs_tree(self.population), "best": programs_tree(self.best)}
-        return plain | programs | {"lines": self.lines and lineage.lines_tree(self.lines, self.best_line)}
+        niches = None if self.niches is None else dict(vars(self.niches))
+        lines = self.lines and lineage.lines_tree(self.lines, self.best_line)
+        return plain | programs | {"lines": lines, "niches": niches}
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> "SearchState":
@@ -65,7 +90,8 @@ class SearchState:
         """
         programs = {name: programs_from(tree[name]) for name in ("population", "best")}
         lines, best_line = lineage.lines_from(tree["lines"]) if tree["lines"] else (None, None)
-        return cls(**{**tree, **programs, "lines": lines, "best_line": best_line})
+        niches = Niches(**tree["niches"]) if tree["niches"] else None
+        return cls(**{**tree, **programs, "lines": lines, "best_line": best_line, "niches": niches})
 
     def save(self, path: str | Path) -> None:
         """Writes the state as NPZ, atomically."""

@@ -1,0 +1,127 @@
+"""Evaluations to the linear optimum in the paper's Fig. 4 space: random search, plain evolution, the efficient option, and
+the latter without each of its parts.
+
+    python experiments/efficiency.py
+
+Success is a T_search fitness above 0.9999 (3 tasks, F = 8, 1,000 + 100 examples). An evaluation is a program whose fitness
+was asked for, known or not; the numbers it was tuned on are those of other seeds (100 to 119). The result is in
+`efficiency.json`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, program_fitness
+from zero_jax.bench import machine
+from zero_jax.search import EfficientEvolution, efficient
+from zero_jax.tasks import synthetic
+
+SPACE = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+BAR = 5270
+SUFFICIENT = 0.9999
+EFFICIENT = EfficientEvolution(SPACE, population=100, cohort=10, tournament=10)
+
+
+def anything(programs):
+    return np.ones(len(programs), bool)
+
+
+def unlike(programs):
+    """As if each program were a structure of its own."""
+    return efficient.canonical(programs).hashes[:, 0]
+
+
+def by_age(fitness, structures, ring, new_structures, new_fitness, owners):
+    """Every child takes the place of the oldest."""
+    islands, population = fitness.shape
+    for i, told in enumerate(new_fitness):
+        island = i // (len(new_fitness) // islands)
+        place = ring[island]
+        ring[island] = (place + 1) % population
+        fitness[island, place], structures[island * population + place] = told, new_structures[i]
+        owners[island * population + place] = i
+
+
+PLAIN = RegularizedEvolution(SPACE, population=1000, cohort=100, tournament=10)
+SEARCHES = {
+    "random search": (RandomSearch(SPACE, 1000), {}),
+    "plain evolution, P = 1000": (PLAIN, {}),
+    "plain evolution, P = 100": (dataclasses.replace(PLAIN, population=100, cohort=10), {}),
+    "efficient": (EFFICIENT, {}),
+    "efficient, T = 4": (dataclasses.replace(EFFICIENT, tournament=4), {}),
+    "without can_learn": (EFFICIENT, {"can_learn": anything}),
+    "without niches": (EFFICIENT, {"_settle": by_age}),
+    "niches of fitness alone": (EFFICIENT, {"structures": unlike}),
+    "without log-uniform constants": (dataclasses.replace(EFFICIENT, born="uniform"), {}),
+    "with one mutation each": (dataclasses.replace(EFFICIENT, again=0.0), {}),
+}
+
+
+def run(name: str, seed: int, limit: int) -> dict:
+    search, changes = SEARCHES[name]
+    tasks = synthetic.linear(3, features=8, train=1000, valid=100, seed=seed)
+    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, remember=2**18)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for what, other in changes.items():
+            stack.enter_context(mock.patch.object(efficient, what, other))
+        state = search.init(seed + 1000)
+        while state.best_fitness <= SUFFICIENT and state.evaluations < limit:
+            state, programs = search.ask(state)
+            state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+    return {
+        "seed": seed,
+        "evaluations": state.evaluations,
+        "solved": state.best_fitness > SUFFICIENT,
+        "best_fitness": state.best_fitness,
+        "trained": evaluator.counts.evaluated,
+        "train_steps": evaluator.counts.train_steps,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--limit", type=int, default=3_000_000, help="evaluations of random search and plain evolution")
+    parser.add_argument("--short", type=int, default=30_000, help="evaluations of the others")
+    parser.add_argument("--only", nargs="+", default=list(SEARCHES))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    chosen = parser.parse_args()
+    rows = {}
+    with ProcessPoolExecutor(2) as pool:
+        for name in chosen.only:
+            limit = chosen.limit if isinstance(SEARCHES[name][0], RandomSearch) or "plain" in name else chosen.short
+            each = list(pool.map(run, [name] * len(chosen.seeds), chosen.seeds, [limit] * len(chosen.seeds)))
+            mean = float(np.mean([row["evaluations"] for row in each]))
+            rows[name] = {"solved": sum(row["solved"] for row in each), "mean_evaluations": mean, "runs": each}
+            least = "" if rows[name]["solved"] == len(each) else "at least "
+            print(
+                f"{name:32} {rows[name]['solved']:3} of {len(each)} solved, mean {least}{mean:,.0f} evaluations",
+                flush=True,
+            )
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    told = {
+        "command": " ".join(["python experiments/efficiency.py", *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+        "commit": subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip(),
+        "machine": machine(),
+        "bar": BAR,
+        "searches": rows,
+    }
+    chosen.out.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
