@@ -98,7 +98,7 @@ class HallOfFame:
           evaluations: how many programs had been asked for.
           lines: `[n]` the fittest ancestor of each, and how many generations ago that was.
         """
-        costs = cost(programs[which], self.examples, self.table) / self._unit
+        costs = cost(programs, self.examples, self.table, which) / self._unit
         for i in np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs)).tolist():
             if self._is_worthy(fitness[i : i + 1], costs[i : i + 1])[0]:  # those taken in since may be better
                 line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
