@@ -122,11 +122,10 @@ class HallOfFame:
         self._front = _pareto([*self._front, entry])
         self._index()
 
-    def entry(self, program: Programs, fitness: float, line: Ancestor | None) -> Entry:
-        """What it would say of a program, dead code and all, that is the last of a line."""
-        costs = cost(pruned(program), self.examples, self.table) / self._unit
-        told = (line.evaluations, program, line.before, line.births) if line else (0, program)
-        return Entry(fitness, float(costs[0]), *told)
+    def entry(self, last: Ancestor) -> Entry:
+        """What it would say of the last of a line, dead code and all."""
+        costs = cost(pruned(last.program), self.examples, self.table) / self._unit
+        return Entry(last.fitness, float(costs[0]), last.evaluations, last.program, last.before, last.births)
 
     def entries(self) -> list[Entry]:
         """All of them, the best first."""
