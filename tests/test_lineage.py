@@ -153,10 +153,10 @@ def test_programs_that_migrate_bring_their_line_along():
 def test_the_line_of_the_best_ends_in_the_best_where_others_came_from_easier_tasks():
     """Their fitness there, which they bring along, is above all that there is here."""
     search = searching(1, 20, 10)
-    states, harder = [search.init(1), search.init(2)], [lambda programs: scores(programs) - 10, scores]
-    found = set()
+    states, here_and_there = [search.init(5), search.init(6)], [lambda programs: scores(programs) - 10, scores]
+    round_others = set()
     for n in range(60):
-        states = [step(search, state, fitness)[0] for state, fitness in zip(states, harder, strict=True)]
+        states = [step(search, state, fitness)[0] for state, fitness in zip(states, here_and_there, strict=True)]
         here = states[0]
         assert here.best_line.fitness == here.best_fitness == scores(here.best)[0] - 10
         assert bytes_of(here.best_line.program) == bytes_of(here.best)
@@ -164,11 +164,24 @@ def test_the_line_of_the_best_ends_in_the_best_where_others_came_from_easier_tas
         assert (np.diff([one.fitness for one in line]) > 0).all()
         assert line[0].births == 0
         assert all(one.births > 0 for one in line[1:])
-        if here.lines.fitness.max() > 0:
-            found.add(here.best_fitness)
+        if here.best_line not in {*here.lines.ancestors}:
+            round_others.add(here.best_fitness)
         if n % 5 == 4:
             states = migrate(states, np.random.default_rng(n), 10)
-    assert len(found) > 3
+    assert len(round_others) > 3
+
+
+def test_the_line_of_the_best_counts_the_generations_that_it_goes_round():
+    programs = searching().init(0).population
+    first = Ancestor(0.1, 20, 0, programs, 0, None)
+    second = Ancestor(0.9, 30, 3, programs, 1, first)
+    third = Ancestor(0.95, 40, 2, programs, 2, second)
+    lines = lineage.Lines(np.array([third, third]), np.full(2, 0.95), np.array([4, 0]), np.zeros(2, np.int64))
+    best = lineage.ending_in(lines, 0, programs[3], 0.5, 50)
+    assert (best.before, best.births, best.evaluations, best.fitness) == (first, 3 + 2 + 4, 50, 0.5)
+    alone = lineage.ending_in(lines, 0, programs[3], 0.05, 50)
+    assert (alone.before, alone.births) == (None, 0)
+    assert lineage.ending_in(lines, 1, programs[2], 0.95, 40) is third
 
 
 # ---------------------------------------------------------------------------------------------- memory and files
@@ -221,6 +234,14 @@ def test_lines_share_what_they_share_on_disk_too():
     reached = {id(one) for last in (*state.lines.ancestors, state.best_line) for one in chain(last)}
     assert len(tree["fitness"]) == len(reached)
     assert len(tree["which"]) == 21
+
+
+def test_lines_that_were_read_back_apart_are_written_down_as_those_that_share_their_ancestors():
+    state = evolved(searching(1, 20, 5), 60)
+    some = [*state.lines.ancestors[:6], state.best_line]
+    apart = [lineage.from_tree(unpacked(packed(lineage.tree([last]))))[0] for last in some]
+    np.testing.assert_equal(lineage.tree(apart), lineage.tree(some))
+    assert len(lineage.tree(apart)["fitness"]) < sum(len(chain(last)) for last in some)
 
 
 def test_random_search_tells_when_its_best_was_found():

@@ -28,19 +28,27 @@ VARIANTS = {
     "two groups": {"groups": 2},
     "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
     "migration": {"migrate_every": 70, "groups": 2},
+    "several candidates": {"candidates": 3, "experiments": 3},
+    "workers": {
+        "workers": ("features=4,train=30", "features=8,train=20,epochs=2"),
+        "groups": 2,
+        "migrate_every": 70,
+        "candidates": 2,
+    },
     "random search": {"method": "random"},
 }
 
 
 def final(folder):
-    """All that a run ends with, but for the clock."""
+    """All that a run ends with, but for the clock: checkpoint, outcome, hall of fame, lineage and records."""
     (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
     tree = files.unpacked(path.read_bytes())["run"]
     tree.pop("seconds")
     tree["progress"].pop("seconds")
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
-    return tree, outcome, without_clock(records(folder))
+    told = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
+    return tree, outcome, told, without_clock(records(folder))
 
 
 class Killed(BaseException):
