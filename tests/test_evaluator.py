@@ -6,6 +6,7 @@ import pytest
 
 from tests.spaces import DEMO, SMALL
 from zero_jax import Evaluator, Mutations, Programs, cost, evaluate, library, mutate, random_programs
+from zero_jax.canonical import canonical
 from zero_jax.files import packed, unpacked
 from zero_jax.hurdles import Rung
 from zero_jax.programs import concatenate
@@ -205,6 +206,44 @@ def test_a_hurdle_stops_who_does_badly_on_a_part(executor):
     for programs in generations(8, 300):
         plain(programs)
     assert plain.counts.evaluated == counts.evaluated
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"budget": 0.5},
+        {"remember": 64},
+        {"hurdles": (Rung(examples=0.5),)},
+        {"hurdles": (Rung(tasks=0.4), Rung(examples=0.5)), "budget": 0.5, "probe": 5},
+    ],
+)
+def test_fresh_are_those_trained_in_full_with_their_rows_and_canonical_form(more):
+    evaluator, seen = Evaluator(TASKS, 3, executor="simd", ops=DEMO.ops, **more), set()
+    for programs in generations(6, 300):
+        told = evaluator(programs)
+        form, which, rows = told.fresh
+        assert told.train_steps[rows].any() or not len(rows)
+        np.testing.assert_array_equal(told.fitness[rows], evaluate(programs[rows], TASKS, 3, ops=DEMO.ops).fitness)
+        want = canonical(programs[rows])
+        np.testing.assert_array_equal(form.code[which], want.programs.code)
+        np.testing.assert_array_equal(form.data[which], want.programs.data)
+        np.testing.assert_array_equal(form.length[which], want.programs.length)
+        if "remember" not in more:
+            hashes = {bytes(one) for one in want.hashes}
+            assert len(hashes) == len(rows)
+            assert not hashes & seen
+            seen |= hashes
+    if not more:
+        assert len(seen) == evaluator.counts.evaluated
+
+
+def test_who_a_probe_finds_alike_is_fresh_too():
+    evaluator, n = Evaluator(TASKS, 3, executor="simd", ops=DEMO.ops, probe=5), 0
+    for programs in generations(4, 300):
+        n += len(evaluator(programs).fresh.rows)
+    assert evaluator.counts.alike > 50
+    assert n == evaluator.counts.evaluated + evaluator.counts.alike
 
 
 def test_an_evaluator_goes_on_from_what_it_wrote_down():

@@ -28,19 +28,27 @@ VARIANTS = {
     "two groups": {"groups": 2},
     "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
     "migration": {"migrate_every": 70, "groups": 2},
+    "several candidates": {"candidates": 3, "experiments": 3},
+    "workers": {
+        "workers": ("features=4,train=30", "features=8,train=20,epochs=2"),
+        "groups": 2,
+        "migrate_every": 70,
+        "candidates": 2,
+    },
     "random search": {"method": "random"},
 }
 
 
 def final(folder):
-    """All that a run ends with, but for the clock."""
+    """All that a run ends with, but for the clock: checkpoint, outcome, hall of fame, lineage and records."""
     (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
     tree = files.unpacked(path.read_bytes())["run"]
     tree.pop("seconds")
     tree["progress"].pop("seconds")
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
-    return tree, outcome, without_clock(records(folder))
+    told = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
+    return tree, outcome, told, without_clock(records(folder))
 
 
 class Killed(BaseException):
@@ -78,10 +86,39 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, mo
 
 def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
     first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
-    before = (first.folder / "outcome.json").read_text()
+    before = [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")]
     again = resume(first.folder)
     assert dataclasses.replace(again, program=None) == dataclasses.replace(first, program=None)
-    assert (first.folder / "outcome.json").read_text() == before
+    assert [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")] == before
+
+
+@pytest.mark.parametrize("more", [{}, {"side_by_side": 2}, VARIANTS["workers"]])
+def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_not(tmp_path, monkeypatch, more):
+    monkeypatch.setattr("zero_jax.strands.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
+    quick = dataclasses.replace(OFTEN, **{"candidates": 3, "experiments": 2, **more})
+    whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
+    reports = []
+
+    def interrupt(progress):
+        reports.append(progress)
+        if len(reports) in (4, 9):
+            raise KeyboardInterrupt
+
+    interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), interrupt)
+    folder = interrupted.folder
+    assert interrupted.interrupted
+    assert resume(folder, interrupt).interrupted
+    assert not resume(folder, interrupt).interrupted
+    np.testing.assert_equal(final(folder), final(whole.folder))
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
+        folder = run(dataclasses.replace(QUICK, out=str(tmp_path))).folder
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 2: continue the run with"):
+        resume(folder)
 
 
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path):

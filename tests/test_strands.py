@@ -5,6 +5,7 @@ import numpy as np
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
+from zero_jax.canonical import canonical
 from zero_jax.strands import Strand
 from zero_jax.tasks import synthetic
 
@@ -20,10 +21,12 @@ class Watched(RegularizedEvolution):
 
     def tell(self, state, programs, fitness):
         NOTES.append("tell")
+        TOLD.append((state, programs, fitness))
         return super().tell(state, programs, fitness)
 
 
 NOTES: list[str] = []
+TOLD: list[tuple] = []
 
 
 def strand(groups, **more):
@@ -49,6 +52,29 @@ def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
     assert two.fitness.shape == (4, 40)
     first, second = two.states
     assert (first.population.code != second.population.code).any()
+
+
+def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
+    for groups, more in ((1, {}), (2, {"probe": 5, "budget": 1.0})):
+        one, checked = strand(groups, **more), 0
+        for _ in range(12 * groups):
+            known = {id(entry) for entry in one.entries()}
+            one.evaluate_cohort()
+            asked, programs, fitness = TOLD.pop()
+            form = canonical(programs).programs
+            for entry in (entry for entry in one.entries() if id(entry) not in known):
+                same = (form.code == entry.program.code).all((1, 2)) & (form.data == entry.program.data).all((1, 2))
+                row = np.flatnonzero(same)[0]
+                assert entry.fitness == fitness[row]
+                if asked.lines is None:
+                    assert (entry.line, entry.births, entry.evaluations) == (None, 0, 80)
+                    continue
+                parent = asked.lines.parents[row]
+                assert entry.line is asked.lines.ancestors[parent]
+                assert entry.births == asked.lines.births[parent] + 1
+                assert entry.evaluations == asked.evaluations + len(programs)
+                checked += 1
+        assert checked > 10
 
 
 def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():

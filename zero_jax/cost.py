@@ -49,7 +49,7 @@ def operations(features: int) -> np.ndarray:
     return counts
 
 
-def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM) -> np.ndarray:
+def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM, rows: np.ndarray | None = None) -> np.ndarray:
     """`[P]` float64: Setup once, and Predict and Learn for so many training examples, epochs counted.
 
     Every instruction in use counts, no-ops and dead ones too, as upstream counts them.
@@ -58,6 +58,7 @@ def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM) -> np.
       programs: `P` programs.
       examples: how many training examples one run sees.
       table: `[65]` the cost of each op.
+      rows: of which of the programs, by default of all.
 
     Example:
       >>> network = library.program("network")
@@ -65,21 +66,23 @@ def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM) -> np.
       (358864510.0, 81904713.0)
     """
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
-    found = np.zeros(len(code))
-    _add_costs(code, length, np.array(programs.starts), table, float(examples), found)
+    rows = np.arange(len(code)) if rows is None else rows
+    found = np.zeros(len(rows))
+    _add_costs(code, length, rows, np.array(programs.starts), table, float(examples), found)
     return found
 
 
 @entry_point
-def _add_costs(code, length, starts, table, examples, found):
-    for p in range(len(code)):
+def _add_costs(code, length, rows, starts, table, examples, found):
+    for i in range(len(rows)):
+        p = rows[i]
         once, each = 0.0, 0.0
         for k in range(starts[0], starts[0] + length[p, 0]):
             once += table[code[p, k, 0]]
         for c in range(1, 3):
             for k in range(starts[c], starts[c] + length[p, c]):
                 each += table[code[p, k, 0]]
-        found[p] = once + examples * each
+        found[i] = once + examples * each
 
 
 def within_budget(programs: Programs, examples: int, budget: float, table: np.ndarray = UPSTREAM) -> np.ndarray:

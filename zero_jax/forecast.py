@@ -41,7 +41,7 @@ class Forecast(NamedTuple):
 def is_long(experiment: Experiment) -> bool:
     """Whether a generation takes so long that a forecast is in place."""
     count = experiment.islands * experiment.population
-    return count * _examples(experiment.tasks("search")) >= LONG
+    return count * _examples(_largest(experiment)) >= LONG
 
 
 def forecast(experiment: Experiment) -> Forecast:
@@ -50,7 +50,7 @@ def forecast(experiment: Experiment) -> Forecast:
     Raises:
       ValueError: as `evaluate`.
     """
-    whole = experiment.tasks("search")
+    whole = _largest(experiment)
     small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
     program = library.program("network", learning_rate=0.001)
     memory = experiment.space.memory
@@ -67,6 +67,11 @@ def forecast(experiment: Experiment) -> Forecast:
     share = batches.runs(whole) / batches.runs(small)
     used = _process_bytes() + _program_bytes(experiment, executor, whole)
     return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
+
+
+def _largest(experiment: Experiment) -> Tasks:
+    """T_search; of several kinds of `workers`, the one with most examples."""
+    return max(experiment.worker_tasks(), key=_examples)
 
 
 def _examples(tasks: Tasks) -> int:

@@ -98,7 +98,7 @@ class HallOfFame:
           evaluations: how many programs had been asked for.
           lines: `[n]` the fittest ancestor of each, and how many generations ago that was.
         """
-        costs = cost(programs[which], self.examples, self.table) / self._unit
+        costs = cost(programs, self.examples, self.table, which) / self._unit
         for i in np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs)).tolist():
             if self._is_worthy(fitness[i : i + 1], costs[i : i + 1])[0]:  # those taken in since may be better
                 line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
@@ -122,11 +122,10 @@ class HallOfFame:
         self._front = _pareto([*self._front, entry])
         self._index()
 
-    def entry(self, program: Programs, fitness: float, line: Ancestor | None) -> Entry:
-        """What it would say of a program, dead code and all, that is the last of a line."""
-        costs = cost(pruned(program), self.examples, self.table) / self._unit
-        told = (line.evaluations, program, line.before, line.births) if line else (0, program)
-        return Entry(fitness, float(costs[0]), *told)
+    def entry(self, last: Ancestor) -> Entry:
+        """What it would say of the last of a line, dead code and all."""
+        costs = cost(pruned(last.program), self.examples, self.table) / self._unit
+        return Entry(last.fitness, float(costs[0]), last.evaluations, last.program, last.before, last.births)
 
     def entries(self) -> list[Entry]:
         """All of them, the best first."""

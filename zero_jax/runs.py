@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from zero_jax.tensorboard import Curves
 
 SCHEMA = 1
-"""The version of config.json and of checkpoints."""
+"""The version of config.json."""
+
+CHECKPOINT_SCHEMA = 2
+"""The version of checkpoints: halls of fame and lineages are new in 2."""
 
 KEPT = 2
 """How many checkpoints a folder keeps: the last, and the one before it, should the last be damaged."""
@@ -180,7 +183,7 @@ class RunFolder:
         """Writes what the run continues from, a tree as `files.packed` takes it."""
         records = self.path / "records.jsonl"
         size = records.stat().st_size if records.exists() else 0
-        packed = files.packed({"schema": SCHEMA, "records": size, "run": tree})
+        packed = files.packed({"schema": CHECKPOINT_SCHEMA, "records": size, "run": tree})
         files.write_atomically(self.path / f"checkpoint-{self._next:06d}.npz", packed)
         self._next += 1
         for old in self._checkpoints()[:-KEPT]:
@@ -200,10 +203,10 @@ class RunFolder:
             except ValueError as error:
                 damaged.append(f"{path} is damaged ({error})")
                 continue
-            if stored.get("schema") != SCHEMA:
+            if stored.get("schema") != CHECKPOINT_SCHEMA:
                 raise ValueError(
-                    f"{path} has schema {stored.get('schema')}, and this version of zero-jax reads {SCHEMA}: continue "
-                    "the run with the version that began it (config.json says which)"
+                    f"{path} has schema {stored.get('schema')}, and this version of zero-jax reads "
+                    f"{CHECKPOINT_SCHEMA}: continue the run with the version that began it (config.json says which)"
                 )
             if damaged:
                 warnings.warn(f"{'; '.join(damaged)}: going on from {path.name}", stacklevel=2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -237,12 +238,15 @@ def _made_once(described: TaskSet, seed: int, role: Role) -> Tasks:
 def _changed(described: TaskSet, text: str) -> TaskSet:
     """Tasks with some settings changed, as `features=8,train=1000` says."""
     names = ("features", "train", "valid", "epochs", "tasks")
-    pairs = [part.split("=") for part in text.split(",")]
-    if any(len(pair) != 2 or pair[0] not in names or not pair[1].isdigit() for pair in pairs):
+    found = [re.fullmatch(r"(\w+)=([0-9]{1,18})", part) for part in text.split(",")]
+    pairs = [(part[1], part[2]) for part in found if part and part[1] in names]
+    if len(pairs) < len(found) or len(dict(pairs)) < len(pairs):
         raise ValueError(
-            f"workers are told by what they change of the tasks, as in features=8,train=1000; of {', '.join(names)}; "
-            f"not {text!r}"
+            f"workers are told by what they change of the tasks, as in features=8,train=1000; of {', '.join(names)}, "
+            f"each once; not {text!r}"
         )
+    if described.source.endswith(".npz"):
+        raise ValueError(f"workers cannot change tasks that come from a file: leave them out, or {described.source}")
     changes: dict[str, Any] = {name: int(number) for name, number in pairs}
     return dataclasses.replace(described, **changes)
 

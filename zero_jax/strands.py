@@ -208,13 +208,15 @@ class Strand:
             self.states = migrate(self.states, rng)
 
     def candidates(self, count: int) -> list[Entry]:
-        """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind.
-        Once the first programs of each group have been told.
+        """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind;
+        of a kind whose first programs have not been told yet, none.
         """
         found = []
         for kind, hall in enumerate(self.halls):
             state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
-            best = hall.entry(state.best, state.best_fitness, state.best_line)
+            if state.best_line is None:
+                continue
+            best = hall.entry(state.best_line)
             found += [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
         return found
 

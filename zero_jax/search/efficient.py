@@ -15,14 +15,14 @@ from zero_jax.search.lineage import Lines, born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
 from zero_jax.search.regularized_evolution import RegularizedEvolution, first_program, hold_tournaments
 from zero_jax.search.state import Niches, SearchState, checked_fitness, with_results
-from zero_jax.search.validity import can_learn
+from zero_jax.search.validity import CONDITIONS, conditions
 
 KNOWN = 2**16
 """How many programs a search remembers having asked for."""
 
-TRIES, ROUNDS, PATIENCE = 8, 2000, 20
+TRIES, ROUNDS, PATIENCE, SAMPLED = 8, 2000, 20, 200
 """How many mutants of a parent are looked at in a round; how many rounds it may take until children are taken as they
-are; after how many a parent is replaced by another."""
+are; after how many a parent is replaced by another; and for how many first programs are drawn until one can learn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class EfficientEvolution(RegularizedEvolution):
 
     Example:
       >>> from zero_jax import SearchSpace
+      >>> from zero_jax.search.validity import can_learn
       >>> space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
       >>> search = EfficientEvolution(space, population=20, cohort=5)
       >>> state, programs = search.ask(search.init(seed=0))
@@ -80,9 +81,9 @@ class EfficientEvolution(RegularizedEvolution):
             empty = Programs.from_lists([[[[0]] * size for size in self.space.initial_size]], self.space.memory)
             start = empty.resized(capacity=self.space.capacity)[np.zeros(n, np.int64)]
             anew = dataclasses.replace(self._always(), types=("randomize_algorithm",), weights=())
-            programs, forms = self._new(start, anew, known, rng, walks=False)
+            programs, forms = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
-            programs, forms = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, walks=True)
+            programs, forms = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
         niches = Niches(
             forms, structures(programs), np.zeros(self.islands, np.int64), known, forms, structures(programs)
         )
@@ -113,25 +114,29 @@ class EfficientEvolution(RegularizedEvolution):
         rng: np.random.Generator,
         state: SearchState | None = None,
         rows: np.ndarray | None = None,
-        walks: bool = False,
+        climbs: int = ROUNDS,
     ) -> tuple[Programs, np.ndarray]:
         """A mutant of each of `n` programs that can learn and is not `known`, and `[n]` hashes; both become known.
 
-        Mutants that do what their parent does take its place and are mutated on; with `walks`, all do, until one can
-        learn. With a state, who stays without success has other parents from time to time: `rows`, changed in place.
+        Mutants that do what their parent does take its place and are mutated on; from round `climbs` on, those do that
+        are as close to learning. With a state, who stays without success has other parents from time to time: `rows`,
+        changed in place.
         """
         n = len(parents)
         current = _copied(parents)
         forms = canonical(current).hashes[:, 0].copy()
-        todo = np.arange(n)
+        todo, heights = np.arange(n), np.zeros(n, np.int64)
         result, found = _copied(parents), np.zeros(n, np.uint64)
         for round_ in range(ROUNDS):
-            mutants = self._mutated(current[np.repeat(todo, TRIES)], mutations, rng)
+            now = self._always() if climbs <= round_ else mutations
+            mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
             form = canonical(mutants)
-            hashes = form.hashes[:, 0]
-            good = (can_learn(form.programs) & (known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
-            same = hashes == np.repeat(forms[todo], TRIES) if not walks else np.ones(len(hashes), bool)
-            chosen, hit = _first_of_each(good & ~same if not walks else good)
+            hashes, held = form.hashes[:, 0], conditions(form.programs)
+            good = ((held == CONDITIONS) & (known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
+            same = hashes == np.repeat(forms[todo], TRIES)
+            chosen, hit = _first_of_each(good & ~same)
+            if climbs <= round_:
+                same = held >= np.repeat(heights[todo], TRIES)
             hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
             _copy_rows(result, todo[hit], mutants, chosen[hit])
             found[todo[hit]] = hashes[chosen[hit]]
@@ -139,6 +144,7 @@ class EfficientEvolution(RegularizedEvolution):
             neutral, drifts = _first_of_each(same)
             drifts &= ~hit
             _copy_rows(current, todo[drifts], mutants, neutral[drifts])
+            heights[todo[drifts]] = held[neutral[drifts]]
             todo = todo[~hit]
             if not len(todo):
                 break
@@ -171,7 +177,7 @@ class EfficientEvolution(RegularizedEvolution):
             fitness = checked_fitness(programs, fitness)
             lines = first(programs, fitness)
             known = fitness.reshape(self.islands, self.population)
-            return with_results(state, programs, fitness, lines.ancestors, fitness=known, lines=lines)
+            return with_results(state, programs, fitness, lines, fitness=known, lines=lines)
         fitness = checked_fitness(programs, fitness)
         if len(programs) != self.islands * self.cohort:
             raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
@@ -193,7 +199,7 @@ class EfficientEvolution(RegularizedEvolution):
             state,
             programs,
             fitness,
-            lines.ancestors,
+            lines,
             population=population,
             fitness=known,
             lines=placed(state.lines, some, rows),

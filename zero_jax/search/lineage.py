@@ -85,6 +85,19 @@ def placed(lines: Lines, children: Lines, rows: np.ndarray) -> Lines:
     return Lines(ancestors, fitness, births, lines.parents)
 
 
+def ending_in(lines: Lines | None, row: int, program: Programs, fitness: float, evaluations: int) -> Ancestor:
+    """The line of a program that its island has seen no better one than, as one that ends in this program.
+
+    It may have come, by migration, from ancestors that were fitter on tasks of their own: the line goes round those.
+    """
+    before, births = (lines.ancestors[row], int(lines.births[row])) if lines else (None, 0)
+    if before is not None and births == 0:
+        return before
+    while before is not None and before.fitness >= fitness:
+        before, births = before.before, births + before.births
+    return Ancestor(fitness, evaluations, births if before else 0, program, 0, before)
+
+
 def chain(last: Ancestor) -> list[Ancestor]:
     """The line that leads to an ancestor, from its first on."""
     found = [last]
@@ -157,15 +170,17 @@ def from_tree(stored: dict[str, Any]) -> list[Ancestor]:
     return [found[i] for i in stored["which"].tolist()]
 
 
-def lines_tree(lines: Lines, best: Ancestor | None) -> dict[str, Any]:
-    """Lines, and that of the best, as arrays and plain values."""
-    last = [*lines.ancestors, *([best] if best else [])]
-    return {name: getattr(lines, name) for name in ("fitness", "births", "parents")} | {"ancestors": tree(last)}
+def lines_tree(lines: Lines | None, best: Ancestor | None) -> dict[str, Any]:
+    """Lines, if there are any, and that of the best, as arrays and plain values."""
+    last = [*(lines.ancestors if lines else []), *([best] if best else [])]
+    return {name: getattr(lines, name, None) for name in ("fitness", "births", "parents")} | {"ancestors": tree(last)}
 
 
-def lines_from(stored: dict[str, Any]) -> tuple[Lines, Ancestor | None]:
+def lines_from(stored: dict[str, Any]) -> tuple[Lines | None, Ancestor | None]:
     """The inverse of `lines_tree`."""
     found = from_tree(stored["ancestors"])
+    if stored["fitness"] is None:
+        return None, next(iter(found), None)
     n = len(stored["fitness"])
     ancestors = np.empty(n, object)
     ancestors[:] = found[:n]

@@ -113,7 +113,7 @@ class RegularizedEvolution:
         if state.evaluations == 0:
             lines = first(programs, fitness)
             known = fitness.reshape(self.islands, self.population)
-            return with_results(state, programs, fitness, lines.ancestors, fitness=known, lines=lines)
+            return with_results(state, programs, fitness, lines, fitness=known, lines=lines)
         if len(programs) != self.islands * self.cohort:
             raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
         slots = (state.oldest + np.arange(self.cohort)) % self.population
@@ -124,7 +124,7 @@ class RegularizedEvolution:
         if self.cohort == self.population:  # a whole generation: nothing of the old one is left
             known = fitness.reshape(self.islands, self.cohort)
             return with_results(
-                state, programs, fitness, lines.ancestors, population=programs, fitness=known, oldest=0, lines=lines
+                state, programs, fitness, lines, population=programs, fitness=known, oldest=0, lines=lines
             )
         arrays = [np.array(part) for part in (old.code, old.data, old.length)]
         for array, new in zip(arrays, (programs.code, programs.data, programs.length), strict=True):
@@ -135,7 +135,7 @@ class RegularizedEvolution:
             state,
             programs,
             fitness,
-            lines.ancestors,
+            lines,
             population=old.with_arrays(*arrays),
             fitness=known,
             oldest=(state.oldest + self.cohort) % self.population,

@@ -52,7 +52,7 @@ class SearchState:
       best_fitness: its fitness; -inf before the first is told.
       rng: the state of the NumPy generator.
       lines: what each program descends from; None for a search without descent.
-      best_line: what the best does.
+      best_line: the line of descent that ends in the best.
       niches: None but for `EfficientEvolution`.
     """
 
@@ -78,8 +78,7 @@ class SearchState:
         plain = {name: getattr(self, name) for name in ("fitness", "oldest", "evaluations", "best_fitness", "rng")}
         programs = {"population": programs_tree(self.population), "best": programs_tree(self.best)}
         niches = None if self.niches is None else dict(vars(self.niches))
-        lines = self.lines and lineage.lines_tree(self.lines, self.best_line)
-        return plain | programs | {"lines": lines, "niches": niches}
+        return plain | programs | {"lines": lineage.lines_tree(self.lines, self.best_line), "niches": niches}
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> "SearchState":
@@ -89,7 +88,7 @@ class SearchState:
           ValueError: programs that are none.
         """
         programs = {name: programs_from(tree[name]) for name in ("population", "best")}
-        lines, best_line = lineage.lines_from(tree["lines"]) if tree["lines"] else (None, None)
+        lines, best_line = lineage.lines_from(tree["lines"])
         niches = Niches(**tree["niches"]) if tree["niches"] else None
         return cls(**{**tree, **programs, "lines": lines, "best_line": best_line, "niches": niches})
 
@@ -127,13 +126,14 @@ def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
 
 
 def with_results(
-    state: SearchState, programs: Programs, told: np.ndarray, ancestors: np.ndarray | None = None, /, **changes: Any
+    state: SearchState, programs: Programs, told: np.ndarray, lines: Lines | None = None, /, **changes: Any
 ) -> SearchState:
-    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best, and the
-    last of its `ancestors` `[n]`, if these are known.
+    """The state after `programs` were told to have the fitness `told` `[n]`: counts them and keeps the best, and its
+    line by the `lines` of these programs, if they have any.
     """
-    winner = int(np.argmax(told))
+    winner, evaluations = int(np.argmax(told)), state.evaluations + len(programs)
     if told[winner] > state.best_fitness:
-        line = None if ancestors is None else ancestors[winner]
-        changes |= {"best": programs[winner], "best_fitness": float(told[winner]), "best_line": line}
-    return dataclasses.replace(state, evaluations=state.evaluations + len(programs), **changes)
+        best, fitness = programs[winner], float(told[winner])
+        line = lineage.ending_in(lines, winner, best, fitness, evaluations)
+        changes |= {"best": best, "best_fitness": fitness, "best_line": line}
+    return dataclasses.replace(state, evaluations=evaluations, **changes)

@@ -48,8 +48,17 @@ def can_learn(programs: Programs) -> np.ndarray:
       >>> bool(can_learn(Programs.parse(last, memory=(2, 2, 0)))[0])    # the label of the last example alone
       False
     """
+    return conditions(programs) == CONDITIONS
+
+
+CONDITIONS = 5
+"""How many conditions `can_learn` asks for."""
+
+
+def conditions(programs: Programs) -> np.ndarray:
+    """`[P]` int64: how many of them hold: a way to climb up to programs that can learn."""
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
-    found = np.zeros(len(code), np.bool_)
+    found = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
     _all(
         code, length, np.array(programs.starts), table(programs.memory), _KINDS, programs.memory.scalars, values, found
@@ -81,7 +90,6 @@ def _run(code, first, last, table, kinds, values):
 
 @entry_point
 def _all(code, length, starts, table, kinds, features, values, found):
-    wanted = _ANY | _LABEL | _NOW | _FEATURES | _PREDICTION
     for p in range(len(code)):
         for a in range(len(values)):
             values[a] = 0
@@ -98,4 +106,6 @@ def _all(code, length, starts, table, kinds, features, values, found):
             values[0] = _ANY | (_LABEL if marked else 0)
             values[features] = _ANY | (_FEATURES if marked else 0)
             _run(code[p], starts[2], starts[2] + length[p, 2], table, kinds, values)
-        found[p] = values[1] & wanted == wanted
+        found[p] = 0
+        for bit in range(CONDITIONS):
+            found[p] += (values[1] >> bit) & 1

@@ -1,0 +1,211 @@
+"""Groups of islands with tasks of their own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.spaces import DEMO
+from tests.test_candidates import ONE, costs_of, program_of, same, told
+from tests.test_cli import QUICK as COMMAND
+from tests.test_cli import call
+from zero_jax import Evaluator, RegularizedEvolution, evaluate, files, program_fitness
+from zero_jax.experiment import resume, run
+from zero_jax.forecast import forecast
+from zero_jax.programs import programs_from
+from zero_jax.strands import Strand
+from zero_jax.tasks import synthetic
+
+KINDS = ("features=4,train=30", "features=8,train=20,epochs=2")
+TWO = dataclasses.replace(ONE, islands=4, groups=2, workers=KINDS, train_steps=150_000)
+EXAMPLES = (30, 40)
+
+
+def fitness_on(experiment, tasks, programs):
+    """By `evaluate`, not by what the search has."""
+    seed = experiment.derived_seed("search draws", 0)
+    told = evaluate(programs, tasks, seed, ops=experiment.searcher().ops, executor=experiment.executor)
+    return program_fitness(told.fitness, experiment.combine)
+
+
+def final_states(folder):
+    """Populations and fitness of each group, as a run left them."""
+    (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
+    (strand,) = files.unpacked(path.read_bytes())["run"]["strands"]
+    return [(programs_from(state["population"]), state["fitness"].reshape(-1)) for state in strand["states"]]
+
+
+def test_tasks_of_workers_are_t_search_with_what_they_change():
+    plain, (first, second) = ONE.tasks("search", 3), TWO.worker_tasks(3)
+    np.testing.assert_array_equal(first.train_x, plain.train_x)  # features=4,train=30 changes nothing
+    np.testing.assert_array_equal(first.valid_y, plain.valid_y)
+    assert second.train_x.shape == (3, 20, 8)
+    assert second.order.shape == (2, 20)
+    assert second.valid_x.shape[1] == plain.valid_x.shape[1]
+    assert [len(one.worker_tasks()) for one in (ONE, TWO)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "executor", "steps"),
+    [(2, "simd", 150_000), (4, "simd", 150_000), pytest.param(2, "xla", 30_000, marks=pytest.mark.slow)],
+)
+def test_the_fitness_of_each_group_is_that_on_its_own_tasks(tmp_path, groups, executor, steps):
+    experiment = dataclasses.replace(TWO, groups=groups, executor=executor, train_steps=steps, out=str(tmp_path))
+    outcome = run(experiment)
+    states = final_states(outcome.folder)
+    assert len(states) == groups
+    tasks = experiment.worker_tasks()
+    for group, (programs, fitness) in enumerate(states):
+        np.testing.assert_array_equal(fitness_on(experiment, tasks[group % 2], programs), fitness)
+        assert (fitness_on(experiment, tasks[1 - group % 2], programs) != fitness).any()
+    assert outcome.progress.evaluations > 4 * 60
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_the_best_on_each_kind_of_tasks_are_judged(tmp_path, candidates):
+    experiment = dataclasses.replace(TWO, candidates=candidates, experiments=2, out=str(tmp_path))
+    outcome = run(experiment)
+    rows = told(outcome.folder)["rows"]
+    for number in (1, 2):
+        tasks = experiment.worker_tasks(number)
+        found = {0: [], 1: []}
+        for row in (row for row in rows if row["experiment"] == number):
+            kind = [fitness_on(experiment, one, program_of(row))[0] for one in tasks].index(row["search_fitness"])
+            assert row["cost"] == costs_of(program_of(row), EXAMPLES[kind])[0]
+            if row["select_fitness"] is not None:
+                found[kind].append(row["search_fitness"])
+        assert [len(found[0]), len(found[1])] == [candidates, candidates]
+    winner = max((row for row in rows if row["select_fitness"] is not None), key=lambda row: row["select_fitness"])
+    assert same(outcome.program, program_of(winner))
+    assert outcome.search_fitness == winner["search_fitness"]
+
+
+def test_programs_that_migrate_between_workers_bring_their_fitness_along(tmp_path):
+    experiment = dataclasses.replace(TWO, migrate_every=100, candidates=2, out=str(tmp_path))
+    outcome = run(experiment)
+    tasks, foreign = experiment.worker_tasks(), 0
+    for group, (programs, fitness) in enumerate(final_states(outcome.folder)):
+        own, other = (fitness_on(experiment, tasks[kind], programs) for kind in (group, 1 - group))
+        assert ((own == fitness) | (other == fitness)).all()
+        foreign += ((own != fitness) & (other == fitness)).sum()
+    # Children of foreign ones are trained at home, and cohorts are half a population: few are left by now.
+    alone = dataclasses.replace(experiment, migrate_every=0)
+    assert run(alone).progress.quantiles != outcome.progress.quantiles
+    steps = told(outcome.folder, "lineage.json")["steps"]
+    assert same(program_of(steps[-1]), outcome.program)
+    assert all(step["births"] > 0 for step in steps[1:])
+    again = resume(outcome.folder)
+    assert (again.search_fitness, again.select_fitness) == (outcome.search_fitness, outcome.select_fitness)
+
+
+def test_right_after_a_migration_fitness_is_that_of_where_programs_came_from():
+    sets = [synthetic.linear(3, features=4, train=20, valid=10), synthetic.linear(2, features=8, train=15, valid=10)]
+    searcher = RegularizedEvolution(DEMO, islands=1, population=40, tournament=5, cohort=20)
+    evaluators = [Evaluator(tasks, ops=DEMO.ops) for tasks in sets]
+    strand = Strand(1, searcher, 7, evaluators, "mean", 10**9, 2.0, groups=2, migrate_every=150)
+    while not strand.migrations:
+        strand.evaluate_cohort()
+    foreign = []
+    for group, state in enumerate(strand.states):
+        own, other = (
+            program_fitness(evaluate(state.population, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
+        )
+        fitness = state.fitness.reshape(-1)
+        assert ((own == fitness) | (other == fitness)).all()
+        foreign.append(((own != fitness) & (other == fitness)).sum())
+    assert min(foreign) > 3
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("kinds", [KINDS, KINDS[::-1]])
+def test_a_run_that_is_interrupted_before_all_workers_have_a_result_tells_of_the_others(tmp_path, after, kinds):
+    reports = []
+
+    def interrupt(progress):
+        reports.append(progress)
+        if len(reports) == after:
+            raise KeyboardInterrupt
+
+    experiment = dataclasses.replace(TWO, workers=kinds, candidates=2, out=str(tmp_path))
+    outcome = run(experiment, interrupt)
+    assert outcome.interrupted
+    rows = told(outcome.folder)["rows"]
+    judged = [row for row in rows if row["select_fitness"] is not None]
+    assert len(judged) == (2 if after == 1 else 4)
+    assert all(row["search_fitness"] > 0 for row in rows)
+    assert outcome.select_fitness == max(row["select_fitness"] for row in judged)
+
+
+def test_an_experiment_may_end_before_all_workers_have_a_result(tmp_path):
+    outcome = run(dataclasses.replace(TWO, train_steps=1, out=str(tmp_path)))
+    assert outcome.search_fitness > 0
+    (row,) = (row for row in told(outcome.folder)["rows"] if row["select_fitness"] is not None)
+    assert row["search_fitness"] == outcome.search_fitness
+
+
+def test_a_forecast_is_of_the_workers_with_most_to_do():
+    few, many = "features=4,train=30", "features=4,train=64,tasks=5"
+    for kinds in ((few, many), (many, few)):
+        told = forecast(dataclasses.replace(TWO, workers=kinds))
+        assert told.examples == 4 * 60 * 5 * 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["features", "features=", "features=x", "features=-1", "features=1.5", "size=3", "", "features=4,", "features = 4",
+     "source=digits", "features=4=5", "features=4,features=6", "features=²", "train=" + "9" * 30],
+)  # fmt: skip
+def test_text_that_says_no_change_is_refused(text):
+    with pytest.raises(
+        ValueError, match=r"workers are told by what they change of the tasks, as in features=8,train=1000"
+    ):
+        dataclasses.replace(TWO, workers=(KINDS[0], text))
+
+
+def test_workers_that_cannot_be_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="2 groups cannot share 3 kinds of workers evenly"):
+        dataclasses.replace(TWO, workers=(*KINDS, "tasks=2"))
+    with pytest.raises(ValueError, match="1 groups cannot share 2 kinds"):
+        dataclasses.replace(TWO, groups=1)
+    mine = dataclasses.replace(TWO.search_tasks, source="mine.npz")
+    with pytest.raises(ValueError, match=r"workers cannot change tasks that come from a file.*mine\.npz"):
+        dataclasses.replace(TWO, search_tasks=mine)
+    for bad in ("tasks=0", "features=0", "train=0", "epochs=0"):
+        with pytest.raises(ValueError, match="at least 1"):
+            run(dataclasses.replace(TWO, workers=(KINDS[0], bad), out=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(*COMMAND, "--workers", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
+    assert "Written to runs/linear-" in capsys.readouterr().out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert sum(row["select_fitness"] is not None for row in told(folder)["rows"]) == 4
+    assert told(folder, "config.json")["experiment"]["workers"] == ["features=4", "features=8,train=20"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workers", "features=4", "size=6", "--groups", 2], ["features=8,train=1000", "not 'size=6'"]),
+        (["--workers", "features=4", "features=6"], ["1 groups cannot share 2 kinds of workers evenly"]),
+        (
+            ["--workers", "features=4", "features=0", "--groups", 2],
+            ["features and examples must be at least 1, not 3, 0"],
+        ),
+        (["--candidates", 0], ["candidates must be at least 1, not 0"]),
+    ],
+)
+def test_bad_workers_give_one_message_exit_code_2_and_no_files(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert call(*COMMAND, *arguments) == 2
+    out, err = capsys.readouterr()
+    message = " ".join((out + err).replace("│", " ").split())
+    for word in words:
+        assert word in message
+    assert "Traceback" not in message
+    assert not list(tmp_path.iterdir())
