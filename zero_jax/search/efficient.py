@@ -20,9 +20,10 @@ from zero_jax.search.validity import CONDITIONS, conditions
 KNOWN = 2**16
 """How many programs a search remembers having asked for."""
 
-TRIES, ROUNDS, PATIENCE, SAMPLED = 8, 2000, 20, 200
+TRIES, ROUNDS, PATIENCE, SAMPLED, FOUNDED = 8, 2000, 20, 400, 200
 """How many mutants of a parent are looked at in a round; how many rounds it may take until children are taken as they
-are; after how many a parent is replaced by another; and for how many first programs are drawn until one can learn."""
+are; after how many a parent is replaced by another; for how many first programs are drawn anew until they can learn;
+and after how many more those that cannot yet are mutants of those that can."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +120,8 @@ class EfficientEvolution(RegularizedEvolution):
         """A mutant of each of `n` programs that can learn and is not `known`, and `[n]` hashes; both become known.
 
         Mutants that do what their parent does take its place and are mutated on; from round `climbs` on, those do that
-        are as close to learning. With a state, who stays without success has other parents from time to time: `rows`,
-        changed in place.
+        are as close to learning. Who stays without success has another parent from time to time: with a state, of its
+        population (`rows`, changed in place); without one, a first program that has been found.
         """
         n = len(parents)
         current = _copied(parents)
@@ -148,12 +149,16 @@ class EfficientEvolution(RegularizedEvolution):
             todo = todo[~hit]
             if not len(todo):
                 break
-            if state is not None and rows is not None and round_ % PATIENCE == PATIENCE - 1:
+            if round_ % PATIENCE < PATIENCE - 1:
+                continue
+            if state is not None and rows is not None:
                 others = np.empty(len(rows), np.int64)
                 hold_tournaments(state.fitness, self.tournament, others, rng)
                 rows[todo] = others[todo]
                 _copy_rows(current, todo, state.population, rows[todo])
-                forms[todo] = canonical(current[todo]).hashes[:, 0]
+            elif round_ > climbs + FOUNDED and len(todo) < n:
+                _copy_rows(current, todo, result, rng.choice(np.delete(np.arange(n), todo), len(todo)))
+            forms[todo] = canonical(current[todo]).hashes[:, 0]
         return result, found
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
