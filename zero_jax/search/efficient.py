@@ -20,7 +20,7 @@ from zero_jax.search.validity import CONDITIONS, conditions
 KNOWN = 2**16
 """How many programs a search remembers having asked for."""
 
-TRIES, ROUNDS, PATIENCE, SAMPLED, FOUNDED = 8, 2000, 20, 400, 200
+TRIES, ROUNDS, PATIENCE, SAMPLED, FOUNDED = 8, 2000, 20, 100, 100
 """How many mutants of a parent are looked at in a round; how many rounds it may take until children are taken as they
 are; after how many a parent is replaced by another; for how many first programs are drawn anew until they can learn;
 and after how many more those that cannot yet are mutants of those that can."""
