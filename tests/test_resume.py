@@ -36,6 +36,7 @@ VARIANTS = {
         "candidates": 2,
     },
     "random search": {"method": "random"},
+    "efficient evolution": {"method": "efficient", "migrate_every": 70},
 }
 
 
