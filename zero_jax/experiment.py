@@ -80,6 +80,22 @@ def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"]) -> Outco
     return runner.run()
 
 
+def strand_of(experiment: Experiment, number: int, seed: int) -> Strand:
+    """The search of the experiment of that number, from a seed."""
+    searcher = experiment.searcher()
+    return Strand(
+        number,
+        searcher,
+        seed,
+        [experiment.evaluator(one, "search", searcher.ops) for one in experiment.worker_tasks(number)],
+        experiment.combine,
+        experiment.train_steps,
+        experiment.sufficient_fitness,
+        experiment.groups,
+        experiment.migrate_every * experiment.islands,
+    )
+
+
 class Runner:
     """The state of one run, whose searches are under way in this process."""
 
@@ -191,18 +207,7 @@ class Runner:
         return [self._strand(self.started)]
 
     def _strand(self, number: int) -> Strand:
-        experiment = self.experiment
-        return Strand(
-            number,
-            self.searcher,
-            experiment.derived_seed("search", number),
-            [experiment.evaluator(one, "search", self.searcher.ops) for one in experiment.worker_tasks(number)],
-            experiment.combine,
-            experiment.train_steps,
-            experiment.sufficient_fitness,
-            experiment.groups,
-            experiment.migrate_every * experiment.islands,
-        )
+        return strand_of(self.experiment, number, self.experiment.derived_seed("search", number))
 
     def _checkpoint(self, strands: Sequence[Strand]) -> None:
         """Writes down where the run is, unless some search cannot be left where it is."""
