@@ -137,8 +137,8 @@ class Runner:
         """
         if experiment.actors:
             raise ValueError(
-                f"this run shares its islands among {experiment.actors} actors of Ray: zero-jax search with --ray (from "
-                "Python: zero_jax.cluster) begins such a run and goes on with one"
+                f"this run shares its islands among {experiment.actors} actors of Ray: begin it, and go on with "
+                "it, with --ray (zero-jax search) or zero_jax.cluster (Python)"
             )
 
     def run(self) -> Outcome:

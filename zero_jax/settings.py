@@ -133,7 +133,7 @@ class Experiment:
         if self.actors < 0 or self.islands % max(1, self.actors):
             raise ValueError(f"{self.islands} islands cannot be shared evenly among {self.actors} actors")
         if self.actors and self.side_by_side != 1:
-            raise ValueError("actors work at one experiment together: side_by_side must be 1")
+            raise ValueError("actors of Ray work at one experiment together: side_by_side must be 1")
         islands = self.islands // max(1, self.actors)
         if self.groups < 1 or islands % self.groups:
             each = " of each actor" if self.actors else ""

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from zero_jax.settings import Experiment
 REACHED_SECONDS = 5.0
 """How long an address may take to accept a connection."""
 
-ANSWERED_SECONDS = 20.0
+ANSWERED_SECONDS = 15.0
 """How long a cluster may take to let another process join."""
 
 
@@ -42,7 +43,7 @@ def connected(address: str = "") -> Iterator[None]:
 
     Raises:
       ValueError: no address, or no Ray.
-      OSError: a cluster that does not answer, after 25 seconds at most, or one that cannot be started.
+      OSError: a cluster that does not answer, after 20 seconds at most, or one that cannot be started.
     """
     ray = installed()
     if ray.is_initialized():
@@ -57,7 +58,9 @@ def connected(address: str = "") -> Iterator[None]:
     else:
         how |= {"num_cpus": parallel.cores(), "include_dashboard": False}
     try:
-        ray.init(address or "local", **how)
+        with warnings.catch_warnings():  # Ray's processes are other programs as soon as they are forked
+            warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+            ray.init(address or "local", **how)
     except (Exception, SystemExit) as error:  # Ray exits where it finds no cluster
         what = f"the Ray cluster at {address} cannot be joined" if address else "no local Ray cluster could be started"
         raise OSError(f"{what}: {first_line(error)}") from None

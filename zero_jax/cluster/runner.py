@@ -40,12 +40,13 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
     Args:
       experiment: what to do.
       report: called with the progress whenever an actor has answered.
-      address: HOST:PORT of a Ray cluster that this machine belongs to, or auto; empty to start a local one for this run.
+      address: HOST:PORT of a Ray cluster that this machine belongs to, or auto; empty to start a local one for it.
 
     Raises:
       ValueError: without Ray; settings that do not go together; a cluster too small for all actors.
       OSError: a cluster that does not answer; an actor that is lost again and again.
     """
+    dataclasses.replace(experiment, actors=experiment.actors or 1)  # mistakes show before a cluster is started
     with connected(address):
         if not experiment.actors:
             experiment = dataclasses.replace(experiment, actors=default_actors(experiment))
@@ -219,7 +220,8 @@ class ActorRunner(experiments.Runner):
             except _LostError:
                 found = self._found_here(slot)
             if found is not None:
-                self._record_all(found.counts, False)
+                if any(found.counts):
+                    self._record_all(found.counts, False)
                 slot.kept = found.kept
                 answers.append(found)
         return answers

@@ -94,7 +94,7 @@ class Share:
 
     Example:
       >>> from zero_jax.presets import PRESETS
-      >>> whole = dataclasses.replace(PRESETS["linear"][1], islands=2, actors=2, population=10, cohort=5, side_by_side=1)
+      >>> whole = dataclasses.replace(PRESETS["teacher"][1], islands=2, actors=2, population=10, cohort=5)
       >>> share = Share(whole, 0)
       >>> share.begin(1)
       >>> share.advance(Order(seconds=0.0, steps=1)).fitness.shape  # one island of two: its first population
