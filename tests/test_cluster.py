@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +15,8 @@ import pytest
 
 from tests.test_experiment import QUICK, records
 from zero_jax import cluster, experiment, files
+from zero_jax.cluster import connection
 from zero_jax.cluster import runner as runners
-from zero_jax.cluster.connection import connected
 from zero_jax.cluster.runner import ActorRunner
 from zero_jax.cluster.share import Order, Share
 from zero_jax.search.migration import Migrants, offered, taken
@@ -26,14 +26,14 @@ ray = pytest.importorskip("ray")
 SHARED = dataclasses.replace(QUICK, side_by_side=1, islands=4, actors=2, sufficient_fitness=2.0)
 """Two actors of two islands each; never solved."""
 
-LONG = dataclasses.replace(SHARED, train_steps=20_000_000, experiments=1, checkpoint_seconds=0.2)
+LONG = dataclasses.replace(SHARED, train_steps=5_000_000, experiments=1, checkpoint_seconds=0.2)
 """Some seconds."""
 
 
 @pytest.fixture(scope="module", name="local")
 def _local():
     """A cluster that stays for all tests of this file."""
-    with connected():
+    with connection.connected():
         yield
 
 
@@ -179,13 +179,16 @@ def test_programs_travel_with_fitness_and_line():
     (after,) = taken(states, [Migrants.from_tree(files.unpacked(done[0].offer))], np.random.default_rng(0))
     (before,) = states
     (other,) = shares[0].strand.states
-    changed = np.flatnonzero((after.population.code != before.population.code).any((1, 2)))
-    theirs = {bytes(p): i for i, p in enumerate(other.population.code)}
+    was, now, theirs = (
+        [bytes(code) + bytes(data) for code, data in zip(s.population.code, s.population.data, strict=True)]
+        for s in (before, after, other)
+    )
+    changed = [i for i in range(120) if now[i] != was[i]]
     assert 30 < len(changed) <= 60  # half of each island at most
     for i in changed:
-        source = theirs[bytes(after.population.code[i])]
+        source = theirs.index(now[i])
         assert after.fitness.reshape(-1)[i] == other.fitness.reshape(-1)[source]
-        assert after.lines.ancestors[i].fitness == other.lines.ancestors[source].fitness
+        assert after.lines.fitness[i] == after.lines.ancestors[i].fitness >= after.fitness.reshape(-1)[i]
     assert (after.evaluations, after.best_fitness) == (before.evaluations, before.best_fitness)
 
 
@@ -222,16 +225,12 @@ def test_an_address_that_does_not_answer_is_told_in_one_line(tmp_path):
     assert "HOST:PORT or auto, not 'here'" in line
 
 
-@pytest.mark.slow
-def test_what_is_no_cluster_is_told_in_one_line(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    ) as server:  # fmt: skip
-        port = re.search(r"port (\d+)", server.stdout.readline())[1]
-        line = refused(tmp_path, "teacher", "--ray", f"127.0.0.1:{port}", "--out", str(tmp_path))
-        server.kill()
-    assert "did not turn out to be a Ray cluster within 15 seconds" in line
+def test_what_is_no_cluster_is_told(monkeypatch):
+    monkeypatch.setattr(connection, "ANSWERED_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"what answers at {address} did not turn out to be a Ray cluster within 2 s"):
+            connection.check_answers(address)
 
 
 def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypatch):
@@ -262,7 +261,7 @@ def test_ctrl_c_and_on_again(tmp_path):
     small = ["--search-tasks.train", "50", "--search-tasks.valid", "20", "--baselines", "linear"]
     process = subprocess.Popen(
         [*SEARCH, "teacher", "--ray", "--actors", "1", "--out", str(tmp_path), "--checkpoint-seconds", "0.3", *small,
-         "--train-steps", "30000000"],
+         "--train-steps", "10000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not list(tmp_path.glob("*/checkpoint-*")):
@@ -276,4 +275,4 @@ def test_ctrl_c_and_on_again(tmp_path):
     done = subprocess.run([*SEARCH, "--resume", str(folder), "--ray"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "Below the sufficient fitness" in done.stdout
-    assert json.loads((folder / "outcome.json").read_text())["progress"]["train_steps"] >= 30_000_000
+    assert json.loads((folder / "outcome.json").read_text())["progress"]["train_steps"] >= 10_000_000
