@@ -26,6 +26,8 @@ def installed() -> Any:
     Raises:
       ValueError: without it, saying how to install it.
     """
+    # What it prints of a worker that died says less than our warning, and goes to where results go.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died or was killed while executing")
     try:
         import ray
     except ImportError:
