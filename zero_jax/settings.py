@@ -61,8 +61,9 @@ class Experiment:
       hurdle_examples: then, the share of examples on which they must do well to be trained on all of them; 0 for none.
       hurdle_quantile: what is well: this quantile of recent fitnesses at that hurdle.
       executor: as in `evaluate`.
-      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
-      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
+      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it. With `actors`, how
+        many each has; 0 for one.
+      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it. With `actors`, each has one.
       migrate_every: after so many evaluations an island, islands exchange programs (`zero_jax.search.migrate`); 0 for
         never.
       candidates: how many programs of an experiment to judge on T_select: its best by fitness on T_search, and of each

@@ -68,6 +68,10 @@ def connected(address: str = "") -> Iterator[None]:
         raise OSError(f"{what}: {first_line(error)}") from None
     try:
         yield
+    except ray.exceptions.RayTaskError:  # a mistake of ours in an actor, with its traceback
+        raise
+    except ray.exceptions.RayError as error:
+        raise OSError(f"the Ray cluster failed: {first_line(error)}") from error
     finally:
         ray.shutdown()
 

@@ -110,6 +110,8 @@ class ActorRunner(experiments.Runner):
     def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
         super().__init__(experiment, report)
         self.ray = installed()
+        kind, _ = resources(experiment)  # once: a cluster may lose its last GPU for a while
+        self.needs = {"num_cpus": experiment.threads or 1, "num_gpus": int(kind == "GPU"), "max_restarts": 0}
         self.slots = [_Slot(index) for index in range(experiment.actors)]
         self.number = 0  # of the experiment under way
         self.spent = 0  # train steps, of those that were lost too
@@ -236,9 +238,7 @@ class ActorRunner(experiments.Runner):
     # ------------------------------------------------------------------------------------------ actors
 
     def _hired(self, index: int) -> Any:
-        kind, _ = resources(self.experiment)
-        options = {"num_cpus": self.experiment.threads or 1, "num_gpus": int(kind == "GPU"), "max_restarts": 0}
-        return self.ray.remote(Share).options(**options).remote(self.experiment, index)
+        return self.ray.remote(Share).options(**self.needs).remote(self.experiment, index)
 
     def _dismiss(self, slot: _Slot) -> None:
         if slot.handle is not None:
