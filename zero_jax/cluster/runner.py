@@ -80,7 +80,7 @@ class _Slot:
       begun: whether it has the experiment under way.
       promised: train steps that it may use before it answers.
       best_fitness: its best.
-      population: `[I, P]` fitness and `[I * P]` hashes of its islands.
+      population: `[I, P]` fitness and `[I * P]` hashes of its islands, when last told.
       offer: what it last offered to other islands.
       taking: whether it is to take from what is offered.
       kept: what it can be started again from.
@@ -301,12 +301,13 @@ class ActorRunner(experiments.Runner):
         self.report(self.progress)
 
     def _record_all(self, counts: Counts, due: bool) -> None:
-        """Counts what an actor did; a record, if it is due, is of all islands."""
+        """Counts what an actor did; a record, if it is due, is of all islands, as soon as all have been told of."""
         self.spent += counts.train_steps
         told = [slot.population for slot in self.slots if slot.population]
-        if due:
+        columns = []
+        if due and len(told) == len(self.slots):
             self.recorded = self.cohorts
-        columns = [np.concatenate(column) for column in zip(*told, strict=True)] if due else []
+            columns = [np.concatenate(column) for column in zip(*told, strict=True)]
         self._count(self.number, counts, self._best_fitness(), population_told(*columns) if columns else {})
 
     def _replace(self, slot: _Slot, why: str) -> None:
@@ -320,7 +321,7 @@ class ActorRunner(experiments.Runner):
         self._dismiss(slot)
         slot.handle = self._hired(slot.index)
         slot.best_fitness = slot.kept.best_fitness if slot.kept else -np.inf
-        slot.population, slot.keeping = None, False
+        slot.keeping = False
         self._begin(slot)
 
     # ------------------------------------------------------------------------------------------ checkpoints
