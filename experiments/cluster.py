@@ -4,6 +4,7 @@
 
 One actor with two islands and two actors with two islands each, a thread each, search in turns, without migration, each
 for a budget of train steps an actor. Evaluations are counted until the budget is spent; starting actors is not timed.
+Before each, a second of rest tells how many cores others keep busy: on a machine that is not quiet, ratios mean nothing.
 Then a search of two actors in which one is killed (SIGKILL) after a third of the budget.
 """
 
@@ -72,12 +73,15 @@ def main() -> None:
         "one_killed": killed,
     }
     chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    others = max(row[which]["cores_busy_with_others_before"] for row in rounds for which in ("one", "two"))
+    if others > 0.1:
+        print(f"others kept up to {others} cores busy: measure again on a quiet machine")
     print(f"two actors: {np.median(ratios):.2f} times the evaluations/s of one, written to {chosen.out}")
 
 
 def measure(preset: zero_jax.experiment.Experiment, actors: int, seed: int, steps: int) -> dict:
     shared = dataclasses.replace(preset, actors=actors, islands=2 * actors, train_steps=steps * actors, seed=seed)
-    load = os.getloadavg()[0]
+    others = busy_cores()
     progress = cluster.run(shared).progress
     return {
         "evaluations": progress.evaluations,
@@ -85,8 +89,20 @@ def measure(preset: zero_jax.experiment.Experiment, actors: int, seed: int, step
         "seconds": round(progress.seconds, 2),
         "evaluations_per_second": round(progress.evaluations / progress.seconds),
         "train_steps_per_second": round(progress.train_steps / progress.seconds),
-        "load_before": round(load, 2),
+        "cores_busy_with_others_before": others,
     }
+
+
+def busy_cores() -> float:
+    """How many cores are busy while we do nothing."""
+
+    def busy() -> int:
+        user, nice, system, _idle, _wait, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+        return user + nice + system + sum(rest)
+
+    before, began = busy(), time.monotonic()
+    time.sleep(1)
+    return round((busy() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began), 2)
 
 
 def kill(preset: zero_jax.experiment.Experiment, steps: int) -> dict:
