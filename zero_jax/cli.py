@@ -98,7 +98,9 @@ def _search(arguments: list[str]) -> int:
         {name: description for name, (description, _) in PRESETS.items()},
         prefix_names=False,
     )
-    chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagCreatePairsOff,))
+    others = "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray."
+    how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
+    chosen: Experiment = tyro.cli(union, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), **how)
     chosen.searcher()
     for role in get_args(Role):
         chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
