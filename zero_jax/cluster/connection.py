@@ -96,8 +96,10 @@ def check_answers(address: str) -> None:
         probe = [sys.executable, "-c", code, address]
         done = subprocess.run(probe, capture_output=True, text=True, timeout=ANSWERED_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        seconds = f"within {ANSWERED_SECONDS:g} seconds"
-        raise ConnectionError(f"what answers at {address} did not turn out to be a Ray cluster {seconds}") from None
+        raise ConnectionError(
+            f"what answers at {address} did not turn out to be a Ray cluster within {ANSWERED_SECONDS:g} seconds (one that "
+            "asks for tokens is silent without: then set RAY_AUTH_MODE=token)"
+        ) from None
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ConnectionError(f"the Ray cluster at {address} cannot be joined: {why[0]}")
