@@ -97,8 +97,8 @@ def check_answers(address: str) -> None:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=ANSWERED_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise ConnectionError(
-            f"what answers at {address} did not turn out to be a Ray cluster within {ANSWERED_SECONDS:g} seconds (one that "
-            "asks for tokens is silent without: then set RAY_AUTH_MODE=token)"
+            f"what answers at {address} did not turn out to be a Ray cluster within {ANSWERED_SECONDS:g} seconds (one "
+            "that asks for tokens is silent without: then set RAY_AUTH_MODE=token)"
         ) from None
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
