@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from tests.spaces import DEMO
-from zero_jax import Evaluator, Programs, SearchSpace, Tasks, cli, library, program_fitness, random_programs
+from zero_jax import Evaluator, Programs, SearchSpace, cli, library, program_fitness, random_programs
 from zero_jax.canonical import canonical
 from zero_jax.presets import PRESETS
-from zero_jax.programs import concatenate
 from zero_jax.search import EfficientEvolution, migrate
 from zero_jax.search.efficient import structures
 from zero_jax.search.validity import can_learn
@@ -61,20 +60,6 @@ def test_dead_code_does_not_make_a_learner():
     found = can_learn(programs)
     np.testing.assert_array_equal(found, can_learn(canonical(programs).programs))
     assert 0 < found.sum() < 100
-
-
-def test_a_label_that_cannot_last_changes_no_later_prediction():
-    """What `can_learn` says, against training: programs it refuses for their labels forget the first one."""
-    tasks = synthetic.linear(1, features=4, train=12, valid=10)
-    changed = np.array(tasks.train_y) + np.eye(12, dtype=np.float32)[0]
-    other = Tasks(tasks.train_x, changed, tasks.valid_x, tasks.valid_y)
-    given = library.program("linear").resized(DEMO.memory, DEMO.capacity)
-    programs = concatenate([given, random_programs(DEMO, 20_000, np.random.default_rng(1))])
-    ask = {"ops": DEMO.ops, "executor": "simd"}
-    told = [Evaluator(t, **ask)(programs).fitness[:, 0] for t in (tasks, other)]
-    differ = (told[0] != told[1]) & (told[0] > 0) & (told[1] > 0)
-    assert differ[0]  # the library's
-    assert differ[~can_learn(programs)].mean() < 0.01  # those that lack another condition
 
 
 def test_asks_for_programs_that_can_learn_and_for_none_twice():

@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 
 from zero_jax import bench as benchmark
+from zero_jax import cluster, library, listing, tuning
 from zero_jax import experiment as experiments
 from zero_jax import forecast as forecasts
-from zero_jax import library, listing, tuning
 from zero_jax.canonical import pruned
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
@@ -39,6 +39,9 @@ commands:
   search PRESET     search for a program: {", ".join(PRESETS)}
   search --resume RUN
                     go on with a run from its last checkpoint; RUN is its folder
+  search ... --ray [ADDRESS]
+                    share islands among actors of Ray (--actors says how many):
+                    on this machine, or on the cluster at HOST:PORT
   report RUN        write what there is to see of a run as an HTML page; print its best programs
   evaluate PROGRAM  train a program on tasks and print its fitness
   tune PROGRAM      look for better constants of a program
@@ -86,25 +89,44 @@ def _fail(message: str) -> int:
 
 
 def _search(arguments: list[str]) -> int:
+    arguments, address = _without_ray(arguments)
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
-        return _resume(arguments)
+        return _resume(arguments, address)
+    alone: dict[str, Any] = {} if address is None else {"side_by_side": 1}  # actors keep all cores busy
     union = tyro.extras.subcommand_type_from_defaults(
-        {name: preset for name, (_, preset) in PRESETS.items()},
+        {name: dataclasses.replace(preset, **alone) for name, (_, preset) in PRESETS.items()},
         {name: description for name, (description, _) in PRESETS.items()},
         prefix_names=False,
     )
-    chosen: Experiment = tyro.cli(union, args=arguments, prog="zero-jax search", config=(tyro.conf.FlagCreatePairsOff,))
+    others = "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray."
+    how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
+    chosen: Experiment = tyro.cli(union, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), **how)
     chosen.searcher()
     for role in get_args(Role):
         chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
     if forecasts.is_long(chosen):
         _print_forecast(forecasts.forecast(chosen), chosen)
     with progress_bar(chosen.name) as report:
-        outcome = experiments.run(chosen, report)
-    return _told(outcome)
+        outcome = experiments.run(chosen, report) if address is None else cluster.run(chosen, report, address)
+    return _told(outcome, address)
 
 
-def _resume(arguments: list[str]) -> int:
+def _without_ray(arguments: list[str]) -> tuple[list[str], str | None]:
+    """All but `--ray [ADDRESS]` or `--ray=ADDRESS`, and the address: empty for a local cluster, None without it."""
+    rest, address = [], None
+    given = list(arguments)
+    while given:
+        one = given.pop(0)
+        if one.startswith("--ray="):
+            address = one.removeprefix("--ray=")
+        elif one == "--ray":
+            address = given.pop(0) if given and given[0] not in PRESETS and not given[0].startswith("-") else ""
+        else:
+            rest.append(one)
+    return rest, address
+
+
+def _resume(arguments: list[str], address: str | None) -> int:
     given = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--resume=") else [a])]
     if len(given) != 2 or given[0] != "--resume":
         others = " ".join(a for i, a in enumerate(given) if a != "--resume" and given[i - 1 : i] != ["--resume"])
@@ -113,14 +135,16 @@ def _resume(arguments: list[str]) -> int:
             f"RUN is its folder{f'. Leave out: {others}' if others else ''}"
         )
     with progress_bar(Path(given[1]).name) as report:
-        outcome = experiments.resume(given[1], report)
-    return _told(outcome)
+        one = given[1], report
+        outcome = experiments.resume(*one) if address is None else cluster.resume(*one, address)
+    return _told(outcome, address)
 
 
-def _told(outcome: Outcome) -> int:
+def _told(outcome: Outcome, address: str | None) -> int:
     _print_outcome(outcome)
     if outcome.interrupted and outcome.folder:
-        print(f"To go on from the last checkpoint: zero-jax search --resume {outcome.folder}")
+        ray = "" if address is None else f" --ray {address}".rstrip()
+        print(f"To go on from the last checkpoint: zero-jax search --resume {outcome.folder}{ray}")
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -145,6 +169,8 @@ def _print_outcome(outcome: Outcome) -> None:
         f"{ended} experiment {number}: {progress.evaluations:,} programs, "
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
+    if progress.lost:
+        print(f"Actors of Ray were lost {progress.lost} times and started again")
     if outcome.program is not None:
         _print_table(outcome)
         print(f"\n{outcome.program.listing(0)}\n")

@@ -17,7 +17,7 @@ from zero_jax.programs import concatenate
 from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
 from zero_jax.settings import LEARNING_RATES, from_config, with_tuples
 from zero_jax.settings import Experiment as Experiment
-from zero_jax.strands import Strand, rounds
+from zero_jax.strands import Strand, population_told, rounds
 from zero_jax.tasks import Tasks
 
 
@@ -38,11 +38,7 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
       ValueError: settings that do not go together, before anything is written.
       OSError: where the run's folder cannot be written.
     """
-    runner = _Runner(experiment, report or (lambda progress: None))
-    if experiment.out:
-        described = dataclasses.asdict(experiment)
-        runner.folder = RunFolder.create(experiment.out, experiment.name, experiment.seed, described)
-    return runner.run()
+    return begun(Runner(experiment, report))
 
 
 def resume(folder: str | Path, report: Callable[[Progress], None] | None = None) -> Outcome:
@@ -56,11 +52,25 @@ def resume(folder: str | Path, report: Callable[[Progress], None] | None = None)
     Raises:
       ValueError: no run's folder, one that another process is writing, or damaged files, by name.
     """
+    return resumed(folder, lambda experiment: Runner(experiment, report))
+
+
+def begun(runner: "Runner") -> Outcome:
+    """`run`, by a runner of any kind."""
+    experiment = runner.experiment
+    if experiment.out:
+        described = dataclasses.asdict(experiment)
+        runner.folder = RunFolder.create(experiment.out, experiment.name, experiment.seed, described)
+    return runner.run()
+
+
+def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"]) -> Outcome:
+    """`resume`, by a runner of any kind."""
     experiment = from_config(config_of(folder))
     opened = RunFolder(Path(folder))
     try:
         tree = opened.restore()
-        runner = _Runner(experiment, report or (lambda progress: None))
+        runner = make(experiment)
         runner.folder = opened
         if tree is not None:
             runner.restore(tree)
@@ -70,14 +80,33 @@ def resume(folder: str | Path, report: Callable[[Progress], None] | None = None)
     return runner.run()
 
 
-class _Runner:
-    """The state of one run."""
+def strand_of(experiment: Experiment, number: int, seed: int) -> Strand:
+    """The search of the experiment of that number, from a seed."""
+    searcher = experiment.searcher()
+    return Strand(
+        number,
+        searcher,
+        seed,
+        [experiment.evaluator(one, "search", searcher.ops) for one in experiment.worker_tasks(number)],
+        experiment.combine,
+        experiment.train_steps,
+        experiment.sufficient_fitness,
+        experiment.groups,
+        experiment.migrate_every * experiment.islands,
+    )
 
-    def __init__(self, experiment: Experiment, report: Callable[[Progress], None]) -> None:
+
+class Runner:
+    """The state of one run, whose searches are under way in this process."""
+
+    resumed_by = "zero-jax search --resume {folder}"
+
+    def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
+        self.check_kind(experiment)
         if experiment.tensorboard:
             tensorboard.check_installed()
         self.experiment = experiment
-        self.report = report
+        self.report = report or (lambda progress: None)
         self.folder: RunFolder | None = None
         self.searcher = experiment.searcher()
         self.select_tasks = experiment.tasks("select")
@@ -90,6 +119,7 @@ class _Runner:
         self.started = 0
         self.progress = Progress(1, 0, 0, 0, 0.0, 0.0)
         self.counts = Counts()
+        self.lost = 0
         self.best: Entry | None = None
         self.hall: list[Entry] = []
         self.unseen: float | None = None
@@ -98,6 +128,18 @@ class _Runner:
         self.strands: list[Strand] = []
         self.searched = False
         self.written = self.began
+
+    def check_kind(self, experiment: Experiment) -> None:
+        """Whether such a runner is for this experiment.
+
+        Raises:
+          ValueError: if not.
+        """
+        if experiment.actors:
+            raise ValueError(
+                f"this run shares its islands among {experiment.actors} actors of Ray: begin it, and go on with "
+                "it, with --ray (zero-jax search) or zero_jax.cluster (Python)"
+            )
 
     def run(self) -> Outcome:
         """All of it, or what is left."""
@@ -112,13 +154,13 @@ class _Runner:
                 self.interrupted = True
             outcome = self.outcome()
             if self.folder:
-                self._write_hall(self.strands)
+                self._write_hall(self.under_way(self.strands))
                 self.folder.write_outcome(outcome)
             return outcome
         except OSError as error:
             if self.folder is None:
                 raise
-            again = f"zero-jax search --resume {self.folder.path}"
+            again = self.resumed_by.format(folder=self.folder.path)
             raise OSError(f"{error}: the run has stopped; once that is mended, {again} goes on") from error
         finally:
             if self.folder:
@@ -165,42 +207,36 @@ class _Runner:
         return [self._strand(self.started)]
 
     def _strand(self, number: int) -> Strand:
-        experiment = self.experiment
-        return Strand(
-            number,
-            self.searcher,
-            experiment.derived_seed("search", number),
-            [experiment.evaluator(one, "search", self.searcher.ops) for one in experiment.worker_tasks(number)],
-            experiment.combine,
-            experiment.train_steps,
-            experiment.sufficient_fitness,
-            experiment.groups,
-            experiment.migrate_every * experiment.islands,
-        )
+        return strand_of(self.experiment, number, self.experiment.derived_seed("search", number))
 
     def _checkpoint(self, strands: Sequence[Strand]) -> None:
         """Writes down where the run is, unless some search cannot be left where it is."""
-        if self.folder is None or not (self.searched or all(strand.settled for strand in strands)):
-            return
-        self.folder.checkpoint(
-            {
-                "started": self.started,
-                "searched": self.searched,
-                "progress": self.progress._asdict(),
-                "counts": self.counts._asdict(),
-                "seconds": time.monotonic() - self.began,
-                "best": entries_tree([self.best] if self.best else []),
-                "hall": entries_tree(self.hall),
-                "strands": [strand.tree() for strand in strands],
-            }
-        )
-        self._write_hall(strands)
+        if self.folder and (self.searched or all(strand.settled for strand in strands)):
+            self._write_checkpoint({"strands": [strand.tree() for strand in strands]}, self.under_way(strands))
+
+    def _write_checkpoint(self, searches: dict[str, Any], under_way: Sequence[Entry]) -> None:
+        """Writes down where the run is, its searches as told, and what entries they have for the hall of fame."""
+        assert self.folder is not None
+        told = {
+            "started": self.started,
+            "searched": self.searched,
+            "progress": self.progress._asdict(),
+            "counts": self.counts._asdict(),
+            "seconds": time.monotonic() - self.began,
+            "best": entries_tree([self.best] if self.best else []),
+            "hall": entries_tree(self.hall),
+        }
+        self.folder.checkpoint(told | searches)
+        self._write_hall(under_way)
         self.written = time.monotonic()
 
-    def _write_hall(self, strands: Sequence[Strand]) -> None:
+    def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
+        """What experiments under way have for the hall of fame."""
+        return [entry._replace(experiment=s.number) for s in strands for entry in s.entries()]
+
+    def _write_hall(self, under_way: Sequence[Entry]) -> None:
         """The hall of fame so far, experiments under way included, and the lineage of its best."""
         assert self.folder is not None
-        under_way = [entry._replace(experiment=s.number) for s in strands for entry in s.entries()]
         self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way])))
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
@@ -214,6 +250,9 @@ class _Runner:
         self.began -= tree["seconds"]
         self.best = next(iter(entries_from(tree["best"])), None)
         self.hall = entries_from(tree["hall"])
+        self._restore_searches(tree)
+
+    def _restore_searches(self, tree: dict[str, Any]) -> None:
         for told in tree["strands"]:
             strand = self._strand(told["number"])
             strand.restore(told)
@@ -222,22 +261,27 @@ class _Runner:
     def _record(self, strands: Sequence[Strand]) -> None:
         """Counts what the last round did, writes the records that are due, and reports."""
         for strand in strands:
-            new, due = strand.new_counts(), strand.is_due()
-            self.counts = Counts(*map(sum, zip(self.counts, new, strict=True)))
-            self.progress = Progress(
-                strand.number,
-                self.counts.considered,
-                self.counts.evaluated,
-                self.counts.train_steps,
-                time.monotonic() - self.began,
-                strand.state.best_fitness,
-                **{name: getattr(self.counts, name) for name in runs.COUNTED},
-                saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
-                **(strand.population_told() if due else {}),
-            )
-            if due and self.folder:
-                self.folder.record(self.progress)
+            told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
+            self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
         self.report(self.progress)
+
+    def _count(self, number: int, new: Counts, best_fitness: float, told: dict[str, Any]) -> None:
+        """Counts what an experiment did, and writes a record, if something is told of its population."""
+        self.counts = Counts(*map(sum, zip(self.counts, new, strict=True)))
+        self.progress = Progress(
+            number,
+            self.counts.considered,
+            self.counts.evaluated,
+            self.counts.train_steps,
+            time.monotonic() - self.began,
+            best_fitness,
+            **{name: getattr(self.counts, name) for name in runs.COUNTED},
+            saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
+            lost=self.lost,
+            **told,
+        )
+        if told and self.folder:
+            self.folder.record(self.progress)
 
     def _select(self, strand: Strand) -> None:
         """Judges the candidates of an experiment, an interrupted one too, on T_select."""

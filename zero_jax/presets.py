@@ -57,6 +57,7 @@ _TEACHER = Experiment(
     tournament=10,
     train_steps=1_000_000_000,
     experiments=1,
+    candidates=10,
     baselines=("linear", "network"),
 )
 
@@ -83,6 +84,7 @@ _DIGITS = Experiment(
     train_steps=200_000_000,
     experiments=1,
     sufficient_fitness=0.9999,
+    candidates=10,
     baselines=("linear", "network"),
 )
 

@@ -48,6 +48,7 @@ class Progress(NamedTuple):
       quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
       islands: the same, island by island.
       diversity: the share of the population's programs that do something of their own (canonical forms).
+      lost: how many actors of Ray were lost and started again, in the whole run.
     """
 
     experiment: int
@@ -66,6 +67,7 @@ class Progress(NamedTuple):
     quantiles: tuple[float, ...] = ()
     islands: tuple[tuple[float, ...], ...] = ()
     diversity: float = 0.0
+    lost: int = 0
 
 
 QUANTILES = ("least", "quarter", "median", "three_quarters", "greatest")

@@ -63,8 +63,9 @@ class Experiment:
       hurdle_examples: then, the share of examples on which they must do well to be trained on all of them; 0 for none.
       hurdle_quantile: what is well: this quantile of recent fitnesses at that hurdle.
       executor: as in `evaluate`.
-      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it.
-      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it.
+      threads: how many threads of a CPU to use; 0 for all cores. The result does not depend on it. With `actors`, how
+        many each has; 0 for one.
+      devices: how many GPUs or TPUs to use; 0 for all. The result does not depend on it. With `actors`, each has one.
       migrate_every: after so many evaluations an island, islands exchange programs (`zero_jax.search.migrate`); 0 for
         never.
       candidates: how many programs of an experiment to judge on T_select: its best by fitness on T_search, and of each
@@ -74,6 +75,9 @@ class Experiment:
         Programs that migrate bring the fitness along that they had.
       groups: into how many groups to part the islands, so that the host makes the children of one while a device
         evaluates those of another. Each has a generator of its own, so the result depends on it.
+      actors: among how many actors of Ray to share the islands evenly, each on a thread or a GPU of its own, on one
+        machine or many (`zero_jax.cluster`); 0 for none. Each has generators of its own, so the result depends on it,
+        and, with more than one, on how fast they are.
       max_bytes: as in `evaluate`.
       out: the folder in which a folder for the run is made; empty for none.
       checkpoint_seconds: how often to write down what the run can be continued from (`resume`).
@@ -114,6 +118,7 @@ class Experiment:
     candidates: int = 1
     workers: tuple[str, ...] = ()
     groups: int = 1
+    actors: int = 0
     max_bytes: int = 2**30
     out: str = "runs"
     checkpoint_seconds: float = 60.0
@@ -128,8 +133,14 @@ class Experiment:
         check_executor(self.executor)
         if self.side_by_side < 1:
             raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
-        if self.groups < 1 or self.islands % self.groups:
-            raise ValueError(f"{self.islands} islands cannot be parted into {self.groups} groups of one size")
+        if self.actors < 0 or self.islands % max(1, self.actors):
+            raise ValueError(f"{self.islands} islands cannot be shared evenly among {self.actors} actors")
+        if self.actors and self.side_by_side != 1:
+            raise ValueError("actors of Ray work at one experiment together: side_by_side must be 1")
+        islands = self.islands // max(1, self.actors)
+        if self.groups < 1 or islands % self.groups:
+            each = " of each actor" if self.actors else ""
+            raise ValueError(f"{islands} islands{each} cannot be parted into {self.groups} groups of one size")
         self.rungs()
         if self.groups % max(1, len(self.workers)):
             raise ValueError(f"{self.groups} groups cannot share {len(self.workers)} kinds of workers evenly")

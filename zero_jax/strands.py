@@ -122,16 +122,10 @@ class Strand:
         """`[I, P]` of all islands whose first programs have been told."""
         return np.concatenate([state.fitness for state in self.states if state.evaluations])
 
-    def population_told(self) -> dict[str, Any]:
-        """Quantiles of all fitnesses and of each island's, and how many programs are different, for a record."""
-        points = (0, 0.25, 0.5, 0.75, 1)
-        told = [state for state in self.states if state.evaluations]
-        hashes = np.concatenate([canonical(state.population).hashes[:, 0] for state in told])
-        return {
-            "quantiles": tuple(np.quantile(self.fitness, points).tolist()),
-            "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in self.fitness),
-            "diversity": len(np.unique(hashes)) / len(hashes),
-        }
+    @property
+    def hashes(self) -> np.ndarray:
+        """`[I * P]` of their canonical forms."""
+        return np.concatenate([canonical(state.population).hashes[:, 0] for state in self.states if state.evaluations])
 
     @property
     def ended(self) -> bool:
@@ -211,14 +205,16 @@ class Strand:
         """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind;
         of a kind whose first programs have not been told yet, none.
         """
-        found = []
-        for kind, hall in enumerate(self.halls):
-            state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
-            if state.best_line is None:
-                continue
-            best = hall.entry(state.best_line)
-            found += [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
-        return found
+        return [entry for kind in range(len(self.halls)) for entry in self.candidates_of_kind(kind, count)]
+
+    def candidates_of_kind(self, kind: int, count: int) -> list[Entry]:
+        """Those on one kind of tasks, the best first."""
+        hall = self.halls[kind]
+        state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
+        if state.best_line is None:
+            return []
+        best = hall.entry(state.best_line)
+        return [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
 
     def entries(self) -> list[Entry]:
         """All that its halls of fame hold."""
@@ -228,6 +224,11 @@ class Strand:
     def settled(self) -> bool:
         """Whether no cohort is under way: only then can a search be written down."""
         return not self._under_way
+
+    def settle(self) -> None:
+        """Ends the cohorts under way, and begins none."""
+        while self._under_way:
+            self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
         """All that the search continues from, as `zero_jax.files.packed` takes it; cohorts under way are left out."""
@@ -268,13 +269,30 @@ class Strand:
         """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
         end.
         """
-        step = 10
-        while self.cohorts >= step * 100:
-            step *= 10
-        due = self.cohorts // step > self._recorded // step or self.ended
+        due = record_due(self.cohorts, self._recorded) or self.ended
         if due:
             self._recorded = self.cohorts
         return due
+
+
+def record_due(cohorts: int, recorded: int) -> bool:
+    """Whether there is to be a record after so many cohorts, the last having been made after `recorded`."""
+    step = 10
+    while cohorts >= step * 100:
+        step *= 10
+    return cohorts // step > recorded // step
+
+
+def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
+    """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
+    `[n]` of their canonical forms, for a record.
+    """
+    points = (0, 0.25, 0.5, 0.75, 1)
+    return {
+        "quantiles": tuple(np.quantile(fitness, points).tolist()),
+        "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
+        "diversity": len(np.unique(hashes)) / len(hashes),
+    }
 
 
 def rounds(strands: Sequence[Strand], threads: int, alone: bool) -> Iterator[None]:

@@ -5,10 +5,13 @@ Axes: `I` islands, `P` programs per island.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from zero_jax.canonical import canonical
+from zero_jax.search import lineage
+from zero_jax.search.efficient import structures
 from zero_jax.search.lineage import Lines
 from zero_jax.search.state import SearchState
 
@@ -38,20 +41,81 @@ def migrate(states: Sequence[SearchState], rng: np.random.Generator, sample: int
       >>> after.fitness.tolist()  # three of six places of each island are taken by what both offer
       [[7.0, 11.0, 2.0, 3.0, 5.0, 5.0], [11.0, 7.0, 5.0, 2.0, 10.0, 11.0]]
     """
-    counts = [len(state.fitness) for state in states]
-    islands, size = sum(counts), states[0].fitness.shape[1]
-    half = min(sample, size) // 2
-    drawn = np.array([rng.permutation(size)[: 2 * half] for _ in range(islands)]) + np.arange(islands)[:, None] * size
+    drawn = _drawn(states, rng, sample)
+    half = drawn.shape[1] // 2
     offered, replaced = drawn[:, :half].reshape(-1), drawn[:, half:]
-    taken = np.array([rng.choice(offered, half, replace=False) for _ in range(islands)], np.int64)
+    taken = np.array([rng.choice(offered, half, replace=False) for _ in range(len(drawn))], np.int64)
+    return _with(states, replaced, [column[taken] for column in _whole(states)])
 
-    def exchanged(parts: Sequence[np.ndarray]) -> list[np.ndarray]:  # `[I * P, ...]` of each state
-        whole = np.concatenate(parts)
-        whole[replaced] = whole[taken]  # all are read before any is written
-        return np.split(whole, np.cumsum(counts)[:-1] * size)
 
-    columns = zip(*map(_columns, states), strict=True)
-    return [_with_columns(*told) for told in zip(states, *map(exchanged, columns), strict=True)]
+class Migrants(NamedTuple):
+    """Programs on their way to other islands, with all that belongs to them.
+
+    Attributes:
+      code, data, length: `[n, ...]` theirs, as in `Programs`.
+      fitness: `[n]` float64.
+      ancestors, best, births: `[n]` their lines, as `ancestors`, `fitness` and `births` of `Lines`.
+    """
+
+    code: np.ndarray
+    data: np.ndarray
+    length: np.ndarray
+    fitness: np.ndarray
+    ancestors: np.ndarray
+    best: np.ndarray
+    births: np.ndarray
+
+    def tree(self) -> dict[str, Any]:
+        """All of it as arrays and plain values, as `zero_jax.files.packed` takes them."""
+        return self._asdict() | {"ancestors": lineage.tree(self.ancestors.tolist())}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "Migrants":
+        """The inverse of `tree`."""
+        ancestors = np.empty(len(tree["fitness"]), object)
+        ancestors[:] = lineage.from_tree(tree["ancestors"])
+        return cls(**{**tree, "ancestors": ancestors})
+
+
+def offered(states: Sequence[SearchState], rng: np.random.Generator, sample: int = SAMPLE) -> Migrants:
+    """What islands offer to others that are elsewhere, on another machine: half of a sample of each."""
+    drawn = _drawn(states, rng, sample)
+    which = drawn[:, : drawn.shape[1] // 2].reshape(-1)
+    return Migrants(*(column[which] for column in _whole(states)))
+
+
+def taken(
+    states: Sequence[SearchState], offers: Sequence[Migrants], rng: np.random.Generator, sample: int = SAMPLE
+) -> list[SearchState]:
+    """The states after each island has taken as many of all offers, at random, in places drawn at random."""
+    drawn = _drawn(states, rng, sample)
+    pool = [np.concatenate(columns) for columns in zip(*offers, strict=True)]
+    half = min(drawn.shape[1] // 2, len(pool[0]))
+    which = np.array([rng.choice(len(pool[0]), half, replace=False) for _ in range(len(drawn))], np.int64)
+    return _with(states, drawn[:, :half], [column[which] for column in pool])
+
+
+def _drawn(states: Sequence[SearchState], rng: np.random.Generator, sample: int) -> np.ndarray:
+    """`[I, even]` programs drawn from each island, numbered through all of them."""
+    islands, size = sum(len(state.fitness) for state in states), states[0].fitness.shape[1]
+    even = min(sample, size) // 2 * 2
+    drawn = np.array([rng.permutation(size)[:even] for _ in range(islands)])
+    return drawn + np.arange(islands)[:, None] * size
+
+
+def _whole(states: Sequence[SearchState]) -> list[np.ndarray]:
+    """All that belongs to programs: `[I * P, ...]` each, of all states."""
+    return [np.concatenate(parts) for parts in zip(*map(_columns, states), strict=True)]
+
+
+def _with(states: Sequence[SearchState], places: np.ndarray, columns: Sequence[np.ndarray]) -> list[SearchState]:
+    """The states with other programs in some places, numbered through all of them."""
+    whole = _whole(states)
+    for column, new in zip(whole, columns, strict=True):
+        column[places] = new
+    ends = np.cumsum([state.fitness.size for state in states])[:-1]
+    parts = zip(*(np.split(column, ends) for column in whole), strict=True)
+    return [_with_columns(state, *part) for state, part in zip(states, parts, strict=True)]
 
 
 def _columns(state: SearchState) -> list[np.ndarray]:
@@ -59,28 +123,23 @@ def _columns(state: SearchState) -> list[np.ndarray]:
     programs, lines = state.population, state.lines
     assert lines is not None
     parts = (programs.code, programs.data, programs.length)
-    niches = [] if state.niches is None else [state.niches.forms, state.niches.structures]
-    told = [state.fitness.reshape(-1), lines.ancestors, lines.fitness, lines.births]
-    return [*map(np.asarray, parts), *told, *niches]
+    return [*map(np.asarray, parts), state.fitness.reshape(-1), lines.ancestors, lines.fitness, lines.births]
 
 
 def _with_columns(
-    state: SearchState,
-    code: Any,
-    data: Any,
-    length: Any,
-    fitness: Any,
-    ancestors: Any,
-    best: Any,
-    births: Any,
-    *niches: Any,
+    state: SearchState, code: Any, data: Any, length: Any, fitness: Any, ancestors: Any, best: Any, births: Any
 ) -> SearchState:
     """The inverse."""
     assert state.lines is not None
+    population = state.population.with_arrays(code, data, length)
+    niches = state.niches
+    if niches is not None:
+        forms = canonical(population).hashes[:, 0]
+        niches = dataclasses.replace(niches, forms=forms, structures=structures(population))
     return dataclasses.replace(
         state,
-        population=state.population.with_arrays(code, data, length),
+        population=population,
         fitness=fitness.reshape(state.fitness.shape),
         lines=Lines(ancestors, best, births, state.lines.parents),
-        niches=state.niches and dataclasses.replace(state.niches, forms=niches[0], structures=niches[1]),
+        niches=niches,
     )
