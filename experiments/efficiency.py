@@ -34,7 +34,7 @@ EFFICIENT = EfficientEvolution(SPACE, population=100, cohort=10, tournament=10)
 
 
 def anything(programs):
-    return np.ones(len(programs), bool)
+    return np.full(len(programs), efficient.CONDITIONS)
 
 
 def unlike(programs):
@@ -60,7 +60,7 @@ SEARCHES = {
     "plain evolution, P = 100": (dataclasses.replace(PLAIN, population=100, cohort=10), {}),
     "efficient": (EFFICIENT, {}),
     "efficient, T = 4": (dataclasses.replace(EFFICIENT, tournament=4), {}),
-    "without can_learn": (EFFICIENT, {"can_learn": anything}),
+    "without can_learn": (EFFICIENT, {"conditions": anything}),
     "without niches": (EFFICIENT, {"_settle": by_age}),
     "niches of fitness alone": (EFFICIENT, {"structures": unlike}),
     "without log-uniform constants": (dataclasses.replace(EFFICIENT, born="uniform"), {}),
