@@ -37,7 +37,7 @@ class Experiment:
       unseen_tasks: on which the best of all is reported, once.
       space: which programs there are.
       method: evolution; random search; or efficient, evolution that spends evaluations sparingly
-        (`zero_jax.search.EfficientEvolution`).
+        (`zero_jax.search.EfficientEvolution`), where `mutations.probability` and `mutations.born` do not count.
       islands: I, populations that evolve apart.
       population: P, programs per island.
       cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
@@ -69,7 +69,7 @@ class Experiment:
       migrate_every: after so many evaluations an island, islands exchange programs (`zero_jax.search.migrate`); 0 for
         never.
       candidates: how many programs of an experiment to judge on T_select: its best by fitness on T_search, and of each
-        kind of `workers`.
+        kind of `workers`; as far as the hall of fame has them, which keeps 20 and the Pareto front.
       workers: task settings that differ between groups of islands, which take them in turn: what each changes of
         `search_tasks`, as in `features=8,train=1000`; of features, train, valid, epochs and tasks. Empty for all alike.
         Programs that migrate bring the fitness along that they had.
@@ -154,6 +154,12 @@ class Experiment:
             raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
         if self.tensorboard and not self.out:
             raise ValueError("curves for TensorBoard go into the run's folder: say where it is to be made (out)")
+        if self.method not in ("evolution", "random", "efficient"):
+            raise ValueError(f"method must be evolution, random or efficient, not {self.method!r}")
+        if self.migrate_every and self.islands == 1:
+            raise ValueError(
+                "one island has no other to exchange programs with: leave migrate_every out, or add islands"
+            )
         if self.migrate_every and self.method == "random":
             raise ValueError("random search has no islands: leave migrate_every out, or use method='evolution'")
         if np.isnan(self.sufficient_fitness):

@@ -168,7 +168,8 @@ class Share:
         return Kept(files.packed(strand.tree()), files.packed(entries_tree(entries)), strand.state.best_fitness)
 
     def _migration_due(self, strand: Strand) -> bool:
-        return 0 < self.migrate_every <= strand.evaluations - strand.migrations * self.migrate_every
+        told = all(state.evaluations for state in strand.states)  # a group may end before another has begun
+        return told and 0 < self.migrate_every <= strand.evaluations - strand.migrations * self.migrate_every
 
     def _offer(self) -> bytes:
         strand = self._strand()
@@ -179,6 +180,8 @@ class Share:
     def _take(self, pool: tuple[bytes, ...]) -> None:
         strand = self._strand()
         strand.settle()
+        if not all(state.evaluations for state in strand.states):
+            return
         offers = [Migrants.from_tree(files.unpacked(told)) for told in pool]
         strand.states = taken(strand.states, offers, self._generator(1))
 

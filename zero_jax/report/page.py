@@ -97,11 +97,8 @@ _FITNESS = {"search_fitness": "T_search", "select_fitness": "T_select", "unseen_
 def _what(e: Experiment) -> str:
     """What was searched for, and how, in one sentence."""
     said = f"{PRESETS[e.name][0]}. " if e.name in PRESETS else ""
-    crowd = (
-        f"{e.islands} island{'s' * (e.islands != 1)} of {e.population:,}"
-        if e.method == "evolution"
-        else "random search"
-    )
+    islands = f"{e.islands} island{'s' * (e.islands != 1)} of {e.population:,}"
+    crowd = {"random": "random search", "efficient": f"{islands}, efficient"}.get(e.method, islands)
     return f"{said[:1].upper()}{said[1:]}T_search: {_tasks(e.search_tasks)}. Programs: {crowd}."
 
 
@@ -322,7 +319,8 @@ def command(experiment: Experiment) -> str:
     """
     usual, chosen = (_flat(dataclasses.asdict(e)) for e in (PRESETS[experiment.name][1], experiment))
     changed = [[f"--{name}", *words] for name, words in chosen.items() if words != usual[name]]
-    return shlex.join(["zero-jax", "search", experiment.name, *(word for words in changed for word in words)])
+    ray = ["--ray"] * bool(experiment.actors)
+    return shlex.join(["zero-jax", "search", experiment.name, *ray, *(word for words in changed for word in words)])
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:

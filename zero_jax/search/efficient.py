@@ -85,6 +85,11 @@ class EfficientEvolution(RegularizedEvolution):
             programs, forms = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
             programs, forms = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
+        if not (conditions(programs) == CONDITIONS).any():
+            raise ValueError(
+                "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "
+                "method='efficient' for evolution, or give Predict and Learn more ops"
+            )
         niches = Niches(
             forms, structures(programs), np.zeros(self.islands, np.int64), known, forms, structures(programs)
         )
