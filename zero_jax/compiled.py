@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,30 @@ def entry_point(function: Callable[..., Any]) -> Any:
     if numba is None:
         return _interpreted(function)
     return numba.njit(error_model="numpy", nogil=True, cache=True, _nrt=False)(function)
+
+
+_READY: set[tuple[int, Any]] = set()
+
+
+def compile_alone(function: Any, key: Any, arguments: Callable[[], tuple[Any, ...]]) -> None:
+    """Compiles an entry point for arguments of some types, or loads it from disk, one process at a time.
+
+    Where an entry point is compiled for several types, two processes that do so at once may both call their code number
+    1 on disk, and a third, or one of them, then runs the code of other types: Numba does not lock its index.
+
+    Args:
+      function: the entry point.
+      key: what the types depend on.
+      arguments: gives arguments of these types; called the first time for a key.
+    """
+    if numba is None or (id(function), key) in _READY:
+        return
+    from filelock import FileLock  # only where something is compiled
+
+    owner = os.getuid() if hasattr(os, "getuid") else "all"
+    with FileLock(Path(tempfile.gettempdir()) / f"zero-jax-compiles-{owner}.lock"):
+        function.compile(tuple(map(numba.typeof, arguments())))
+    _READY.add((id(function), key))
 
 
 def source_version(*paths: str) -> str:
