@@ -33,8 +33,8 @@ class EfficientEvolution(RegularizedEvolution):
     It differs from its base in four things. In `experiments/efficiency.py` the first and the third decide; without the
     fourth, or with `again` = 0, it did as well within the noise of 10 seeds.
 
-    1. *Only programs that can learn* (`can_learn`) are asked for, and none again, by canonical form, of the last that it
-       remembers (`KNOWN`); where none is found in `ROUNDS` rounds, others are.
+    1. *Only programs that can learn* (`can_learn`) are asked for, and none again, by canonical form, of the last
+       that it remembers (`KNOWN`); where none is found in `ROUNDS` rounds, others are.
     2. *A child differs in what it does*: mutants that do what their parent does are not evaluated but mutated on, so
        that lineages drift through dead code free of charge. With probability `again` a mutant is mutated once more, and
        so on.
