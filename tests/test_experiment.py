@@ -6,7 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from zero_jax import Mutations, Programs, evaluate, random_programs
+from zero_jax import (
+    Mutations,
+    Programs,
+    RandomSearch,
+    RegularizedEvolution,
+    SearchSpace,
+    evaluate,
+    random_programs,
+)
 from zero_jax.experiment import Experiment, run
 from zero_jax.forecast import forecast, is_long
 from zero_jax.library import load as load_program
@@ -223,3 +231,23 @@ def test_presets_are_the_specifications():
     assert set(PRESETS) == {"linear", "affine", "teacher", "digits", "paper"}
     for _, preset in PRESETS.values():
         preset.searcher()
+
+
+@pytest.mark.parametrize("method", ["evolution", "random", "efficient"])
+def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
+    for kind in (RegularizedEvolution, RandomSearch):
+        monkeypatch.setattr(kind, "exhausted_after", 20_000)
+    narrow = SearchSpace((3, 2, 1), (27,), (27,), (2, 18), (1, 1, 1), (1, 1, 2), (1, 1, 2))
+    narrow = dataclasses.replace(QUICK, space=narrow, method=method, population=10, cohort=10, train_steps=10**12)
+    seen = []
+    progress = run(narrow, seen.append).progress
+    assert (progress.experiment, progress.exhausted) == (2, 2)  # as many as were asked for
+    assert 0 < progress.trained < 1000 < progress.train_steps < 10**6
+    assert seen[-1] == progress
+
+
+def test_a_run_that_can_train_nothing_ends_with_its_first_experiment(monkeypatch):
+    monkeypatch.setattr(RegularizedEvolution, "exhausted_after", 5000)
+    progress = run(dataclasses.replace(QUICK, budget=1e-9, experiments=0, side_by_side=1)).progress
+    assert (progress.experiment, progress.exhausted, progress.train_steps) == (1, 1, 0)
+    assert progress.too_dear >= 5000

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.test_experiment import QUICK, records, without_clock
-from zero_jax import experiment, files, runs
+from zero_jax import experiment, files, library, runs
 from zero_jax.experiment import resume, run
 from zero_jax.presets import PRESETS
 from zero_jax.runs import RunFolder, config_of
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
         folder = run(dataclasses.replace(QUICK, out=str(tmp_path))).folder
-    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 2: continue the run with"):
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 3: continue the run with"):
         resume(folder)
 
 
@@ -260,3 +260,19 @@ def test_the_loop_writes_a_checkpoint_as_often_as_asked(tmp_path, monkeypatch):
     run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10**9))
     assert len(made) == often + 1  # at the end alone
     assert often > 5
+
+
+def test_the_file_of_the_initial_program_may_be_gone_when_a_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = library.program("linear").listing(0)
+    (tmp_path / "mine.txt").write_text(text)
+    given = dataclasses.replace(QUICK, initial="mine.txt", out="runs")
+    whole = run(given)
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    interrupted = run(given, interrupt)
+    (tmp_path / "mine.txt").unlink()
+    resume(interrupted.folder)
+    np.testing.assert_equal(final(interrupted.folder), final(whole.folder))

@@ -169,6 +169,8 @@ def _print_outcome(outcome: Outcome) -> None:
         f"{ended} experiment {number}: {progress.evaluations:,} programs, "
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
+    if progress.exhausted:
+        print(f"Experiments that ended since there was nothing new left to train: {progress.exhausted}")
     if progress.lost:
         print(f"Actors of Ray were lost {progress.lost} times and started again")
     if outcome.program is not None:

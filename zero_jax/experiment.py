@@ -103,6 +103,7 @@ class Runner:
 
     def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
         self.check_kind(experiment)
+        experiment = experiment.with_initial_read()
         if experiment.tensorboard:
             tensorboard.check_installed()
         self.experiment = experiment
@@ -120,6 +121,7 @@ class Runner:
         self.progress = Progress(1, 0, 0, 0, 0.0, 0.0)
         self.counts = Counts()
         self.lost = 0
+        self.exhausted = 0
         self.best: Entry | None = None
         self.hall: list[Entry] = []
         self.unseen: float | None = None
@@ -185,7 +187,8 @@ class Runner:
                 for i, strand in reversed(list(enumerate(strands))):
                     if strand.ended:
                         self._select(strand)
-                        strands[i : i + 1] = [] if self._solved() else self._next()
+                        last = self._solved() or not strand.counts.train_steps  # nor would the next train any
+                        strands[i : i + 1] = [] if last else self._next()
                 self.searched = self._solved() or not strands
                 if self.searched:
                     self._checkpoint(before)
@@ -246,6 +249,7 @@ class Runner:
         """Goes on from what a checkpoint told."""
         self.started, self.searched = tree["started"], tree["searched"]
         self.progress = Progress(**with_tuples(tree["progress"]))
+        self.exhausted = self.progress.exhausted
         self.counts = Counts(**tree["counts"])
         self.began -= tree["seconds"]
         self.best = next(iter(entries_from(tree["best"])), None)
@@ -261,6 +265,7 @@ class Runner:
     def _record(self, strands: Sequence[Strand]) -> None:
         """Counts what the last round did, writes the records that are due, and reports."""
         for strand in strands:
+            self.exhausted += strand.exhausted
             told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
             self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
         self.report(self.progress)
@@ -278,6 +283,7 @@ class Runner:
             **{name: getattr(self.counts, name) for name in runs.COUNTED},
             saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
             lost=self.lost,
+            exhausted=self.exhausted,
             **told,
         )
         if told and self.folder:

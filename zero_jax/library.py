@@ -105,7 +105,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     """A program by its name in the library, or from a file with a listing, a text proto or JSON.
 
     Args:
-      source: the name or the path.
+      source: the name or the path; or, if it has several lines, the listing, text proto or JSON itself.
       memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
 
     Raises:
@@ -113,17 +113,24 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     """
     if source in NAMES:
         return program(source, memory)
+    text = text_of(source)
     try:
-        text = Path(source).read_text(encoding="utf-8-sig")
+        programs = listing.parse(text, memory)
+    except ValueError as error:
+        raise ValueError(f"{source.splitlines()[0]}: {error}") from None
+    if not len(programs):
+        raise ValueError(f"{source.splitlines()[0]} holds no programs")
+    return programs
+
+
+def text_of(source: str) -> str:
+    """What a file holds; a source of several lines is the text already. Raises as `load` does."""
+    if "\n" in source:
+        return source
+    try:
+        return Path(source).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         names = ", ".join(NAMES)
         raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {source}: {error}") from None
-    try:
-        programs = listing.parse(text, memory)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    if not len(programs):
-        raise ValueError(f"{source} holds no programs")
-    return programs

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """The version of config.json."""
 
-CHECKPOINT_SCHEMA = 2
-"""The version of checkpoints: halls of fame and lineages are new in 2."""
+CHECKPOINT_SCHEMA = 3
+"""The version of checkpoints: halls of fame and lineages are new in 2, how long nothing was trained in 3."""
 
 KEPT = 2
 """How many checkpoints a folder keeps: the last, and the one before it, should the last be damaged."""
@@ -49,6 +49,7 @@ class Progress(NamedTuple):
       islands: the same, island by island.
       diversity: the share of the population's programs that do something of their own (canonical forms).
       lost: how many actors of Ray were lost and started again, in the whole run.
+      exhausted: how many experiments ended since their search found nothing new to train.
     """
 
     experiment: int
@@ -68,6 +69,7 @@ class Progress(NamedTuple):
     islands: tuple[tuple[float, ...], ...] = ()
     diversity: float = 0.0
     lost: int = 0
+    exhausted: int = 0
 
 
 QUANTILES = ("least", "quarter", "median", "three_quarters", "greatest")

@@ -22,6 +22,9 @@ from zero_jax.tasks.sets import Role, TaskSet
 BASELINES = ("linear", "network")
 """The programs of the library that have a learning rate to choose."""
 
+INITIAL = ("random", "no_op", "linear", "network")
+"""What the first programs can be called."""
+
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """What the learning rate of a baseline is chosen from, on T_search."""
 
@@ -43,7 +46,7 @@ class Experiment:
       cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
       tournament: T, how many programs compete to become a parent.
       mutations: how children differ from their parents.
-      initial: random, no_op, linear, network, or the path of a program.
+      initial: random, no_op, linear, network, or the path of a program, or its text, of several lines.
       combine: how the fitnesses on T_search make one: mean, or median.
       train_steps: the budget of one experiment, in training examples seen by all programs together.
       experiments: how many experiments to run at most, each with new tasks and a new population; 0 for no limit.
@@ -168,6 +171,17 @@ class Experiment:
         if unknown:
             raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
 
+    def with_initial_read(self) -> "Experiment":
+        """The same with the text of the initial program in place of its path, so that nothing depends on the file.
+
+        Raises:
+          ValueError: a file that cannot be read.
+        """
+        if self.initial in (*INITIAL, *library.NAMES):
+            return self
+        library.load(self.initial, self.space.memory)  # mistakes are told with the path
+        return dataclasses.replace(self, initial=library.text_of(self.initial))
+
     def rungs(self) -> tuple[Rung, ...]:
         """The hurdles of T_search, in order.
 
@@ -197,7 +211,7 @@ class Experiment:
         if self.method == "random":
             return RandomSearch(self.space, islands * self.cohort)
         initial: Any = self.initial
-        if self.initial not in ("random", "no_op", "linear", "network"):
+        if self.initial not in INITIAL:
             initial = library.load(self.initial, self.space.memory)
         kind = EfficientEvolution if self.method == "efficient" else RegularizedEvolution
         return kind(self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)

@@ -87,6 +87,7 @@ class Strand:
         self.migrations = 0
         self.cohorts = 0
         self.owed = 0.0
+        self._trained_at = 0, 0
         self._idle = deque(range(groups))
         self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
@@ -129,9 +130,14 @@ class Strand:
 
     @property
     def ended(self) -> bool:
-        """Whether the budget is spent or the fitness sufficient."""
-        spent = self.counts.train_steps >= self.train_steps
+        """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
+        spent = self.counts.train_steps >= self.train_steps or self.exhausted
         return self.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether none of so many programs in a row had to be trained that the search has nothing new to ask for."""
+        return self.evaluations - self._trained_at[0] >= self.searcher.exhausted_after
 
     def advance(self, work: float) -> None:
         """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""
@@ -170,6 +176,8 @@ class Strand:
         self.cohorts += 1
         self._idle.append(cohort.group)
         steps = self.counts.train_steps
+        if steps > self._trained_at[1]:
+            self._trained_at = self.evaluations, steps
         if self.settled:
             self._migrate()
             self._settling, self._settled_at = False, (self.cohorts, steps)
@@ -236,6 +244,7 @@ class Strand:
             "number": self.number,
             "cohorts": self.cohorts,
             "owed": self.owed,
+            "trained_at": list(self._trained_at),
             "idle": list(self._idle),
             "counted": self._counted._asdict(),
             "recorded": self._recorded,
@@ -249,6 +258,7 @@ class Strand:
         """Goes on from what `tree` told of a strand with the same arguments."""
         self.cohorts, self.owed, self._recorded = tree["cohorts"], tree["owed"], tree["recorded"]
         self.migrations = tree["migrations"]
+        self._trained_at = tuple(tree["trained_at"])
         self._idle, self._counted = deque(tree["idle"]), Counts(**tree["counted"])
         self.states = [SearchState.from_tree(state) for state in tree["states"]]
         for evaluator, hall, told, best in zip(

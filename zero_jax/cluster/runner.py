@@ -86,6 +86,7 @@ class _Slot:
       kept: what it can be started again from.
       keeping: whether it is to say that anew.
       losses: how often it was lost since it last did something.
+      exhausted: whether it finds nothing new to train.
     """
 
     index: int
@@ -100,6 +101,7 @@ class _Slot:
     kept: Kept | None = None
     keeping: bool = False
     losses: int = 0
+    exhausted: bool = False
 
 
 class ActorRunner(experiments.Runner):
@@ -131,7 +133,7 @@ class ActorRunner(experiments.Runner):
             while self.number or self._next_experiment():
                 self._advance()
                 self._close()
-                if self._solved():
+                if self._solved() or not self.spent:  # nor would the next experiment train any
                     break
             self.searched = True
             self._write()
@@ -189,12 +191,14 @@ class ActorRunner(experiments.Runner):
             self._keep()
         while any(slot.begun and slot.call is not None for slot in self.slots):
             self._answer(1.0)
+        self.exhausted += all(slot.exhausted for slot in self.slots)
         if self.cohorts > self.recorded:
             self._record_all(Counts(), True)
 
     def _ended(self) -> bool:
-        """Whether the budget is spent or the fitness sufficient."""
-        return self.spent >= self.experiment.train_steps or self._best_fitness() > self.experiment.sufficient_fitness
+        """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
+        spent = self.spent >= self.experiment.train_steps or all(slot.exhausted for slot in self.slots)
+        return spent or self._best_fitness() > self.experiment.sufficient_fitness
 
     def _best_fitness(self) -> float:
         return max(slot.best_fitness for slot in self.slots)
@@ -290,7 +294,7 @@ class ActorRunner(experiments.Runner):
             raise _LostError(first_line(error)) from error
 
     def _received(self, slot: _Slot, done: Done) -> None:
-        slot.promised, slot.losses = 0, 0
+        slot.promised, slot.losses, slot.exhausted = 0, 0, done.exhausted
         slot.best_fitness, slot.population = done.best_fitness, (done.fitness, done.hashes)
         self.cohorts += done.cohorts
         if done.offer is not None:

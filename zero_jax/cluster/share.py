@@ -60,6 +60,7 @@ class Done(NamedTuple):
       hashes: `[I * P]` of their canonical forms.
       offer: what it offers to other islands, if it is time: packed `Migrants`.
       kept: if asked for.
+      exhausted: whether it finds nothing new to train.
     """
 
     counts: Counts
@@ -69,6 +70,7 @@ class Done(NamedTuple):
     hashes: np.ndarray
     offer: bytes | None
     kept: Kept | None
+    exhausted: bool
 
 
 class Found(NamedTuple):
@@ -145,7 +147,8 @@ class Share:
         new, cohorts = strand.new_counts(), strand.cohorts - self._cohorts
         self._cohorts = strand.cohorts
         best = strand.state.best_fitness
-        return Done(new, cohorts, best, strand.fitness, strand.hashes, offer, self._keep() if order.keep else None)
+        kept = self._keep() if order.keep else None
+        return Done(new, cohorts, best, strand.fitness, strand.hashes, offer, kept, strand.exhausted)
 
     def found(self, count: int) -> Found | None:
         """The `count` best programs of each kind of tasks, and the halls of fame; None before there is anything."""

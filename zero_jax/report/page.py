@@ -286,6 +286,7 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> Iterator[str]
     rows = {
         "method": f"{e.method}, {e.combine} of the tasks",
         "population": f"{e.islands} x {e.population:,}, cohorts of {e.cohort:,}, tournaments of {e.tournament}",
+        "islands": _islands(e),
         "memory": f"{space.memory.scalars} scalars, {space.memory.vectors} vectors, {space.memory.matrices} matrices",
         "ops": " + ".join(str(len(ops)) for ops in space.ops) + " (Setup, Predict, Learn)",
         "instructions": " + ".join(map(str, space.max_size)) + " at most",
@@ -301,6 +302,16 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> Iterator[str]
         yield f"<p>To run it again:</p><pre>{escape(command(e))}</pre>"
     whole = json.dumps(dataclasses.asdict(e), indent=1)
     yield f"<details><summary>all settings</summary><pre>{escape(whole)}</pre></details>"
+
+
+def _islands(e: Experiment) -> str:
+    """How they are parted, and what they exchange."""
+    parts = [f"{e.groups} group{'s' * (e.groups != 1)}"]
+    parts += [f"with tasks of their own: {'; '.join(e.workers)}"] * bool(e.workers)
+    parts += [f"{e.actors} actors"] * bool(e.actors)
+    return ", ".join(
+        [*parts, f"migration every {e.migrate_every:,} evaluations" if e.migrate_every else "no migration"]
+    )
 
 
 def _tasks(tasks: TaskSet) -> str:

@@ -4,7 +4,7 @@ Axes: `I` islands, `P` programs per island, `C` children per island and cohort, 
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -66,6 +66,8 @@ class EfficientEvolution(RegularizedEvolution):
     again: float = 0.3
     born: Literal["uniform", "log"] = "log"
 
+    exhausted_after: ClassVar[int] = 100  # each of them a thousand mutants that were no better
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.again < 1:
@@ -85,17 +87,16 @@ class EfficientEvolution(RegularizedEvolution):
             empty = Programs.from_lists([[[[0]] * size for size in self.space.initial_size]], self.space.memory)
             start = empty.resized(capacity=self.space.capacity)[np.zeros(n, np.int64)]
             anew = dataclasses.replace(self._always(), types=("randomize_algorithm",), weights=())
-            programs, forms = self._new(start, anew, known, rng, climbs=SAMPLED)
+            programs = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
-            programs, forms = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
+            programs = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
         if not (conditions(programs) == CONDITIONS).any():
             raise ValueError(
                 "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "
                 "method='efficient' for evolution, or give Predict and Learn more ops"
             )
-        niches = Niches(
-            forms, structures(programs), np.zeros(self.islands, np.int64), known, forms, structures(programs)
-        )
+        kinds = structures(programs)
+        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds)
         unknown = np.full((self.islands, self.population), np.nan)
         bits = dict(rng.bit_generator.state)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, bits, niches=niches)
@@ -108,10 +109,8 @@ class EfficientEvolution(RegularizedEvolution):
         rng, known = state.generator(), state.niches.known.copy()
         rows = np.empty(self.islands * self.cohort, np.int64)
         hold_tournaments(state.fitness, self.tournament, rows, rng)
-        children, forms = self._new(state.population[rows], self._always(), known, rng, state, rows)
-        niches = dataclasses.replace(
-            state.niches, known=known, asked_forms=forms, asked_structures=structures(children)
-        )
+        children = self._new(state.population[rows], self._always(), known, rng, state, rows)
+        niches = dataclasses.replace(state.niches, known=known, asked_structures=structures(children))
         lines = state.lines and dataclasses.replace(state.lines, parents=rows)
         return dataclasses.replace(state, rng=dict(rng.bit_generator.state), lines=lines, niches=niches), children
 
@@ -124,8 +123,8 @@ class EfficientEvolution(RegularizedEvolution):
         state: SearchState | None = None,
         rows: np.ndarray | None = None,
         climbs: int = ROUNDS,
-    ) -> tuple[Programs, np.ndarray]:
-        """A mutant of each of `n` programs that can learn and is not `known`, and `[n]` hashes; both become known.
+    ) -> Programs:
+        """A mutant of each of `n` programs that can learn and is not `known`; it becomes known.
 
         Mutants that do what their parent does take its place and are mutated on; from round `climbs` on, those do that
         are as close to learning. Who stays without success has another parent from time to time: with a state, of its
@@ -135,7 +134,7 @@ class EfficientEvolution(RegularizedEvolution):
         current = _copied(parents)
         forms = canonical(current).hashes[:, 0].copy()
         todo, heights = np.arange(n), np.zeros(n, np.int64)
-        result, found = _copied(parents), np.zeros(n, np.uint64)
+        result = _copied(parents)
         for round_ in range(ROUNDS):
             now = self._always() if climbs <= round_ else mutations
             mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
@@ -148,7 +147,6 @@ class EfficientEvolution(RegularizedEvolution):
                 same = held >= np.repeat(heights[todo], TRIES)
             hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
             _copy_rows(result, todo[hit], mutants, chosen[hit])
-            found[todo[hit]] = hashes[chosen[hit]]
             known[hashes[chosen[hit]] % KNOWN] = hashes[chosen[hit]]
             neutral, drifts = _first_of_each(same)
             drifts &= ~hit
@@ -167,7 +165,7 @@ class EfficientEvolution(RegularizedEvolution):
             elif round_ > climbs + FOUNDED and len(todo) < n:
                 _copy_rows(current, todo, result, rng.choice(np.delete(np.arange(n), todo), len(todo)))
             forms[todo] = canonical(current[todo]).hashes[:, 0]
-        return result, found
+        return result
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
@@ -204,8 +202,6 @@ class EfficientEvolution(RegularizedEvolution):
         children = owners[rows]
         population = _copied(state.population)
         _copy_rows(population, rows, programs, children)
-        forms = niches.forms.copy()
-        forms[rows] = niches.asked_forms[children]
         lines = born(state.lines, programs, fitness, state.evaluations + len(programs))
         some = Lines(lines.ancestors[children], lines.fitness[children], lines.births[children], lines.parents)
         return with_results(
@@ -216,7 +212,7 @@ class EfficientEvolution(RegularizedEvolution):
             population=population,
             fitness=known,
             lines=placed(state.lines, some, rows),
-            niches=dataclasses.replace(niches, forms=forms, structures=kept, ring=ring),
+            niches=dataclasses.replace(niches, structures=kept, ring=ring),
         )
 
 

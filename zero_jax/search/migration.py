@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.canonical import canonical
 from zero_jax.search import lineage
 from zero_jax.search.efficient import structures
 from zero_jax.search.lineage import Lines
@@ -134,8 +133,7 @@ def _with_columns(
     population = state.population.with_arrays(code, data, length)
     niches = state.niches
     if niches is not None:
-        forms = canonical(population).hashes[:, 0]
-        niches = dataclasses.replace(niches, forms=forms, structures=structures(population))
+        niches = dataclasses.replace(niches, structures=structures(population))
     return dataclasses.replace(
         state,
         population=population,

@@ -14,7 +14,7 @@ from zero_jax.programs import Programs, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor, Lines
 
-SCHEMA = 3
+SCHEMA = 4
 """The version that a saved state carries."""
 
 
@@ -23,19 +23,15 @@ class Niches:
     """What `EfficientEvolution` knows of programs; never changed in place.
 
     Attributes:
-      forms: `[I * P]` uint64, hashes of the canonical forms of the population.
-      structures: `[I * P]` uint64, of the structures.
+      structures: `[I * P]` uint64, hashes of the structures of the population.
       ring: `[I]` int64, the place of each island that the next program takes that has no niche yet.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
-      asked_forms: `[n]` hashes of the programs asked for last.
-      asked_structures: `[n]` of theirs.
+      asked_structures: `[n]` of the programs asked for last.
     """
 
-    forms: np.ndarray
     structures: np.ndarray
     ring: np.ndarray
     known: np.ndarray
-    asked_forms: np.ndarray
     asked_structures: np.ndarray
 
 
