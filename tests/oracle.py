@@ -51,7 +51,7 @@ def uniforms(shape, seed, task, number):
     return (np.array(drawn, np.uint64) >> 8).astype(f32).T.reshape(2, *shape) * f32(2**-24)
 
 
-def live_ordinals(components):
+def live_ordinals(components, vectors=False):
     """{(component, slot): ordinal} of live random instructions, by walking sets backwards until nothing changes."""
 
     def address(kind, i):
@@ -69,11 +69,12 @@ def live_ordinals(components):
                 live |= {x for x in (address(ka, a), address(kb, b)) if x}
         return live, used
 
-    fresh = {("s", 0), ("v", 0)}
+    fresh = {("v", 1), ("v", 0)} if vectors else {("s", 0), ("v", 0)}
+    read = ("v", 2) if vectors else ("s", 1)
     before_predict, before_learn = set(), set()
     while True:
         learn_in, learn_used = walk(components[2], before_predict - fresh)
-        predict_in, predict_used = walk(components[1], {("s", 1)} | (before_predict - fresh) | (learn_in - fresh))
+        predict_in, predict_used = walk(components[1], {read} | (before_predict - fresh) | (learn_in - fresh))
         if (predict_in, learn_in) == (before_predict, before_learn):
             break
         before_predict, before_learn = predict_in, learn_in
@@ -86,7 +87,7 @@ def live_ordinals(components):
 
 
 class Machine:
-    def __init__(self, components, memory, features, seed, task):
+    def __init__(self, components, memory, features, seed, task, vectors=False):
         s, v, m = memory
         self.F, self.components, self.seed, self.task = features, components, seed, task
         self.mem = {
@@ -95,7 +96,7 @@ class Machine:
             "m": np.zeros((m, features, features), f32),
         }
         self.runs = [0, 0, 0]
-        self.ordinals = live_ordinals(components)
+        self.ordinals = live_ordinals(components, vectors)
 
     def run(self, c):
         for slot, instruction in enumerate(self.components[c]):
@@ -233,4 +234,36 @@ def evaluate(program, memory, train_x, train_y, valid_x, valid_y, order, loss, s
         mean = lost / len(valid_y)
         fitness = 1 - mean if loss == "accuracy" else 1 - 2 / np.pi * np.arctan(np.sqrt(mean))
         best = max(best, fitness)
+    return best, steps
+
+
+def evaluate_classes(program, memory, train_x, train_y, valid_x, valid_y, order, classes, seed=0, task=0):
+    """(fitness, train steps) of one program on one task of several classes: label in v1, prediction in v2."""
+    machine = Machine(program, memory, train_x.shape[-1], seed, task, vectors=True)
+    v = machine.mem["v"]
+    machine.run(0)
+    best, steps = 0.0, 0
+    for epoch in order:
+        for i in epoch:
+            v[0], v[1] = train_x[i], 0
+            machine.run(1)
+            steps += 1
+            with np.errstate(all="ignore"):
+                weights = np.exp(v[2, :classes] - v[2, :classes].max())
+                v[2, :classes] = weights / weights.sum()
+            label = (np.arange(train_x.shape[-1]) == train_y[i]).astype(f32)
+            if not max(abs(label[:classes] - v[2, :classes]), default=0) <= 100 or np.isnan(v[2, :classes]).any():
+                return best, steps
+            v[0], v[1] = train_x[i], label
+            machine.run(2)
+        right = 0
+        for x, y in zip(valid_x, valid_y, strict=True):
+            v[0], v[1] = x, 0
+            machine.run(1)
+            largest, predicted = -np.inf, 0
+            for c in range(classes):
+                if v[2, c] >= largest:
+                    largest, predicted = v[2, c], c
+            right += predicted == y
+        best = max(best, right / len(valid_y))
     return best, steps

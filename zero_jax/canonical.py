@@ -12,7 +12,7 @@ import numpy as np
 from zero_jax import ops, parallel
 from zero_jax.compiled import compiled, compiled_into_caller, entry_point, index
 from zero_jax.dataflow import compacted
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.programs import MemorySize, Programs, interface
 
 COMMUTATIVE: tuple[int, ...] = (1, 3, 23, 25, 27, 39, 41)
 """The ops whose operands may change places: sums, products, the inner product. Not min and max: NaN decides there."""
@@ -30,7 +30,7 @@ class Canonical(NamedTuple):
     hashes: np.ndarray
 
 
-def canonical(programs: Programs, threads: int | None = None) -> Canonical:
+def canonical(programs: Programs, threads: int | None = None, vector_labels: bool = False) -> Canonical:
     """Programs without dead code, their addresses renamed by first use and operands of sums and products in order.
 
     Programs of one canonical form have the same fitness, bit for bit: only dead instructions go, random instructions
@@ -39,6 +39,7 @@ def canonical(programs: Programs, threads: int | None = None) -> Canonical:
     Args:
       programs: `P` valid programs, not traced.
       threads: how many; by default as many as there are cores.
+      vector_labels: whether they run on tasks with vector labels.
 
     Returns:
       `Canonical`.
@@ -58,7 +59,7 @@ def canonical(programs: Programs, threads: int | None = None) -> Canonical:
     old = (old_code, old_data, old_data.view(np.uint32), old_length)
 
     def work(first: int, last: int) -> None:
-        _canonical_all(*old, first, last, *_layout(programs), code, data, length, hashes)
+        _canonical_all(*old, first, last, *_layout(programs, vector_labels), code, data, length, hashes)
 
     parallel.split(work, n, _WORTH_A_THREAD, threads)
     return Canonical(programs.with_arrays(code, data, length), hashes)
@@ -68,7 +69,7 @@ _WORTH_A_THREAD = 500
 """How many programs keep a thread busy for longer than it takes to wake it."""
 
 
-def live(programs: Programs) -> np.ndarray:
+def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
 
     Example:
@@ -78,11 +79,11 @@ def live(programs: Programs) -> np.ndarray:
     """
     code, _, length = _arrays(programs)
     used = np.zeros(code.shape[:2], np.bool_)
-    _live_all(code, length, *_layout(programs), used)
+    _live_all(code, length, *_layout(programs, vector_labels), used)
     return used
 
 
-def pruned(programs: Programs) -> Programs:
+def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
     """Programs without their dead code, otherwise as they are.
 
     Example:
@@ -91,18 +92,19 @@ def pruned(programs: Programs) -> Programs:
       >>> pruned(network).listing() == network.listing()
       True
     """
-    return compacted(programs, live(programs))
+    return compacted(programs, live(programs, vector_labels))
 
 
-def _layout(programs: Programs) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
-    """The first slot of each component, the table of ops, and scratch memory for the loops below."""
+def _layout(programs: Programs, vector_labels: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
+    """The first slot of each component, the table of ops, the interface, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
     names = np.zeros((3, addresses + 4), np.int64)
     names[2] = [*np.repeat([0, 1, 2], programs.memory), 0, 1, 2, 3]
     forms = (np.zeros(slots + 1, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64), *names)
     bits = (np.zeros(slots, np.uint64), np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
     scratch = (bits, np.zeros(slots, np.bool_), forms, np.zeros((3, addresses), np.bool_))
-    return np.array(programs.starts), table(programs.memory), scratch
+    ends = np.array(interface(programs.memory, vector_labels))
+    return np.array(programs.starts), table(programs.memory), ends, scratch
 
 
 def _arrays(programs: Programs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,16 +173,18 @@ def backward(first, last, live, bits, used):
 
 
 @compiled_into_caller
-def liveness(length, starts, set_anew, bits, used):
+def liveness(length, starts, ends, bits, used):
     """Finds the live instructions of a program, `used` `[L]`: the smallest solution, as `dataflow.liveness`.
 
-    Returns what is live after Setup, Predict and Learn, as bits. `set_anew`: the bits of label and features.
+    Returns what is live after Setup, Predict and Learn, as bits. `ends`: `[3]` int64, the `Interface`.
     """
+    one = np.uint64(1)
+    set_anew, prediction = (one << np.uint64(ends[0])) | (one << np.uint64(ends[1])), one << np.uint64(ends[2])
     before_predict, before_learn = np.uint64(0), np.uint64(0)
     while True:
         after_learn = before_predict & ~set_anew
         learn = before_learn | backward(starts[2], starts[2] + length[2], after_learn, bits, used)
-        after_predict = ((learn | before_predict) & ~set_anew) | np.uint64(2)
+        after_predict = ((learn | before_predict) & ~set_anew) | prediction
         predict = before_predict | backward(starts[1], starts[1] + length[1], after_predict, bits, used)
         if predict == before_predict and learn == before_learn:
             break
@@ -205,7 +209,7 @@ def _walk(code, first, last, live, used, table):
 
 
 @compiled
-def _wide_liveness(code, length, starts, features, flags, used, table):
+def _wide_liveness(code, length, starts, ends, flags, used, table):
     """As `liveness`, for more than 64 addresses; `flags` `[3, A]` is scratch."""
     live, before_predict, before_learn = flags[0], flags[1], flags[2]
     before_predict[:], before_learn[:] = False, False
@@ -215,8 +219,8 @@ def _wide_liveness(code, length, starts, features, flags, used, table):
         for component in (2, 1):
             for a in range(len(live)):
                 live[a] = before_predict[a] or (before_learn[a] and component == 1)
-            live[0], live[features] = False, False
-            live[1] = live[1] or component == 1
+            live[ends[0]], live[ends[1]] = False, False
+            live[ends[2]] = live[ends[2]] or component == 1
             _walk(code, starts[component], starts[component] + length[component], live, used, table)
             known = before_learn if component == 2 else before_predict
             for a in range(len(live)):
@@ -224,23 +228,19 @@ def _wide_liveness(code, length, starts, features, flags, used, table):
                 known[a] = known[a] or live[a]
     for a in range(len(live)):
         live[a] = before_predict[a]
-    live[0], live[features] = False, False
+    live[ends[0]], live[ends[1]] = False, False
     _walk(code, starts[0], starts[0] + length[0], live, used, table)
 
 
 @compiled_into_caller
-def _find_live(code, length, starts, table, scratch):
+def _find_live(code, length, starts, table, ends, scratch):
     bits, used, _, flags = scratch
-    features = table[_READS_VECTOR, IN1]
     if flags.shape[1] > 64:
-        _wide_liveness(code, length, starts, features, flags, used, table)
+        _wide_liveness(code, length, starts, ends, flags, used, table)
         return
     decode(code, length, starts, table, bits)
-    liveness(length, starts, np.uint64(1) | (np.uint64(1) << np.uint64(features)), bits, used)
+    liveness(length, starts, ends, bits, used)
 
-
-_READS_VECTOR = 23
-"""An op of which in1 is a vector: v0 is the first of them."""
 
 # ---------------------------------------------------------------------------------------------- the canonical form
 
@@ -279,9 +279,9 @@ def _mixed(h, word, factor):
 
 
 @compiled_into_caller
-def _list_live(code, length, starts, used, slots, ends, written, table):
-    """The slots of live instructions, one after the other, and where each component's end; and which addresses they
-    write: label, features and prediction count as written, and so does the place of a field that is not there.
+def _list_live(code, length, starts, used, slots, last, written, table, ends):
+    """The slots of live instructions, one after the other, and where each component's end, `last`; and which addresses
+    they write: label, features and prediction count as written, and so does the place of a field that is not there.
     """
     for a in range(len(written)):
         written[a] = 0
@@ -292,34 +292,36 @@ def _list_live(code, length, starts, used, slots, ends, written, table):
             slots[n] = k
             written[index(table[index(code[k, 0]), OUT] + code[k, 3] if used[k] else nowhere)] = 1
             n += index(used[k])
-        ends[c] = n
-    written[0], written[1], written[table[_READS_VECTOR, IN1]], written[nowhere] = 1, 1, 1, 1
+        last[c] = n
+    written[index(ends[0])], written[index(ends[1])], written[index(ends[2])], written[nowhere] = 1, 1, 1, 1
 
 
 _UNNAMED = 1 << 30
 
 
 @compiled_into_caller
-def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table):
+def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table, ends):
     """Copies the live instructions of a program, renaming; and hashes them.
 
-    Few branches, since a processor could not foresee them. `scratch`: slots `[L + 1]`; ends and the next free name of
-    each kind `[2, 4]`; whether an address is written, its name, its kind `[3, A + 4]`. Addresses that no live
+    Few branches, since a processor could not foresee them. `scratch`: slots `[L + 1]`; their ends and the next free
+    name of each kind `[2, 4]`; whether an address is written, its name, its kind `[3, A + 4]`. Addresses that no live
     instruction writes are zero, and those of a kind share a name: the three places behind the addresses.
     """
-    slots, ends, free, written, names, kinds = scratch
-    _list_live(code, length, starts, used, slots, ends, written, table)
+    slots, last, free, written, names, kinds = scratch
+    _list_live(code, length, starts, used, slots, last, written, table, ends)
     for a in range(len(names)):
         names[a] = -1
     addresses = len(names) - 4
-    names[0], names[1], names[table[_READS_VECTOR, IN1]], names[addresses + 3] = 0, 1, 0, 0
-    free[0], free[1], free[2], free[3] = 2, 1, 0, 0
+    vectors = ends[0] > ends[1]  # labels and predictions are
+    first = ends[1] if vectors else 0
+    names[ends[0]], names[ends[1]], names[ends[2]], names[addresses + 3] = ends[0] - first, 0, ends[2] - first, 0
+    free[0], free[1], free[2], free[3] = 0 if vectors else 2, 3 if vectors else 1, 0, 0
     h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     p, q = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
     i = 0
     for c in range(3):
         n, first_live = index(starts[c]), i
-        for j in range(ends[c] - first_live):
+        for j in range(last[c] - first_live):
             k = index(slots[index(first_live + j)])
             op = index(code[k, 0])
             a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])
@@ -348,26 +350,28 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
                 to_data[n, field] = data[k, field]
                 h, g = _mixed(h, np.uint64(bits[k, field]), p), _mixed(g, np.uint64(bits[k, field]), q)
             n += index(1)
-        i = ends[c]
+        i = last[c]
         to_length[c] = i - first_live
         h, g = _mixed(h, np.uint64(to_length[c]), p), _mixed(g, np.uint64(to_length[c]), q)
     hashes[0], hashes[1] = _mixed(h, g >> np.uint64(32), q), _mixed(g, h >> np.uint64(32), p)
 
 
 @entry_point
-def _live_all(code, length, starts, table, scratch, out):
+def _live_all(code, length, starts, table, ends, scratch, out):
     for p in range(code.shape[0]):
-        _find_live(code[p], length[p], starts, table, scratch)
+        _find_live(code[p], length[p], starts, table, ends, scratch)
         for c in range(3):
             for k in range(starts[c], starts[c] + length[p, c]):
                 out[p, k] = scratch[1][k]
 
 
 @entry_point
-def _canonical_all(code, data, bits, length, first, last, starts, table, scratch, to_code, to_data, to_length, hashes):
+def _canonical_all(
+    code, data, bits, length, first, last, starts, table, ends, scratch, to_code, to_data, to_length, hashes
+):  # fmt: skip
     for p in range(first, last):
-        _find_live(code[p], length[p], starts, table, scratch)
+        _find_live(code[p], length[p], starts, table, ends, scratch)
         _canonical(
             code[p], data[p], bits[p], length[p], starts, scratch[1], scratch[2],
-            to_code[p], to_data[p], to_length[p], hashes[p], table,
+            to_code[p], to_data[p], to_length[p], hashes[p], table, ends,
         )  # fmt: skip

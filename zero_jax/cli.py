@@ -239,7 +239,7 @@ class _Tasks:
 
     Attributes:
         task: linear, affine, teacher, digits, synthetic_images, or the path of an NPZ file with train_x, train_y,
-            valid_x, valid_y and, if wanted, loss and epochs.
+            valid_x, valid_y and, if wanted, loss, epochs and classes.
         tasks: How many tasks: 100, of digits 45.
         features: Features per example: 4, of digits 16.
         train: Training examples per task: 1000, of digits 240.
@@ -368,17 +368,24 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _show(arguments: list[str]) -> int:
-    def show(program: _Program, /, form: Literal["listing", "proto", "json"] = "listing", prune: bool = False) -> int:
+    def show(
+        program: _Program,
+        /,
+        form: Literal["listing", "proto", "json"] = "listing",
+        prune: bool = False,
+        vector_labels: bool = False,
+    ) -> int:
         """Prints a program.
 
         Args:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
             form: listing, upstream's text proto, or JSON.
             prune: Leave out instructions that can never reach a prediction.
+            vector_labels: It is for tasks of more than two classes, where predictions are vectors.
         """
         programs = library.load(program)
         if prune:
-            programs = pruned(programs)
+            programs = pruned(programs, vector_labels)
         if form == "json":
             print(listing.to_json(programs))
         else:

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from zero_jax import ops
-from zero_jax.programs import Programs
+from zero_jax.programs import Programs, interface
 
 Array = jax.Array
 
@@ -16,13 +16,13 @@ _READS_OUTPUT = np.array([op.reads_output for op in ops.OPS])
 _RANDOM = np.array([op.random for op in ops.OPS])
 
 
-def liveness(programs: Programs) -> Array:
+def liveness(programs: Programs, vector_labels: bool = False) -> Array:
     """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
 
     The smallest solution of the usual backward equations (an instruction is live if what it writes is live after it;
     what a live instruction reads is live before it) on the order in which components run: Setup once, then Predict and
-    Learn by turns, with Predict also following Predict in validation. s1 is read after each Predict; the label and the
-    features are set anew before Predict and before Learn.
+    Learn by turns, with Predict also following Predict in validation. The prediction is read after each Predict; the
+    label and the features are set anew before Predict and before Learn.
 
     Example:
       >>> from zero_jax import library
@@ -30,11 +30,12 @@ def liveness(programs: Programs) -> Array:
       True
     """
     memory, (setup, predict, learn, end) = programs.memory, programs.starts
+    places = interface(memory, vector_labels)
     reads, writes, keeps = _uses(programs)
     addresses = sum(memory)
     batch = programs.code.shape[0]
-    prediction = jnp.zeros((batch, addresses), bool).at[:, 1].set(True)
-    overwritten = jnp.zeros((1, addresses), bool).at[0, jnp.array([0, memory.scalars])].set(True)
+    prediction = jnp.zeros((batch, addresses), bool).at[:, places.prediction].set(True)
+    overwritten = jnp.zeros((1, addresses), bool).at[0, jnp.array([places.label, places.features])].set(True)
 
     def backward(after: Array, first: int, last: int) -> tuple[Array, Array]:
         """Addresses live before the slots `first` to `last - 1`, and `[slots, P]` which of those are live."""

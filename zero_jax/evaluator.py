@@ -219,7 +219,7 @@ class Evaluator:
     def _evaluated(self, chosen: str, programs: Programs) -> Steps:
         """Programs within the budget: those that are new in their canonical form, and to a probe, are trained."""
         batch = self._batch
-        form = canonical(programs, self.options["threads"])
+        form = canonical(programs, self.options["threads"], self.tasks.vector_labels)
         fresh = np.zeros(0, np.int64)
 
         def train(rows: np.ndarray) -> Steps:

@@ -240,10 +240,11 @@ class Runner:
     def _write_hall(self, under_way: Sequence[Entry]) -> None:
         """The hall of fame so far, experiments under way included, and the lineage of its best."""
         assert self.folder is not None
-        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way])))
+        vectors = self.select_tasks.vector_labels
+        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way]), vectors))
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
-            self.folder.write("lineage.json", lineage_told(best))
+            self.folder.write("lineage.json", lineage_told(best, vectors))
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what a checkpoint told."""

@@ -65,10 +65,11 @@ class HallOfFame:
       [(0.9, 1.0), (0.8, 0.26)]
     """
 
-    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE) -> None:
+    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE, vector_labels: bool = False) -> None:
         self.examples = examples
         self.table = table
         self.size = size
+        self.vector_labels = vector_labels
         self._unit = float(cost(library.program("network"), examples, table)[0])
         self._best: list[Entry] = []
         self._front: list[Entry] = []
@@ -124,7 +125,7 @@ class HallOfFame:
 
     def entry(self, last: Ancestor) -> Entry:
         """What it would say of the last of a line, dead code and all."""
-        costs = cost(pruned(last.program), self.examples, self.table) / self._unit
+        costs = cost(pruned(last.program, self.vector_labels), self.examples, self.table) / self._unit
         return Entry(last.fitness, float(costs[0]), last.evaluations, last.program, last.before, last.births)
 
     def entries(self) -> list[Entry]:
@@ -203,10 +204,11 @@ def entries_from(tree: dict[str, Any] | None) -> list[Entry]:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_told(rows: list[tuple[Entry, bool, bool]]) -> dict[str, Any]:
+def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
+        "vector_labels": vector_labels,
         "rows": [
             {
                 "experiment": entry.experiment,
@@ -214,7 +216,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]]) -> dict[str, Any]:
                 "search_fitness": entry.fitness,
                 "select_fitness": entry.select_fitness,
                 "cost": entry.cost,
-                "instructions": int(np.asarray(pruned(entry.program).length).sum()),
+                "instructions": int(np.asarray(pruned(entry.program, vector_labels).length).sum()),
                 "best": best,
                 "pareto": front,
                 "program": json.loads(listing.to_json(entry.program)),
@@ -224,7 +226,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]]) -> dict[str, Any]:
     }
 
 
-def lineage_told(entry: Entry) -> dict[str, Any]:
+def lineage_told(entry: Entry, vector_labels: bool = False) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -232,6 +234,7 @@ def lineage_told(entry: Entry) -> dict[str, Any]:
     names = ("evaluations", "fitness", "births")
     return {
         "schema": SCHEMA,
+        "vector_labels": vector_labels,
         "experiment": entry.experiment,
         "steps": [
             dict(zip(names, told, strict=True)) | {"program": json.loads(listing.to_json(program))}

@@ -24,14 +24,47 @@ class MemorySize(NamedTuple):
     """How many scalars, vectors and matrices a program can address.
 
     Attributes:
-      scalars: s0 is the label, s1 the prediction.
-      vectors: v0 holds the features.
+      scalars: s0 is the label, s1 the prediction, unless labels are vectors.
+      vectors: v0 holds the features; v1 is the label and v2 the prediction, if labels are vectors.
       matrices: may be 0.
     """
 
     scalars: int
     vectors: int
     matrices: int
+
+
+class Interface(NamedTuple):
+    """Through which addresses examples come and predictions go, counting scalars, then vectors, then matrices.
+
+    Attributes:
+      label: s0; or v1 for vector labels.
+      features: v0.
+      prediction: s1; or v2 for vector labels.
+    """
+
+    label: int
+    features: int
+    prediction: int
+
+
+def interface(memory: MemorySize, vector_labels: bool = False) -> Interface:
+    """The `Interface` of programs with such a memory, on tasks with scalar or vector labels (SPEC 1).
+
+    Raises:
+      ValueError: fewer than 3 vectors for vector labels.
+
+    Example:
+      >>> interface(MemorySize(4, 3, 1)), interface(MemorySize(4, 3, 1), vector_labels=True)
+      (Interface(label=0, features=4, prediction=1), Interface(label=5, features=4, prediction=6))
+    """
+    first = memory.scalars
+    if vector_labels and memory.vectors < 3:
+        raise ValueError(
+            "more than two classes need 3 vectors, v0 for the features, v1 for the label and v2 for the prediction, "
+            f"not {memory.vectors}"
+        )
+    return Interface(first + 1, first, first + 2) if vector_labels else Interface(0, first, 1)
 
 
 def memory_size(memory: Sequence[int]) -> MemorySize:

@@ -213,8 +213,10 @@ class Experiment:
         initial: Any = self.initial
         if self.initial not in INITIAL:
             initial = library.load(self.initial, self.space.memory)
-        kind = EfficientEvolution if self.method == "efficient" else RegularizedEvolution
-        return kind(self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
+        shared = (self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
+        if self.method == "efficient":
+            return EfficientEvolution(*shared, vector_labels=self.search_tasks.vector_labels)
+        return RegularizedEvolution(*shared)
 
     def tasks(self, role: Role, number: int = 1) -> Tasks:
         """T_search of the experiment of that number, T_select, or the unseen tasks."""

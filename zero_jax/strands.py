@@ -78,7 +78,8 @@ class Strand:
         self.searcher = searcher
         self.seed = seed
         self.evaluators = evaluators
-        self.halls = [HallOfFame(evaluator.examples, evaluator.costs) for evaluator in evaluators]
+        self.vector_labels = evaluators[0].tasks.vector_labels
+        self.halls = [HallOfFame(one.examples, one.costs, vector_labels=self.vector_labels) for one in evaluators]
         self.combine = combine
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
@@ -126,7 +127,8 @@ class Strand:
     @property
     def hashes(self) -> np.ndarray:
         """`[I * P]` of their canonical forms."""
-        return np.concatenate([canonical(state.population).hashes[:, 0] for state in self.states if state.evaluations])
+        told = [state.population for state in self.states if state.evaluations]
+        return np.concatenate([canonical(one, vector_labels=self.vector_labels).hashes[:, 0] for one in told])
 
     @property
     def ended(self) -> bool:

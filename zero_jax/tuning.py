@@ -130,7 +130,7 @@ def tune(
     return judge.result()
 
 
-def tunable(program: Programs) -> np.ndarray:
+def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
     """`[L, 3]` bool: which constants of a program tuning may change.
 
     Example:
@@ -142,7 +142,7 @@ def tunable(program: Programs) -> np.ndarray:
     meanings = ops.CONSTANT_MEANINGS[np.asarray(program.code)[0, :, 0]]
     data = np.asarray(program.data)[0]
     changes = np.isfinite(data) & (data != 0)
-    return live(program)[0][:, None] & (meanings != "") & (meanings != "index") & changes
+    return live(program, vector_labels)[0][:, None] & (meanings != "") & (meanings != "index") & changes
 
 
 def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combine: str) -> None:
@@ -180,7 +180,7 @@ class _Judge:
         self.bits = contract.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
-        self.where = tunable(program)
+        self.where = tunable(program, tasks.vector_labels)
         self.constants = int(self.where.sum())
         self.best, self.fitness = np.zeros(self.constants), -np.inf
         self.train_steps = 0

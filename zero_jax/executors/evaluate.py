@@ -20,7 +20,7 @@ from zero_jax.executors.blocks import Plan
 from zero_jax.executors.choice import check_executor, choose, pallas_bytes, pallas_cannot, refuse_pallas
 from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
 from zero_jax.ops import OPS
-from zero_jax.programs import COMPONENTS, Capacity, Programs, SearchSpace
+from zero_jax.programs import COMPONENTS, Capacity, Programs, SearchSpace, interface
 from zero_jax.tasks import Tasks
 
 
@@ -76,7 +76,8 @@ def evaluate(
 
     Raises:
       ValueError: an unknown executor or one that cannot do what is asked, ops that do not cover the programs, accuracy
-        with `differentiable`, more memory needed for one program than `max_bytes`.
+        with `differentiable`, more memory needed for one program than `max_bytes`, vector labels with fewer than 3
+        vectors.
       KeyboardInterrupt: after Ctrl-C; with `simd`, within a second.
 
     Example:
@@ -91,6 +92,7 @@ def evaluate(
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
     if not len(tasks):
         raise ValueError("there are no tasks")
+    interface(programs.memory, tasks.vector_labels)
     if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number from 1 on, not {chunk_size}")
     leaves = jax.tree.leaves((programs, tasks, seed, max_abs_error, jnp.zeros(())))  # under jit zeros are traced too
@@ -112,7 +114,7 @@ def evaluate(
             return _in_one(plan, programs, tasks, shared, max_bytes)
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         return _on_threads(plan, programs, tasks, shared, max_bytes, chunk_size, threads)
-    plan, programs = _ready(plan, programs)
+    plan, programs = _ready(plan, programs, tasks)
     calls = _on_devices(plan, programs, tasks, shared, max_bytes, chunk_size, devices)
     first = batches.chosen_devices(devices)[0]  # where arrays made without devices would be
     parts = [[jax.device_put(part.reshape(-1, len(tasks))[places], first) for part in raw] for raw, places in calls]
@@ -176,7 +178,7 @@ def launch(
     if chosen == "xla" and devices is None and batches.platform() == "cpu":
         told = _on_threads(plan, programs, tasks, shared, max_bytes, None, threads)
         return lambda: tuple(map(np.asarray, told))
-    plan, programs = _ready(plan, programs, canonical_form)
+    plan, programs = _ready(plan, programs, tasks, canonical_form)
     calls = _on_devices(plan, programs, tasks, shared, max_bytes, None, devices)
 
     def wait() -> tuple[np.ndarray, ...]:
@@ -272,11 +274,14 @@ def _width(plan: Plan, programs: Programs, tasks: Tasks, max_bytes: int, chunk_s
     return width
 
 
-def _ready(plan: Plan, programs: Programs, canonical_form: bool = False) -> tuple[Plan, Programs]:
+def _ready(plan: Plan, programs: Programs, tasks: Tasks, canonical_form: bool = False) -> tuple[Plan, Programs]:
     """What can be done on the host: on a GPU, finding dead code takes milliseconds of many small steps."""
     if plan.executor != "pallas" or not HAVE_NUMBA:
         return plan, programs
-    plain = jax.tree.map(np.asarray, programs) if canonical_form else canonical(programs.check()).programs
+    if canonical_form:
+        plain = jax.tree.map(np.asarray, programs)
+    else:
+        plain = canonical(programs.check(), vector_labels=tasks.vector_labels).programs
     if blocks.draws(plan.sets):
         plain = dataflow.number_draws(plain, np.ones(plain.code.shape[:2], bool))
     return plan._replace(ready=True), plain
@@ -349,7 +354,7 @@ def _on_lanes(
         from zero_jax.executors import simd
 
         given, on = jax.tree.unflatten(structure, [np.asarray(leaf) for leaf in leaves])
-        plain = canonical(given.check()).programs
+        plain = canonical(given.check(), vector_labels=on.vector_labels).programs
         result = simd.evaluate(plain, simd.lay_out(on), int(seed), float(limit), threads=threads)
         return result.fitness, result.train_steps
 
@@ -388,8 +393,9 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     """Refuses what `evaluate` would refuse of programs of that space.
 
     Raises:
-      ValueError: not even one program fits in `max_bytes`, or the random stream is too short.
+      ValueError: not even one program fits in `max_bytes`, the random stream is too short, or vectors are too few.
     """
+    interface(space.memory, tasks.vector_labels)
     sets = contract.op_sets(ops, space.memory)
     _check_stream(space.capacity, tasks, sets)
     chosen = choose(executor, space.memory, tasks, max_bytes)

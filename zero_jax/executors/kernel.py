@@ -37,6 +37,7 @@ class Shape:
       warps: of a block on a GPU.
       train, valid, epochs: N, K, E.
       accuracy: whether the loss is accuracy.
+      classes: C where labels are vectors, else 0.
       errors: whether to return every example's error.
       interpret: whether to run the kernel's meaning on any device, slowly, rather than compile it.
     """
@@ -54,6 +55,7 @@ class Shape:
     valid: int = 0
     epochs: int = 0
     accuracy: bool = False
+    classes: int = 0
     errors: bool = False
     interpret: bool = False
 
@@ -316,6 +318,7 @@ class Training:
         self.examples = examples
         self.told = told
         self.count = shape.train + shape.valid
+        self.classes = contract.Classes(shape.classes, -1 - machine.features.behind) if shape.classes else None
 
     def run(self, lane: Array) -> None:
         """All epochs; `lane` is `[lanes]` which tasks these are."""
@@ -357,7 +360,10 @@ class Training:
         predicting, learning = at.component == PREDICT, at.component == LEARN
         x, y = self.examples.example(epoch, at.example, predicting)
         self.machine.write("v", 0, jnp.where(at.component == SETUP, 0.0, x))
-        self.machine.write("s", 0, jnp.where(learning, y, 0.0))
+        if self.classes:
+            self.machine.write("v", 1, jnp.where(learning, self.classes.label(x, y), 0.0))
+        else:
+            self.machine.write("s", 0, jnp.where(learning, y, 0.0))
         self.machine.barrier()
         runs = jnp.where(learning, jnp.int32(self.shape.train), jnp.int32(self.count))
         self.machine.run(at.component, self.lengths[at.component], epoch * runs + at.example)
@@ -374,20 +380,23 @@ class Training:
         told = self.told
         alive = told.alive[...] > 0
         y = self.examples.label(epoch, example)
-        logit = prediction = self.machine.read("s", 1)
+        kind, address = ("v", 2) if self.classes else ("s", 1)
+        logit = prediction = self.machine.read(kind, address)
         if self.shape.accuracy:
-            prediction = jnp.where(training, contract.sigmoid(logit), logit)
+            probability = self.classes.probabilities(logit) if self.classes else contract.sigmoid(logit)
+            prediction = jnp.where(training, probability, logit)
             self.machine.settle()
-            self.machine.write("s", 1, prediction)
+            self.machine.write(kind, address, prediction)
             self.machine.barrier()
-        error = y - prediction
+        error = self.classes.error(probability, y) if self.classes else y - prediction
         if self.shape.errors:
             told.errors[epoch * self.count + example] = jnp.where(alive, error, 0.0)
         told.steps[...] = told.steps[...] + (alive & training).astype(jnp.int32)
         fine = jnp.abs(error) <= self.limit[0]  # false for NaN
         if self.shape.accuracy:
             fine = fine | ~training
-            loss = ((logit > 0) != (y > 0.5)).astype(jnp.float32)
+            wrong = self.classes.predicted(logit) != y if self.classes else (logit > 0) != (y > 0.5)
+            loss = wrong.astype(jnp.float32)
         else:
             loss = error * error
         told.lost[...] = told.lost[...] + jnp.where(training, 0.0, loss)

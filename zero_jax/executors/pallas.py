@@ -188,8 +188,8 @@ def evaluate_programs(
     n, k = tasks.train_x.shape[1], tasks.valid_x.shape[1]
     shape = Shape(
         ops, tuple(programs.starts), programs.memory, tasks.features, power_of_two(tasks.features), len(tasks),
-        layout.lanes, layout.by_row, layout.warps, n, k, tasks.order.shape[0], tasks.loss == "accuracy", errors,
-        interpret,
+        layout.lanes, layout.by_row, layout.warps, n, k, tasks.order.shape[0], tasks.loss == "accuracy",
+        tasks.classes * tasks.vector_labels, errors, interpret,
     )  # fmt: skip
     count, lanes, width, all_lanes = words.shape[0], shape.lanes, shape.width, shape.groups * shape.lanes
     examples = n + k

@@ -20,7 +20,7 @@ from zero_jax.executors import machine as m
 from zero_jax.executors import translate
 from zero_jax.executors import vector as v
 from zero_jax.executors.training import train_programs
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.programs import MemorySize, Programs, interface
 from zero_jax.tasks import Tasks
 
 UNROLLED: tuple[int, ...] = (4, 8, 16, 32)
@@ -49,6 +49,7 @@ class LaneTasks(NamedTuple):
       masks: int64 `[G]`, a bit for each lane that holds a task.
       n_tasks: T.
       accuracy: whether the loss is accuracy.
+      classes: C where labels are vectors, else 0.
     """
 
     train_x: np.ndarray
@@ -60,6 +61,7 @@ class LaneTasks(NamedTuple):
     masks: np.ndarray
     n_tasks: int
     accuracy: bool
+    classes: int
 
 
 class Result(NamedTuple):
@@ -104,6 +106,7 @@ def lay_out(tasks: Tasks) -> LaneTasks:
         np.array(masks, np.int64),
         n_tasks,
         tasks.loss == "accuracy",
+        tasks.classes * tasks.vector_labels,
     )
 
 
@@ -130,7 +133,8 @@ def evaluate(
       threads: how many; by default as many as there are cores. The result does not depend on it.
       fuse: whether to make superinstructions; by default where there are so many examples that it pays.
       errors: whether to return the error of each example too, training and validation, epoch by epoch, for
-        accuracy y - sigmoid(s1) in training and y - s1 in validation; 0 once a run has stopped.
+        accuracy y - sigmoid(s1) in training and y - s1 in validation, for vector labels the largest |label -
+        probability| of a class in both; 0 once a run has stopped.
       fingerprints: whether to return hashes of those errors.
 
     Raises:
@@ -154,6 +158,7 @@ def evaluate(
             k,
             epochs,
             tasks.accuracy,
+            tasks.classes,
             int(seed) & 0xFFFFFFFF,
             fuse,
             errors,
@@ -167,7 +172,8 @@ def evaluate(
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
     shared = (
         size(features), settings, addresses, rows, code, constants, length, np.array(programs.starts),
-        table(programs.memory), translate.places(programs.memory, features), tasks.order, tasks.masks,
+        table(programs.memory), np.array(interface(programs.memory, tasks.classes > 0)),
+        translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip
 

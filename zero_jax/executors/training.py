@@ -4,15 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zero_jax.canonical import IN1
 from zero_jax.compiled import compiled, compiled_into_caller, entry_point
 from zero_jax.executors import machine as m
 from zero_jax.executors import vector as v
 from zero_jax.executors.translate import translate
 
-FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK = range(11)
-"""What `settings` holds: F, N, K, E; whether the loss is accuracy; the seed; whether to make superinstructions, to keep
-errors, to make fingerprints, and where in a program's memory; how many items a thread takes at a time."""
+FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, CLASSES, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK = range(12)
+"""What `settings` holds: F, N, K, E; whether the loss is accuracy; C where labels are vectors, else 0; the seed;
+whether to make superinstructions, to keep errors, to make fingerprints, and where in a program's memory; how many items
+a thread takes at a time."""
 
 TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP = range(7)
 """What `addresses` holds: the tasks in lanes, their ids, the common counter, and the flag that ends the work."""
@@ -26,7 +26,8 @@ class _Job(NamedTuple):
     Attributes:
       rows, constants, memory: addresses of the program's rows and constants, and of its memory.
       predict, validate: the rows that Predict begins at, in training and in validation.
-      features_place, scratch: places in memory, of v0 and of what is free; rewrites: whether Predict writes v0 or s0.
+      features_place, label, prediction, scratch: places in memory, of what it is and of what is free.
+      classes: C where labels are vectors, else 0; rewrites: whether Predict writes features or label.
       seed, ids, lane: of the random stream; the first lane of the group.
       train_x, train_y, valid_x, valid_y: addresses of the group's examples.
       program: its number.
@@ -38,7 +39,10 @@ class _Job(NamedTuple):
     predict: int
     validate: int
     features_place: int
+    label: int
+    prediction: int
     scratch: int
+    classes: int
     rewrites: int
     seed: int
     ids: int
@@ -52,7 +56,7 @@ class _Job(NamedTuple):
 
 @entry_point
 def train_programs(
-    size, settings, addresses, chosen, code, data, length, starts, table, where, order, masks, max_error, scratch,
+    size, settings, addresses, chosen, code, data, length, starts, table, ends, where, order, masks, max_error, scratch,
     places, fitness, steps, errors, prints,
 ):  # fmt: skip
     """Trains one chosen program on one group of tasks after the other, until none is left or the flag is raised."""
@@ -70,11 +74,23 @@ def train_programs(
             program, g = item // groups, item % groups
             p = chosen[program]
             translate(
-                code[p], data[p], length[p], starts, table, where, settings[FUSE] != 0, work, rows, constants, shape
+                code[p],
+                data[p],
+                length[p],
+                starts,
+                table,
+                ends,
+                where,
+                settings[FUSE] != 0,
+                work,
+                rows,
+                constants,
+                shape,
             )
             job = _Job(
                 places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3,
-                where[table[23, IN1], 0], where[len(where) - 4, 0], shape[4],
+                where[ends[1], 0], where[ends[0], 0], where[ends[2], 0], where[len(where) - 4, 0], settings[CLASSES],
+                shape[4],
                 settings[SEED], addresses[IDS], g * v.WIDTH,
                 addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
                 addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
@@ -103,6 +119,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
     features, n, k, epochs = settings[FEATURES], settings[TRAIN], settings[VALID], settings[EPOCHS]
     accuracy, signed, kept = settings[ACCURACY] != 0, settings[FINGERPRINTS] != 0, settings[ERRORS] != 0
     memory, limit, zero, one = job.memory, v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
+    nothing = v.splat(np.float32(-1 if job.classes else 0))  # for a label: no class, or 0
     lost, epoch, i, example, at, draw = zero, 0, -1, 0, 0, 0
     while True:
         row = job.rows + at * m.ROW_BYTES
@@ -117,19 +134,24 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
             i += 1
             if i < n:
                 example = order[epoch, i]
-                _present(size, features, job, job.train_x, example, zero)
+                _present(size, features, job, job.train_x, example, nothing)
                 at, draw = job.predict, ((epoch * (n + k) + i) << 10) | _PREDICT
             else:
-                _present(size, features, job, job.valid_x, 0, zero)
+                _present(size, features, job, job.valid_x, 0, nothing)
                 i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
         elif op == m.CHECK:
-            label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, v.WIDTH)
-            if accuracy:
-                prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
-                v.store(memory, v.WIDTH, prediction)
-            error = v.sub(label, prediction)
+            label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, job.prediction)
+            if job.classes:
+                error = _softmax(job, label, job.prediction)
+            else:
+                if accuracy:
+                    prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
+                    v.store(memory, job.prediction, prediction)
+                error = v.sub(label, prediction)
             if job.rewrites:
                 _present(size, features, job, job.train_x, example, label)
+            elif job.classes:
+                _tell_class(job, v.number(size, features), label)
             else:
                 v.store(memory, 0, label)
             if signed:
@@ -144,13 +166,17 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
                     return
             at, draw = at + 1, ((epoch * n + i) << 10) | _LEARN
         else:
-            label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, v.WIDTH)
+            label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, job.prediction)
             error = v.sub(label, prediction)
+            if job.classes and (signed or kept):
+                error = _softmax(job, label, job.scratch)
             if signed:
                 _mix(memory, settings[PRINT_PLACE], error, alive)
             if kept:
                 _keep(job, epoch * (n + k) + n + i, alive, error, errors)
-            if accuracy:
+            if job.classes:
+                lost = v.add(lost, _other_class(job, label))
+            elif accuracy:
                 lost = v.add(lost, v.wrong_class(prediction, label))
             else:
                 going = alive & v.within(error, limit)
@@ -164,7 +190,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
             if i < k:
                 if v.raised(stop):
                     return
-                _present(size, features, job, job.valid_x, i, zero)
+                _present(size, features, job, job.valid_x, i, nothing)
                 at, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
             else:
                 if not signed:
@@ -192,11 +218,56 @@ def _score(job, lost, k, accuracy, alive, fitness):
 
 @compiled
 def _present(size, features, job, x, example, label):
-    """Features to v0, the label to s0."""
+    """Features to v0, the label, -1 for no class, to s0 or v1."""
     numbers = v.number(size, features)
     for f in range(numbers):
         v.store(job.memory, job.features_place + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
-    v.store(job.memory, 0, label)
+    if job.classes:
+        _tell_class(job, numbers, label)
+    else:
+        v.store(job.memory, 0, label)
+
+
+@compiled
+def _is_class(number, label):
+    """1 in lanes whose label is this class, 0 elsewhere."""
+    return v.positive(v.sub(v.splat(np.float32(0.5)), v.absolute(v.sub(label, v.splat(np.float32(number))))))
+
+
+@compiled
+def _tell_class(job, numbers, label):
+    """The label as a vector: 1 at its class, 0 elsewhere."""
+    for f in range(numbers):
+        v.store(job.memory, job.label + f * v.WIDTH, _is_class(f, label))
+
+
+@compiled
+def _softmax(job, label, to):
+    """Writes the probabilities of the classes to a place; returns the largest |label - probability|, NaN if any is."""
+    top, total, worst = v.load(job.memory, job.prediction), v.splat(np.float32(0)), v.splat(np.float32(0))
+    for c in range(1, job.classes):
+        top = v.maximum(top, v.load(job.memory, job.prediction + c * v.WIDTH))
+    for c in range(job.classes):
+        each = v.exponential(v.sub(v.load(job.memory, job.prediction + c * v.WIDTH), top))
+        v.store(job.memory, to + c * v.WIDTH, each)
+        total = v.add(total, each)
+    for c in range(job.classes):
+        probability = v.div(v.load(job.memory, to + c * v.WIDTH), total)
+        v.store(job.memory, to + c * v.WIDTH, probability)
+        worst = v.maximum(v.absolute(v.sub(_is_class(c, label), probability)), worst)
+    return worst
+
+
+@compiled
+def _other_class(job, label):
+    """1 where another class than the label has the largest element, the last of equal ones; a NaN is none."""
+    top, found = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
+    for c in range(job.classes):
+        value = v.load(job.memory, job.prediction + c * v.WIDTH)
+        better = v.at_least(value, top)
+        found = v.fma(better, v.sub(v.splat(np.float32(c)), found), found)
+        top = v.maximum(top, value)
+    return v.positive(v.sub(v.absolute(v.sub(found, label)), v.splat(np.float32(0.5))))
 
 
 @compiled

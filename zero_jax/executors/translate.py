@@ -72,7 +72,7 @@ def most_rows(programs: Programs) -> int:
 
 
 @compiled_into_caller
-def translate(code, data, length, starts, table, places, fuse, scratch, rows, constants, shape):
+def translate(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape):
     """Writes the rows of a program in canonical form.
 
     Args:
@@ -81,6 +81,7 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
       length: its lengths.
       starts: the first slot of each component.
       table: `canonical.table` of its memory size.
+      ends: `[3]`, its `Interface`.
       places: from `places`.
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
       scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
@@ -91,7 +92,7 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
         Predict writes features or label.
     """
     bits, used, cells = scratch
-    features_cell, free, highest, n, takers = table[23, IN1], len(places) - 4, table[23, IN1], 0, False
+    free, highest, n, takers = len(places) - 4, max(ends[1], ends[2]), 0, False
     shape[4] = 0
     for c in range(3):
         first, ordinal = n, 0
@@ -103,12 +104,12 @@ def translate(code, data, length, starts, table, places, fuse, scratch, rows, co
             ordinal += table[op, RANDOM]
             takers = takers or _TAKES[op, 0]
             highest = max(highest, max(out, max(a if a < free else 0, b if b < free else 0)))
-            if c == 1 and (out == 0 or out == features_cell):
+            if c == 1 and (out == ends[0] or out == ends[1]):
                 shape[4] = 1
             n += 1
         shape[c] = n - first
     if fuse and takers:
-        _fuse_all(code, length, starts, table, bits, used, cells, shape)
+        _fuse_all(code, length, starts, table, ends, bits, used, cells, shape)
     at = _write(cells, 0, shape[0], m.NEXT, 0, data, places, rows, constants)
     at = _write(cells, shape[0], shape[1], m.CHECK, at, data, places, rows, constants)
     at = _write(cells, shape[0] + shape[1], shape[2], m.NEXT, at, data, places, rows, constants)
@@ -133,11 +134,10 @@ def _write(cells, first, count, then, at, data, places, rows, constants):
 
 
 @compiled
-def _fuse_all(code, length, starts, table, bits, used, cells, shape):
+def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):
     """Makes superinstructions in each component."""
     decode(code, length, starts, table, bits)
-    set_anew = np.uint64(1) | (np.uint64(1) << np.uint64(table[23, IN1]))
-    after = liveness(length, starts, set_anew, bits, used)
+    after = liveness(length, starts, ends, bits, used)
     n = first = 0
     for c in range(3):
         live = after[0] if c == 0 else (after[1] if c == 1 else after[2])

@@ -229,6 +229,9 @@ absolute = _operation(1, _intrinsic_call("llvm.fabs.v16f32", 1), "abs(a)")
 root = _operation(1, _intrinsic_call("llvm.sqrt.v16f32", 1), "sqrt(a)")
 reciprocal = _operation(1, lambda b, x: b.fdiv(_constant(1), x), "1 / a")
 positive = _operation(1, _step(">"), "1 where a > 0, else 0")
+at_least = _operation(
+    2, lambda b, x, y: b.select(b.fcmp_ordered(">=", x, y), _constant(1), _constant(0)), "1 where a >= b, else 0"
+)
 not_negative = _operation(1, _step(">="), "1 where a >= 0, else 0")
 sine, cosine, tangent = (_operation(1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("sin", "cos", "tan"))
 arcsine, arccosine, arctangent = (

@@ -108,6 +108,7 @@ class _Training:
         self.shape = (programs.code.shape[0], tasks.ids.shape[0])
         self.empty = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
         self.accuracy = tasks.loss == "accuracy"
+        self.classes = contract.Classes(tasks.classes, -1) if tasks.vector_labels else None
         self.max_abs_error = max_abs_error
         self.order = jnp.asarray(tasks.order)
         examples = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)
@@ -144,13 +145,19 @@ class _Training:
     def _train_step(self, i: Array, epoch: Array, at: BlockState, mask: Array | None) -> BlockState:
         x, y = self.train_x[self.order[epoch, i]], self.train_y[self.order[epoch, i]]
         memory = self._predict(at.memory, x, epoch * (self.n_train + self.n_valid) + i, mask)
-        prediction = memory["s"][:, 1]
-        if self.accuracy:
-            prediction = contract.sigmoid(prediction)
-            memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
+        if self.classes:
+            prediction = self.classes.probabilities(memory["v"][:, 2])
+            memory = {**memory, "v": memory["v"].at[:, 2].set(prediction)}
+            error = self.classes.error(prediction, y[None])
+        else:
+            prediction = memory["s"][:, 1]
+            if self.accuracy:
+                prediction = contract.sigmoid(prediction)
+                memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
+            error = y[None] - prediction
         steps = at.train_steps + at.running.astype(jnp.int32)
-        running = self._goes_on(at.running, y[None] - prediction)
-        memory = self.machine.run(LEARN, _present(memory, x, y), epoch * self.n_train + i, mask)
+        running = self._goes_on(at.running, error)
+        memory = self.machine.run(LEARN, self._present(memory, x, y), epoch * self.n_train + i, mask)
         return at._replace(memory=memory, running=running, train_steps=steps)
 
     def _valid_step(
@@ -162,21 +169,25 @@ class _Training:
         if self.accuracy:
             # sigmoid(s) > 0.5 where s > 0, without the rounding; a NaN is class 0.
             wrong = (prediction > 0) != (y > 0.5)[None]
+            if self.classes:
+                wrong = self.classes.predicted(memory["v"][:, 2]) != y[None]
             return at._replace(memory=memory), lost + wrong.astype(jnp.float32)
         error = y[None] - prediction
         return at._replace(memory=memory, running=self._goes_on(at.running, error)), lost + error * error
 
     def _predict(self, memory: Values, x: Array, count: Array, mask: Array | None) -> Values:
-        return self.machine.run(PREDICT, _present(memory, x, jnp.zeros_like(x[:, 0])), count, mask)
+        return self.machine.run(PREDICT, self._present(memory, x, None), count, mask)
+
+    def _present(self, memory: Values, x: Array, y: Array | None) -> Values:
+        """The memory with features `[T, F]` in v0 and labels `[T]`, or zeros, in s0 or, as vectors, in v1."""
+        memory = {**memory, "v": memory["v"].at[:, 0].set(x)}
+        if self.classes:
+            return {**memory, "v": memory["v"].at[:, 1].set(0.0 if y is None else self.classes.label(x, y))}
+        return {**memory, "s": memory["s"].at[:, 0].set(jnp.zeros_like(x[:, 0]) if y is None else y)}
 
     def _goes_on(self, running: Array, error: Array) -> Array:
         """Whether runs go on after an error; a NaN compares false. Masked runs are known not to stop."""
         return running if self.masked else running & (jnp.abs(error) <= self.max_abs_error)
-
-
-def _present(memory: Values, x: Array, y: Array) -> Values:
-    """The memory with features `[T, F]` in v0 and labels `[T]` in s0."""
-    return {**memory, "v": memory["v"].at[:, 0].set(x), "s": memory["s"].at[:, 0].set(y)}
 
 
 Step = Callable[[Array, BlockState, Array], tuple[BlockState, Array]]

@@ -140,7 +140,7 @@ def _outcome_section(run: Path, experiment: Experiment, outcome: dict[str, Any] 
     yield "<h2>The best program</h2>"
     yield _table(rows.astype(dict.fromkeys(_FITNESS, "float64")).rename(columns=heads | {"name": "fitness"}))
     if (run / "best.json").exists():
-        best = pruned(library.load(str(run / "best.json")))
+        best = pruned(library.load(str(run / "best.json")), tables.vector_labels(run))
         yield f"<pre>{escape(best.listing(0))}</pre>"
         yield "<p>Without its dead code. best.txt and best.json hold all of it.</p>"
 

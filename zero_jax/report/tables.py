@@ -123,7 +123,7 @@ def lineage(run: str | Path) -> pd.DataFrame:
     file = Path(run) / "lineage.json"
     tree = _tree(file)
     steps, found = _rows(file, tree.get("steps", []), _STEPS)
-    texts = _listings(found)
+    texts = _listings(found, tree)
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
     table.attrs["experiment"] = tree.get("experiment")
@@ -133,8 +133,9 @@ def lineage(run: str | Path) -> pd.DataFrame:
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
     runs.config_of(run)
     file = Path(run) / "hall.json"
-    rows, found = _rows(file, _tree(file).get("rows", []), _HALL)
-    rows["listing"] = _listings(found)
+    tree = _tree(file)
+    rows, found = _rows(file, tree.get("rows", []), _HALL)
+    rows["listing"] = _listings(found, tree)
     rows = rows.sort_values(["search_fitness", "cost"], ascending=[False, True], kind="stable")
     order = rows.index.to_numpy()
     return rows.reset_index(drop=True), None if found is None else found[order]
@@ -178,10 +179,16 @@ def _text(file: Path) -> str | None:
         raise ValueError(f"{file} is damaged: {error}") from None
 
 
-def _listings(found: Programs | None) -> list[str]:
+def vector_labels(run: str | Path) -> bool:
+    """Whether the programs of a run are for tasks with vector labels, as its hall of fame says."""
+    return bool(_tree(Path(run) / "hall.json").get("vector_labels"))
+
+
+def _listings(found: Programs | None, tree: dict[str, Any]) -> list[str]:
+    """Without dead code, for tasks of the kind that the file says."""
     if found is None:
         return []
-    short = pruned(found)
+    short = pruned(found, bool(tree.get("vector_labels")))
     return [short.listing(i) for i in range(len(short))]
 
 

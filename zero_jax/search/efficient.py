@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zero_jax.canonical import canonical
+from zero_jax.canonical import Canonical, canonical
 from zero_jax.compiled import entry_point
 from zero_jax.programs import Programs
 from zero_jax.search.lineage import Lines, born, first, placed
@@ -47,6 +47,7 @@ class EfficientEvolution(RegularizedEvolution):
     Attributes:
       again: how likely one more mutation is.
       born: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
+      vector_labels: whether programs are for tasks with vector labels.
 
     Example:
       >>> from zero_jax import SearchSpace
@@ -65,6 +66,7 @@ class EfficientEvolution(RegularizedEvolution):
     cohort: int = 10
     again: float = 0.3
     born: Literal["uniform", "log"] = "log"
+    vector_labels: bool = False
 
     exhausted_after: ClassVar[int] = 100  # each of them a thousand mutants that were no better
 
@@ -90,13 +92,13 @@ class EfficientEvolution(RegularizedEvolution):
             programs = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
             programs = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
-        if not (conditions(programs) == CONDITIONS).any():
+        if not (conditions(programs, self.vector_labels) == CONDITIONS).any():
             raise ValueError(
                 "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "
                 "method='efficient' for evolution, or give Predict and Learn more ops"
             )
-        kinds = structures(programs)
-        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds)
+        kinds = structures(programs, self.vector_labels)
+        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds, self.vector_labels)
         unknown = np.full((self.islands, self.population), np.nan)
         bits = dict(rng.bit_generator.state)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, bits, niches=niches)
@@ -110,7 +112,9 @@ class EfficientEvolution(RegularizedEvolution):
         rows = np.empty(self.islands * self.cohort, np.int64)
         hold_tournaments(state.fitness, self.tournament, rows, rng)
         children = self._new(state.population[rows], self._always(), known, rng, state, rows)
-        niches = dataclasses.replace(state.niches, known=known, asked_structures=structures(children))
+        niches = dataclasses.replace(
+            state.niches, known=known, asked_structures=structures(children, self.vector_labels)
+        )
         lines = state.lines and dataclasses.replace(state.lines, parents=rows)
         return dataclasses.replace(state, rng=dict(rng.bit_generator.state), lines=lines, niches=niches), children
 
@@ -132,14 +136,14 @@ class EfficientEvolution(RegularizedEvolution):
         """
         n = len(parents)
         current = _copied(parents)
-        forms = canonical(current).hashes[:, 0].copy()
+        forms = self._form(current).hashes[:, 0].copy()
         todo, heights = np.arange(n), np.zeros(n, np.int64)
         result = _copied(parents)
         for round_ in range(ROUNDS):
             now = self._always() if climbs <= round_ else mutations
             mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
-            form = canonical(mutants)
-            hashes, held = form.hashes[:, 0], conditions(form.programs)
+            form = self._form(mutants)
+            hashes, held = form.hashes[:, 0], conditions(form.programs, self.vector_labels)
             good = ((held == CONDITIONS) & (known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
             same = hashes == np.repeat(forms[todo], TRIES)
             chosen, hit = _first_of_each(good & ~same)
@@ -164,8 +168,11 @@ class EfficientEvolution(RegularizedEvolution):
                 _copy_rows(current, todo, state.population, rows[todo])
             elif round_ > climbs + FOUNDED and len(todo) < n:
                 _copy_rows(current, todo, result, rng.choice(np.delete(np.arange(n), todo), len(todo)))
-            forms[todo] = canonical(current[todo]).hashes[:, 0]
+            forms[todo] = self._form(current[todo]).hashes[:, 0]
         return result
+
+    def _form(self, programs: Programs) -> Canonical:
+        return canonical(programs, vector_labels=self.vector_labels)
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
@@ -216,11 +223,12 @@ class EfficientEvolution(RegularizedEvolution):
         )
 
 
-def structures(programs: Programs) -> np.ndarray:
+def structures(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     """`[n]` uint64 hashes of what Predict and Learn do, whatever the constants."""
     length = np.array(programs.length)
     length[:, 0] = 0
-    return canonical(programs.with_arrays(programs.code, np.zeros_like(programs.data), length)).hashes[:, 0]
+    bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
+    return canonical(bare, vector_labels=vector_labels).hashes[:, 0]
 
 
 @entry_point

@@ -133,7 +133,7 @@ def _with_columns(
     population = state.population.with_arrays(code, data, length)
     niches = state.niches
     if niches is not None:
-        niches = dataclasses.replace(niches, structures=structures(population))
+        niches = dataclasses.replace(niches, structures=structures(population, niches.vector_labels))
     return dataclasses.replace(
         state,
         population=population,

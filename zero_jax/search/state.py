@@ -27,12 +27,14 @@ class Niches:
       ring: `[I]` int64, the place of each island that the next program takes that has no niche yet.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
       asked_structures: `[n]` of the programs asked for last.
+      vector_labels: whether programs are for tasks with vector labels.
     """
 
     structures: np.ndarray
     ring: np.ndarray
     known: np.ndarray
     asked_structures: np.ndarray
+    vector_labels: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

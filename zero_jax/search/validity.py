@@ -8,7 +8,7 @@ import numpy as np
 from zero_jax import ops
 from zero_jax.canonical import HAS_IN1, HAS_IN2, IN1, IN2, KEEPS, OUT, table
 from zero_jax.compiled import compiled, entry_point
-from zero_jax.programs import Programs
+from zero_jax.programs import Programs, interface
 
 LAPS = 3
 """How many examples later what was learnt must still be there."""
@@ -29,7 +29,7 @@ _KINDS[list(_NOT_ZERO_AT_ZERO)] = _LIFTED
 _KINDS[[op.number for op in ops.OPS if op.number and not op.inputs]] = _CONSTANT
 
 
-def can_learn(programs: Programs) -> np.ndarray:
+def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     r"""`[P]` bool: whether what happens at one example can matter to predictions long after it: its label, its features
     and what was predicted for it, all three; and whether predictions depend on the features that they are for.
 
@@ -39,6 +39,7 @@ def can_learn(programs: Programs) -> np.ndarray:
 
     Args:
       programs: `P` programs, dead code or not.
+      vector_labels: whether they run on tasks with vector labels.
 
     Example:
       >>> from zero_jax import library
@@ -48,21 +49,20 @@ def can_learn(programs: Programs) -> np.ndarray:
       >>> bool(can_learn(Programs.parse(last, memory=(2, 2, 0)))[0])    # the label of the last example alone
       False
     """
-    return conditions(programs) == CONDITIONS
+    return conditions(programs, vector_labels) == CONDITIONS
 
 
 CONDITIONS = 5
 """How many conditions `can_learn` asks for."""
 
 
-def conditions(programs: Programs) -> np.ndarray:
+def conditions(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     """`[P]` int64: how many of them hold: a way to climb up to programs that can learn."""
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
     found = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
-    _all(
-        code, length, np.array(programs.starts), table(programs.memory), _KINDS, programs.memory.scalars, values, found
-    )
+    ends = np.array(interface(programs.memory, vector_labels))
+    _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, found)
     return found
 
 
@@ -89,7 +89,8 @@ def _run(code, first, last, table, kinds, values):
 
 
 @entry_point
-def _all(code, length, starts, table, kinds, features, values, found):
+def _all(code, length, starts, table, kinds, ends, values, found):
+    label, features, prediction = ends
     for p in range(len(code)):
         for a in range(len(values)):
             values[a] = 0
@@ -97,15 +98,15 @@ def _all(code, length, starts, table, kinds, features, values, found):
         for lap in range(LAPS + 3):  # two without marks, so that what stays zero shows
             for a in range(len(values)):
                 values[a] &= ~_NOW
-            values[0], values[features] = 0, _ANY | _NOW
+            values[label], values[features] = 0, _ANY | _NOW
             _run(code[p], starts[1], starts[1] + length[p, 1], table, kinds, values)
             if lap == LAPS + 2:
                 break
             marked = lap == 2
-            values[1] |= _PREDICTION if marked else 0
-            values[0] = _ANY | (_LABEL if marked else 0)
+            values[prediction] |= _PREDICTION if marked else 0
+            values[label] = _ANY | (_LABEL if marked else 0)
             values[features] = _ANY | (_FEATURES if marked else 0)
             _run(code[p], starts[2], starts[2] + length[p, 2], table, kinds, values)
         found[p] = 0
         for bit in range(CONDITIONS):
-            found[p] += (values[1] >> bit) & 1
+            found[p] += (values[prediction] >> bit) & 1

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class TaskSet:
       train: training examples per task.
       valid: validation examples per task.
       epochs: how often a program sees the training examples.
+      classes: C: two for pairs of classes; more for the first so many, told apart at once (labels are vectors then).
     """
 
     source: str = "linear"
@@ -40,6 +41,12 @@ class TaskSet:
     train: int = 100
     valid: int = 100
     epochs: int = 1
+    classes: int = 2
+
+    @property
+    def vector_labels(self) -> bool:
+        """Whether labels and predictions of programs are vectors."""
+        return load(self.source).vector_labels if self.source.endswith(".npz") else self.classes > 2
 
     def make(self, seed: int = 0, role: Role = "search") -> Tasks:
         """The tasks, with ids that tell different tasks apart wherever they are made.
@@ -94,7 +101,7 @@ def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def load(path: str | Path) -> Tasks:
-    """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss and epochs.
+    """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
 
     Raises:
       ValueError: a file that cannot be read or lacks an array, and all that `Tasks` objects to.
@@ -111,10 +118,14 @@ def load(path: str | Path) -> Tasks:
     if missing:
         raise ValueError(f"{path} has no array {', '.join(missing)}; it has {', '.join(stored) or 'none'}")
     train_x, train_y, valid_x, valid_y = (stored[name] for name in ("train_x", "train_y", "valid_x", "valid_y"))
-    loss, epochs = str(stored.get("loss", "rmse")), stored.get("epochs", np.array(1))
+    numbers: dict[str, Any]
+    loss, numbers = str(stored.get("loss", "rmse")), {"epochs": 1, "classes": 2}
     try:
-        if epochs.shape or not np.issubdtype(epochs.dtype, np.number):
-            raise ValueError(f"epochs must be one whole number, not {epochs.tolist()!r}")
-        return Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), epochs.item())
+        for name in numbers:
+            given = stored.get(name, np.array(numbers[name]))
+            if given.shape or not np.issubdtype(given.dtype, np.number):
+                raise ValueError(f"{name} must be one whole number, not {given.tolist()!r}")
+            numbers[name] = given.item()
+        return Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), **numbers)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -21,21 +21,24 @@ class Tasks:
 
     Args:
       train_x: `[T, N, F]` features; converted to float32, as are the next three.
-      train_y: `[T, N]` labels; 0 or 1 where the loss is accuracy.
+      train_y: `[T, N]` labels; where the loss is accuracy class numbers, from 0 on.
       valid_x: `[T, K, F]`.
       valid_y: `[T, K]`.
-      loss: `rmse` (regression) or `accuracy` (binary classification).
+      loss: `rmse` (regression) or `accuracy` (classification).
       epochs: how often a program sees the training examples.
       seed: of the order of examples in the second and later epochs; the first keeps the order given.
       ids: `[T]` int32, what the random stream and caches know a task by; by default 0 to T-1.
+      classes: C, how many classes there are. For two, labels and predictions of programs are scalars (s0 and s1); for
+        more they are vectors (v1, one-hot, and v2), of which the first C elements count (SPEC 2).
 
     Attributes:
       order: `[E, N]` int32, the order of examples in each epoch.
       ids: `[T]` int32.
+      classes: C, or 0 for regression.
 
     Raises:
-      ValueError: shapes that do not fit together, NaN or infinity in the data, labels other than 0 and 1 for accuracy,
-        an unknown loss, fewer than one epoch.
+      ValueError: shapes that do not fit together, NaN or infinity in the data, labels other than 0 to C - 1 for
+        accuracy, more classes than features where there are more than two, an unknown loss, fewer than one epoch.
 
     Example:
       >>> x, y = np.ones((1, 3, 2)), np.ones((1, 3))
@@ -54,12 +57,18 @@ class Tasks:
         *,
         seed: int = 0,
         ids: Sequence[int] | np.ndarray | None = None,
+        classes: int = 2,
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
+        if not isinstance(classes, int | np.integer) or classes < 2:
+            raise ValueError(f"classes must be a whole number of at least 2, not {classes!r}")
+        if classes != 2 and loss != "accuracy":
+            raise ValueError(f"classes are for the accuracy loss, not for {loss}")
         if not isinstance(epochs, int | np.integer) or epochs < 1:
             raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}")
         self.loss: Loss = loss
+        self.classes = int(classes) if loss == "accuracy" else 0
         self.train_x, self.train_y = _float32("train_x", train_x, 3), _float32("train_y", train_y, 2)
         self.valid_x, self.valid_y = _float32("valid_x", valid_x, 3), _float32("valid_y", valid_y, 2)
         self._check_shapes()
@@ -73,6 +82,10 @@ class Tasks:
             raise ValueError(f"ids must be one whole number for each of the {len(self)} tasks")
         self.ids: Any = given.astype(np.int32)
 
+    @property
+    def _static(self) -> tuple[Loss, int]:
+        return self.loss, self.classes
+
     def _check_shapes(self) -> None:
         shapes = {name: tuple(getattr(self, name).shape) for name in _FIELDS[:4]}
         for part in ("train", "valid"):
@@ -84,15 +97,23 @@ class Tasks:
                 raise ValueError(f"{part}_x {x} is empty")
         if shapes["train_x"][0] != shapes["valid_x"][0] or shapes["train_x"][2] != shapes["valid_x"][2]:
             raise ValueError(f"train_x {shapes['train_x']} and valid_x {shapes['valid_x']} differ in tasks or features")
+        if self.vector_labels and self.classes > self.features:
+            raise ValueError(
+                f"{self.classes} classes need at least as many features, since labels are vectors of F numbers, not "
+                f"{self.features}"
+            )
 
     def _check_labels(self) -> None:
         for name in ("train_y", "valid_y") if self.loss == "accuracy" else ():
             labels = getattr(self, name)
             if not isinstance(labels, jax.core.Tracer):
-                wrong = np.argwhere(~np.isin(np.asarray(labels), (0.0, 1.0)))
+                wrong = np.argwhere(~np.isin(np.asarray(labels), np.arange(self.classes)))
                 if len(wrong):
                     t, n = (int(i) for i in wrong[0])
-                    raise ValueError(f"{name}[{t}, {n}] is {float(labels[t, n])}: labels must be 0 or 1 for accuracy")
+                    allowed = "0 or 1" if self.classes == 2 else f"whole numbers from 0 to {self.classes - 1}"
+                    raise ValueError(
+                        f"{name}[{t}, {n}] is {float(labels[t, n])}: labels must be {allowed} for accuracy"
+                    )
 
     @classmethod
     def stack(cls, parts: Iterable[Sequence[Any]], loss: Loss, epochs: int = 1, **more: Any) -> "Tasks":
@@ -103,14 +124,19 @@ class Tasks:
     def with_ids(self, ids: Sequence[int] | np.ndarray) -> "Tasks":
         """The same tasks under other ids."""
         return self.tree_unflatten(
-            self.loss, [*(getattr(self, name) for name in _FIELDS[:-1]), np.asarray(ids, np.int32)]
+            self._static, [*(getattr(self, name) for name in _FIELDS[:-1]), np.asarray(ids, np.int32)]
         )
 
     def shortened(self, train: int, valid: int) -> "Tasks":
         """The same tasks with at most so many examples of each sort, the first ones, seen once."""
         n = min(train, self.train_x.shape[1])
         parts = [self.train_x[:, :n], self.train_y[:, :n], self.valid_x[:, :valid], self.valid_y[:, :valid]]
-        return self.tree_unflatten(self.loss, [*parts, np.arange(n, dtype=np.int32)[None], self.ids])
+        return self.tree_unflatten(self._static, [*parts, np.arange(n, dtype=np.int32)[None], self.ids])
+
+    @property
+    def vector_labels(self) -> bool:
+        """Whether labels and predictions of programs are vectors."""
+        return self.classes > 2
 
     @property
     def features(self) -> int:
@@ -132,22 +158,23 @@ class Tasks:
                 raise IndexError(f"task {index} of {len(self)}")
             index = [int(index)]
         selected = [getattr(self, name) if name == "order" else getattr(self, name)[index] for name in _FIELDS]
-        return self.tree_unflatten(self.loss, selected)
+        return self.tree_unflatten(self._static, selected)
 
     def __repr__(self) -> str:
         n, k = self.train_x.shape[1], self.valid_x.shape[1]
         sizes = f"{len(self)} tasks, {n} + {k} examples, {self.features} features"
-        return f"Tasks({sizes}, {self.loss}, epochs={self.epochs})"
+        loss = f"{self.loss} of {self.classes} classes" if self.vector_labels else self.loss
+        return f"Tasks({sizes}, {loss}, epochs={self.epochs})"
 
-    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Loss]:
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[Loss, int]]:
         """For JAX."""
-        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _FIELDS], self.loss
+        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _FIELDS], self._static
 
     @classmethod
-    def tree_unflatten(cls, loss: Loss, children: Sequence[Any]) -> "Tasks":
+    def tree_unflatten(cls, static: tuple[Loss, int], children: Sequence[Any]) -> "Tasks":
         """For JAX: takes anything, since transformations put their own objects in place of arrays."""
         tasks = object.__new__(cls)
-        tasks.loss = loss
+        tasks.loss, tasks.classes = static
         for name, child in zip(_FIELDS, children, strict=True):
             setattr(tasks, name, child)
         return tasks

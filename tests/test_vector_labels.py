@@ -1,0 +1,188 @@
+"""Tasks of several classes: labels and predictions are vectors (SPEC 2)."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests import oracle
+from tests.spaces import ALL_OPS
+from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, random_programs
+from zero_jax.canonical import canonical, live, pruned
+from zero_jax.dataflow import liveness
+from zero_jax.executors import contract
+from zero_jax.search.validity import can_learn
+
+SOFTMAX_REGRESSION = """
+def Setup():
+  s2 = 0.1
+def Predict():
+  v2 = dot(m0, v0)
+def Learn():
+  v3 = v1 - v2
+  v3 = s2 * v3
+  m1 = outer(v3, v0)
+  m0 = m0 + m1
+"""
+MEMORY = (3, 4, 2)
+FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
+
+
+def blobs(tasks=2, features=6, classes=4, train=60, valid=40, epochs=1, seed=0, spread=1.0):
+    """Clusters, one a class."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(tasks, classes, features))
+    y = rng.integers(classes, size=(tasks, train + valid))
+    x = centres[np.arange(tasks)[:, None], y] + spread * rng.normal(size=(tasks, train + valid, features))
+    return Tasks(x[:, :train], y[:, :train], x[:, train:], y[:, train:], "accuracy", epochs, classes=classes)
+
+
+def by_oracle(programs, tasks, seed):
+    fitness, steps = np.zeros((2, len(programs), len(tasks)))
+    for p in range(len(programs)):
+        lists = as_lists(programs[p])
+        for t in range(len(tasks)):
+            data = (tasks.train_x[t], tasks.train_y[t], tasks.valid_x[t], tasks.valid_y[t], tasks.order)
+            fitness[p, t], steps[p, t] = oracle.evaluate_classes(
+                lists, tuple(programs.memory), *data, tasks.classes, seed, int(tasks.ids[t])
+            )
+    return fitness, steps
+
+
+def as_lists(program):
+    """Components of [op, in1, in2, out, activation_data, float_data_0..2]."""
+    components, starts = [], program.starts
+    for c in range(3):
+        rows = []
+        for k in range(starts[c], starts[c] + int(program.length[0, c])):
+            op, *places = program.code[0, k].tolist()
+            data = program.data[0, k].tolist()
+            rows.append([op, *places, *([data[0], 0, 0, 0] if op == 56 else [0, *data])])
+        components.append(rows)
+    return components
+
+
+@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
+def test_softmax_regression_learns(executor):
+    tasks = blobs()
+    told = evaluate(
+        Programs.parse(SOFTMAX_REGRESSION, MEMORY), tasks, executor=executor, interpret=executor == "pallas"
+    )
+    want, steps = by_oracle(Programs.parse(SOFTMAX_REGRESSION, MEMORY), tasks, 0)
+    np.testing.assert_allclose(told.fitness, want, atol=1e-6)
+    np.testing.assert_array_equal(told.train_steps, steps)
+    assert want.min() > 0.7
+
+
+@pytest.mark.parametrize(("executor", "features", "epochs"), [("xla", 6, 2), ("simd", 4, 1), ("simd", 6, 2)])
+def test_random_programs_agree_with_the_oracle(executor, features, epochs):
+    programs = random_programs(ALL_OPS, 60, np.random.default_rng(features))
+    tasks = blobs(3, features, train=12, valid=10, epochs=epochs)
+    told = evaluate(programs, tasks, 7, executor=executor)
+    want, steps = by_oracle(programs, tasks, 7)
+    assert (np.abs(told.fitness - want) < 1e-3).mean() > 0.99
+    assert (np.asarray(told.train_steps) == steps).mean() > 0.99
+    assert len(np.unique(want)) > 5
+    assert (steps < epochs * 12).any()
+
+
+def test_executors_agree_on_many_random_programs():
+    programs = random_programs(FEW_OPS, 1000, np.random.default_rng(1))
+    tasks = blobs(5, 8, 5, train=30, valid=20, epochs=2)
+    xla, simd = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
+    assert (np.abs(xla.fitness - simd.fitness) < 1e-4).mean() > 0.995
+    assert (np.asarray(xla.train_steps) == simd.train_steps).mean() > 0.995
+
+
+@pytest.mark.parametrize("tpu", [False, True])
+def test_the_kernels_interpreted_agree_with_xla(tpu, monkeypatch):
+    programs = random_programs(FEW_OPS, 30, np.random.default_rng(2))
+    tasks = blobs(3, 5, 3, train=8, valid=8, epochs=2)
+    want = evaluate(programs, tasks, 3, executor="xla", ops=FEW_OPS.ops)
+    if tpu:
+        from zero_jax.executors import blocks, pallas_tpu
+
+        ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, vector_labels=True)
+        sets = contract.op_sets(FEW_OPS.ops, FEW_OPS.memory)
+        limit = np.float32(100)
+        on = jax.tree.map(jax.numpy.asarray, tasks)
+        told = jax.jit(
+            lambda p, t: pallas_tpu.evaluate_programs(
+                p, t, contract.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
+            )
+        )(ready, on)
+    else:
+        told = evaluate(programs, tasks, 3, executor="pallas", ops=FEW_OPS.ops, interpret=True)
+    assert (np.abs(np.asarray(told[0]) - want.fitness) < 1e-4).mean() > 0.98
+    assert (np.asarray(told[1]) == want.train_steps).mean() > 0.98
+
+
+def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
+    programs = random_programs(FEW_OPS, 300, np.random.default_rng(0))
+    alive = live(programs, vector_labels=True)
+    np.testing.assert_array_equal(alive, liveness(programs, vector_labels=True))
+    assert (alive != live(programs)).any()
+    tasks = blobs(2, 5, 4, train=10, valid=10, epochs=2)
+    sets = {"executor": "xla", "ops": FEW_OPS.ops}
+    whole = evaluate(programs, tasks, **sets)
+    for same in (pruned(programs, vector_labels=True), canonical(programs, vector_labels=True).programs):
+        again = evaluate(same.check(), tasks, **sets)
+        np.testing.assert_array_equal(whole.fitness, again.fitness)
+        np.testing.assert_array_equal(whole.train_steps, again.train_steps)
+
+
+def test_more_than_64_addresses():
+    wide = dataclasses.replace(FEW_OPS, memory=(30, 30, 6))
+    programs = random_programs(wide, 300, np.random.default_rng(0))
+    np.testing.assert_array_equal(live(programs, True), liveness(programs, True))
+
+
+def test_the_last_of_equal_maxima_is_predicted_and_a_nan_is_none():
+    classes = contract.Classes(3, -1)
+    nan, inf = np.nan, np.inf
+    logits = np.array(
+        [[1, 1, 0, 9], [0, 2, 2, 9], [nan, 1, 0, 9], [nan, nan, nan, 9], [-inf, nan, nan, 0], [5, inf, inf, 0]]
+    )
+    assert classes.predicted(jax.numpy.asarray(logits, "float32")).tolist() == [1, 2, 1, 0, 0, 2]
+    ties = Programs.parse("def Setup():\ndef Predict():\ndef Learn():\n  v3 = v0 + v0", MEMORY)  # v2 stays 0
+    tasks = blobs(1, 4, 4)
+    for executor in ("xla", "simd"):
+        fitness = evaluate(ties, tasks, executor=executor).fitness.item()
+        assert fitness == pytest.approx((tasks.valid_y[0] == 3).mean())
+
+
+def test_only_a_nan_stops_a_run():
+    text = "def Setup():\n  s2 = 1000.0\ndef Predict():\n  v2 = bcast(s2)\ndef Learn():\n  s2 = s2 / s3"  # then inf
+    tasks = blobs(1, 4, 3, train=9)
+    for executor in ("xla", "simd"):
+        told = evaluate(Programs.parse(text, (4, 3, 0)), tasks, executor=executor)
+        assert (told.train_steps.item(), told.fitness.item()) == (2, 0)
+
+
+def test_programs_are_known_by_what_they_do_on_such_tasks():
+    evaluator = Evaluator(blobs(), executor="simd", probe=5)
+    one = Programs.parse(SOFTMAX_REGRESSION, MEMORY)
+    other = Programs.parse(
+        SOFTMAX_REGRESSION.replace("v3", "v4").replace("def Learn():", "def Learn():\n  s1 = s1 + s0"), (3, 5, 2)
+    )
+    first = evaluator(one)
+    again = evaluator(other)
+    np.testing.assert_array_equal(first.fitness, again.fitness)
+    assert evaluator.counts.evaluated == 1
+    assert can_learn(one, vector_labels=True)[0]
+    assert not can_learn(one)[0]
+
+
+def test_bad_input():
+    x, y = np.zeros((1, 4, 3)), np.array([[0, 1, 2, 3]])
+    with pytest.raises(ValueError, match="4 classes need at least as many features"):
+        Tasks(x, y, x, y, "accuracy", classes=4)
+    with pytest.raises(ValueError, match=r"train_y\[0, 3\] is 3.0: labels must be whole numbers from 0 to 2"):
+        Tasks(x, y, x, y, "accuracy", classes=3)
+    with pytest.raises(ValueError, match="classes are for the accuracy loss"):
+        Tasks(x, y, x, y, "rmse", classes=3)
+    with pytest.raises(ValueError, match="classes must be a whole number of at least 2"):
+        Tasks(x, y, x, y, "accuracy", classes=1)
+    with pytest.raises(ValueError, match="need 3 vectors"):
+        evaluate(Programs.parse("def Predict(): s1 = dot(v0, v0)", (2, 2, 0)), blobs())
