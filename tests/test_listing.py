@@ -118,11 +118,13 @@ def test_malformed_text_is_refused_with_its_place(text, message):
 
 
 def test_the_library_has_the_programs_of_the_specification():
-    assert library.NAMES == ("linear", "network", "cifar10")
+    assert library.NAMES == ("linear", "network", "cifar10", "softmax_linear", "softmax_network")
     assert {name: library.program(name).length[0].tolist() for name in library.NAMES} == {
         "linear": [1, 1, 4],
         "network": [3, 5, 11],
         "cifar10": [0, 5, 12],
+        "softmax_linear": [1, 2, 5],
+        "softmax_network": [2, 5, 12],
     }
     assert tuple(library.program("network").memory) == (5, 9, 2)
     assert library.program("linear", learning_rate=0.25).data[0, 0, 0] == 0.25

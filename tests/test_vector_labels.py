@@ -8,24 +8,12 @@ import pytest
 
 from tests import oracle
 from tests.spaces import ALL_OPS
-from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, random_programs
+from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
 from zero_jax.canonical import canonical, live, pruned
 from zero_jax.dataflow import liveness
 from zero_jax.executors import contract
 from zero_jax.search.validity import can_learn
 
-SOFTMAX_REGRESSION = """
-def Setup():
-  s2 = 0.1
-def Predict():
-  v2 = dot(m0, v0)
-def Learn():
-  v3 = v1 - v2
-  v3 = s2 * v3
-  m1 = outer(v3, v0)
-  m0 = m0 + m1
-"""
-MEMORY = (3, 4, 2)
 FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
 
 
@@ -64,12 +52,12 @@ def as_lists(program):
 
 
 @pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
-def test_softmax_regression_learns(executor):
+@pytest.mark.parametrize("name", ["softmax_linear", "softmax_network"])
+def test_the_programs_of_the_library_learn(name, executor):
     tasks = blobs()
-    told = evaluate(
-        Programs.parse(SOFTMAX_REGRESSION, MEMORY), tasks, executor=executor, interpret=executor == "pallas"
-    )
-    want, steps = by_oracle(Programs.parse(SOFTMAX_REGRESSION, MEMORY), tasks, 0)
+    program = library.program(name, learning_rate=0.1)
+    told = evaluate(program, tasks, executor=executor, interpret=executor == "pallas")
+    want, steps = by_oracle(program, tasks, 0)
     np.testing.assert_allclose(told.fitness, want, atol=1e-6)
     np.testing.assert_array_equal(told.train_steps, steps)
     assert want.min() > 0.7
@@ -145,7 +133,7 @@ def test_the_last_of_equal_maxima_is_predicted_and_a_nan_is_none():
         [[1, 1, 0, 9], [0, 2, 2, 9], [nan, 1, 0, 9], [nan, nan, nan, 9], [-inf, nan, nan, 0], [5, inf, inf, 0]]
     )
     assert classes.predicted(jax.numpy.asarray(logits, "float32")).tolist() == [1, 2, 1, 0, 0, 2]
-    ties = Programs.parse("def Setup():\ndef Predict():\ndef Learn():\n  v3 = v0 + v0", MEMORY)  # v2 stays 0
+    ties = Programs.parse("def Setup():\ndef Predict():\ndef Learn():\n  v3 = v0 + v0", (2, 4, 0))  # v2 stays 0
     tasks = blobs(1, 4, 4)
     for executor in ("xla", "simd"):
         fitness = evaluate(ties, tasks, executor=executor).fitness.item()
@@ -162,10 +150,9 @@ def test_only_a_nan_stops_a_run():
 
 def test_programs_are_known_by_what_they_do_on_such_tasks():
     evaluator = Evaluator(blobs(), executor="simd", probe=5)
-    one = Programs.parse(SOFTMAX_REGRESSION, MEMORY)
-    other = Programs.parse(
-        SOFTMAX_REGRESSION.replace("v3", "v4").replace("def Learn():", "def Learn():\n  s1 = s1 + s0"), (3, 5, 2)
-    )
+    one = library.program("softmax_linear")
+    text = one.listing(0).replace("v4", "v5").replace("def Learn():", "def Learn():\n  s1 = s1 + s0")
+    other = Programs.parse(text, (3, 6, 2))
     first = evaluator(one)
     again = evaluator(other)
     np.testing.assert_array_equal(first.fitness, again.fitness)

@@ -323,7 +323,8 @@ class Runner:
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
-        programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
+        known = f"softmax_{name}" if self.select_tasks.vector_labels else name
+        programs = concatenate([library.program(known, learning_rate=rate) for rate in LEARNING_RATES])
         scores = self.experiment.fitness(programs, search_tasks, "search")
         winner = int(np.argmax(scores))
         select = self.experiment.fitness(programs[winner], self.select_tasks, "select")

@@ -43,6 +43,45 @@ def Learn():
   m0 = m0 + m1
 """
 
+_SOFTMAX_LINEAR = """
+def Setup():
+  s2 = {learning_rate}
+def Predict():
+  v2 = dot(m0, v0)
+  v2 = v2 + v3
+def Learn():
+  v4 = v1 - v2
+  v4 = s2 * v4
+  v3 = v3 + v4
+  m1 = outer(v4, v0)
+  m0 = m0 + m1
+"""
+
+_SOFTMAX_NETWORK = """
+def Setup():
+  m0 = gaussian(0, 0.1)
+  s2 = {learning_rate}
+def Predict():
+  v3 = dot(m0, v0)
+  v3 = v3 + v4
+  v5 = maximum(v3, v6)
+  v2 = dot(m1, v5)
+  v2 = v2 + v7
+def Learn():
+  v8 = v1 - v2
+  v8 = s2 * v8
+  v7 = v7 + v8
+  m2 = transpose(m1)
+  m3 = outer(v8, v5)
+  m1 = m1 + m3
+  v9 = dot(m2, v8)
+  v10 = heaviside(v3)
+  v9 = v10 * v9
+  v4 = v4 + v9
+  m3 = outer(v9, v0)
+  m0 = m0 + m3
+"""
+
 _CIFAR10 = """
 def Setup():
 def Predict():
@@ -66,7 +105,13 @@ def Learn():
   m1 = s4 * m0
 """
 
-_TEXTS = {"linear": _LINEAR, "network": _NETWORK, "cifar10": _CIFAR10}
+_TEXTS = {
+    "linear": _LINEAR,
+    "network": _NETWORK,
+    "cifar10": _CIFAR10,
+    "softmax_linear": _SOFTMAX_LINEAR,
+    "softmax_network": _SOFTMAX_NETWORK,
+}
 
 NAMES: tuple[str, ...] = tuple(_TEXTS)
 """The names that `program` knows."""
@@ -84,10 +129,12 @@ def program(
     Args:
       name: `linear`, a linear regressor trained by gradient descent (upstream's LINEAR); `network`, a 2-layer network
         with a ReLU trained by backpropagation (upstream's NEURAL_NET); `cifar10`, the best program of the paper as its
-        authors simplified it (supplement, S1b).
+        authors simplified it (supplement, S1b); `softmax_linear` and `softmax_network`, the like of the first two for
+        tasks of more than two classes, where labels are vectors. (Output weights begin at 0, so that elements of the
+        prediction that stand for no class stay 0.)
       memory: (scalars, vectors, matrices); by default the smallest that holds the program.
       capacity: slots per component; by default the program's own lengths.
-      learning_rate: of `linear` and `network`.
+      learning_rate: of all but `cifar10`.
 
     Raises:
       ValueError: an unknown name, or a memory or capacity that the program does not fit.

@@ -20,7 +20,7 @@ from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
 BASELINES = ("linear", "network")
-"""The programs of the library that have a learning rate to choose."""
+"""The programs of the library that have a learning rate to choose; for vector labels, those for softmax."""
 
 INITIAL = ("random", "no_op", "linear", "network")
 """What the first programs can be called."""
@@ -211,7 +211,9 @@ class Experiment:
         if self.method == "random":
             return RandomSearch(self.space, islands * self.cohort)
         initial: Any = self.initial
-        if self.initial not in INITIAL:
+        if self.initial in BASELINES and self.search_tasks.vector_labels:
+            initial = library.program(f"softmax_{self.initial}")
+        elif self.initial not in INITIAL:
             initial = library.load(self.initial, self.space.memory)
         shared = (self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
         if self.method == "efficient":
