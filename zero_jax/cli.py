@@ -28,7 +28,7 @@ from zero_jax.programs import concatenate
 from zero_jax.runs import Outcome, progress_bar
 from zero_jax.settings import Experiment
 from zero_jax.tasks import Loss
-from zero_jax.tasks.sets import Role, TaskSet
+from zero_jax.tasks.sets import Role, TaskSet, usual
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -238,12 +238,13 @@ class _Tasks:
     """The tasks.
 
     Attributes:
-        task: linear, affine, teacher, digits, synthetic_images, or the path of an NPZ file with train_x, train_y,
-            valid_x, valid_y and, if wanted, loss, epochs and classes.
-        tasks: How many tasks: 100, of digits 45.
-        features: Features per example: 4, of digits 16.
-        train: Training examples per task: 1000, of digits 240.
-        valid: Validation examples per task: 100, of digits 50.
+        task: linear, affine, teacher, digits, synthetic_images; a set of images of tensorflow-datasets (cifar10, mnist,
+            fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); or the path of an NPZ file with train_x,
+            train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
+        tasks: How many tasks: 100, of digits and cifar10 45.
+        features: Features per example: 4, of digits and cifar10 16; 0 for all that an image has.
+        train: Training examples per task: 1000, of digits 240, of cifar10 8000.
+        valid: Validation examples per task: 100, of digits 50, of cifar10 1000.
         epochs: How often the training examples are seen: once.
     """
 
@@ -261,8 +262,7 @@ class _Tasks:
         if source.endswith(".npz") and sizes:
             own = "its own numbers of tasks, features, examples and epochs"
             raise ValueError(f"{source} brings {own}: leave --{next(iter(sizes))} out")
-        usual = TaskSet(source, 45, 16, 240, 50) if source == "digits" else TaskSet(source, 100, 4, 1000, 100)
-        return dataclasses.replace(usual, **sizes)
+        return dataclasses.replace(usual(source), **sizes)
 
 
 _TaskOptions = Annotated[_Tasks, tyro.conf.arg(name="")]
@@ -284,7 +284,7 @@ def _evaluate(arguments: list[str]) -> int:
         Args:
             program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
             tasks: What to train it on.
-            role: For digits: search takes the 36 class pairs that a search sees, select and unseen the other 9.
+            role: For images: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
             executor: auto, xla, simd or pallas.
             threads: How many threads of a CPU to use; 0 for all cores.

@@ -317,7 +317,7 @@ def _islands(e: Experiment) -> str:
 def _tasks(tasks: TaskSet) -> str:
     if tasks.source.endswith(".npz"):
         return tasks.source
-    examples = f"{tasks.train:,} + {tasks.valid:,} examples of {tasks.features} features"
+    examples = f"{tasks.train:,} + {tasks.valid:,} examples of {tasks.features or 'all'} features"
     return f"{tasks.source}, {tasks.tasks} tasks of {examples}, {tasks.epochs} epoch{'s' * (tasks.epochs != 1)}"
 
 

@@ -5,7 +5,7 @@ Axes: `n` examples, `T` tasks, `N` training, `K` validation examples, `F` featur
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,10 @@ Part = Literal["valid", "test"]
 
 N_SELECT_PAIRS = 9
 """Of the 45 class pairs, those kept for T_select and unseen data (SPEC 4: 36 pairs search, 9 select)."""
+
+
+PER_CLASS = 5000
+"""At most so many examples of a class are used (SPEC 4)."""
 
 
 def projected_binary(
@@ -29,7 +33,7 @@ def projected_binary(
     test: int = 0,
     part: Part = "valid",
     projections: Sequence[int] = (0,),
-    per_class: int = 5000,
+    per_class: int = PER_CLASS,
     epochs: int = 1,
     seed: int = 0,
 ) -> Tasks:
@@ -65,10 +69,12 @@ def projected_binary(
       >>> projected_binary(rng.normal(size=(60, 5)), labels, [(0, 1)], features=3, train=30, valid=20)
       Tasks(1 tasks, 30 + 20 examples, 3 features, accuracy, epochs=1)
     """
-    flat, classes = _examples(x, labels)
-    cases = [(pair, projection) for pair in pairs for projection in projections]
-    sizes = (train, valid, test)
-    parts = [_task(flat, classes, *case, features, sizes, part, per_class) for case in cases]
+    flat, ids = _examples(x, labels)
+    parts = []
+    for pair in pairs:
+        chosen, target = _pair(flat, ids, pair, per_class)
+        split = _Split(f"pair {tuple(pair)}", features, (train, valid, test), part)
+        parts += [split.task(chosen, target, projection) for projection in projections]
     if not parts:
         raise ValueError("no pairs or no projections given, so there are no tasks")
     return Tasks.stack(parts, "accuracy", epochs, seed=seed)
@@ -91,10 +97,8 @@ def digits(
       >>> digits([(3, 8)])
       Tasks(1 tasks, 240 + 50 examples, 16 features, accuracy, epochs=1)
     """
-    images, labels = _load_digits()
     return projected_binary(
-        images,
-        labels,
+        *digit_examples(),
         pairs,
         features=features,
         train=train,
@@ -120,7 +124,7 @@ def synthetic_images(
     part: Part = "valid",
     projections: Sequence[int] = (0,),
     epochs: int = 1,
-    per_class: int = 5000,
+    per_class: int = PER_CLASS,
 ) -> Tasks:
     """`projected_binary` tasks of CIFAR-10's shape, from images drawn at random: ten classes of 32 x 32 x 3 pixels.
 
@@ -132,31 +136,24 @@ def synthetic_images(
       >>> synthetic_images([(0, 1)], train=80, valid=10, test=10, per_class=50)
       Tasks(1 tasks, 80 + 10 examples, 16 features, accuracy, epochs=1)
     """
-    parts = []
-    for pair in pairs:
-        if not all(0 <= c < 10 for c in pair):
-            raise ValueError(f"the classes of synthetic images are 0 to 9, not {tuple(pair)}")
-        images = np.concatenate([_class_images(c, per_class) for c in pair])
-        labels = np.repeat(pair, per_class)
-        parts.append(
-            projected_binary(
-                images,
-                labels,
-                [pair],
-                features=features,
-                train=train,
-                valid=valid,
-                test=test,
-                part=part,
-                projections=projections,
-                per_class=per_class,
-                epochs=epochs,
-            )
+    sizes: dict[str, Any] = {"train": train, "valid": valid, "test": test, "part": part, "per_class": per_class}
+    made = [
+        projected_binary(
+            *synthetic_examples(pair, per_class), [pair], features=features, projections=projections, **sizes
         )
-    if not parts:
+        for pair in pairs
+    ]
+    if not made:
         raise ValueError("no pairs given, so there are no tasks")
-    each = [(p.train_x[i], p.train_y[i], p.valid_x[i], p.valid_y[i]) for p in parts for i in range(len(p))]
+    each = [(p.train_x[i], p.train_y[i], p.valid_x[i], p.valid_y[i]) for p in made for i in range(len(p))]
     return Tasks.stack(each, "accuracy", epochs)
+
+
+def synthetic_examples(classes: Sequence[int], per_class: int = PER_CLASS) -> tuple[np.ndarray, np.ndarray]:
+    """`[n, 3072]` random images of these classes, and their `[n]` class ids; n is `per_class` times as many."""
+    if not all(0 <= c < 10 for c in classes):
+        raise ValueError(f"the classes of synthetic images are 0 to 9, not {tuple(classes)}")
+    return np.concatenate([_class_images(c, per_class) for c in classes]), np.repeat(classes, per_class)
 
 
 def _class_images(number: int, count: int) -> np.ndarray:
@@ -187,59 +184,70 @@ def class_pairs(select: bool, seed: int = 0) -> list[Pair]:
 
 
 @functools.cache
-def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+def digit_examples() -> tuple[np.ndarray, np.ndarray]:
+    """`[1797, 64]` handwritten digits, and which they are."""
     from sklearn.datasets import load_digits  # takes a second to import
 
     return load_digits(return_X_y=True)
 
 
 def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    array, classes = np.asarray(x), np.asarray(labels)
-    if array.ndim < 2 or classes.shape != array.shape[:1]:
-        raise ValueError(f"x {array.shape} and labels {classes.shape} do not fit: [examples, ...] and [examples]")
-    flat = array.reshape(len(array), -1).astype(np.float64)
+    array, ids = np.asarray(x), np.asarray(labels)
+    if array.ndim < 2 or ids.shape != array.shape[:1]:
+        raise ValueError(f"x {array.shape} and labels {ids.shape} do not fit: [examples, ...] and [examples]")
+    flat = array.reshape(len(array), -1)
+    if flat.dtype.kind in "biu":  # a whole set of images, of which a task takes a part
+        return flat, ids
+    flat = flat.astype(np.float64)
     wrong = np.argwhere(~np.isfinite(flat))
     if len(wrong):
         raise ValueError(f"x has {flat[tuple(wrong[0])]} in example {wrong[0][0]}; the data must be finite")
-    return flat, classes
+    return flat, ids
 
 
-def _task(
-    x: np.ndarray,
-    labels: np.ndarray,
-    pair: Pair,
-    seed: int,
-    features: int | None,
-    sizes: tuple[int, int, int],
-    part: Part,
-    per_class: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    from sklearn.model_selection import train_test_split  # takes a second to import
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.random_projection import GaussianRandomProjection
+class _Split(NamedTuple):
+    """How tasks are cut out of examples."""
 
-    chosen, target = _pair(x, labels, pair, per_class)
-    if features is not None and not 1 <= features <= x.shape[1]:
-        raise ValueError(f"examples of {x.shape[1]} dimensions can be projected to 1 to {x.shape[1]}, not {features}")
-    if sum(sizes) > len(target) or min(sizes[:2]) < 2 or (part == "test" and sizes[2] < 2):
-        wanted = "{} to train, {} to validate and {} to test".format(*sizes)
-        raise ValueError(f"pair {pair} has {len(target)} examples; cannot take {wanted}, each of both classes")
-    if part not in ("valid", "test"):
-        raise ValueError(f"part must be 'valid' or 'test', not {part!r}")
-    train, valid, test = sizes
-    index = np.arange(len(target))
-    if test:
-        index, test_index = train_test_split(index, test_size=test, random_state=seed, stratify=target)
-    train_index, valid_index = train_test_split(
-        index, train_size=train, test_size=valid, random_state=seed, stratify=target[index]
-    )
-    judged = valid_index if part == "valid" else test_index
-    train_x, judged_x = chosen[train_index], chosen[judged]
-    if features is not None:
-        projection = GaussianRandomProjection(features, random_state=seed).fit(train_x)
-        train_x, judged_x = projection.transform(train_x), projection.transform(judged_x)
-    scaler = StandardScaler().fit(train_x)
-    return scaler.transform(train_x), target[train_index], scaler.transform(judged_x), target[judged]
+    what: str
+    features: int | None
+    sizes: tuple[int, int, int]
+    part: Part
+
+    def task(self, x: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+        """A task's (train_x, train_y, valid_x, valid_y) from its examples `[n, D]` and their labels `[n]`."""
+        from sklearn.model_selection import train_test_split  # takes a second to import
+        from sklearn.preprocessing import StandardScaler
+
+        self._check(x, target)
+        train, valid, test = self.sizes
+        index = np.arange(len(target))
+        if test:
+            index, test_index = train_test_split(index, test_size=test, random_state=seed, stratify=target)
+        train_index, valid_index = train_test_split(
+            index, train_size=train, test_size=valid, random_state=seed, stratify=target[index]
+        )
+        judged = valid_index if self.part == "valid" else test_index
+        train_x, judged_x = self._projected(x, train_index, seed), self._projected(x, judged, seed)
+        scaler = StandardScaler().fit(train_x)
+        return scaler.transform(train_x), target[train_index], scaler.transform(judged_x), target[judged]
+
+    def _projected(self, x: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
+        from sklearn.random_projection import GaussianRandomProjection
+
+        chosen = x[index].astype(np.float64)
+        if self.features is None:
+            return chosen
+        return GaussianRandomProjection(self.features, random_state=seed).fit(chosen[:1]).transform(chosen)
+
+    def _check(self, x: np.ndarray, target: np.ndarray) -> None:
+        d = x.shape[1]
+        if self.features is not None and not 1 <= self.features <= d:
+            raise ValueError(f"examples of {d} dimensions can be projected to 1 to {d}, not {self.features}")
+        if sum(self.sizes) > len(target) or min(self.sizes[:2]) < 2 or (self.part == "test" and self.sizes[2] < 2):
+            wanted = "{} to train, {} to validate and {} to test".format(*self.sizes)
+            raise ValueError(f"{self.what} has {len(target)} examples; cannot take {wanted}, each of both classes")
+        if self.part not in ("valid", "test"):
+            raise ValueError(f"part must be 'valid' or 'test', not {self.part!r}")
 
 
 def _pair(x: np.ndarray, labels: np.ndarray, pair: Pair, per_class: int) -> tuple[np.ndarray, np.ndarray]:

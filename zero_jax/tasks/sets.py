@@ -1,19 +1,21 @@
 """`TaskSet`: a description of tasks, as a preset or a command line gives it."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from zero_jax.tasks import arrays, synthetic
+from zero_jax.tasks import arrays, images, synthetic
 from zero_jax.tasks.tasks import Loss, Tasks
 
 Role = Literal["search", "select", "unseen"]
 
 SYNTHETIC = {"linear": synthetic.linear, "affine": synthetic.affine, "teacher": synthetic.teacher}
-PAIRED = {"digits": arrays.digits, "synthetic_images": arrays.synthetic_images}
-SOURCES: tuple[str, ...] = (*SYNTHETIC, *PAIRED)
+SOURCES: tuple[str, ...] = (*SYNTHETIC, "digits", "synthetic_images", *images.SETS)
+
+_OTHER_SETS = "tfds:"
 
 N_PROJECTIONS = 100
 """A search on pairs of classes draws its projections from so many seeds (SPEC 4)."""
@@ -24,11 +26,13 @@ class TaskSet:
     """What tasks to make.
 
     Attributes:
-      source: linear, affine or teacher (regression); digits (pairs of handwritten digits) or synthetic_images (pairs of
-        classes of random images of CIFAR-10's shape); or the path of an NPZ file with your own arrays (see `load`),
+      source: linear, affine or teacher (regression); pairs of classes of digits (handwritten ones), of
+        synthetic_images (random ones of CIFAR-10's shape), or of a set of `images.SETS` or, as tfds:kmnist, any other
+        of tensorflow-datasets (its first ten classes); or the path of an NPZ file with your own arrays (see `load`),
         which brings its own numbers: the other fields do not apply to it.
       tasks: how many tasks.
-      features: F: how many features an example has.
+      features: F: how many features an example has. Examples of classes are projected to so many dimensions; 0 for all
+        that they have.
       train: training examples per task.
       valid: validation examples per task.
       epochs: how often a program sees the training examples.
@@ -64,13 +68,11 @@ class TaskSet:
             sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
             tasks = SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
             return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
-        if self.source in PAIRED:
-            return self._pairs(seed, role)
         if self.source.endswith(".npz"):
             return load(self.source)
-        raise ValueError(f"no tasks {self.source!r}; there are {', '.join(SOURCES)}, and the path of an .npz file")
+        return self._pairs(_examples(self.source), seed, role)
 
-    def _pairs(self, seed: int, role: Role) -> Tasks:
+    def _pairs(self, examples: "Examples", seed: int, role: Role) -> Tasks:
         if self.tasks < 1:
             raise ValueError(f"tasks must be at least 1, not {self.tasks}")
         rng = np.random.default_rng(seed)
@@ -79,19 +81,65 @@ class TaskSet:
             drawn = rng.choice(len(pairs) * N_PROJECTIONS, self.tasks, replace=self.tasks > len(pairs) * N_PROJECTIONS)
         else:
             drawn = np.arange(self.tasks)  # all pairs on one projection, then on the next
-        parts = []
-        for i in map(int, drawn):
-            one = PAIRED[self.source](
-                [pairs[i % len(pairs)]],
-                features=self.features,
-                train=self.train,
-                valid=self.valid,
-                test=self.valid,
-                part="test" if role == "unseen" else "valid",
-                projections=[i // len(pairs)],
+        parts: dict[int, tuple[np.ndarray, ...]] = {}
+        for i, pair in enumerate(pairs):
+            numbers = np.unique(drawn[drawn % len(pairs) == i])
+            if len(numbers):
+                made = self._pair(examples(pair), pair, numbers // len(pairs), role)
+                cut = zip(made.train_x, made.train_y, made.valid_x, made.valid_y, strict=True)
+                parts |= zip(map(int, numbers), cut, strict=True)
+        ids = _ids(f"{self.source} {role}", 0, drawn)
+        return Tasks.stack([parts[int(i)] for i in drawn], "accuracy", self.epochs, seed=seed, ids=ids)
+
+    def _pair(
+        self, examples: tuple[np.ndarray, np.ndarray], pair: arrays.Pair, projections: np.ndarray, role: Role
+    ) -> Tasks:
+        counts = np.sort(np.minimum(np.unique(examples[1], return_counts=True)[1], arrays.PER_CLASS))
+        if self.train + 2 * self.valid > counts[:2].sum():
+            raise ValueError(
+                f"the smallest pair of classes of {self.source} has {counts[:2].sum()} examples; cannot take "
+                f"{self.train} to train, {self.valid} to validate and as many to test"
             )
-            parts.append((one.train_x[0], one.train_y[0], one.valid_x[0], one.valid_y[0]))
-        return Tasks.stack(parts, "accuracy", self.epochs, seed=seed, ids=_ids(f"{self.source} {role}", 0, drawn))
+        return arrays.projected_binary(
+            *examples,
+            [pair],
+            features=self.features or None,
+            train=self.train,
+            valid=self.valid,
+            test=self.valid,
+            part="test" if role == "unseen" else "valid",
+            projections=list(map(int, projections)),
+        )
+
+
+Examples = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+"""Examples `[n, ...]` and class ids `[n]`, at least those of the classes asked for."""
+
+
+def _examples(source: str) -> Examples:
+    if source == "digits":
+        return lambda _: arrays.digit_examples()
+    if source == "synthetic_images":
+        return arrays.synthetic_examples
+    if source in images.SETS or source.startswith(_OTHER_SETS):
+        found = images.load(source.removeprefix(_OTHER_SETS))
+        return lambda _: (found.train_images, found.train_labels)
+    others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
+    raise ValueError(f"no tasks {source!r}; there are {', '.join(SOURCES)}, {others}")
+
+
+def usual(source: str) -> TaskSet:
+    """As many tasks, features and examples as suit a source, where nobody says how many.
+
+    Example:
+      >>> usual("cifar10").train
+      8000
+    """
+    if source == "digits":
+        return TaskSet(source, 45, 16, 240, 50)
+    if source in images.SETS:
+        return TaskSet(source, 45, 16, *images.SETS[source])
+    return TaskSet(source, 100, 4, 1000, 100)
 
 
 def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:

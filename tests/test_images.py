@@ -1,0 +1,306 @@
+"""Sets of images: prepared by tensorflow-datasets, without TensorFlow and without network, kept, and made into tasks."""
+
+import functools
+import gzip
+import http.server
+import importlib.util
+import io
+import sys
+import tarfile
+import threading
+import zipfile
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from zero_jax.cli import main
+from zero_jax.tasks import images, prepare
+
+N = 60
+"""Training images of a class."""
+
+
+def example(number, label, shape=(8, 8, 3)):
+    """An image that says which it is: its class in the first row, its number in the last two pixels of the last."""
+    image = np.random.default_rng(number).integers(100, size=shape, dtype=np.uint8)
+    image[0] = 20 * label
+    image[-1, -2:, 0] = number // 256, number % 256
+    return image
+
+
+IMAGE, LABEL = tfds.features.Image(shape=(8, 8, 3)), tfds.features.ClassLabel(names=list("abcdefghij"))
+
+
+class ZeroJaxImages(tfds.core.GeneratorBasedBuilder):
+    """Ten classes; tensorflow-datasets stores them in an order of its own."""
+
+    VERSION = tfds.core.Version("1.2.3")
+    parts = (("train", 10 * N), ("test", 20))
+
+    def features(self):
+        return {"image": IMAGE, "label": LABEL}
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(self.features()))
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(n) for name, n in self.parts}
+
+    def _generate_examples(self, n):
+        channels = self.info.features["image"].shape[-1]
+        for i in range(n):
+            yield i, {"image": example(i, i % 10)[..., :channels], "label": i % 10}
+
+
+class ZeroJaxNoTrain(ZeroJaxImages):
+    parts = (("test", 20),)
+
+
+class ZeroJaxGrey(ZeroJaxImages):
+    parts = (("train", 30), ("validation", 10))
+
+    def features(self):
+        return {"image": tfds.features.Image(shape=(8, 8, 1)), "label": LABEL}
+
+
+class ZeroJaxNoLabels(ZeroJaxImages):
+    def features(self):
+        return {"image": IMAGE}
+
+
+class ZeroJaxNoImages(ZeroJaxImages):
+    def features(self):
+        return {"text": tfds.features.Text(), "label": LABEL}
+
+
+class ZeroJaxAnyShape(ZeroJaxImages):
+    def features(self):
+        return {"image": tfds.features.Image(), "label": LABEL}
+
+
+class ZeroJaxSixteenBits(ZeroJaxImages):
+    def features(self):
+        return {"image": tfds.features.Image(shape=(8, 8, 1), dtype=np.uint16), "label": LABEL}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Nothing is looked for, or left, in the user's folders."""
+    monkeypatch.setenv(images.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    images._load.cache_clear()
+
+
+def test_a_set_is_prepared_once_and_kept(tmp_path, capsys):
+    made = images.load("zero_jax_images")
+    assert made.name == "zero_jax_images:1.2.3"
+    assert (made.train_images.shape, made.train_images.dtype) == ((10 * N, 8, 8, 3), np.uint8)
+    assert made.test_images.shape == (20, 8, 8, 3)
+    assert made.class_names == tuple("abcdefghij")
+    assert (np.bincount(made.train_labels) == N).all()
+    numbers = made.train_images[:, -1, -2:, 0] @ [256, 1]
+    assert sorted(numbers) == list(range(10 * N))
+    for n, image, label in zip(numbers, made.train_images, made.train_labels, strict=True):
+        np.testing.assert_array_equal(image, example(n, label))
+    assert "tensorflow" not in sys.modules or importlib.util.find_spec("tensorflow")
+    assert capsys.readouterr().out == ""
+    images._load.cache_clear()
+    with mock.patch.object(prepare, "prepared", side_effect=AssertionError("prepared again")):
+        for name in ("zero_jax_images", "zero_jax_images:1.2.3"):
+            again = images.load(name)
+            np.testing.assert_array_equal(again.train_images, made.train_images)
+            assert again.class_names == made.class_names
+    assert (tmp_path / "cache" / "images" / "zero_jax_images" / "1.2.3-10.npz").exists()
+    assert (tmp_path / "tfds" / "zero_jax_images" / "1.2.3").is_dir()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder, and the address at which it can be downloaded from."""
+    (tmp_path / "www").mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=tmp_path / "www")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as one:
+        thread = threading.Thread(target=one.serve_forever, args=(0.01,))
+        thread.start()
+        yield tmp_path / "www", f"http://127.0.0.1:{one.server_address[1]}/"
+        one.shutdown()
+        thread.join()
+
+
+def offer_cifar10(folder, url, patch):
+    def rows(count):
+        return b"".join(
+            bytes([i % 10]) + example(i, i % 10, (32, 32, 3)).transpose(2, 0, 1).tobytes() for i in range(count)
+        )
+
+    files = {f"data_batch_{i}.bin": rows(20 if i == 1 else 0) for i in range(1, 6)}
+    files |= {"test_batch.bin": rows(10), "batches.meta.txt": b"\n".join(f"class {c}".encode() for c in range(10))}
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    builder = tfds.image_classification.Cifar10
+    told = builder._cifar_info.fget(mock.Mock())._replace(name="cifar10", url=f"{url}cifar-10-binary.tar.gz")
+    patch.setattr(builder, "_cifar_info", told)
+    return (32, 32, 3), "class 3"
+
+
+def offer_mnist(folder, url, patch):
+    module = sys.modules[tfds.image_classification.MNIST.__module__]
+    for part, count in (("train", 20), ("t10k", 10)):
+        pixels = b"".join(example(i, i % 10, (28, 28, 1)).tobytes() for i in range(count))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + pixels))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(
+            gzip.compress(bytes(8) + bytes(i % 10 for i in range(count)))
+        )
+    patch.setattr(module, "_TRAIN_EXAMPLES", 20)
+    patch.setattr(module, "_TEST_EXAMPLES", 10)
+    patch.setattr(module.MNIST, "URL", url)
+    return (28, 28, 1), "3"
+
+
+def offer_svhn_cropped(folder, url, patch):
+    from scipy.io import savemat
+
+    for part, count in (("train", 20), ("test", 10), ("extra", 1)):
+        pixels = np.stack([example(i, i % 10, (32, 32, 3)) for i in range(count)], -1)
+        savemat(folder / f"{part}_32x32.mat", {"X": pixels, "y": [[i % 10 or 10] for i in range(count)]})
+    patch.setattr(sys.modules[tfds.builder_cls("svhn_cropped").__module__], "URL", url)
+    return (32, 32, 3), "3"
+
+
+def offer_imagenet_resized(folder, url, patch):
+    for part, count in (("train", 24), ("val", 10)):
+        pixels = np.stack([example(i, i % 12, (32, 32, 3)).transpose(2, 0, 1).ravel() for i in range(count)])
+        np.savez(folder / "one.npz", data=pixels, labels=np.arange(count) % 12 + 1)
+        with zipfile.ZipFile(folder / f"Imagenet32_{part}_npz.zip", "w") as archive:
+            archive.write(folder / "one.npz", f"{part}.npz")
+    patch.setattr(sys.modules[tfds.builder_cls("imagenet_resized").__module__], "_URL_PREFIX", url.rstrip("/"))
+    return (32, 32, 3), "n02096294"
+
+
+@pytest.mark.parametrize(
+    ("name", "offer"),
+    [
+        ("cifar10", offer_cifar10),
+        ("mnist", offer_mnist),
+        ("svhn_cropped", offer_svhn_cropped),
+        ("imagenet_resized/32x32", offer_imagenet_resized),
+    ],
+)
+def test_the_sets_of_the_paper_are_downloaded_and_prepared_without_tensorflow(name, offer, server, monkeypatch):
+    """By their own builders, from files of their own formats, in small."""
+    shape, third = offer(*server, monkeypatch)
+    made = images.load(name)
+    assert (made.train_images.shape, made.test_images.shape) == ((20, *shape), (10, *shape))
+    assert (made.class_names[3], len(made.class_names)) == (third, 10)
+    numbers = [int(i) for i in made.train_images[:, -1, -1, 0]]
+    kept = [i for i in range(24) if i % 12 < 10] if "imagenet" in name else range(20)
+    assert sorted(numbers) == sorted(kept)
+    for n, image, label in zip(numbers, made.train_images, made.train_labels, strict=True):
+        np.testing.assert_array_equal(image, example(n, label, shape))
+
+
+def test_tensorflow_datasets_own_mock_data():
+    with tfds.testing.mock_data(num_examples=40):
+        made = images.load("mnist")
+    assert made.train_images.shape == (40, 28, 28, 1)
+    assert made.test_images.shape == (0, 28, 28, 1)
+    assert made.train_images.std() > 10
+    assert set(made.train_labels) <= set(range(10))
+
+
+def test_sets_without_a_test_split_colours_or_few_classes():
+    made = images.load("zero_jax_grey", classes=4)
+    assert (made.train_images.shape, made.test_images.shape) == ((12, 8, 8, 1), (4, 8, 8, 1))
+    assert (set(made.train_labels), made.class_names) == ({0, 1, 2, 3}, ("a", "b", "c", "d"))
+    assert images.load("zero_jax_grey").train_images.shape == (30, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_set", r"tensorflow-datasets [\d.]+ has no set 'no_such_set': Dataset no_such_set not found"),
+        ("mnist:9.9.9", "has no set 'mnist:9.9.9'"),
+        ("imagenet_resized/3x3", "has no set 'imagenet_resized/3x3'"),
+        ("../mnist", "called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not '../mnist'"),
+        ("", "called like cifar10"),
+        ("zero_jax_no_labels", "no feature label; its features are image"),
+        ("downsampled_imagenet", "no feature label; its features are image"),
+        ("zero_jax_no_images", "no feature image; its features are .*text"),
+        ("zero_jax_any_shape", r"images of zero_jax_any_shape vary in shape \(\? x \? x 3\)"),
+        ("zero_jax_sixteen_bits", "are of uint16, not uint8"),
+        ("zero_jax_no_train", "zero_jax_no_train has no split train; its splits are test"),
+    ],
+)
+def test_sets_that_cannot_serve_are_refused(name, message, capsys):
+    with pytest.raises(ValueError, match=message):
+        images.load(name)
+    assert main(["evaluate", "linear", "--task", f"tfds:{name}"]) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("zero-jax: ")
+    assert "Traceback" not in told
+
+
+def test_without_network_it_says_what_to_do_elsewhere(tmp_path, capsys, monkeypatch):
+    module = sys.modules[tfds.image_classification.MNIST.__module__]
+    monkeypatch.setattr(module.MNIST, "URL", "http://127.0.0.1:1/")
+    assert main(["evaluate", "linear", "--task", "mnist"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "mnist could not be downloaded and prepared" in told
+    assert "i.load('mnist')" in told
+    assert f"copy mnist from the folder that it prints to {tmp_path}/cache/images." in told
+    assert "tfds build mnist --file_format=array_record" in told
+
+
+def test_without_array_records_it_says_where_there_are_any(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "array_record" else find(name))
+    with pytest.raises(
+        ValueError, match="without the package array_record, which pip has for Linux and for macOS on ARM"
+    ):
+        images.load("mnist")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-9000] + bytes(9000)]
+)
+def test_a_damaged_file_is_named(damage, tmp_path):
+    images.load("zero_jax_images")
+    path = tmp_path / "cache" / "images" / "zero_jax_images" / "1.2.3-10.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    images._load.cache_clear()
+    with pytest.raises(ValueError, match=f"{path} is cut short or damaged .* delete it, and the set is prepared anew"):
+        images.load("zero_jax_images")
+    path.unlink()
+    assert len(images.load("zero_jax_images").train_images) == 10 * N
+
+
+def test_records_that_cannot_be_read_are_told(tmp_path):
+    images.load("zero_jax_images")
+    next((tmp_path / "tfds" / "zero_jax_images" / "1.2.3").glob("*train*")).write_bytes(b"no records")
+    next((tmp_path / "cache").rglob("*.npz")).unlink()
+    images._load.cache_clear()
+    with pytest.raises(ValueError, match=r"zero_jax_images lies in .*, but cannot be read there .* TFDS_DATA_DIR"):
+        images.load("zero_jax_images")
+
+
+def test_a_set_that_lies_there_in_another_format_is_told(tmp_path):
+    folder = tmp_path / "tfds" / "zero_jax_images" / "1.2.3"
+    images.load("zero_jax_images")
+    for path in folder.glob("*array_record*"):
+        path.rename(folder / path.name.replace("array_record", "tfrecord"))
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    next((tmp_path / "cache").rglob("*.npz")).unlink()
+    images._load.cache_clear()
+    with pytest.raises(ValueError, match=r"cannot be read there \(.*TFRECORD is not supported.*TFDS_DATA_DIR"):
+        images.load("zero_jax_images")

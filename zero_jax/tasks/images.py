@@ -1,0 +1,122 @@
+"""Sets of images with classes, from tensorflow-datasets, kept on disk as arrays.
+
+Axes: `n` training and `m` test images of `H` x `W` pixels with `C` channels.
+"""
+
+import functools
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zero_jax.files import packed, unpacked, write_atomically
+
+SETS = {
+    "cifar10": (8000, 1000),
+    "mnist": (8000, 1000),
+    "fashion_mnist": (8000, 1000),
+    "svhn_cropped": (7600, 1000),
+    "imagenet_resized/32x32": (1600, 200),
+}
+"""The sets of the paper, by tensorflow-datasets' names, and on how many images of two classes to train and validate:
+upstream's 8,000 and 1,000 where there are as many (SVHN has 9,607 of 0 and 9, ImageNet at most 1,300 of a class). Of
+ImageNet it is the one with classes: `downsampled_imagenet` has none."""
+
+CLASSES = 10
+"""How many classes tasks are made from."""
+
+CACHE = "ZERO_JAX_CACHE"
+"""The environment variable that says where sets are kept, instead of in the user's cache folder."""
+
+
+class Images(NamedTuple):
+    """A set of images.
+
+    Attributes:
+      name: of the set, with its version: `cifar10:3.0.2`.
+      train_images: `[n, H, W, C]` uint8, in tensorflow-datasets' order.
+      train_labels: `[n]` int32 class ids, from 0.
+      test_images: `[m, H, W, C]` uint8; of sets without a test split the validation split, m = 0 without either.
+      test_labels: `[m]` int32.
+      class_names: what the classes are called.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def load(name: str, classes: int = CLASSES) -> Images:
+    """A set of tensorflow-datasets, downloaded and prepared when it is asked for the first time.
+
+    What was prepared is one file below `folder()`, so that a machine without network needs no more than a copy of it.
+    Arrays are shared by all who ask: read-only.
+
+    Args:
+      name: of a set, `cifar10`; with a configuration, `imagenet_resized/32x32`; with a version, `cifar10:3.0.2`.
+        Without one, the newest that was prepared before, or else tensorflow-datasets' own.
+      classes: only images of so many classes are kept, the first ones. (All 1,000 of ImageNet take 4 GB.)
+
+    Raises:
+      ValueError: a set that tensorflow-datasets does not have, or that is none of images of one shape with one class
+        each; no network, or another reason why it cannot be prepared; a damaged file.
+
+    Example:
+      >>> load("cifar10").train_images.shape  # doctest: +SKIP
+      (50000, 32, 32, 3)
+    """
+    if not re.fullmatch(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?", name):
+        raise ValueError(
+            f"a set of images is called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not {name!r}"
+        )
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, not {classes}")
+    return _load(name, classes, folder())
+
+
+def folder() -> Path:
+    """Where sets are kept: `images` in $ZERO_JAX_CACHE, or in the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get(CACHE) or platformdirs.user_cache_path("zero-jax")).absolute() / "images"
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, classes: int, where: Path) -> Images:
+    from filelock import FileLock
+
+    base, _, version = name.partition(":")
+    kept = where / base
+    kept.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept / ".lock"):  # so that two processes do not download it both
+        files = sorted(kept.glob(f"{version or '*'}-{classes}.npz"), key=_version)
+        if not files:
+            from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
+
+            version, images = prepare.prepared(name, classes, where)
+            files = [kept / f"{version}-{classes}.npz"]
+            write_atomically(files[0], packed(images))
+    return _read(base, files[-1])
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", path.name)))
+
+
+def _read(base: str, path: Path) -> Images:
+    try:
+        tree: dict[str, Any] = unpacked(path.read_bytes())
+        images = Images(f"{base}:{path.name.rpartition('-')[0]}", **tree | {"class_names": tuple(tree["class_names"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is cut short or damaged ({error}): delete it, and the set is prepared anew, or copy it again from "
+            "where it came from"
+        ) from None
+    for array in images[1:5]:
+        array.flags.writeable = False
+    return images
