@@ -16,7 +16,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from zero_jax.cli import main
-from zero_jax.tasks import images, prepare
+from zero_jax.tasks import arrays, images, prepare
+from zero_jax.tasks.sets import TaskSet
 
 N = 60
 """Training images of a class."""
@@ -304,3 +305,125 @@ def test_a_set_that_lies_there_in_another_format_is_told(tmp_path):
     images._load.cache_clear()
     with pytest.raises(ValueError, match=r"cannot be read there \(.*TFRECORD is not supported.*TFDS_DATA_DIR"):
         images.load("zero_jax_images")
+
+
+SIZES = {"train": 60, "valid": 30, "features": 16}
+
+
+def test_pairs_of_classes_become_tasks():
+    described = TaskSet("tfds:zero_jax_images", tasks=12, **SIZES)
+    search, select, unseen = (described.make(1, role) for role in ("search", "select", "unseen"))
+    assert search.train_x.shape == (12, 60, 16)
+    assert search.valid_x.shape == (12, 30, 16)
+    np.testing.assert_array_equal(select.train_x, unseen.train_x)
+    assert not np.array_equal(select.valid_x, unseen.valid_x)
+    assert len({*search.ids, *select.ids, *unseen.ids}) == 36
+    found = images.load("zero_jax_images")
+    sizes = {"features": 16, "train": 60, "valid": 30, "test": 30, "projections": (0, 1)}
+    by_hand = arrays.projected_binary(
+        found.train_images, found.train_labels, arrays.class_pairs(select=True)[:3], **sizes
+    )
+    np.testing.assert_array_equal(select.train_x[:3], by_hand.train_x[::2])
+    np.testing.assert_array_equal(select.train_x[9:], by_hand.train_x[1::2])
+    np.testing.assert_array_equal(select.train_y[9:], by_hand.train_y[1::2])
+
+
+def test_the_full_dimension():
+    described = TaskSet("tfds:zero_jax_images", tasks=2, **SIZES | {"features": 0})
+    assert described.make().features == 8 * 8 * 3
+    assert TaskSet("digits", tasks=1, features=0, train=100, valid=40).make().features == 64
+    with pytest.raises(ValueError, match="at least 1, not 10, 0"):
+        TaskSet("linear", features=0).make()
+
+
+def test_the_best_of_ten_is_told_apart_by_what_images_show():
+    """The first row is as bright as the class: a line finds it, and labels are those of their images."""
+    described = TaskSet("tfds:zero_jax_images", tasks=9, **SIZES | {"features": 0})
+    tasks = described.make(0, "select")
+    for pair, x, y in zip(arrays.class_pairs(select=True), tasks.train_x, tasks.train_y, strict=True):
+        brighter = x[:, :24].mean(1) > 0
+        assert (brighter == (y == (pair[1] > pair[0]))).all()
+
+
+@pytest.mark.parametrize("source", ["tfds:zero_jax_images", "digits"])
+def test_ten_classes_at_once(source):
+    described = TaskSet(source, tasks=4, classes=10, **SIZES)
+    search, select, unseen = (described.make(1, role) for role in ("search", "select", "unseen"))
+    assert repr(search) == "Tasks(4 tasks, 60 + 30 examples, 16 features, accuracy of 10 classes, epochs=1)"
+    assert all(set(y) == set(range(10)) for y in (*search.train_y, *search.valid_y))
+    np.testing.assert_array_equal(select.train_x, unseen.train_x)
+    assert not np.array_equal(select.valid_x, unseen.valid_x)
+    assert not np.array_equal(search.train_x, described.make(2).train_x)
+    assert len({*search.ids, *select.ids, *unseen.ids}) == 12
+    pairs = TaskSet(source, tasks=4, **SIZES).make(1)
+    assert not {*pairs.ids} & {*search.ids}
+    assert TaskSet(source, tasks=1, classes=3, **SIZES).make().classes == 3
+    everything = TaskSet(source, tasks=100, classes=3, **SIZES | {"train": 5, "valid": 4}).make()
+    assert len({*everything.ids}) == 100
+
+
+def test_labels_are_places_in_the_list_of_classes():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat([2, 5, 7], 40))
+    x = np.stack([labels, *rng.normal(size=(3, 120))], -1)
+    tasks = arrays.projected_classes(x, labels, [7, 2, 5], features=None, train=60, valid=30)
+    means = [tasks.train_x[0, tasks.train_y[0] == i, 0].mean() for i in range(3)]
+    assert means[1] < means[2] < means[0]
+    assert {*tasks.valid_y[0]} == {0, 1, 2}
+    assert (np.bincount(tasks.train_y[0].astype(int)) == 20).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"train": 90},
+            "smallest pair of classes of tfds:zero_jax_images has 120 examples; cannot take 90 to train, 30 to",
+        ),
+        ({"classes": 10, "train": 600}, "the 10 classes have 600 examples; cannot take 600 to train"),
+        ({"classes": 10, "valid": 9}, "each of all classes"),
+        ({"classes": 10, "features": 9}, "10 classes need at least as many features"),
+        ({"classes": 12, "features": 16}, "there is no class 10; the classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"classes": 1}, "two or more classes, not 1"),
+        ({"features": 193}, "192 dimensions can be projected to 1 to 192, not 193"),
+        ({"features": -1}, "not -1"),
+        ({"tasks": 0}, "tasks must be at least 1"),
+        ({"source": "linear", "classes": 3}, "linear tasks have no classes: leave classes out, not 3"),
+        ({"source": "cifar11"}, "no tasks 'cifar11'; there are .*svhn_cropped.*as tfds:kmnist"),
+    ],
+)
+def test_numbers_that_a_set_cannot_serve(change, message, capsys):
+    given = {"source": "tfds:zero_jax_images", "tasks": 3, **SIZES} | change
+    with pytest.raises(ValueError, match=message):
+        TaskSet(**given).make()
+    options = [f"--{'task' if name == 'source' else name}={value}" for name, value in given.items()]
+    assert main(["evaluate", "linear", *options]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("zero-jax: ")
+
+
+def test_class_ids_that_do_not_exist():
+    found = images.load("zero_jax_images")
+    examples = found.train_images, found.train_labels
+    with pytest.raises(ValueError, match="there is no class 10; the classes are 0, 1"):
+        arrays.projected_binary(*examples, [(3, 10)], train=60, valid=20)
+    with pytest.raises(ValueError, match="there is no class -1"):
+        arrays.projected_classes(*examples, [0, 1, -1], train=60, valid=20)
+    with pytest.raises(ValueError, match="two or more different ones, not \\[0, 0, 1\\]"):
+        arrays.projected_classes(*examples, [0, 0, 1], train=60, valid=20)
+
+
+def test_the_command_line_trains_and_searches_on_images(tmp_path, capsys):
+    sizes = ["--train", "60", "--valid", "30", "--features", "16"]
+    assert main(["evaluate", "network", "--task", "tfds:zero_jax_images", "--tasks", "9", *sizes]) == 0
+    assert "9 tasks, 60 + 30 examples, 16 features" in capsys.readouterr().out
+    roles = [
+        f"--{role}-tasks.{name}={value}"
+        for role in ("search", "select", "unseen")
+        for name, value in {"source": "tfds:zero_jax_images", "tasks": 3, "train": 60, "valid": 30}.items()
+    ]
+    budget = ["--train-steps", "50000", "--out", str(tmp_path / "runs")]
+    assert main(["search", "digits", *roles, *budget]) == 0
+    assert "T_select (3 tasks)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", "digits", *roles, *budget, "--search-tasks.classes", "10"])
+    assert "number of classes, not 10, 2, 2" in " ".join(capsys.readouterr().err.split())

@@ -246,6 +246,7 @@ class _Tasks:
         train: Training examples per task: 1000, of digits 240, of cifar10 8000.
         valid: Validation examples per task: 100, of digits 50, of cifar10 1000.
         epochs: How often the training examples are seen: once.
+        classes: 2 for pairs of classes; more for that many told apart at once.
     """
 
     task: str = "linear"
@@ -254,13 +255,14 @@ class _Tasks:
     train: int | None = None
     valid: int | None = None
     epochs: int | None = None
+    classes: int | None = None
 
     def task_set(self) -> TaskSet:
         fields = dataclasses.asdict(self)
         source = fields.pop("task")
         sizes = {name: n for name, n in fields.items() if n is not None}
         if source.endswith(".npz") and sizes:
-            own = "its own numbers of tasks, features, examples and epochs"
+            own = "its own numbers of tasks, features, examples, epochs and classes"
             raise ValueError(f"{source} brings {own}: leave --{next(iter(sizes))} out")
         return dataclasses.replace(usual(source), **sizes)
 

@@ -145,6 +145,13 @@ class Experiment:
             each = " of each actor" if self.actors else ""
             raise ValueError(f"{islands} islands{each} cannot be parted into {self.groups} groups of one size")
         self.rungs()
+        sets = (self.search_tasks, self.select_tasks, self.unseen_tasks)
+        classes = [one.classes for one in sets if not one.source.endswith(".npz")]
+        if len(set(classes)) > 1:
+            told = ", ".join(map(str, classes))
+            raise ValueError(
+                f"search_tasks, select_tasks and unseen_tasks must have the same number of classes, not {told}"
+            )
         if self.groups % max(1, len(self.workers)):
             raise ValueError(f"{self.groups} groups cannot share {len(self.workers)} kinds of workers evenly")
         self.worker_sets()

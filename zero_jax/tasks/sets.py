@@ -36,7 +36,8 @@ class TaskSet:
       train: training examples per task.
       valid: validation examples per task.
       epochs: how often a program sees the training examples.
-      classes: C: two for pairs of classes; more for the first so many, told apart at once (labels are vectors then).
+      classes: C: two for pairs of classes; more for the first so many, told apart at once. Labels are vectors then, so
+        F must be at least C.
     """
 
     source: str = "linear"
@@ -57,52 +58,59 @@ class TaskSet:
 
         Regression tasks differ by `seed` alone. Pairs of classes differ by role too: 36 class pairs serve the search,
         which draws pairs and projections at random; the other 9 serve selection; and unseen tasks are those of
-        selection validated on examples that were set apart.
+        selection validated on examples that were set apart. More classes at once are the same ones in every role:
+        search draws from 100 projections, selection and unseen tasks have others.
 
         Raises:
-          ValueError: an unknown source, or numbers that it cannot serve.
+          ValueError: an unknown source, or numbers that it cannot serve; and as `images.load`.
         """
         if seed < 0:
             raise ValueError(f"the seed of tasks must be at least 0, not {seed}")
+        if self.source.endswith(".npz"):
+            return load(self.source)
+        if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
+            told = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
+            raise ValueError(f"{self.source} tasks {told}, not {self.classes}")
         if self.source in SYNTHETIC:
             sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
             tasks = SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
             return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
-        if self.source.endswith(".npz"):
-            return load(self.source)
-        return self._pairs(_examples(self.source), seed, role)
-
-    def _pairs(self, examples: "Examples", seed: int, role: Role) -> Tasks:
         if self.tasks < 1:
             raise ValueError(f"tasks must be at least 1, not {self.tasks}")
-        rng = np.random.default_rng(seed)
+        return self._classification(_examples(self.source, self.classes), seed, role)
+
+    def _classification(self, examples: "Examples", seed: int, role: Role) -> Tasks:
         pairs = arrays.class_pairs(select=role != "search")
+        groups: list[Sequence[int]] = [range(self.classes)] if self.vector_labels else [*pairs]
         if role == "search":
-            drawn = rng.choice(len(pairs) * N_PROJECTIONS, self.tasks, replace=self.tasks > len(pairs) * N_PROJECTIONS)
+            n = len(groups) * N_PROJECTIONS
+            drawn = np.random.default_rng(seed).choice(n, self.tasks, replace=self.tasks > n)
         else:
             drawn = np.arange(self.tasks)  # all pairs on one projection, then on the next
+            drawn += N_PROJECTIONS * self.vector_labels  # there the projections of the search are not to be met again
         parts: dict[int, tuple[np.ndarray, ...]] = {}
-        for i, pair in enumerate(pairs):
-            numbers = np.unique(drawn[drawn % len(pairs) == i])
+        for i, group in enumerate(groups):
+            numbers = np.unique(drawn[drawn % len(groups) == i])
             if len(numbers):
-                made = self._pair(examples(pair), pair, numbers // len(pairs), role)
+                made = self._projected(examples(group), group, numbers // len(groups), role)
                 cut = zip(made.train_x, made.train_y, made.valid_x, made.valid_y, strict=True)
                 parts |= zip(map(int, numbers), cut, strict=True)
-        ids = _ids(f"{self.source} {role}", 0, drawn)
-        return Tasks.stack([parts[int(i)] for i in drawn], "accuracy", self.epochs, seed=seed, ids=ids)
+        name = f"{self.source} {role}" + f" {self.classes}" * self.vector_labels
+        more = {"ids": _ids(name, 0, drawn), "classes": self.classes}
+        return Tasks.stack([parts[int(i)] for i in drawn], "accuracy", self.epochs, seed=seed, **more)
 
-    def _pair(
-        self, examples: tuple[np.ndarray, np.ndarray], pair: arrays.Pair, projections: np.ndarray, role: Role
+    def _projected(
+        self, examples: tuple[np.ndarray, np.ndarray], group: Sequence[int], projections: np.ndarray, role: Role
     ) -> Tasks:
         counts = np.sort(np.minimum(np.unique(examples[1], return_counts=True)[1], arrays.PER_CLASS))
-        if self.train + 2 * self.valid > counts[:2].sum():
+        if not self.vector_labels and self.train + 2 * self.valid > counts[:2].sum():
             raise ValueError(
                 f"the smallest pair of classes of {self.source} has {counts[:2].sum()} examples; cannot take "
                 f"{self.train} to train, {self.valid} to validate and as many to test"
             )
-        return arrays.projected_binary(
+        return arrays.projected_classes(
             *examples,
-            [pair],
+            group,
             features=self.features or None,
             train=self.train,
             valid=self.valid,
@@ -116,13 +124,13 @@ Examples = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 """Examples `[n, ...]` and class ids `[n]`, at least those of the classes asked for."""
 
 
-def _examples(source: str) -> Examples:
+def _examples(source: str, classes: int) -> Examples:
     if source == "digits":
         return lambda _: arrays.digit_examples()
     if source == "synthetic_images":
         return arrays.synthetic_examples
     if source in images.SETS or source.startswith(_OTHER_SETS):
-        found = images.load(source.removeprefix(_OTHER_SETS))
+        found = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
         return lambda _: (found.train_images, found.train_labels)
     others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
     raise ValueError(f"no tasks {source!r}; there are {', '.join(SOURCES)}, {others}")
