@@ -117,6 +117,23 @@ def test_a_set_is_prepared_once_and_kept(tmp_path, capsys):
     assert (tmp_path / "tfds" / "zero_jax_images" / "1.2.3").is_dir()
 
 
+def test_a_copied_file_is_all_that_a_set_takes(tmp_path):
+    """Neither tensorflow-datasets nor leave to write is needed; of several versions the newest is taken."""
+    images.load("zero_jax_images")
+    kept = tmp_path / "cache" / "images" / "zero_jax_images"
+    elsewhere = tmp_path / "cache" / "images" / "never_heard_of"
+    elsewhere.mkdir()
+    for version in ("1.9.0", "1.10.0"):
+        (elsewhere / f"{version}-10.npz").write_bytes((kept / "1.2.3-10.npz").read_bytes())
+    elsewhere.chmod(0o555)
+    with mock.patch.dict(sys.modules, {"tensorflow_datasets": None}):
+        assert images.load("never_heard_of").name == "never_heard_of:1.10.0"
+        assert images.load("never_heard_of:1.9.0").name == "never_heard_of:1.9.0"
+    elsewhere.chmod(0o755)
+    with pytest.raises(ValueError, match="read-only"):
+        images.load("never_heard_of").train_images[0] = 0
+
+
 @pytest.fixture
 def server(tmp_path):
     """A folder, and the address at which it can be downloaded from."""

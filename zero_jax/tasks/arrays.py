@@ -242,12 +242,11 @@ def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     if array.ndim < 2 or ids.shape != array.shape[:1]:
         raise ValueError(f"x {array.shape} and labels {ids.shape} do not fit: [examples, ...] and [examples]")
     flat = array.reshape(len(array), -1)
-    if flat.dtype.kind in "biu":  # a whole set of images, of which a task takes a part
-        return flat, ids
-    flat = flat.astype(np.float64)
-    wrong = np.argwhere(~np.isfinite(flat))
-    if len(wrong):
-        raise ValueError(f"x has {flat[tuple(wrong[0])]} in example {wrong[0][0]}; the data must be finite")
+    if flat.dtype.kind not in "biuf":  # not of a whole set of images, of which a task takes a part
+        flat = flat.astype(np.float64)
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        wrong = np.argwhere(~np.isfinite(flat))[0]
+        raise ValueError(f"x has {flat[tuple(wrong)]} in example {wrong[0]}; the data must be finite")
     return flat, ids
 
 

@@ -54,8 +54,8 @@ class Images(NamedTuple):
 def load(name: str, classes: int = CLASSES) -> Images:
     """A set of tensorflow-datasets, downloaded and prepared when it is asked for the first time.
 
-    What was prepared is one file below `folder()`, so that a machine without network needs no more than a copy of it.
-    Arrays are shared by all who ask: read-only.
+    `load("cifar10").train_images` is `[50000, 32, 32, 3]`. What was prepared is one file below `folder()`, so that a
+    machine without network needs no more than a copy of it. Arrays are shared by all who ask: read-only.
 
     Args:
       name: of a set, `cifar10`; with a configuration, `imagenet_resized/32x32`; with a version, `cifar10:3.0.2`.
@@ -65,10 +65,6 @@ def load(name: str, classes: int = CLASSES) -> Images:
     Raises:
       ValueError: a set that tensorflow-datasets does not have, or that is none of images of one shape with one class
         each; no network, or another reason why it cannot be prepared; a damaged file.
-
-    Example:
-      >>> load("cifar10").train_images.shape  # doctest: +SKIP
-      (50000, 32, 32, 3)
     """
     if not re.fullmatch(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
@@ -90,22 +86,26 @@ def folder() -> Path:
 def _load(name: str, classes: int, where: Path) -> Images:
     from filelock import FileLock
 
+    path = _kept(name, classes, where)
+    if path is None:
+        folder_of_set = where / name.partition(":")[0]
+        folder_of_set.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder_of_set / ".lock"):  # so that two processes do not download it both
+            path = _kept(name, classes, where)
+            if path is None:
+                from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
+
+                version, images = prepare.prepared(name, classes, where)
+                path = folder_of_set / f"{version}-{classes}.npz"
+                write_atomically(path, packed(images))
+    return _read(name.partition(":")[0], path)
+
+
+def _kept(name: str, classes: int, where: Path) -> Path | None:
+    """The file of a set, of its newest version unless the name says which; None where there is none."""
     base, _, version = name.partition(":")
-    kept = where / base
-    kept.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept / ".lock"):  # so that two processes do not download it both
-        files = sorted(kept.glob(f"{version or '*'}-{classes}.npz"), key=_version)
-        if not files:
-            from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
-
-            version, images = prepare.prepared(name, classes, where)
-            files = [kept / f"{version}-{classes}.npz"]
-            write_atomically(files[0], packed(images))
-    return _read(base, files[-1])
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", path.name)))
+    files = (where / base).glob(f"{version or '*'}-{classes}.npz")
+    return max(files, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)], default=None)
 
 
 def _read(base: str, path: Path) -> Images:
