@@ -273,10 +273,12 @@ def test_without_network_it_says_what_to_do_elsewhere(tmp_path, capsys, monkeypa
     monkeypatch.setattr(module.MNIST, "URL", "http://127.0.0.1:1/")
     assert main(["evaluate", "linear", "--task", "mnist"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "mnist could not be downloaded and prepared" in told
+    assert "mnist could not be downloaded and prepared: no connection to http://127.0.0.1:1/" in told
     assert "i.load('mnist')" in told
     assert f"copy mnist from the folder that it prints to {tmp_path}/cache/images." in told
-    assert "tfds build mnist --file_format=array_record" in told
+    assert (
+        f"tfds build mnist --file_format=array_record, and copy ~/tensorflow_datasets/mnist to {tmp_path}/tfds" in told
+    )
 
 
 def test_without_array_records_it_says_where_there_are_any(monkeypatch):

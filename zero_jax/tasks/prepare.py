@@ -6,6 +6,7 @@ Imported only when a set has to be prepared, since it takes a second.
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import os
 import re
@@ -107,14 +108,12 @@ def _prepare(builder: Any, name: str, copy_to: Path) -> None:
 
 def _elsewhere(name: str, copy_to: Path) -> str:
     """What to do on another machine."""
-    import json
-
     load = f"python -c {json.dumps(f'from zero_jax.tasks import images as i; i.load({name!r}); print(i.folder())')}"
     folder = re.split("[:/]", name)[0]
     return (
         f"On a machine with network run {load}, and copy {folder} from the folder that it prints to {copy_to}. Or, "
         f"where TensorFlow is installed, tfds build {name} --file_format={FORMAT}, and copy "
-        f"~/tensorflow_datasets/{folder} to the same place here"
+        f"~/tensorflow_datasets/{folder} to {os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')}"
     )
 
 
@@ -168,5 +167,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of what an error says, and of an error of requests less."""
+    url = getattr(getattr(error, "request", None), "url", None)
+    if url and isinstance(error, OSError):
+        return f"no connection to {url}"
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
