@@ -5,6 +5,7 @@ import gzip
 import http.server
 import importlib.util
 import io
+import re
 import sys
 import tarfile
 import threading
@@ -379,6 +380,14 @@ def test_ten_classes_at_once(source):
     assert TaskSet(source, tasks=1, classes=3, **SIZES).make().classes == 3
     everything = TaskSet(source, tasks=100, classes=3, **SIZES | {"train": 5, "valid": 4}).make()
     assert len({*everything.ids}) == 100
+
+
+def test_ten_digits_can_be_learned_at_once(capsys):
+    options = ["--task", "digits", "--classes", "10", "--tasks", "2", "--train", "1000", "--valid", "200"]
+    assert main(["evaluate", "softmax_linear", *options]) == 0
+    told = capsys.readouterr().out
+    assert "2 tasks, 1000 + 200 examples, 16 features, accuracy of 10 classes" in told
+    assert float(re.search(r"mean accuracy ([\d.]+)", told)[1]) > 0.7
 
 
 def test_labels_are_places_in_the_list_of_classes():
