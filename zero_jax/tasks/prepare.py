@@ -98,7 +98,7 @@ def _check_features(tfds: Any, name: str, features: Any) -> None:
 
 def _prepare(builder: Any, name: str, copy_to: Path) -> None:
     try:
-        with _without_tensorflow(builder), contextlib.redirect_stdout(sys.stderr):
+        with _without_tensorflow(builder):
             builder.download_and_prepare(file_format=FORMAT)
     except Exception as error:
         raise ValueError(
@@ -155,12 +155,15 @@ def _without_tensorflow(builder: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings: tensorflow-datasets recommends OpenCV, and a download that fails tells of each attempt."""
+    """Without warnings (tensorflow-datasets recommends OpenCV, and a download that fails tells of each attempt), and
+    with what tensorflow-datasets prints in the stream that its bars are in.
+    """
     before = {log: log.level for log in map(logging.getLogger, ("absl", "urllib3"))}
     for log in before:
         log.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         for log, level in before.items():
             log.setLevel(level)
