@@ -14,6 +14,7 @@ from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
 from zero_jax.canonical import canonical, table
 from zero_jax.executors import machine, simd, translate
+from zero_jax.programs import interface
 from zero_jax.tasks import synthetic
 
 EVERY = tuple(range(1, 65))
@@ -95,7 +96,8 @@ def rows(program, features=4):
     form = canonical(program).programs
     work, made, constants, shape = simd._scratch(form)
     places = translate.places(form.memory, features)
-    arrays = (form.code[0], form.data[0], form.length[0], np.array(form.starts), table(form.memory))
+    ends = np.array(interface(form.memory))
+    arrays = (form.code[0], form.data[0], form.length[0], np.array(form.starts), table(form.memory), ends)
     translate.translate(*arrays, places, True, work, made, constants, shape)
     ops = made[:, machine.OP].tolist()
     return ops[: ops.index(machine.JUDGE) + 1]
