@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from zero_jax import dataflow, parallel
-from zero_jax.canonical import canonical
+from zero_jax.canonical import canonical, live
 from zero_jax.compiled import HAVE_NUMBA
 from zero_jax.executors import batches, blocks, contract, layout
 from zero_jax.executors.batches import MAX_BYTES
@@ -365,7 +365,8 @@ def _on_lanes(
 def _execute_on_lanes(programs: Programs, memory: Any, component: str, seed: Any, ids: Any) -> Memory:
     from zero_jax.executors import simd
 
-    numbered = jax.tree.map(np.asarray, dataflow.number_draws(programs.check()))
+    checked = jax.tree.map(np.asarray, programs.check())
+    numbered = dataflow.number_draws(checked, live(checked))
     values = tuple(np.asarray(part) for part in memory)
     after = simd.execute(numbered, values, COMPONENTS.index(component), int(contract.seed_bits(seed)), np.asarray(ids))
     return Memory(*map(jnp.asarray, after))
