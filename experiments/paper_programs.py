@@ -28,7 +28,8 @@ import results
 from matplotlib.figure import Figure
 
 from zero_jax import Programs, Tasks, evaluate, library, tune
-from zero_jax.tasks import arrays, sets, synthetic
+from zero_jax.tasks import arrays, synthetic
+from zero_jax.tasks.sets import TaskSet
 
 LISTED = library.program("cifar10").listing(0)
 REFERENCE = "S1b with a rate"
@@ -75,7 +76,7 @@ class Case:
       source: digits, synthetic_images, cifar10, or teacher.
       features, train, valid: of a task; features None for every dimension.
       which: the programs.
-      more: of the source.
+      projections: how many there are of the held-out pairs.
     """
 
     source: str
@@ -83,7 +84,7 @@ class Case:
     train: int
     valid: int
     which: tuple[str, ...]
-    more: tuple[tuple[str, int], ...] = ()
+    projections: int = 5
 
 
 ALL = tuple(programs())
@@ -92,38 +93,46 @@ CASES = {
     "small": {
         "digits, F = 16": Case("digits", 16, 240, 50, ALL),
         "digits, all 64 dimensions": Case("digits", None, 240, 50, UNABLATED),
-        "synthetic images, F = 16": Case("synthetic_images", 16, 800, 100, ALL, (("per_class", 500),)),
+        "synthetic images, F = 16": Case("synthetic_images", 16, 800, 100, ALL),
         "teacher, F = 8": Case("teacher", 8, 1000, 100, ("linear", "network")),
     },
     "paper": {
-        "CIFAR-10, F = 16": Case("cifar10", 16, 8000, 1000, ALL),
-        "CIFAR-10, F = 256": Case("cifar10", 256, 8000, 1000, ALL),
+        "CIFAR-10, F = 16": Case("cifar10", 16, 8000, 1000, ALL, 1),
+        "CIFAR-10, F = 256": Case("cifar10", 256, 8000, 1000, ALL, 1),
         "teacher, F = 8": Case("teacher", 8, 1000, 100, ("linear", "network")),
     },
 }
-TUNED_ON, HELD_OUT_PROJECTIONS = 16, 5
+MAKERS = {"digits": arrays.digits, "synthetic_images": functools.partial(arrays.synthetic_images, per_class=500)}
+"""Of tasks with any projections; other sources are made as a search makes them."""
+
+TUNED_ON = 16
 
 
 def tasks_of(case: Case, seed: int, held_out: bool) -> Tasks:
-    """T_search of a seed: so many pairs on one projection; or its held-out tasks: 9 other pairs on 5 other projections,
-    validated on examples set apart. Teachers of other seeds, for teacher tasks.
+    """T_search of a seed: so many pairs of classes on one projection; or its held-out tasks: 9 other pairs on other
+    projections, validated on examples set apart. Teachers of other seeds, for teacher tasks.
     """
     if case.source == "teacher":
         seed = 2 * seed + held_out
         return synthetic.teacher(TUNED_ON, features=case.features or 8, train=case.train, valid=case.valid, seed=seed)
+    if case.source not in MAKERS:
+        sizes = {"features": case.features, "train": case.train, "valid": case.valid}
+        if not held_out:
+            return TaskSet(case.source, TUNED_ON, **sizes).make(seed, "search")
+        count = case.projections * arrays.N_SELECT_PAIRS
+        return TaskSet(case.source, count * (seed + 1), **sizes).make(seed, "unseen")[count * seed :]
     pairs = arrays.class_pairs(select=held_out)
     if not held_out:
         pairs = [pairs[i] for i in np.random.default_rng(seed).choice(len(pairs), TUNED_ON, replace=False)]
-    first = seed * (HELD_OUT_PROJECTIONS + 1)
-    return sets.PAIRED[case.source](
+    first = seed * (case.projections + 1)
+    return MAKERS[case.source](
         pairs,
         features=case.features,
         train=case.train,
         valid=case.valid,
         test=case.valid,
         part="test" if held_out else "valid",
-        projections=list(range(first + 1, first + 1 + HELD_OUT_PROJECTIONS)) if held_out else [first],
-        **dict(case.more),
+        projections=list(range(first + 1, first + 1 + case.projections)) if held_out else [first],
     )
 
 
