@@ -39,6 +39,7 @@ NOISE = "  v9 = uniform(0.002, 0.7, n_features)"
 ABLATIONS: dict[str, dict[str, str]] = {
     "no noise": {NOISE: ""},
     "its mean in place of the noise": {NOISE: "", "  s3 = 1": "  s3 = 1\n  s6 = 0.351\n  v9 = bcast(s6)"},
+    "noise of mean 0": {NOISE: "  v9 = gaussian(0, 0.2015, n_features)"},
     "linear, not bilinear": {"  v1 = v0 - v9": "", "  s3 = 1": "  s3 = 1\n  s6 = 1\n  v1 = bcast(s6)"},
     "gradients not normalised": {"  s7 = s5 / s2\n  s7 = s3 * s7": "  s7 = s3 * s5"},
     "weights not averaged": {"  m1 = s2 * m2": "", "  m2 = m2 + m0": ""},
@@ -47,7 +48,7 @@ ABLATIONS: dict[str, dict[str, str]] = {
 }
 """What each changes of the listing of S1b with a rate: lines, and what stands there instead.
 
-`no noise`: v9 is never written, so it is 0 where it is used. `linear`: a is a vector of one constant, so all rows of W are
+`no noise`: v9 is never written, so it is 0 where it is used. `noise of mean 0` has the same standard deviation. `linear`: a is a vector of one constant, so all rows of W are
 alike, and s1 = w . b. `weights not averaged`: what Learn leaves for Predict, std(W) W, serves in validation too.
 """
 
@@ -206,7 +207,7 @@ def show(rows: list[dict]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.arguments(__doc__, 16)
+    parser = results.arguments(__doc__, 12)
     parser.add_argument("--evaluations", type=int, default=200, help="of every program, to tune its constants")
     parser.add_argument(
         "--at-a-time", type=int, default=2, help="processes; 1 also leaves a CPU's threads to the package"
