@@ -48,8 +48,9 @@ ABLATIONS: dict[str, dict[str, str]] = {
 }
 """What each changes of the listing of S1b with a rate: lines, and what stands there instead.
 
-`no noise`: v9 is never written, so it is 0 where it is used. `noise of mean 0` has the same standard deviation. `linear`: a is a vector of one constant, so all rows of W are
-alike, and s1 = w . b. `weights not averaged`: what Learn leaves for Predict, std(W) W, serves in validation too.
+`no noise`: v9 is never written, so it is 0 where it is used. `noise of mean 0` has the same standard deviation.
+`linear`: a is a vector of one constant, so all rows of W are alike, and s1 = w . b. `weights not averaged`: what Learn
+leaves for Predict, std(W) W, serves in validation too.
 """
 
 
