@@ -188,11 +188,14 @@ def plot(rows: list[dict], cases: dict[str, Case], to: Path, seeds: int) -> None
             axes.set_yticks(range(len(names)), names)
     for axes in (scores, parts):
         axes.invert_yaxis()
-        axes.legend(fontsize=8)
         axes.grid(axis="x", alpha=0.3)
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=len(paired))
     parts.axvline(0, color="0.5", linewidth=1)
+    parts.set_xscale("symlog", linthresh=0.02)
+    ticks = (-0.1, -0.05, -0.02, -0.01, 0, 0.01)
+    parts.set_xticks(ticks, [f"{tick:+g}" for tick in ticks])
     scores.set_xlabel("accuracy on held-out pairs of classes")
-    parts.set_xlabel(f"accuracy over {REFERENCE}, seed by seed")
+    parts.set_xlabel(f"accuracy over {REFERENCE}, seed by seed (logarithmic beyond 0.02)")
     figure.suptitle(f"constants tuned on other pairs; mean and standard error of {seeds} seeds")
     figure.savefig(to)
 
