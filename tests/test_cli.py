@@ -95,15 +95,13 @@ def test_evaluate_takes_names_files_and_your_own_arrays(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "Tasks(5 tasks, 1000 + 100 examples, 4 features, rmse, epochs=1)" in out
     assert float(out.split("mean fitness ")[1].split()[0]) > 0.999
-    x = np.random.default_rng(0).normal(size=(2, 50, 3))
+    x = np.random.default_rng(0).normal(size=(2, 50, 4))
     np.savez(tmp_path / "mine.npz", train_x=x, train_y=x[..., 0], valid_x=x, valid_y=x[..., 0])
     (tmp_path / "mine.txt").write_text(library.program("linear").listing(0))
     assert call("evaluate", "mine.txt", "--task", "mine.npz") == 0
     assert "2 tasks, 50 + 50 examples" in capsys.readouterr().out
-    assert (
-        call("evaluate", "network", "--task", "digits", "--tasks", 9, "--features", 8, "--train", 200, "--valid", 50)
-        == 0
-    )
+    digits = ["--task", "digits", "--tasks", 9, "--features", 4, "--train", 200, "--valid", 50]
+    assert call("evaluate", "network", *digits) == 0
     assert "mean accuracy" in capsys.readouterr().out
     assert call("evaluate", "linear", "--task", "digits") == 0
     assert "Tasks(45 tasks, 240 + 50 examples, 16 features, accuracy" in capsys.readouterr().out

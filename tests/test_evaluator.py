@@ -189,7 +189,7 @@ def test_a_hurdle_stops_who_does_badly_on_a_part(executor):
     rungs = (Rung(tasks=0.4, quantile=0.5), Rung(examples=0.5, quantile=0.5))
     evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, hurdles=rungs)
     whole, stopped = [], 0
-    for programs in generations(8, 300):
+    for programs in generations(8, 150):
         want = np.asarray(evaluate(programs, TASKS, 3, executor=executor, ops=DEMO.ops).fitness)
         got = evaluator(programs).fitness
         full = (got == want).all(1)
@@ -200,10 +200,10 @@ def test_a_hurdle_stops_who_does_badly_on_a_part(executor):
     assert whole[0] == 1  # nothing to compare with yet
     assert whole[-1] < 0.8
     counts = evaluator.counts
-    assert 100 < counts.stopped <= stopped
+    assert 50 < counts.stopped <= stopped
     assert counts.saved_stopped > 0
     plain = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops)
-    for programs in generations(8, 300):
+    for programs in generations(8, 150):
         plain(programs)
     assert plain.counts.evaluated == counts.evaluated
 

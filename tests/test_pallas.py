@@ -44,7 +44,7 @@ def test_programs_train_as_upstream_trains_them(loss, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("features", [3, 4, 16])
+@pytest.mark.parametrize("features", [3, 16])  # upstream's data have 4
 def test_random_programs_with_every_op_agree_with_xla(features):
     programs = random_programs(ALL_OPS, 500, np.random.default_rng(features))
     tasks = synthetic.linear(3, features=features, train=12, valid=6)

@@ -22,9 +22,9 @@ RANDOM = SearchSpace((5, 5, 3), EVERY, EVERY, EVERY, (6, 5, 6), (6, 5, 6), (6, 5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("features", [3, 8, 20])
+@pytest.mark.parametrize("features", [8, 20])  # the loops for one F, and those for any
 def test_random_programs_with_every_op_agree_with_xla(features):
-    programs = random_programs(RANDOM, 2000, np.random.default_rng(features))
+    programs = random_programs(RANDOM, 1000, np.random.default_rng(features))
     tasks = synthetic.linear(5, features=features, train=30, valid=20, seed=1)
     want, got = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
