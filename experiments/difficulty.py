@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import pairwise, product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -288,15 +289,15 @@ The first and the last are for each seed."""
 
 PLANS: dict[str, Plan] = {
     "small": {
-        "learn-only linear": ((40_000_000,), 10_000, 10),
-        "linear": ((200_000_000,), 10_000, 30),
-        "learn-only affine": ((200_000_000,), 10_000, 20),
+        "learn-only linear": ((20_000_000,), 20_000, 12),
+        "linear": ((100_000_000,), 20_000, 20),
+        "learn-only affine": ((120_000_000,), 20_000, 14),
     },
     "paper": {
-        "learn-only linear": ((1_000_000_000,), 10_000, 100),
-        "linear": ((10_000_000_000,), 10_000, 1000),
-        "learn-only affine": ((10_000_000_000,), 10_000, 1000),
-        "affine": ((100_000_000_000,) * 3, 10_000, 100_000),
+        "learn-only linear": ((1_000_000_000,), 20_000, 100),
+        "linear": ((10_000_000_000,), 20_000, 1000),
+        "learn-only affine": ((10_000_000_000,), 20_000, 1000),
+        "affine": ((100_000_000_000,) * 3, 20_000, 100_000),
     },
 }
 UNSCREENED = {"small": 2_000_000, "paper": 100_000_000}
@@ -306,7 +307,7 @@ def run_all(plan: Plan, unscreened: int, seeds: Sequence[int]) -> list[dict[str,
     """A row for each space, and what its random programs of each form and its runs of evolution came to."""
     by_name = {space.name: space for space in SPACES}
     jobs: dict[tuple[str, str, int], list] = {}
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         for name, (draws, evaluations, batches) in plan.items():
             space = by_name[name]
             for seed in seeds:
@@ -352,6 +353,7 @@ def row_of(space: Space, length: int, forms: list[list[Found]], runs: list[Found
         "random_interval": interval(rates),
         "difficulty": 1 / rate if rate else None,
         "evolution": summed(runs) | {"runs": len(runs), "longest": length, "seeds": sorted({one.seed for one in runs})},
+        "succeeded_after": sorted(one.considered for one in runs if one.successes),
         "evolution_rate": evolution,
         "evolution_interval": interval(bootstrap),
         "ratio": evolution / rate if rate else None,
@@ -398,7 +400,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     began, out = time.monotonic(), results.path(chosen, __file__)
     rows = run_all(PLANS[chosen.size], UNSCREENED[chosen.size], chosen.seeds)
     check, first = rows[0]["unscreened"], rows[0]["random"][0]
-    told = f"{first['successes'] / first['considered']:.2e} screened, {check['successes'] / check['considered']:.2e} not"
+    told = (
+        f"{first['successes'] / first['considered']:.2e} screened, {check['successes'] / check['considered']:.2e} not"
+    )
     print(f"success rate of random programs, {rows[0]['space']}: {told} ({check['successes']:.0f} successes)")
     grows = []
     for easier, harder in pairwise(sorted(rows, key=lambda row: row["difficulty"] or np.inf)):
@@ -406,7 +410,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             error = np.hypot(easier["log_ratio_error"], harder["log_ratio_error"])
             z = float((np.log(harder["ratio"]) - np.log(easier["ratio"])) / error)
             grows.append({"from": easier["space"], "to": harder["space"], "standard_errors": z})
-            print(f"from {easier['space']} to {harder['space']}: the ratio's logarithm grows by {z:.1f} standard errors")
+            print(
+                f"from {easier['space']} to {harder['space']}: the ratio's logarithm grows by {z:.1f} standard errors"
+            )
     sizes = {"population": POPULATION, "tournament": TOURNAMENT, "cohort": COHORT, "islands": ISLANDS}
     bars = {"sufficient": SUFFICIENT, "held_out": HELD_OUT}
     results.write(out, began, chosen.seeds, {"sizes": sizes | bars, "rows": rows, "grows": grows})

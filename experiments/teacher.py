@@ -1,0 +1,268 @@
+"""Networks from scratch: the paper's Fig. 5, and a damaged network that evolution repairs.
+
+    python experiments/teacher.py --small
+
+Tasks are made by random 2-layer networks, y = u . relu(M x) (SPEC 4: no biases, two hidden units silent). Three questions:
+
+1. *Does evolution find a nonlinear learner from random programs?* It searches with many tasks, and the best of its candidates on
+   T_select is trained on unseen tasks. There it meets the library's `linear` program with a learning rate tuned on those very
+   tasks, and the affine function that fits all training examples of each best by least squares, which no program whose
+   prediction is linear can beat but by luck. The difference is tested over tasks for each seed (paired t), and over seeds.
+2. *Does it hard-code with one task?* The same search with one task in T_search instead of many: what it finds fits that one
+   better than others.
+3. *Does it repair a network?* The library's network without `v2 = gaussian(0, 0.1)` and `m0 = gaussian(0, 0.1)` cannot learn;
+   evolution starts from it, until T_search fitness is above 0.999 as that of the whole network is.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import results
+from matplotlib.figure import Figure
+from scipy import stats
+
+from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library, program_fitness
+from zero_jax.canonical import pruned
+from zero_jax.experiment import run
+from zero_jax.presets import PRESETS
+from zero_jax.programs import concatenate
+from zero_jax.search import Mutations
+from zero_jax.settings import Experiment
+from zero_jax.tasks import synthetic
+from zero_jax.tasks.sets import TaskSet
+
+PAPER = PRESETS["teacher"][1]
+LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+SUFFICIENT = 0.999
+KINDS = ("many tasks", "one task")
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large the experiment is.
+
+    Attributes:
+      features: F.
+      many: how many tasks T_search has, where it has many.
+      train: training examples of a task.
+      search: what differs from the `teacher` preset: the space, the method, and the budget of train steps among them.
+      repair: tasks, training examples, epochs and evaluations of the repair.
+    """
+
+    features: int
+    many: int
+    train: int
+    search: dict[str, Any]
+    repair: tuple[int, int, int, int]
+
+
+SIZES = {
+    "small": Size(
+        4, 16, 1000, {"method": "efficient", "islands": 1, "cohort": 10, "train_steps": 10**9}, (16, 20_000, 3, 3000)
+    ),
+    "paper": Size(
+        8,
+        100,
+        1000,
+        {"islands": 1000, "groups": 2, "migrate_every": 1000, "train_steps": 10**14},
+        (16, 20_000, 3, 10_000),
+    ),
+}
+
+
+# ---------------------------------------------------------------------------------------------- from scratch
+
+
+def experiment(size: Size, kind: str, seed: int) -> Experiment:
+    """The search with many tasks, or with one."""
+    tasks = TaskSet("teacher", tasks=size.many, features=size.features, train=size.train, valid=100)
+    return dataclasses.replace(
+        PAPER,
+        search_tasks=dataclasses.replace(tasks, tasks=size.many if kind == "many tasks" else 1),
+        select_tasks=dataclasses.replace(tasks, tasks=32),
+        unseen_tasks=dataclasses.replace(tasks, tasks=100, valid=1000),
+        **{"threads": 1, "experiments": 1, "baselines": (), "out": "", "seed": seed} | size.search,
+    )
+
+
+def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
+    """One search, and what its best program does on unseen tasks, beside linear ones."""
+    began, chosen = time.monotonic(), experiment(size, kind, seed)
+    curve: list[tuple[int, float]] = []
+    outcome = run(chosen, lambda progress: curve.append((progress.evaluations, round(progress.best_fitness, 4))))
+    assert outcome.program is not None
+    unseen = chosen.tasks("unseen")
+    found = np.asarray(Evaluator(unseen, threads=1, remember=0)(outcome.program).fitness[0], np.float64)
+    told = {
+        "kind": kind,
+        "seed": seed,
+        "search_fitness": outcome.search_fitness,
+        "select_fitness": outcome.select_fitness,
+        "unseen_fitness": found.mean(),
+        "evaluations": outcome.progress.evaluations,
+        "trained": outcome.progress.trained,
+        "train_steps": outcome.progress.train_steps,
+        "seconds": round(time.monotonic() - began, 1),
+        "curve": [point for i, point in enumerate(curve) if not i or point[1] != curve[i - 1][1]] + curve[-1:],
+        "listing": pruned(outcome.program).listing(),
+    }
+    for name, other in (("least_squares", least_squares(unseen)), ("linear", tuned_linear(unseen))):
+        margin = found - other
+        test = stats.ttest_1samp(margin, 0.0, alternative="greater")
+        told[name] = {
+            "fitness": other.mean(),
+            "margin": margin.mean(),
+            "standard_error": float(stats.sem(margin)),
+            "tasks_won": int((margin > 0).sum()),
+            "tasks": len(margin),
+            "p_value": float(test.pvalue),
+        }
+    return told
+
+
+def least_squares(tasks: Tasks) -> np.ndarray:
+    """`[T]` fitness of the affine functions that fit the training examples best."""
+    found = []
+    for x, y, valid_x, valid_y in zip(tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, strict=True):
+        x, valid_x = (np.concatenate([part, np.ones((len(part), 1))], 1) for part in (x, valid_x))
+        weights = np.linalg.lstsq(x, y, rcond=None)[0]
+        found.append(1 - 2 / np.pi * np.arctan(np.sqrt(np.mean((valid_x @ weights - valid_y) ** 2))))
+    return np.array(found)
+
+
+def tuned_linear(tasks: Tasks) -> np.ndarray:
+    """`[T]` fitness of the library's linear program, with the learning rate that is best on these tasks."""
+    programs = concatenate([library.program("linear", learning_rate=rate) for rate in LEARNING_RATES])
+    fitness = Evaluator(tasks, threads=1, remember=0)(programs).fitness
+    return np.asarray(fitness[fitness.mean(1).argmax()], np.float64)
+
+
+# ---------------------------------------------------------------------------------------------- repair
+
+
+def damaged_network() -> Programs:
+    """The library's network without its two initialisations."""
+    lines = library.program("network", learning_rate=0.03).listing().splitlines(keepends=True)
+    return Programs.parse("".join(line for line in lines if "gaussian" not in line), library.program("network").memory)
+
+
+def repair(size: Size, seed: int) -> dict[str, Any]:
+    """Evolution from the damaged network."""
+    began = time.monotonic()
+    tasks, train, epochs, limit = size.repair
+    options = {"features": 4, "train": train, "valid": 100, "epochs": epochs}
+    evaluator = Evaluator(synthetic.teacher(tasks, seed=2 * seed, **options), threads=1)
+    unseen = Evaluator(synthetic.teacher(tasks, seed=2 * seed + 1, **options), threads=1)
+    whole, damaged = library.program("network", learning_rate=0.03), damaged_network()
+    lengths = tuple(whole.length[0].tolist())
+    space = SearchSpace(
+        whole.memory, (56, 57, 58, 62, 63, 64), (1, 23, 27, 31, 48), (1, 2, 3, 16, 18, 23, 25, 28, 39), *[lengths] * 3
+    )
+    kinds = Mutations(("alter_param", "randomize_instruction", "randomize_component"))
+    search = RegularizedEvolution(space, 1, 100, 10, 10, kinds, damaged)
+    state = search.init(seed)
+    while state.best_fitness <= SUFFICIENT and state.evaluations < limit:
+        state, programs = search.ask(state)
+        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+    found = {"whole": whole, "damaged": damaged, "repaired": state.best}
+    return {
+        "seed": seed,
+        "search_fitness": {name: told(evaluator, program) for name, program in found.items()},
+        "unseen_fitness": {name: told(unseen, program) for name, program in found.items()},
+        "evaluations": state.evaluations,
+        "trained": evaluator.counts.evaluated,
+        "seconds": round(time.monotonic() - began, 1),
+        "listing": pruned(state.best).listing(),
+    }
+
+
+def told(evaluator: Evaluator, program: Programs) -> float:
+    return float(program_fitness(evaluator(program).fitness)[0])
+
+
+# ---------------------------------------------------------------------------------------------- the experiment
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of searches with many tasks: margins over linear programs, tested over seeds."""
+    found = {}
+    for name in ("least_squares", "linear"):
+        margins = np.array([row[name]["margin"] for row in rows if row["kind"] == "many tasks"])
+        won = int((margins > 0).sum())
+        found[name] = {
+            "margin": margins.mean(),
+            "standard_error": float(stats.sem(margins)) if len(margins) > 1 else None,
+            "seeds_won": won,
+            "seeds": len(margins),
+            "t_test": float(stats.ttest_1samp(margins, 0, alternative="greater").pvalue) if len(margins) > 1 else None,
+            "sign_test": float(stats.binomtest(won, len(margins), alternative="greater").pvalue),
+        }
+    return found
+
+
+def show(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], seeds: dict[str, Any]) -> None:
+    for row in searches:
+        best, linear = row["least_squares"], row["linear"]
+        print(
+            f"{row['kind']:10} seed {row['seed']}: T_search {row['search_fitness']:.3f}  unseen {row['unseen_fitness']:.3f}"
+            f"  least squares {best['fitness']:.3f} (margin {best['margin']:+.3f} +- {best['standard_error']:.3f}, "
+            f"{best['tasks_won']} of {best['tasks']} tasks, p = {best['p_value']:.1g})  linear {linear['fitness']:.3f}"
+            f"  {row['evaluations']:,} programs, {row['seconds']:.0f} s"
+        )
+    for name, row in seeds.items():
+        error, p = row["standard_error"] or np.nan, row["t_test"] or np.nan
+        print(
+            f"over seeds, many tasks against {name}: {row['margin']:+.3f} +- {error:.3f}, {row['seeds_won']} of "
+            f"{row['seeds']} seeds, p = {p:.1g} (t), {row['sign_test']:.1g} (sign)"
+        )
+    for row in repairs:
+        fitness, unseen = row["search_fitness"], row["unseen_fitness"]
+        print(
+            f"repair seed {row['seed']}: damaged {fitness['damaged']:.4f}  whole {fitness['whole']:.4f}  repaired "
+            f"{fitness['repaired']:.4f}, on unseen tasks {unseen['repaired']:.4f}  {row['evaluations']:,} programs, "
+            f"{row['trained']:,} trained, {row['seconds']:.0f} s"
+        )
+
+
+def plot(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], out: Path) -> None:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for color, kind in zip(("C0", "C1"), KINDS, strict=True):
+        for i, row in enumerate(row for row in searches if row["kind"] == kind):
+            left.step(*zip(*row["curve"], strict=True), where="post", color=color, label=None if i else kind)
+            right.plot([0, 1], [row["search_fitness"], row["unseen_fitness"]], "o-", color=color, markersize=4)
+    linear = [row["least_squares"]["fitness"] for row in searches]
+    for axes in (left, right):
+        axes.axhline(np.mean(linear), color="0.5", linestyle="--", label="least squares, unseen tasks")
+        axes.set_ylabel("fitness")
+    left.set(xscale="log", xlabel="programs evaluated", title="best on T_search")
+    left.legend(fontsize="small")
+    right.set_xticks([0, 1], ["T_search", "unseen tasks"])
+    right.set_title("what was found, a line for each seed")
+    figure.savefig(out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    chosen = results.arguments(__doc__ or "").parse_args(argv)
+    began, out, size = time.monotonic(), results.path(chosen, __file__), SIZES[chosen.size]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        jobs: list[Future] = [pool.submit(invent, size, kind, seed) for kind in KINDS for seed in chosen.seeds]
+        mending = [pool.submit(repair, size, seed) for seed in chosen.seeds]
+        searches, repairs = [job.result() for job in jobs], [job.result() for job in mending]
+    seeds = over_seeds(searches)
+    show(searches, repairs, seeds)
+    best = max((row for row in searches if row["kind"] == "many tasks"), key=lambda row: row["select_fitness"])
+    print(f"the best on T_select, of seed {best['seed']}:\n{best['listing']}")
+    kept = {"size": dataclasses.asdict(size), "searches": searches, "over_seeds": seeds, "repairs": repairs}
+    results.write(out, began, chosen.seeds, kept)
+    plot(searches, repairs, out.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
