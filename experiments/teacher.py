@@ -5,7 +5,7 @@
 Tasks are made by random 2-layer networks, y = u . relu(M x) (SPEC 4: no biases, two hidden units silent). Questions:
 
 1. *Does evolution invent backpropagation?* With `--small`, Setup and Predict are given, those of a network, and evolution of
-   Learn begins with a program that trains its output weights alone, behind random hidden units (`FROZEN`): worse than a linear
+   Learn begins with a program that trains its output weights alone, behind random hidden units (`FROZEN`): no better than a linear
    program. The best of ten candidates on T_select is trained on 100 unseen tasks. There it meets the library's `linear` program
    with a learning rate tuned on those very tasks, and the affine function that fits all training examples of each best by
    least squares, which no program whose prediction is linear can beat but by luck. The difference is tested over tasks for
