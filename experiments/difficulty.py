@@ -75,8 +75,9 @@ class Space:
       tasks: what makes its tasks.
       space: what is searched; components without ops are given.
       forms: the forms of Predict that can succeed.
-      setup: the listing of Setup where it is given, and Predict with it.
-      paper: how much better than random search evolution was in the paper's plot, as read by a third party.
+      setup: the listing of Setup where it is given.
+      paper: how much better than random search evolution was in the paper's plot, as read by a third party; None
+        for a space that is not in it.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Space:
     space: SearchSpace
     forms: tuple[Form, ...]
     setup: str
-    paper: float
+    paper: float | None
 
 
 def sized(memory: Sequence[int], setup: tuple, predict: tuple, learn: tuple, sizes: tuple) -> SearchSpace:
@@ -107,10 +108,18 @@ SPACES = (
         2.9,
     ),
     Space(
+        "linear, Setup given",
+        synthetic.linear,
+        sized((4, 3, 1), (), (27,), LINEAR_OPS, (1, 1, 4)),
+        (Form(4 / 27, DOT, ("s1",), ("v1",)),),  # of 3 x 3 x 3: v0 with v1 or with v2, either first, into s1
+        "s2 = 0.1",
+        None,
+    ),
+    Space(
         "linear",
         synthetic.linear,
         sized((4, 3, 1), (56, 57), (27,), LINEAR_OPS, (5, 1, 4)),
-        (Form(4 / 27, DOT, ("s1",), ("v1",)),),  # of 3 x 3 x 3: v0 with v1 or with v2, either first, into s1
+        (Form(4 / 27, DOT, ("s1",), ("v1",)),),
         "",
         5.6,
     ),
@@ -260,7 +269,10 @@ def evolution_job(space: Space, seed: int, evaluations: int, islands: int = ISLA
     state = search.init([seed, 1])
     if space.setup:  # what is not given is random from the start
         rng = np.random.default_rng([seed, 2])
-        first = random_batch(space, space.forms[0], len(state.population), rng, screened=False)
+        first = random_programs(space.space, len(state.population), rng)
+        for c, slots in enumerate(map(slice, first.starts[:3], first.starts[1:])):
+            if not space.space.ops[c]:
+                first.code[:, slots], first.data[:, slots] = given.code[:, slots], given.data[:, slots]
         state = dataclasses.replace(state, population=first)
     ended, successes, refuted = np.full(islands, evaluations), np.zeros(islands, bool), np.zeros(islands, int)
     asked = 0  # of each island
@@ -289,12 +301,13 @@ The first and the last are for each seed."""
 
 PLANS: dict[str, Plan] = {
     "small": {
-        "learn-only linear": ((20_000_000,), 20_000, 12),
-        "linear": ((100_000_000,), 20_000, 20),
-        "learn-only affine": ((120_000_000,), 20_000, 14),
+        "learn-only linear": ((20_000_000,), 20_000, 8),
+        "linear, Setup given": ((20_000_000,), 20_000, 16),
+        "linear": ((100_000_000,), 20_000, 30),
     },
     "paper": {
         "learn-only linear": ((1_000_000_000,), 20_000, 100),
+        "linear, Setup given": ((1_000_000_000,), 20_000, 100),
         "linear": ((10_000_000_000,), 20_000, 1000),
         "learn-only affine": ((10_000_000_000,), 20_000, 1000),
         "affine": ((100_000_000_000,) * 3, 20_000, 100_000),
@@ -371,9 +384,9 @@ def line(row: dict[str, Any]) -> str:
     low, high = row["ratio_interval"]
     hits = sum(form["successes"] for form in row["random"])
     return (
-        f"{row['space']:18} difficulty {row['difficulty'] or np.inf:9.2e} ({hits:4.0f} successes)  evolution "
+        f"{row['space']:19} difficulty {row['difficulty'] or np.inf:9.2e} ({hits:4.0f} successes)  evolution "
         f"{row['evolution_rate']:.2e} ({row['evolution']['successes']:4.0f} in {row['evolution']['considered']:12,.0f})  "
-        f"ratio {row['ratio'] or np.nan:8.1f} ({low:.1f} to {high:.1f}), paper {row['paper']:,g}"
+        f"ratio {row['ratio'] or np.nan:8.1f} ({low:.1f} to {high:.1f}), paper {row['paper'] or np.nan:,g}"
     )
 
 

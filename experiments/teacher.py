@@ -45,6 +45,8 @@ from zero_jax.tasks.sets import TaskSet
 PAPER = PRESETS["teacher"][1]
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 SUFFICIENT = 0.999
+RESTART = 1500
+"""After so many evaluations a repair begins anew: while hidden units are dead, what trains them decays unnoticed."""
 WHOLE = library.program("network", learning_rate=0.02)
 REPAIR_OPS = (1, 23, 27, 31, 48), (1, 2, 3, 16, 18, 23, 25, 28, 39)
 
@@ -70,6 +72,8 @@ _GIVEN = {
     "initial": FROZEN,
     "mutations": Mutations(("alter_param", "randomize_instruction", "trade_instruction")),
     "population": 200,
+    "islands": 4,
+    "migrate_every": 20_000,
     "probe": 10,
 }
 _RANDOM = {
@@ -113,11 +117,11 @@ SIZES = {
     "small": Size(
         4,
         {
-            MANY: Search(16, 150_000, _GIVEN),
-            "one task": Search(1, 150_000, _GIVEN),
-            "from random": Search(16, 30_000, _RANDOM),
+            MANY: Search(32, 300_000, _GIVEN),
+            "one task": Search(1, 300_000, _GIVEN),
+            "from random": Search(32, 30_000, _RANDOM),
         },
-        (4, 20_000, 3, 5000),
+        (4, 20_000, 3, 15_000),
     ),
     "paper": Size(
         8,
@@ -230,8 +234,11 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
     space = SearchSpace(WHOLE.memory, PAPER.space.setup_ops, *REPAIR_OPS, lengths, lengths, lengths)
     evaluator = Evaluator(tasks, threads=1, hurdles=(Rung(examples=0.1),))
     search = RegularizedEvolution(space, population=100, cohort=10, tournament=10, initial=damaged)
-    state = search.init(seed)
-    while state.best_fitness <= SUFFICIENT and state.evaluations < limit:
+    state, before = search.init([seed, 0]), 0
+    while state.best_fitness <= SUFFICIENT and before + state.evaluations < limit:
+        if state.evaluations >= RESTART:
+            before += state.evaluations
+            state = search.init([seed, before])
         state, programs = search.ask(state)
         state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
     three = concatenate([program.resized(capacity=space.capacity) for program in (WHOLE, damaged, state.best)])
@@ -242,7 +249,7 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
         "search_fitness": dict(zip(names, fitness[0], strict=True)),
         "unseen_fitness": dict(zip(names, fitness[1], strict=True)),
         "tasks": [len(tasks), len(others)],
-        "evaluations": state.evaluations,
+        "evaluations": before + state.evaluations,
         "trained": evaluator.counts.evaluated,
         "seconds": round(time.monotonic() - began, 1),
         "listing": pruned(state.best).listing(),
