@@ -28,7 +28,7 @@ class TaskSet:
         classes of random images of CIFAR-10's shape); or the path of an NPZ file with your own arrays (see `load`),
         which brings its own numbers: the other fields do not apply to it.
       tasks: how many tasks.
-      features: F: how many features an example has.
+      features: F: how many features an example has; 0 for all that examples of a pair of classes have.
       train: training examples per task.
       valid: validation examples per task.
       epochs: how often a program sees the training examples.
@@ -76,7 +76,7 @@ class TaskSet:
         for i in map(int, drawn):
             one = PAIRED[self.source](
                 [pairs[i % len(pairs)]],
-                features=self.features,
+                features=self.features or None,
                 train=self.train,
                 valid=self.valid,
                 test=self.valid,
