@@ -76,7 +76,7 @@ class Size:
 
 SMALL = {
     "method": "efficient", "islands": 4, "population": 100, "cohort": 25, "tournament": 10, "hurdle_tasks": 0.25,
-    "budget": 2.0, "train_steps": 600_000_000,
+    "budget": 2.0, "train_steps": 300_000_000,
 }  # fmt: skip
 LARGE = {
     "islands": 1000,
