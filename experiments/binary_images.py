@@ -8,12 +8,20 @@ projections of these pairs, picks one, and tunes its constants there. The other 
 chosen on them. There the program is compared, at F = 16 and at full dimension, with logistic regression and a 2-layer
 network, each as a program of the library and as a JAX model with optax, with the same examples, in the same order, once;
 each with as many evaluations of tuning, on the same tasks, for each dimension. All are judged on the same held-out tasks, so
-differences are paired; a baseline counts as the better of its two forms on these very tasks, which favours it.
+differences are paired; a baseline counts as the best of its forms on these very tasks, which favours it.
+
+As in the paper, one program is also taken from all searches: that which is furthest above all baselines on the tasks to
+choose on, on average over both dimensions; its constants are tuned anew for every seed.
+
+What else there is to know: digits has 1,797 images, so splits share images, those of different pairs too: held out are pairs
+of classes, and of each task the images that it is judged on, not images for good. Standard errors over tasks are too small
+for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault.
 """
 
 import dataclasses
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +67,7 @@ class Size:
       splits: tasks of each of the 9 held-out pairs.
       candidates: programs of a search from which one is picked.
       evaluations: of each tuning.
+      wide: hidden units of another network in JAX, beside that of F.
       searching: settings of the search.
     """
 
@@ -68,9 +77,10 @@ class Size:
     features: int = 16
     search: int = 64
     choice: int = 96
-    splits: int = 20
+    splits: int = 40
     candidates: int = 20
     evaluations: int = 500
+    wide: int = 64
     searching: dict = dataclasses.field(default_factory=dict)
 
 
@@ -91,7 +101,23 @@ SIZES = {
     "small": Size(searching=SMALL),
     "paper": Size(8000, 1000, 16, search=10, choice=36, splits=5, candidates=100, evaluations=10_000, searching=LARGE),
 }
+TRIED = [
+    "Accuracy on 300 fresh tasks of the 36 pairs, F = 16, on seeds other than these, 3e8 train steps a search; the first two "
+    "with 160 training examples (network .9745), the others with 80 (linear .9662, network .9658)",
+    "from nothing, S10's space, T_search of 16 tasks of F = 16: .9569 (T_search .9826: it overfits 16 tasks)",
+    "from nothing, this space, the same T_search: .9672",
+    "T_search of 64 tasks, F = 16, a hurdle of 16, from nothing: .9437; from the linear program: .9667",
+    "the same from the network: .9708 and .9638 (two seeds); in S10's space .9672",
+    "T_search with F = 8: from the network .9724 and .9731, from nothing .9455, in S10's space .9519",
+    "all 65 ops, from nothing, budget 2: all 400 first programs of the efficient search were too dear, and it ended",
+    "JAX network of 64 hidden units instead of F = 16 (200 evaluations of tuning): .9684 against .9645",
+    "held-out pairs were looked at once before: 5 seeds, 20 splits, without the best of all searches and without the JAX "
+    "network of 64: evolved from the network .9757 against .9687 at F = 16, .9926 +- .0005 against .9919 at full dimension",
+]
+"""What was measured before the settings were fixed."""
+
 STARTS = {"evolved from nothing": "no_op", "evolved from the network": "network"}
+BEST = "the best of all searches"
 MODELS = {"linear": "logistic", "network": "network"}
 DIMENSIONS = ("projected", "full")
 
@@ -146,16 +172,21 @@ def pick(programs: Programs, tasks: Tasks, seed: int) -> tuple[Programs, float]:
 Contender = Programs | baselines.Classifier
 
 
+def tuned_program(program: Programs, tasks: Tasks, size: Size, seed: int) -> tuple[Contender, float]:
+    told = tune(program, tasks, evaluations=size.evaluations, seed=seed, threads=1, max_bytes=MAX_BYTES)
+    return told.program, told.fitness
+
+
 def contenders(evolved: dict[str, Programs], tasks: Tasks, size: Size, seed: int) -> dict[str, tuple[Contender, float]]:
     """All methods with their constants tuned on the same tasks, by as many evaluations, and the fitness that gave."""
     programs = evolved | {f"{name}, program": library.program(name) for name in MODELS}
-    found = {}
-    for name, program in programs.items():
-        tuned = tune(program, tasks, evaluations=size.evaluations, seed=seed, threads=1, max_bytes=MAX_BYTES)
-        found[name] = tuned.program, tuned.fitness
-    for name, model in MODELS.items():
-        classifier = baselines.tune(model, tasks, evaluations=size.evaluations, seed=seed)
-        found[f"{name}, JAX"] = classifier.classifier, classifier.fitness
+    found = {name: tuned_program(program, tasks, size, seed) for name, program in programs.items()}
+    classifiers = [(f"{name}, JAX", model, 0) for name, model in MODELS.items()]
+    if size.wide != tasks.features:
+        classifiers.append((f"network of {size.wide}, JAX", "network", size.wide))
+    for name, model, hidden in classifiers:
+        classifier = baselines.tune(model, tasks, evaluations=size.evaluations, hidden=hidden, seed=seed)
+        found[name] = classifier.classifier, classifier.fitness
     return found
 
 
@@ -180,13 +211,39 @@ def run(job: tuple[str, Size, int]) -> dict:
     judged = {}
     for dimension, features in zip(DIMENSIONS, (size.features, 0), strict=True):
         for_choice = tasks_of(dataset, size, features, seed)[1]
-        chosen = contenders(evolved, for_choice, size, seed)
-        unseen = held_out(dataset, size, features)  # not made before everything is chosen
-        judged[dimension] = {
-            name: {"choice": fitness, "tuned": described(one), "held_out": accuracy(one, unseen, seed).tolist()}
-            for name, (one, fitness) in chosen.items()
-        }
+        judged[dimension] = judge(contenders(evolved, for_choice, size, seed), dataset, size, features, seed)
     return {"seed": seed, "searches": told, "judged": judged}
+
+
+def judge(chosen: dict[str, tuple[Contender, float]], dataset: str, size: Size, features: int, seed: int) -> dict:
+    """What was chosen, and its accuracy on held-out tasks, which are not made before everything is chosen."""
+    unseen = held_out(dataset, size, features)
+    return {
+        name: {"choice": fitness, "tuned": described(one), "held_out": accuracy(one, unseen, seed).tolist()}
+        for name, (one, fitness) in chosen.items()
+    }
+
+
+def best_of(runs: list[dict]) -> dict:
+    """The program that is furthest above all baselines on the tasks to choose on."""
+
+    def margin(run: dict, name: str) -> float:
+        others = [max(m["choice"] for other, m in d.items() if other not in STARTS) for d in run["judged"].values()]
+        return float(np.mean([d[name]["choice"] for d in run["judged"].values()]) - np.mean(others))
+
+    above, seed, name = max((margin(run, name), run["seed"], name) for run in runs for name in STARTS)
+    listing = next(run["searches"][name]["listing"] for run in runs if run["seed"] == seed)
+    return {"seed": seed, "search": name, "above_baselines_on_choice": above, "listing": listing}
+
+
+def run_best(job: tuple[str, Size, int], listing: list[str]) -> dict:
+    """The best program with its constants tuned for this seed, by dimension."""
+    dataset, size, seed = job
+    program, judged = Programs.parse("\n".join(listing)), {}
+    for dimension, features in zip(DIMENSIONS, (size.features, 0), strict=True):
+        tuned = tuned_program(program, tasks_of(dataset, size, features, seed)[1], size, seed)
+        judged[dimension] = judge({BEST: tuned}, dataset, size, features, seed)
+    return judged
 
 
 def described(one: Contender) -> dict | list[str]:
@@ -226,16 +283,15 @@ def table(runs: list[dict]) -> list[dict]:
 
 
 def compared(runs: list[dict]) -> list[dict]:
-    """What is evolved against the better form of each baseline: mean and standard error of the paired difference, over
+    """What is evolved against the best form of each baseline: mean and standard error of the paired difference, over
     seeds, over held-out tasks (which share images) and over the 9 held-out pairs of classes.
     """
     rows = []
     for dimension in DIMENSIONS:
         values = accuracies(runs, dimension)
-        for evolved in STARTS:
+        for evolved in (BEST, *STARTS):
             for model in MODELS:
-                forms = [f"{model}, program", f"{model}, JAX"]
-                better = max(forms, key=lambda name: values[name].mean())
+                better = max((name for name in values if name.startswith(model)), key=lambda name: values[name].mean())
                 difference = values[evolved] - values[better]
                 rows.append({
                     "dimension": dimension, "evolved": evolved, "baseline": better,
@@ -300,26 +356,24 @@ def main(words: list[str] | None = None) -> None:
     chosen = parser.parse_args(words)
     size, began = SIZES[chosen.size], time.monotonic()
     jobs = [(chosen.dataset, size, seed) for seed in chosen.seeds]
-    if chosen.processes == 1:
-        runs = list(map(run, jobs))
-    else:
-        with ProcessPoolExecutor(chosen.processes) as pool:
-            runs = list(pool.map(run, jobs))
+    with ProcessPoolExecutor(chosen.processes) if chosen.processes > 1 else nullcontext() as pool:
+        in_turn = pool.map if pool else map
+        runs = list(in_turn(run, jobs))
+        best = best_of(runs)
+        for one, judged in zip(runs, in_turn(run_best, jobs, [best["listing"]] * len(jobs)), strict=True):
+            for dimension, told in judged.items():
+                one["judged"][dimension] |= told
     rows, differences = table(runs), compared(runs)
     other = "" if chosen.dataset == "digits" else f"-{chosen.dataset}"
     to = results.path(chosen, f"binary_images{other}.py")
     report(rows, differences, runs)
+    print(f"\n{BEST}: seed {best['seed']}, {best['search']}")
     for one in runs:  # 9 numbers instead of one a task
         for methods in one["judged"].values():
             for told in methods.values():
                 told["held_out_pairs"] = np.reshape(told.pop("held_out"), (-1, 9)).mean(0).round(5).tolist()
-    told = {
-        "dataset": chosen.dataset,
-        "size": dataclasses.asdict(size),
-        "accuracy": rows,
-        "differences": differences,
-        "runs": runs,
-    }
+    told = {"dataset": chosen.dataset, "size": dataclasses.asdict(size), "best": best, "accuracy": rows}
+    told |= {"differences": differences, "tried": TRIED if chosen.dataset == "digits" else [], "runs": runs}
     results.write(to, began, chosen.seeds, told)
     title = f"{chosen.dataset}: {size.train} training examples, seen once; {9 * size.splits} held-out tasks, {len(runs)} seeds"
     plot(rows, differences, title, to.with_suffix(".svg"))
