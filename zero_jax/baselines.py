@@ -96,10 +96,10 @@ def initial(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
     Example:
       >>> from zero_jax.tasks import arrays
       >>> {name: value.shape for name, value in initial(Classifier("network"), arrays.digits([(3, 8)])).items()}
-      {'bias': (1,), 'layer': (1, 16, 16), 'out': (1, 16), 'shift': (1, 16)}
+      {'out': (1, 16), 'layer': (1, 16, 16), 'bias': (1,), 'shift': (1, 16)}
     """
-    shape = _Shape.of(classifier, _checked(tasks))
-    return jax.vmap(lambda key: shape.weights(key, jnp.float32(classifier.scale)))(_keys(seed, tasks.ids))
+    drawn = _Shape.of(classifier, _checked(tasks)).draws(tasks, seed)
+    return {name: np.float32(classifier.scale) * value for name, value in drawn.items()}
 
 
 def trained(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
@@ -216,15 +216,17 @@ class _Shape(NamedTuple):
         hidden = (classifier.hidden or tasks.features) if classifier.model == "network" else 0
         return cls(classifier.model, hidden, classifier.optimiser, tasks.features)
 
-    def weights(self, key: jax.Array, scale: jax.Array) -> Weights:
-        """As they begin."""
-        of_out, of_layer = jax.random.split(key)
-        out = scale * jax.random.normal(of_out, (self.hidden or self.features,))
-        weights = {"out": out, "bias": jnp.zeros(())}
+    def draws(self, tasks: Tasks, seed: int) -> Weights:
+        """Initial weights on the scale 1: on the host, since XLA takes longer to compile normal deviates than the rest."""
+        sizes: dict[str, tuple[int, ...]] = {"out": (self.hidden or self.features,)}
         if self.model == "network":
-            layer = scale * jax.random.normal(of_layer, (self.hidden, self.features))
-            weights |= {"layer": layer, "shift": jnp.zeros(self.hidden)}
-        return weights
+            sizes["layer"] = self.hidden, self.features
+        each = [np.random.default_rng([seed % 2**64, task]) for task in np.asarray(tasks.ids).tolist()]
+        drawn = {
+            name: np.stack([rng.standard_normal(size, np.float32) for rng in each]) for name, size in sizes.items()
+        }
+        biases = {"bias": (), "shift": (self.hidden,)} if self.model == "network" else {"bias": ()}
+        return drawn | {name: np.zeros((len(tasks), *size), np.float32) for name, size in biases.items()}
 
     def rule(self, numbers: _Numbers) -> optax.GradientTransformation:
         """The optimiser."""
@@ -247,7 +249,7 @@ def _loss(weights: Weights, x: jax.Array, y: jax.Array) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(_logit(weights, x), y)
 
 
-def _train_one(shape: _Shape, numbers: _Numbers, key: jax.Array, task: Tasks) -> tuple[Weights, jax.Array]:
+def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: Tasks) -> tuple[Weights, jax.Array]:
     """One classifier on one task, which comes without an axis for tasks: its weights, and the accuracy."""
     rule = shape.rule(numbers)
 
@@ -261,18 +263,18 @@ def _train_one(shape: _Shape, numbers: _Numbers, key: jax.Array, task: Tasks) ->
         says_one = jax.vmap(functools.partial(_logit, state[0]))(task.valid_x) > 0
         return state, (says_one == (task.valid_y > 0.5)).mean(dtype=jnp.float32)
 
-    weights = shape.weights(key, numbers.scale)
+    weights = {name: numbers.scale * value for name, value in drawn.items()}
     (weights, _), told = jax.lax.scan(epoch, (weights, rule.init(weights)), task.order)
     return weights, told.max()
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _train(shape: _Shape, numbers: _Numbers, keys: jax.Array, tasks: Tasks) -> tuple[Weights, jax.Array]:
+def _train(shape: _Shape, numbers: _Numbers, drawn: Weights, tasks: Tasks) -> tuple[Weights, jax.Array]:
     """Some classifiers on all tasks."""
     axes = tasks.tree_unflatten(tasks.loss, [0, 0, 0, 0, None, 0])
     on_tasks = jax.vmap(functools.partial(_train_one, shape), in_axes=(None, 0, axes))
     with jax.numpy_dtype_promotion("standard"):  # what optax is written for
-        return jax.vmap(on_tasks, in_axes=(0, None, None))(numbers, keys, tasks)
+        return jax.vmap(on_tasks, in_axes=(0, None, None))(numbers, drawn, tasks)
 
 
 def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, tasks: Tasks) -> tuple[Weights, np.ndarray]:
@@ -280,13 +282,9 @@ def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, task
     size = min(_AT_A_TIME, max(1, _CACHE // (4 * len(tasks) * shape.features * max(1, shape.hidden))))
     rows = np.array([[getattr(one, name) for name in _Numbers._fields] for one in classifiers], np.float32)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, 0)])
-    keys = _keys(seed, tasks.ids)
-    parts = [_train(shape, _Numbers(*rows[i : i + size].T), keys, tasks) for i in range(0, len(rows), size)]
+    drawn = shape.draws(tasks, seed)
+    parts = [_train(shape, _Numbers(*rows[i : i + size].T), drawn, tasks) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *some: np.concatenate(some)[: len(classifiers)], *parts)
-
-
-def _keys(seed: int, ids: Any) -> jax.Array:
-    return jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(ids))
 
 
 def _checked(tasks: Tasks) -> Tasks:
