@@ -13,6 +13,11 @@ differences are paired; a baseline counts as the best of its forms on these very
 As in the paper, one program is also taken from all searches: that which is furthest above all baselines on the tasks to
 choose on, on average over both dimensions; its constants are tuned anew for every seed.
 
+What came of it on digits (`binary_images.json`; seeds 5 to 9, since 0 to 4 had been looked at while this was written): the
+best of all searches is above the best form of both baselines by more than two standard errors of the paired difference, at
+F = 16 and at full dimension, over seeds, tasks and pairs. It was evolved from the network. The average search is not above
+the network of 64 hidden units, nor above either baseline at full dimension; searches from nothing end below all baselines.
+
 What else there is to know: digits has 1,797 images, so splits share images, those of different pairs too: held out are pairs
 of classes, and of each task the images that it is judged on, not images for good. Standard errors over tasks are too small
 for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault.
@@ -312,8 +317,9 @@ def plot(rows: list[dict], differences: list[dict], title: str, out: Path) -> No
             axes.errorbar(row["accuracy"][0], place, xerr=row["accuracy"][1], fmt="o", color="C0", capsize=4)
         axes.set_yticks(range(len(some)), [row["method"] for row in some])
         axes.invert_yaxis()
-        axes.set_xlabel("accuracy on held-out pairs: seeds (grey), mean and standard error")
-        axes.set_title("random projections, as in the search" if dimension == "projected" else "full dimension")
+        axes.set_xlabel("accuracy on held-out pairs")
+        axes.locator_params(axis="x", nbins=6)
+        axes.set_title("random projections" if dimension == "projected" else "full dimension")
         some = [row for row in differences if row["dimension"] == dimension]
         for place, row in enumerate(some):
             for shift, (over, colour) in enumerate([("over_seeds", "C0"), ("over_tasks", "C1"), ("over_pairs", "C2")]):
@@ -326,8 +332,9 @@ def plot(rows: list[dict], differences: list[dict], title: str, out: Path) -> No
         below.set_yticks(range(len(some)), [f"{row['evolved']}\n- {row['baseline']}" for row in some])
         below.invert_yaxis()
         below.set_xlabel("paired difference in accuracy")
+        below.locator_params(axis="x", nbins=6)
     bottom[0].legend(fontsize=8)
-    figure.suptitle(title)
+    figure.suptitle(f"{title}; above: seeds (grey), mean and standard error over seeds")
     figure.savefig(out)
 
 

@@ -143,6 +143,10 @@ def test_what_cannot_be_asked():
     tasks = DIGITS.make(0)
     with pytest.raises(ValueError, match="accuracy loss, not rmse"):
         baselines.accuracy(Classifier(), synthetic.linear(2))
+    several = DIGITS.make(0)
+    several.train_y = several.train_y + 1
+    with pytest.raises(ValueError, match="two classes apart, 0 and 1; a label is 2"):
+        baselines.trained(Classifier(), several)
     with pytest.raises(ValueError, match="no classifiers"):
         baselines.accuracy([], tasks)
     with pytest.raises(ValueError, match="evaluations must be"):

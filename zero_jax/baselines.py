@@ -106,7 +106,7 @@ def trained(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
     """The weights after the last epoch, with an axis `[T]` in front.
 
     Raises:
-      ValueError: tasks of another loss than accuracy.
+      ValueError: tasks of another loss than accuracy, or of more than two classes.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -128,7 +128,7 @@ def accuracy(classifiers: Classifier | Sequence[Classifier], tasks: Tasks, seed:
       seed: of the initial weights.
 
     Raises:
-      ValueError: no classifiers; tasks of another loss than accuracy.
+      ValueError: no classifiers; tasks of another loss than accuracy, or of more than two classes.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -203,6 +203,16 @@ class _Numbers(NamedTuple):
     momentum: jax.Array
 
 
+class _Data(NamedTuple):
+    """The arrays of `Tasks` that training needs, or which of their axes is that of tasks."""
+
+    train_x: Any
+    train_y: Any
+    valid_x: Any
+    valid_y: Any
+    order: Any
+
+
 class _Shape(NamedTuple):
     """What XLA compiles for: all of a classifier that is no number, and the features."""
 
@@ -217,7 +227,7 @@ class _Shape(NamedTuple):
         return cls(classifier.model, hidden, classifier.optimiser, tasks.features)
 
     def draws(self, tasks: Tasks, seed: int) -> Weights:
-        """Initial weights on the scale 1: on the host, since XLA takes longer to compile normal deviates than the rest."""
+        """Initial weights on the scale 1; on the host, since XLA compiles normal deviates longer than all the rest."""
         sizes: dict[str, tuple[int, ...]] = {"out": (self.hidden or self.features,)}
         if self.model == "network":
             sizes["layer"] = self.hidden, self.features
@@ -249,7 +259,7 @@ def _loss(weights: Weights, x: jax.Array, y: jax.Array) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(_logit(weights, x), y)
 
 
-def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: Tasks) -> tuple[Weights, jax.Array]:
+def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: _Data) -> tuple[Weights, jax.Array]:
     """One classifier on one task, which comes without an axis for tasks: its weights, and the accuracy."""
     rule = shape.rule(numbers)
 
@@ -269,10 +279,9 @@ def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: Tasks) ->
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _train(shape: _Shape, numbers: _Numbers, drawn: Weights, tasks: Tasks) -> tuple[Weights, jax.Array]:
+def _train(shape: _Shape, numbers: _Numbers, drawn: Weights, tasks: _Data) -> tuple[Weights, jax.Array]:
     """Some classifiers on all tasks."""
-    axes = tasks.tree_unflatten(tasks.loss, [0, 0, 0, 0, None, 0])
-    on_tasks = jax.vmap(functools.partial(_train_one, shape), in_axes=(None, 0, axes))
+    on_tasks = jax.vmap(functools.partial(_train_one, shape), in_axes=(None, 0, _Data(0, 0, 0, 0, None)))
     with jax.numpy_dtype_promotion("standard"):  # what optax is written for
         return jax.vmap(on_tasks, in_axes=(0, None, None))(numbers, drawn, tasks)
 
@@ -282,12 +291,14 @@ def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, task
     size = min(_AT_A_TIME, max(1, _CACHE // (4 * len(tasks) * shape.features * max(1, shape.hidden))))
     rows = np.array([[getattr(one, name) for name in _Numbers._fields] for one in classifiers], np.float32)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, 0)])
-    drawn = shape.draws(tasks, seed)
-    parts = [_train(shape, _Numbers(*rows[i : i + size].T), drawn, tasks) for i in range(0, len(rows), size)]
+    drawn, data = shape.draws(tasks, seed), _Data(*(getattr(tasks, name) for name in _Data._fields))
+    parts = [_train(shape, _Numbers(*rows[i : i + size].T), drawn, data) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *some: np.concatenate(some)[: len(classifiers)], *parts)
 
 
 def _checked(tasks: Tasks) -> Tasks:
     if tasks.loss != "accuracy":
         raise ValueError(f"these classifiers learn labels 0 and 1: tasks must have the accuracy loss, not {tasks.loss}")
+    if np.max(tasks.train_y) > 1:
+        raise ValueError(f"these classifiers tell two classes apart, 0 and 1; a label is {np.max(tasks.train_y):g}")
     return tasks
