@@ -28,6 +28,9 @@ def _work(counts: Counts) -> float:
     return counts.considered + 3 * (counts.evaluated + counts.alike) + counts.train_steps / 250
 
 
+STALE = 100
+"""A search that looks for new programs itself has none left when it found none so many times: it tries thousands."""
+
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
 be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it."""
@@ -138,7 +141,9 @@ class Strand:
 
     @property
     def exhausted(self) -> bool:
-        """Whether none of so many programs in a row had to be trained that the search has nothing new to ask for."""
+        """Whether none of so many programs in a row was new that the search has nothing new to ask for."""
+        if all(state.niches and state.niches.stale >= STALE for state in self.states):
+            return True
         return self.evaluations - self._trained_at[0] >= self.searcher.exhausted_after
 
     def advance(self, work: float) -> None:

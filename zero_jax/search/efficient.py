@@ -4,7 +4,7 @@ Axes: `I` islands, `P` programs per island, `C` children per island and cohort, 
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -68,8 +68,6 @@ class EfficientEvolution(RegularizedEvolution):
     born: Literal["uniform", "log"] = "log"
     vector_labels: bool = False
 
-    exhausted_after: ClassVar[int] = 100  # each of them a thousand mutants that were no better
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.again < 1:
@@ -89,9 +87,9 @@ class EfficientEvolution(RegularizedEvolution):
             empty = Programs.from_lists([[[[0]] * size for size in self.space.initial_size]], self.space.memory)
             start = empty.resized(capacity=self.space.capacity)[np.zeros(n, np.int64)]
             anew = dataclasses.replace(self._always(), types=("randomize_algorithm",), weights=())
-            programs = self._new(start, anew, known, rng, climbs=SAMPLED)
+            programs, _ = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
-            programs = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
+            programs, _ = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
         if not (conditions(programs, self.vector_labels) == CONDITIONS).any():
             raise ValueError(
                 "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "
@@ -111,10 +109,10 @@ class EfficientEvolution(RegularizedEvolution):
         rng, known = state.generator(), state.niches.known.copy()
         rows = np.empty(self.islands * self.cohort, np.int64)
         hold_tournaments(state.fitness, self.tournament, rows, rng)
-        children = self._new(state.population[rows], self._always(), known, rng, state, rows)
-        niches = dataclasses.replace(
-            state.niches, known=known, asked_structures=structures(children, self.vector_labels)
-        )
+        children, forced = self._new(state.population[rows], self._always(), known, rng, state, rows)
+        stale = state.niches.stale + forced if forced == len(children) else 0
+        kinds = structures(children, self.vector_labels)
+        niches = dataclasses.replace(state.niches, known=known, asked_structures=kinds, stale=stale)
         lines = state.lines and dataclasses.replace(state.lines, parents=rows)
         return dataclasses.replace(state, rng=dict(rng.bit_generator.state), lines=lines, niches=niches), children
 
@@ -127,8 +125,9 @@ class EfficientEvolution(RegularizedEvolution):
         state: SearchState | None = None,
         rows: np.ndarray | None = None,
         climbs: int = ROUNDS,
-    ) -> Programs:
-        """A mutant of each of `n` programs that can learn and is not `known`; it becomes known.
+    ) -> tuple[Programs, int]:
+        """A mutant of each of `n` programs that can learn and is not `known`, which become known; and of how many there
+        was none in all rounds, so that another stands in its place.
 
         Mutants that do what their parent does take its place and are mutated on; from round `climbs` on, those do that
         are as close to learning. Who stays without success has another parent from time to time: with a state, of its
@@ -138,7 +137,7 @@ class EfficientEvolution(RegularizedEvolution):
         current = _copied(parents)
         forms = self._form(current).hashes[:, 0].copy()
         todo, heights = np.arange(n), np.zeros(n, np.int64)
-        result = _copied(parents)
+        result, forced = _copied(parents), 0
         for round_ in range(ROUNDS):
             now = self._always() if climbs <= round_ else mutations
             mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
@@ -159,6 +158,8 @@ class EfficientEvolution(RegularizedEvolution):
             todo = todo[~hit]
             if not len(todo):
                 break
+            if round_ == ROUNDS - 2:
+                forced = len(todo)
             if round_ % PATIENCE < PATIENCE - 1:
                 continue
             if state is not None and rows is not None:
@@ -169,7 +170,7 @@ class EfficientEvolution(RegularizedEvolution):
             elif round_ > climbs + FOUNDED and len(todo) < n:
                 _copy_rows(current, todo, result, rng.choice(np.delete(np.arange(n), todo), len(todo)))
             forms[todo] = self._form(current[todo]).hashes[:, 0]
-        return result
+        return result, forced
 
     def _form(self, programs: Programs) -> Canonical:
         return canonical(programs, vector_labels=self.vector_labels)

@@ -28,6 +28,7 @@ class Niches:
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
       asked_structures: `[n]` of the programs asked for last.
       vector_labels: whether programs are for tasks with vector labels.
+      stale: how many programs in a row were asked for although nothing new was found.
     """
 
     structures: np.ndarray
@@ -35,6 +36,7 @@ class Niches:
     known: np.ndarray
     asked_structures: np.ndarray
     vector_labels: bool = False
+    stale: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
