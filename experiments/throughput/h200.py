@@ -52,7 +52,9 @@ dnn_version_info { major: 9 minor: 12 } device_description_str: "NVIDIA H200"
 COUNT = 64
 """How many programs; the code does not depend on it."""
 
-KINDS = ("train", "errors", "execute")
+KINDS = ("train", "errors", "classes", "execute")
+"""What to compile: training, at every F; then, at one, training that returns errors; training of ten classes, at F = 16; a run
+of one component."""
 
 
 class Case(NamedTuple):
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=[2, 4, 8, 16, 32])
     parser.add_argument("--tasks", type=int, nargs="+", default=[10])
     parser.add_argument("--layout", nargs="*", help="lanes,warps,by_row (as 16,2,1) to try in place of the table's")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the first at every F")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="train: at every F")
     parser.add_argument("--ops", type=int, nargs="+", default=list(range(65)))
     parser.add_argument("--keep", type=Path, help="a folder for the PTX")
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
@@ -84,7 +86,7 @@ def main() -> None:
     print("kernel    F   tasks  lanes  warps  registers  spilled  static shared  compiled   beside the study")
     rows = []
     for i, kind in enumerate(chosen.kinds):
-        for features in chosen.features if i == 0 else chosen.features[:1]:
+        for features in chosen.features if i == 0 else [16] if kind == "classes" else chosen.features[:1]:
             for tasks in chosen.tasks:
                 layouts = [parsed(text) for text in chosen.layout or []]
                 for layout in layouts or [layout_for(features, tasks)]:
@@ -135,10 +137,11 @@ def trace_training(case: Case, sharding):
     programs, sets, spec = population(case, sharding)
     parts = (spec(tasks, 100, features), spec(tasks, 100), spec(tasks, 50, features), spec(tasks, 50))
     order = (spec(1 + errors, 100, dtype=jnp.int32), spec(tasks, dtype=jnp.int32))
-    on = Tasks.tree_unflatten("accuracy" if errors else "rmse", [*parts, *order])
+    loss = {"errors": ("accuracy", 2), "classes": ("accuracy", 10)}.get(case.kind, ("rmse", 0))
+    on = Tasks.tree_unflatten(loss, [*parts, *order])
 
     def train(programs, on, seed, limit):
-        ready = prepared(programs, sets, prune=True)
+        ready = prepared(programs, sets, prune=True, vector_labels=on.vector_labels)
         return pallas.evaluate_programs(ready, on, seed, limit, sets, errors=errors, layout=case.layout)
 
     return jax.jit(train, out_shardings=sharding).trace(programs, on, spec(dtype=jnp.uint32), spec())

@@ -30,14 +30,16 @@ from zero_jax.tasks import Tasks
 COUNT = 64
 """How many programs; the code does not depend on it."""
 
-KINDS = ("train", "errors", "execute")
+KINDS = ("train", "errors", "classes", "execute")
+"""What to compile: training, at every F; then, at one, training that returns errors; training of ten classes, at F = 16; a run
+of one component."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=int, nargs="+", default=[2, 4, 8, 16, 32])
     parser.add_argument("--tasks", type=int, default=10)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the first at every F")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="train: at every F")
     parser.add_argument("--ops", type=int, nargs="+", default=list(range(65)))
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
     chosen = parser.parse_args()
@@ -46,7 +48,7 @@ def main() -> None:
     print("kernel    F   code         memory of a program  compiled")
     rows = []
     for i, kind in enumerate(chosen.kinds):
-        for features in chosen.features if i == 0 else chosen.features[:1]:
+        for features in chosen.features if i == 0 else [16] if kind == "classes" else chosen.features[:1]:
             rows.append(measure(kind, features, chosen.tasks, chosen.ops, spec))
             print(
                 "{kind:8} {features:2}  {code:12,} B  {memory:12,} B  {seconds:6.1f} s".format(**rows[-1]), flush=True
@@ -79,11 +81,17 @@ def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
         errors = kind == "errors"
         parts = (spec(tasks, 100, features), spec(tasks, 100), spec(tasks, 50, features), spec(tasks, 50))
         order = spec(1 + errors, 100, dtype=jnp.int32)
-        on = Tasks.tree_unflatten("accuracy" if errors else "rmse", [*parts, order, ids])
+        loss = {"errors": ("accuracy", 2), "classes": ("accuracy", 10)}.get(kind, ("rmse", 0))
+        on = Tasks.tree_unflatten(loss, [*parts, order, ids])
 
         def train(programs, on, seed, limit):
             return pallas_tpu.evaluate_programs(
-                prepared(programs, sets, prune=True), on, seed, limit, sets, errors=errors
+                prepared(programs, sets, prune=True, vector_labels=on.vector_labels),
+                on,
+                seed,
+                limit,
+                sets,
+                errors=errors,
             )
 
         lowered = jax.jit(train).trace(programs, on, scalar, spec()).lower()
