@@ -1,6 +1,9 @@
 """Networks from scratch: the paper's Fig. 5, and a damaged network that evolution repairs.
 
-    python experiments/teacher.py --small
+    python experiments/teacher.py --small --seeds 5 6 7 8 9
+
+The settings were found on seeds 0 to 4, so the results are of 5 to 9 (on 0 to 4: margin +0.186 +- 0.013, 5 of 5; from random
+programs, one of five got past least squares; 5 of 5 repairs).
 
 Tasks are made by random 2-layer networks, y = u . relu(M x) (SPEC 4: no biases, two hidden units silent). Questions:
 
