@@ -206,7 +206,7 @@ def execute(
       memory: scalars `[P, T, S]`, vectors `[P, T, V, F]` and matrices `[P, T, M, F, F]`.
       component: `setup`, `predict` or `learn`.
       executor: as in `evaluate`.
-      seed: of the random instructions, which draw what they would in the component's first run.
+      seed: of the random instructions, which draw what they would in the component's first run, labels being scalars.
       ops: as in `evaluate`.
       ids: `[T]` task ids; by default 0 to T-1.
       interpret: as in `evaluate`.
