@@ -403,11 +403,11 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
         (low, high), (rare, often) = row["ratio_interval"], row["random_interval"]
         errors = {"xerr": [[x - 1 / often], [1 / rare - x]], "yerr": [[y - low], [high - y]]}
         axes.errorbar(x, y, **errors, fmt="o", color="C0", capsize=3)
-        axes.annotate(row["space"], (x, y), (8, -14), textcoords="offset points")
+        axes.annotate(row["space"], (x, y), (-6, 6), textcoords="offset points", ha="right")
     axes.axhline(1, color="0.6", linewidth=1)
     axes.set(xscale="log", yscale="log", ylabel="successes per program, evolution over random search")
     axes.set_xlabel("difficulty: random programs per success")
-    axes.margins(0.25)
+    axes.margins(0.4, 0.25)
     figure.savefig(out)
 
 
