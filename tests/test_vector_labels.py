@@ -63,11 +63,11 @@ def test_the_programs_of_the_library_learn(name, executor):
     assert want.min() > 0.7
 
 
-@pytest.mark.parametrize(("executor", "features", "epochs"), [("xla", 6, 2), ("simd", 4, 1), ("simd", 6, 2)])
-def test_random_programs_agree_with_the_oracle(executor, features, epochs):
+@pytest.mark.parametrize(("features", "epochs"), [(4, 1), (6, 2)])
+def test_random_programs_agree_with_the_oracle(features, epochs):
     programs = random_programs(ALL_OPS, 60, np.random.default_rng(features))
     tasks = blobs(3, features, train=12, valid=10, epochs=epochs)
-    told = evaluate(programs, tasks, 7, executor=executor)
+    told = evaluate(programs, tasks, 7, executor="simd")  # which agrees with the others, below
     want, steps = by_oracle(programs, tasks, 7)
     assert (np.abs(told.fitness - want) < 1e-3).mean() > 0.99
     assert (np.asarray(told.train_steps) == steps).mean() > 0.99
