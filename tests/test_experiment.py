@@ -9,8 +9,6 @@ import pytest
 from zero_jax import (
     Mutations,
     Programs,
-    RandomSearch,
-    RegularizedEvolution,
     SearchSpace,
     evaluate,
     random_programs,
@@ -235,8 +233,7 @@ def test_presets_are_the_specifications():
 
 @pytest.mark.parametrize("method", ["evolution", "random", "efficient"])
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
-    for kind in (RegularizedEvolution, RandomSearch):
-        monkeypatch.setattr(kind, "exhausted_after", 20_000)
+    monkeypatch.setattr("zero_jax.strands.EXHAUSTED", 20_000)
     narrow = SearchSpace((3, 2, 1), (27,), (27,), (2, 18), (1, 1, 1), (1, 1, 2), (1, 1, 2))
     narrow = dataclasses.replace(QUICK, space=narrow, method=method, population=10, cohort=10, train_steps=10**12)
     seen = []
@@ -247,7 +244,7 @@ def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
 
 
 def test_a_run_that_can_train_nothing_ends_with_its_first_experiment(monkeypatch):
-    monkeypatch.setattr(RegularizedEvolution, "exhausted_after", 5000)
+    monkeypatch.setattr("zero_jax.strands.EXHAUSTED", 5000)
     progress = run(dataclasses.replace(QUICK, budget=1e-9, experiments=0, side_by_side=1)).progress
     assert (progress.experiment, progress.exhausted, progress.train_steps) == (1, 1, 0)
     assert progress.too_dear >= 5000

@@ -28,8 +28,9 @@ def _work(counts: Counts) -> float:
     return counts.considered + 3 * (counts.evaluated + counts.alike) + counts.train_steps / 250
 
 
-STALE = 100
-"""A search that looks for new programs itself has none left when it found none so many times: it tries thousands."""
+EXHAUSTED, STALE = 1_000_000, 100
+"""After so many programs in a row none of which had to be trained, nothing new is left; and after so few where a search
+looks for new programs itself, thousands each time, and found none."""
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
@@ -144,7 +145,7 @@ class Strand:
         """Whether none of so many programs in a row was new that the search has nothing new to ask for."""
         if all(state.niches and state.niches.stale >= STALE for state in self.states):
             return True
-        return self.evaluations - self._trained_at[0] >= self.searcher.exhausted_after
+        return self.evaluations - self._trained_at[0] >= EXHAUSTED
 
     def advance(self, work: float) -> None:
         """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""

@@ -1,7 +1,6 @@
 """Random search: the baseline that evolution is measured against (SPEC 6)."""
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,9 +27,6 @@ class RandomSearch:
 
     space: SearchSpace
     cohort: int = 1000
-
-    exhausted_after: ClassVar[int] = 1_000_000
-    """After so many programs none of which was new, there are none left to find."""
 
     def __post_init__(self) -> None:
         if self.cohort < 1:

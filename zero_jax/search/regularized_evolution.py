@@ -4,7 +4,7 @@ Axes: `I` islands, `P` programs per island, `C` children per island and cohort, 
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -57,9 +57,6 @@ class RegularizedEvolution:
     cohort: int = 100
     mutations: Mutations = Mutations()
     initial: Initial | Programs = "random"
-
-    exhausted_after: ClassVar[int] = 1_000_000
-    """After so many programs none of which was new, there are none left to find."""
 
     def __post_init__(self) -> None:
         for name in ("islands", "population", "tournament", "cohort"):
