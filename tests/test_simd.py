@@ -13,7 +13,7 @@ import pytest
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
 from zero_jax.canonical import canonical, table
-from zero_jax.executors import machine, simd, translate
+from zero_jax.executors import machine, simd, translate, vector
 from zero_jax.programs import interface
 from zero_jax.tasks import synthetic
 
@@ -182,6 +182,15 @@ def test_inside_jit_and_vmap():
         lambda p: evaluate(p, tasks, 1, executor="simd").fitness, jax.tree.map(lambda x: x[:, None], programs)
     )
     np.testing.assert_array_equal(in_scan[:, 0], want)
+
+
+def test_operations_have_names_of_their_own():
+    """Of one name, `_map2` of either had one symbol, and where code kept on disk by two processes came together the
+    maximum of matrices stood for their difference (in CI, by chance).
+    """
+    operations = [value for value in vars(vector).values() if type(value) is type(vector.add)]
+    names = {repr(operation) for operation in operations}  # what Numba calls their types
+    assert len(names) == len(operations) > 30
 
 
 def test_what_it_cannot_do_is_refused():

@@ -44,34 +44,26 @@ def entry_point(function: Callable[..., Any]) -> Any:
 
     Numba looks only at the file that such a function is in when it decides whether what is on disk still holds, so the
     helpers it calls are in the same file, or `source_version` is part of its arguments' types.
+
+    One process compiles it at a time: two that compiled for different types at once might both call their code number 1
+    on disk, and a third would run the code of other types, since Numba does not lock its index.
     """
     if numba is None:
         return _interpreted(function)
-    return numba.njit(error_model="numpy", nogil=True, cache=True, _nrt=False)(function)
+    dispatcher = numba.njit(error_model="numpy", nogil=True, cache=True, _nrt=False)(function)
+    compile_or_load = dispatcher.compile
 
+    @functools.wraps(compile_or_load)
+    def compile_alone(signature: Any) -> Any:
+        from filelock import FileLock  # only where something is compiled
 
-_READY: set[tuple[int, Any]] = set()
+        owner = os.getuid() if hasattr(os, "getuid") else "all"
+        name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}.lock"
+        with FileLock(Path(tempfile.gettempdir()) / name):
+            return compile_or_load(signature)
 
-
-def compile_alone(function: Any, key: Any, arguments: Callable[[], tuple[Any, ...]]) -> None:
-    """Compiles an entry point for arguments of some types, or loads it from disk, one process at a time.
-
-    Where an entry point is compiled for several types, two processes that do so at once may both call their code number
-    1 on disk, and a third, or one of them, then runs the code of other types: Numba does not lock its index.
-
-    Args:
-      function: the entry point.
-      key: what the types depend on.
-      arguments: gives arguments of these types; called the first time for a key.
-    """
-    if numba is None or (id(function), key) in _READY:
-        return
-    from filelock import FileLock  # only where something is compiled
-
-    owner = os.getuid() if hasattr(os, "getuid") else "all"
-    with FileLock(Path(tempfile.gettempdir()) / f"zero-jax-compiles-{owner}.lock"):
-        function.compile(tuple(map(numba.typeof, arguments())))
-    _READY.add((id(function), key))
+    dispatcher.compile = compile_alone
+    return dispatcher
 
 
 def source_version(*paths: str) -> str:

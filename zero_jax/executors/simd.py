@@ -6,7 +6,6 @@ own.
 Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examples, `F` features, `E` epochs.
 """
 
-import functools
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 
 from zero_jax import ops, parallel
 from zero_jax.canonical import table
-from zero_jax.compiled import compile_alone, entry_point, source_version
+from zero_jax.compiled import entry_point, source_version
 from zero_jax.executors import machine as m
 from zero_jax.executors import translate
 from zero_jax.executors import vector as v
@@ -177,17 +176,11 @@ def evaluate(
         np.float32(max_abs_error),
     )  # fmt: skip
 
-    def arguments() -> tuple[Any, ...]:
+    def work() -> None:
         memory = _buffer(used)
         scratch = _scratch(programs)
         places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
-        return *shared, scratch, places, fitness, steps, kept, prints
-
-    kinds = tuple(part.flags.writeable for part in (code, constants, length, rows, tasks.order, tasks.masks))
-    compile_alone(train_programs, (size(features).number, kinds), arguments)
-
-    def work() -> None:
-        train_programs(*arguments())
+        train_programs(*shared, scratch, places, fitness, steps, kept, prints)
 
     runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
     each = features * features if programs.memory.matrices else features
@@ -228,10 +221,7 @@ def execute(
             buffer[:used] = values[lane].T
             group = np.asarray(ids)[lane].astype(np.uint32)
             places = np.array([part.ctypes.data for part in (rows, constants, buffer, group)])
-            arguments = (size(features), features, places, count, used * v.WIDTH, seed, component)
-            kinds = (arguments[0].number, type(seed), type(count))
-            compile_alone(_run_once, kinds, functools.partial(tuple, arguments))
-            _run_once(*arguments)
+            _run_once(size(features), features, places, count, used * v.WIDTH, seed, component)
             results[p, first : first + v.WIDTH] = buffer[:used].T[: n_tasks - first]
     parts = np.split(results, np.cumsum([part.shape[-1] for part in flat])[:2], axis=-1)
     return tuple(part.reshape(whole.shape) for part, whole in zip(parts, memory, strict=True))

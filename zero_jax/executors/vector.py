@@ -95,21 +95,21 @@ def _pointer(builder: Any, address: Any, index: Any, element: Any, to: Any) -> A
     return builder.bitcast(builder.gep(builder.inttoptr(address, element.as_pointer()), [index]), to.as_pointer())
 
 
-def _loaded(element: Any, to: Any, align: int, numba_type: Any) -> Any:
+def _loaded(name: str, element: Any, to: Any, align: int, numba_type: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load(_pointer(builder, args[0], args[1], element, to), align=align)
 
-    @intrinsic
     def loaded(typing_context: Any, address: Any, index: Any) -> Any:
         return numba_type(types.intp, types.intp), generate
 
-    return loaded
+    loaded.__name__ = name
+    return intrinsic(loaded)
 
 
-load = _loaded(_FLOAT, _FLOATS, 64, lanes)
-integer = _loaded(_INT64, _INT64, 8, types.int64)
-word = _loaded(_INT32, _INT32, 4, types.uint32)
-real = _loaded(_FLOAT, _FLOAT, 4, types.float32)
+load = _loaded("load", _FLOAT, _FLOATS, 64, lanes)
+integer = _loaded("integer", _INT64, _INT64, 8, types.int64)
+word = _loaded("word", _INT32, _INT32, 4, types.uint32)
+real = _loaded("real", _FLOAT, _FLOAT, 4, types.float32)
 
 
 @intrinsic
@@ -148,8 +148,13 @@ def raised(typing_context: Any, address: Any) -> Any:
 # ---------------------------------------------------------------------------------------------- arithmetic
 
 
-def _operation(arity: int, emit: Callable[..., Any], doc: str) -> Any:
-    """An intrinsic on `arity` Lanes; `emit` takes the builder and the values."""
+def _operation(name: str, arity: int, emit: Callable[..., Any], doc: str) -> Any:
+    """An intrinsic on `arity` Lanes; `emit` takes the builder and the values.
+
+    The name is part of the type, so of the symbol of a helper compiled for the operation, as `_map2` for `sub`. Besides
+    it Numba only puts a number in a symbol, counted anew in each process; of two symbols of one name in what processes
+    left on disk, the first to be loaded serves both.
+    """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit(builder, *args)
@@ -163,7 +168,9 @@ def _operation(arity: int, emit: Callable[..., Any], doc: str) -> Any:
     def three(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
         return lanes(lanes, lanes, lanes), generate
 
-    made = intrinsic((one, two, three)[arity - 1])
+    typed = (one, two, three)[arity - 1]
+    typed.__name__ = name
+    made = intrinsic(typed)
     made.__doc__ = doc
     return made
 
@@ -215,30 +222,34 @@ def _step(comparison: str) -> Callable[..., Any]:
     return emit
 
 
-add = _operation(2, lambda b, x, y: b.fadd(x, y), "a + b")
-sub = _operation(2, lambda b, x, y: b.fsub(x, y), "a - b")
-mul = _operation(2, lambda b, x, y: b.fmul(x, y), "a * b")
-div = _operation(2, lambda b, x, y: b.fdiv(x, y), "a / b")
-fma = _operation(3, _intrinsic_call("llvm.fma.v16f32", 3), "a * b + c, rounded once")
-minimum = _operation(2, _choose("<", False), "b < a ? b : a")
-maximum = _operation(2, _choose(">", False), "b > a ? b : a")
-matrix_minimum = _operation(2, _choose("<", True), "a < b ? a : b")
-matrix_maximum = _operation(2, _choose(">", True), "a > b ? a : b")
-negative = _operation(1, lambda b, x: b.fneg(x), "-a")
-absolute = _operation(1, _intrinsic_call("llvm.fabs.v16f32", 1), "abs(a)")
-root = _operation(1, _intrinsic_call("llvm.sqrt.v16f32", 1), "sqrt(a)")
-reciprocal = _operation(1, lambda b, x: b.fdiv(_constant(1), x), "1 / a")
-positive = _operation(1, _step(">"), "1 where a > 0, else 0")
+add = _operation("add", 2, lambda b, x, y: b.fadd(x, y), "a + b")
+sub = _operation("sub", 2, lambda b, x, y: b.fsub(x, y), "a - b")
+mul = _operation("mul", 2, lambda b, x, y: b.fmul(x, y), "a * b")
+div = _operation("div", 2, lambda b, x, y: b.fdiv(x, y), "a / b")
+fma = _operation("fma", 3, _intrinsic_call("llvm.fma.v16f32", 3), "a * b + c, rounded once")
+minimum = _operation("minimum", 2, _choose("<", False), "b < a ? b : a")
+maximum = _operation("maximum", 2, _choose(">", False), "b > a ? b : a")
+matrix_minimum = _operation("matrix_minimum", 2, _choose("<", True), "a < b ? a : b")
+matrix_maximum = _operation("matrix_maximum", 2, _choose(">", True), "a > b ? a : b")
+negative = _operation("negative", 1, lambda b, x: b.fneg(x), "-a")
+absolute = _operation("absolute", 1, _intrinsic_call("llvm.fabs.v16f32", 1), "abs(a)")
+root = _operation("root", 1, _intrinsic_call("llvm.sqrt.v16f32", 1), "sqrt(a)")
+reciprocal = _operation("reciprocal", 1, lambda b, x: b.fdiv(_constant(1), x), "1 / a")
+positive = _operation("positive", 1, _step(">"), "1 where a > 0, else 0")
 at_least = _operation(
-    2, lambda b, x, y: b.select(b.fcmp_ordered(">=", x, y), _constant(1), _constant(0)), "1 where a >= b, else 0"
+    "at_least",
+    2,
+    lambda b, x, y: b.select(b.fcmp_ordered(">=", x, y), _constant(1), _constant(0)),
+    "1 where a >= b, else 0",
 )
-not_negative = _operation(1, _step(">="), "1 where a >= 0, else 0")
-sine, cosine, tangent = (_operation(1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("sin", "cos", "tan"))
+not_negative = _operation("not_negative", 1, _step(">="), "1 where a >= 0, else 0")
+sine, cosine, tangent = (_operation(name, 1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("sin", "cos", "tan"))
 arcsine, arccosine, arctangent = (
-    _operation(1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("asin", "acos", "atan")
+    _operation(name, 1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("asin", "acos", "atan")
 )
-exponential, logarithm = (_operation(1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("exp", "log"))
+exponential, logarithm = (_operation(name, 1, _lane_by_lane(f"{name}f"), f"{name}(a)") for name in ("exp", "log"))
 wrong_class = _operation(
+    "wrong_class",
     2,
     lambda b, s, y: b.uitofp(
         b.xor(b.fcmp_ordered(">", s, _constant(0)), b.fcmp_ordered(">", y, _constant(0.5))), _FLOATS
