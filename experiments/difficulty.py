@@ -307,7 +307,7 @@ PLANS: dict[str, Plan] = {
     "small": {
         "learn-only linear": ((20_000_000,), 20_000, 16),
         "linear, Setup given": ((20_000_000,), 20_000, 30),
-        "linear": ((100_000_000,), 20_000, 40),
+        "linear": ((100_000_000,), 20_000, 120),
         "learn-only affine": ((600_000_000,), 20_000, 50),
     },
     "paper": {
