@@ -23,10 +23,9 @@ of classes, and of each task the images that it is judged on, not images for goo
 for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault.
 """
 
+import argparse
 import dataclasses
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -359,20 +358,31 @@ def report(rows: list[dict], differences: list[dict], runs: list[dict]) -> None:
             print(f"\nseed {one['seed']}, {name}:", *told["listing"], sep="\n  ")
 
 
+def check(dataset: str, size: Size, parser: argparse.ArgumentParser) -> None:
+    """Ends the command where there are no such tasks, before hours of search."""
+    try:
+        tasks = TaskSet(dataset, 1, size.narrow, size.train, size.valid).make(0, "search")
+        if tasks.loss != "accuracy" or tasks.vector_labels:
+            parser.error(f"{dataset} has no pairs of classes to tell apart")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
 def main(words: list[str] | None = None) -> None:
     parser = results.arguments(__doc__)
-    parser.add_argument("--dataset", default="digits", help="digits, or another source of pairs that TaskSet knows")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--dataset", help="a source of pairs that TaskSet knows; digits, or cifar10 with --paper")
+    parser.add_argument("--processes", type=results.number(1), default=2)
     chosen = parser.parse_args(words)
     size, began = SIZES[chosen.size], time.monotonic()
+    chosen.dataset = chosen.dataset or ("cifar10" if chosen.size == "paper" else "digits")
+    check(chosen.dataset, size, parser)
     jobs = [(chosen.dataset, size, seed) for seed in chosen.seeds]
-    with ProcessPoolExecutor(chosen.processes) if chosen.processes > 1 else nullcontext() as pool:
-        in_turn = pool.map if pool else map
-        runs = list(in_turn(run, jobs))
-        best = best_of(runs)
-        for one, judged in zip(runs, in_turn(run_best, jobs, [best["listing"]] * len(jobs)), strict=True):
-            for dimension, told in judged.items():
-                one["judged"][dimension] |= told
+    runs = results.mapped(chosen.processes, run, jobs)
+    best = best_of(runs)
+    again = results.mapped(chosen.processes, run_best, jobs, [best["listing"]] * len(jobs))
+    for one, judged in zip(runs, again, strict=True):
+        for dimension, told in judged.items():
+            one["judged"][dimension] |= told
     rows, differences = table(runs), compared(runs)
     other = "" if chosen.dataset == "digits" else f"-{chosen.dataset}"
     to = results.path(chosen, f"binary_images{other}.py")

@@ -33,10 +33,8 @@ counted, so intervals are of a Poisson rate (95%, Jeffreys' prior), for the rati
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import pairwise, product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -325,7 +323,7 @@ def run_all(plan: Plan, unscreened: int, seeds: Sequence[int]) -> list[dict[str,
     """A row for each space, and what its random programs of each form and its runs of evolution came to."""
     by_name = {space.name: space for space in SPACES}
     jobs: dict[tuple[str, str, int], list] = {}
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+    with results.processes(2) as pool:
         for name, (draws, evaluations, batches) in plan.items():
             space = by_name[name]
             for seed in seeds:
@@ -412,7 +410,7 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = results.arguments(__doc__ or "").parse_args(argv)
+    chosen = results.arguments(__doc__).parse_args(argv)
     began, out = time.monotonic(), results.path(chosen, __file__)
     rows = run_all(PLANS[chosen.size], UNSCREENED[chosen.size], chosen.seeds)
     check, first = rows[0]["unscreened"], rows[0]["random"][0]

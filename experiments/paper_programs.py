@@ -14,13 +14,10 @@ without normalised gradients there must be one. All constants are tuned by as ma
 classes, and judged on examples of other pairs, on other projections. Differences are taken seed by seed.
 """
 
-import argparse
 import dataclasses
 import functools
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -212,30 +209,28 @@ def show(rows: list[dict]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = results.arguments(__doc__, 12)
-    parser.add_argument("--evaluations", type=int, default=200, help="of every program, to tune its constants")
     parser.add_argument(
-        "--at-a-time", type=int, default=2, help="processes; 1 also leaves a CPU's threads to the package"
+        "--evaluations", type=results.number(1), default=200, help="of every program, to tune its constants"
+    )
+    parser.add_argument(
+        "--at-a-time", type=results.number(1), default=2, help="processes; 1 also leaves a CPU's threads to the package"
     )
     parser.add_argument("--only", nargs="+", help="which cases")
     chosen = parser.parse_args(argv)
-    began = time.monotonic()
-    cases = {label: case for label, case in CASES[chosen.size].items() if chosen.only is None or label in chosen.only}
+    began, cases = time.monotonic(), CASES[chosen.size]
+    for label in chosen.only or ():
+        if label not in cases:
+            parser.error(f"no case {label!r}; the cases are {', '.join(map(repr, cases))}")
+    cases = {label: case for label, case in cases.items() if chosen.only is None or label in chosen.only}
     threads = 1 if chosen.at_a_time > 1 else 0
     jobs = [(label, case, seed, chosen.evaluations, threads) for label, case in cases.items() for seed in chosen.seeds]
-    runs = [row for rows in _carried_out(jobs, chosen) for row in rows]
+    runs = [row for rows in results.mapped(chosen.at_a_time, one, jobs) for row in rows]
     rows = table(runs, cases)
     show(rows)
     to = results.path(chosen, __file__)
     plot(rows, cases, to.with_suffix(".svg"), len(chosen.seeds))
     told = {"evaluations": chosen.evaluations, "programs": programs(), "table": rows, "runs": runs}
     results.write(to, began, chosen.seeds, told)
-
-
-def _carried_out(jobs: list[tuple], chosen: argparse.Namespace) -> list[list[dict]]:
-    if chosen.at_a_time == 1:
-        return [one(job) for job in jobs]
-    with ProcessPoolExecutor(chosen.at_a_time, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(one, jobs))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ best of 10 candidates there, so a little too high; that on unseen examples of th
 
 import argparse
 import dataclasses
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -167,19 +165,22 @@ def show(rows: list[dict], told: list[dict]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = results.arguments(__doc__)
     parser.set_defaults(seeds=None)
-    parser.add_argument("--steps", type=int, help="train steps of each process")
-    parser.add_argument("--processes", type=int, nargs=3, help="how many processes in each of three columns")
-    parser.add_argument("--at-a-time", type=int, help="how many runs to have under way")
+    parser.add_argument("--steps", type=results.number(1), help="train steps of each process")
+    parser.add_argument(
+        "--processes",
+        type=results.number(1),
+        nargs=3,
+        help="how many processes in each of three columns, different ones",
+    )
+    parser.add_argument("--at-a-time", type=results.number(1), help="how many runs to have under way")
     chosen = parser.parse_args(argv)
+    if chosen.processes and len(set(chosen.processes)) < 3:
+        parser.error(f"--processes {' '.join(map(str, chosen.processes))}: three different numbers")
     size = _size(chosen)
     seeds = list(range(size.repeats)) if chosen.seeds is None else chosen.seeds
     began = time.monotonic()
     jobs = [(size, method, n, seed, size.steps) for seed in seeds for n in size.processes[::-1] for method in METHODS]
-    if size.at_a_time == 1:
-        runs = [one(job) for job in jobs]
-    else:
-        with ProcessPoolExecutor(size.at_a_time, multiprocessing.get_context("spawn")) as pool:
-            runs = list(pool.map(one, jobs))
+    runs = results.mapped(size.at_a_time, one, jobs)
     rows, told = table(runs, size), directions(runs, size)
     show(rows, told)
     to = results.path(chosen, __file__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zero_jax import Programs, library
+from zero_jax import Programs, evaluate, library
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_what_is_counted(experiment, name):
     assert not experiment.traits(mean, tasks)["decay"]  # it depends on the data
 
 
+def test_only_the_end_of_training_is_judged(experiment):
+    tasks = experiment.TaskSet("digits", tasks=4, features=8, train=40, valid=50, epochs=8).make(0, "unseen")
+    program = library.program("network", learning_rate=1.0)
+    best, last = (evaluate(program, some, 1).fitness[0] for some in (tasks, experiment.at_end(tasks)))
+    assert (best >= last).all()
+    assert (best > last).any()
+    once = experiment.TaskSet("digits", tasks=4, features=8, train=40, valid=50).make(0, "unseen")
+    assert (evaluate(program, once, 1).fitness == evaluate(program, experiment.at_end(once), 1).fitness).all()
+
+
 def test_from_end_to_end(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(experiment.SIZES, "small", experiment.SIZES["small"] | {"programs": 200})
     out = tmp_path / "told.json"
@@ -54,5 +64,6 @@ def test_from_end_to_end(experiment, tmp_path, monkeypatch, capsys):
     assert [row["case"] for row in told["table"]] == ["few examples", "few epochs", "ten classes"]
     assert all(0 <= row["counts"]["condition"]["noise"] <= row["searches"] == 1 for row in told["table"])
     assert {row["case"] for row in told["searches"] if row["opposite"]} == {row["case"] for row in told["table"]}
+    assert all(set(row["gain"]["condition"]) == {"network", "linear"} for row in told["table"])
     assert "ten classes" in capsys.readouterr().out
     assert "<svg" in out.with_suffix(".svg").read_text()
