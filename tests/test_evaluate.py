@@ -15,7 +15,6 @@ from zero_jax.executors.batches import block_width, in_chunks, program_bytes
 from zero_jax.executors.blocks import Plan, evaluate_blocks
 from zero_jax.tasks import synthetic
 
-
 PLAIN = {"xla_backend_optimization_level": 0}
 """For LLVM, which decides neither how much memory is taken nor whether slopes are right, and takes half of the time."""
 
