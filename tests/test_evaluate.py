@@ -8,14 +8,15 @@ from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import oracle
-from tests.spaces import ALL_OPS, DEMO
+from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Memory, Programs, Tasks, evaluate, execute, library, random_programs
 from zero_jax.executors import contract
 from zero_jax.executors.batches import block_width, in_chunks, program_bytes
 from zero_jax.executors.blocks import Plan, evaluate_blocks
 from zero_jax.tasks import synthetic
 
-NETWORK_OPS = tuple(sorted(set(library.program("network").code[..., 0].ravel())))
+PLAIN = {"xla_backend_optimization_level": 0}
+"""For LLVM, which decides neither how much memory is taken nor whether slopes are right, and takes half of the time."""
 
 
 def small_tasks(loss="rmse", epochs=1, features=4, n=2, train=12, valid=6, ids=None):
@@ -30,6 +31,11 @@ def small_tasks(loss="rmse", epochs=1, features=4, n=2, train=12, valid=6, ids=N
 
 def fitness(*args, **kwargs):
     return np.asarray(evaluate(*args, **kwargs).fitness)
+
+
+def ops_of(programs):
+    """Those in use in each component: XLA compiles a branch for each, and gradients several."""
+    return tuple(set(part[..., 0].ravel()) for part in np.split(programs.code, programs.starts[1:3], 1))
 
 
 # ---------------------------------------------------------------------------------------------- right
@@ -184,36 +190,36 @@ def test_restricting_the_dispatcher_changes_nothing():
 
 
 def test_it_works_under_jit_vmap_and_scan():
-    programs = random_programs(DEMO, 10, np.random.default_rng(0))
+    programs = random_programs(SMALL, 10, np.random.default_rng(0))
     noisy = Programs.parse(
         "def Setup():\n v1 = gaussian(0, 1)\ndef Predict():\n s1 = dot(v1, v0)\ndef Learn():", (4, 3, 1)
     )
     tasks = small_tasks()
-    want = fitness(programs, tasks, ops=DEMO.ops)
-    jitted = jax.jit(lambda p, t, s: evaluate(p, t, s, ops=DEMO.ops).fitness)
+    want = fitness(programs, tasks, ops=SMALL.ops)
+    jitted = jax.jit(lambda p, t, s: evaluate(p, t, s, ops=SMALL.ops).fitness)
     np.testing.assert_allclose(jitted(programs, tasks, 0), want, atol=1e-6)
 
     seeds = jnp.arange(3)
     direct = np.stack([fitness(noisy, tasks, int(s)) for s in seeds])
-    vmapped = jax.vmap(lambda s: evaluate(noisy, tasks, s, ops=(27, 63)).fitness)(seeds)
+    vmapped = jax.vmap(lambda s: evaluate(noisy, tasks, s, ops=((63,), (27,), ())).fitness)(seeds)
     np.testing.assert_allclose(vmapped, direct, atol=1e-6)
     assert len(np.unique(direct[:, 0, 0])) == 3
-    scanned = jax.lax.scan(lambda c, s: (c, evaluate(noisy, tasks, s, ops=(27, 63)).fitness), 0, seeds)[1]
+    scanned = jax.lax.scan(lambda c, s: (c, evaluate(noisy, tasks, s, ops=((63,), (27,), ())).fitness), 0, seeds)[1]
     np.testing.assert_allclose(scanned, direct, atol=1e-6)
 
     stacked = jax.tree.map(lambda a: np.stack([a[:5], a[5:]]), programs)
-    halves = jax.vmap(lambda p: evaluate(p, tasks, ops=DEMO.ops).fitness)(stacked)
+    halves = jax.vmap(lambda p: evaluate(p, tasks, ops=SMALL.ops).fitness)(stacked)
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
 def test_it_works_sharded_over_devices(executor):
-    programs = random_programs(DEMO, 1000, np.random.default_rng(0))
+    programs = random_programs(SMALL, 1000, np.random.default_rng(0))
     tasks = small_tasks()
     mesh, spec = Mesh(np.array(jax.devices()), ("programs",)), PartitionSpec("programs")
 
     def call(programs):
-        return evaluate(programs, tasks, 3, ops=DEMO.ops, executor=executor, interpret=executor == "pallas")
+        return evaluate(programs, tasks, 3, ops=SMALL.ops, executor=executor, interpret=executor == "pallas")
 
     sharded = jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     want = call(programs)
@@ -243,15 +249,14 @@ def test_traced_programs_dispatch_every_op_by_default():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("loss", "epochs"), [("rmse", 2), ("accuracy", 1)])
-def test_programs_of_many_features_run_one_by_one_and_agree_with_simd(loss, epochs):
-    programs = random_programs(ALL_OPS, 60, np.random.default_rng(epochs))
-    tasks = small_tasks(loss, epochs, features=64, n=3, train=6, valid=3)
+def test_programs_of_many_features_run_one_by_one_and_agree_with_simd():
+    programs = random_programs(ALL_OPS, 60, np.random.default_rng(2))
+    tasks = small_tasks(epochs=2, features=64, n=3, train=6, valid=3)
     assert block_width(program_bytes(ALL_OPS.memory, ALL_OPS.ops, tasks)) == 1
     want, got = (evaluate(programs, tasks, 9, executor=executor) for executor in ("simd", "xla"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.98
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.98
-    assert len(np.unique(np.asarray(want.fitness).round(3))) > (10 if loss == "rmse" else 2)
+    assert len(np.unique(np.asarray(want.fitness).round(3))) > 10
 
 
 def test_xla_lowers_for_tpus():
@@ -265,7 +270,7 @@ def test_xla_lowers_for_tpus():
 
 
 def test_arguments_closed_over_may_be_concrete_under_jit_and_scan():
-    programs, tasks = random_programs(DEMO, 5, np.random.default_rng(0)), small_tasks(n=2)
+    programs, tasks = random_programs(SMALL, 5, np.random.default_rng(0)), small_tasks(n=2)
     want = evaluate(programs, tasks, executor="xla").fitness
     for call in (
         jax.jit(lambda c: c * evaluate(programs, tasks).fitness),
@@ -303,7 +308,7 @@ def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
         jnp.uint32(0),
         jnp.float32(100),
         plan=Plan("xla", contract.op_sets(None, programs.memory)),
-    ).compile()
+    ).compile(PLAIN)
     used = compiled.memory_analysis().temp_size_in_bytes
     assert used <= width * need + 2**20
 
@@ -316,9 +321,9 @@ def test_gradients_keep_to_the_memory_bound_whatever_the_population():
 
     def total(data):
         changed = programs.with_arrays(programs.code, data, programs.length)
-        return evaluate(changed, tasks, ops=NETWORK_OPS, max_bytes=bound, differentiable=True).fitness.sum()
+        return evaluate(changed, tasks, ops=ops_of(programs), max_bytes=bound, differentiable=True).fitness.sum()
 
-    compiled = jax.jit(jax.grad(total)).lower(programs.data).compile()
+    compiled = jax.jit(jax.grad(total)).lower(programs.data).compile(PLAIN)
     assert compiled.memory_analysis().temp_size_in_bytes <= bound + 2**20
 
 
@@ -356,16 +361,15 @@ def test_gradients_match_finite_differences():
     linear = library.program("linear").to_lists()
     programs = Programs.from_lists(linear + Programs.parse(SMOOTH).to_lists(), (7, 7, 2))
     tasks = synthetic.teacher(2, features=4, train=30, valid=20, epochs=2)
-    ops = sorted(set(programs.code[..., 0].ravel()))
 
     def total(data):
         changed = programs.with_arrays(programs.code, data, programs.length)
-        return evaluate(changed, tasks, 1, ops=ops, differentiable=True).fitness.sum()
+        return evaluate(changed, tasks, 1, ops=ops_of(programs), differentiable=True).fitness.sum()
 
     def plain(data):
         return fitness(programs.with_arrays(programs.code, data, programs.length), tasks, 1).astype(float).sum()
 
-    value, gradient = jax.jit(jax.value_and_grad(total))(jnp.asarray(programs.data))
+    value, gradient = jax.jit(jax.value_and_grad(total), compiler_options=PLAIN)(jnp.asarray(programs.data))
     np.testing.assert_allclose(value, plain(programs.data), rtol=1e-5)
     #           learning rates             decay      mean       stdev      bounds
     for where in ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 2, 0), (1, 2, 1), (1, 3, 0), (1, 3, 1)):
@@ -383,11 +387,11 @@ def test_gradients_are_finite_beside_runs_that_stop_and_infinite_slopes():
         "def Setup():\n  s2 = 0.5\ndef Predict():\n  s1 = s2 * s2\ndef Learn():\n  s3 = arcsin(s2)",
     ]
     programs = Programs.from_lists([Programs.parse(t).to_lists()[0] for t in texts], (4, 1, 0), (2, 1, 1))
-    tasks = small_tasks()
+    tasks, ops = small_tasks(), ((56,), (3, 4, 10, 11, 14), (3, 4, 10, 11, 14))
 
     def total(data):
         changed = programs.with_arrays(programs.code, data, programs.length)
-        return evaluate(changed, tasks, ops=(3, 4, 10, 11, 14, 56), differentiable=True).fitness.sum()
+        return evaluate(changed, tasks, ops=ops, differentiable=True).fitness.sum()
 
     gradient = np.asarray(jax.grad(total)(jnp.asarray(programs.data)))
     assert np.isfinite(gradient).all()

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.test_cli import call
 from tests.test_experiment import QUICK, records, without_clock
 from zero_jax import experiment, files, library, runs
 from zero_jax.experiment import resume, run
@@ -19,12 +20,12 @@ from zero_jax.presets import PRESETS
 from zero_jax.runs import RunFolder, config_of
 from zero_jax.settings import from_config
 
-OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=150_000, remember=500, checkpoint_seconds=0)
+OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=45_000, remember=500, checkpoint_seconds=0)
 """Writes a checkpoint after every cohort."""
 
 VARIANTS = {
     "one experiment at a time": {},
-    "two side by side": {"side_by_side": 2, "experiments": 3},
+    "two side by side": {"side_by_side": 2, "experiments": 3, "train_steps": 150_000},
     "two groups": {"groups": 2},
     "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
     "migration": {"migrate_every": 70, "groups": 2},
@@ -35,8 +36,8 @@ VARIANTS = {
         "migrate_every": 70,
         "candidates": 2,
     },
-    "random search": {"method": "random"},
-    "efficient evolution": {"method": "efficient", "migrate_every": 70},
+    "random search": {"method": "random", "train_steps": 150_000},
+    "efficient evolution": {"method": "efficient", "migrate_every": 70, "train_steps": 150_000},
 }
 
 
@@ -182,22 +183,33 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert f"zero-jax search --resume {folder}" in out
 
 
-def assert_refused(done, *parts):
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+@pytest.fixture
+def refused(capsys):
+    """Calls the command line, which must say no in one line that has these parts."""
+
+    def call_and_look(arguments, *parts):
+        capsys.readouterr()
+        assert call("search", *arguments) == 2
+        assert_one_line(capsys.readouterr().err, *parts)
+
+    return call_and_look
+
+
+def assert_one_line(error, *parts):
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
     for part in parts:
-        assert part in done.stderr
+        assert part in error
 
 
-def test_other_settings_are_refused(tmp_path):
+def test_other_settings_are_refused(tmp_path, refused):
     first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
-    assert_refused(command("linear", "--seed", "3", "--resume", str(first.folder)), "Leave out: linear --seed 3")
-    assert_refused(command("--resume"), "RUN is its folder")
-    assert_refused(command("--resume", str(tmp_path)), "is not the folder of a run")
+    refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: linear --seed 3")
+    refused(["--resume"], "RUN is its folder")
+    refused(["--resume", str(tmp_path)], "is not the folder of a run")
 
 
-def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path):
+def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, refused):
     first = run(dataclasses.replace(OFTEN, out=str(tmp_path)))
     want = final(first.folder)
     older, newest = sorted(first.folder.glob("checkpoint-*"))
@@ -207,26 +219,28 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path):
     np.testing.assert_equal(final(first.folder), want)
     for path in first.folder.glob("checkpoint-*"):
         path.write_bytes(b"nothing")
-    assert_refused(command("--resume", str(first.folder)), "is damaged", "no other checkpoint")
+    refused(["--resume", str(first.folder)], "is damaged", "no other checkpoint")
     config = first.folder / "config.json"
     whole = config.read_text()
     config.write_text(whole[:100])
-    assert_refused(command("--resume", str(first.folder)), "config.json is damaged")
+    refused(["--resume", str(first.folder)], "config.json is damaged")
     config.write_text(whole.replace('"schema": 1', '"schema": 99'))
-    assert_refused(command("--resume", str(first.folder)), "schema 99", "reads 1")
+    refused(["--resume", str(first.folder)], "schema 99", "reads 1")
 
 
-def test_records_that_were_cut_are_told(tmp_path):
+def test_records_that_were_cut_are_told(tmp_path, refused):
     first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
     file = first.folder / "records.jsonl"
     os.truncate(file, file.stat().st_size - 10)
-    assert_refused(command("--resume", str(first.folder)), "records.jsonl", "it was cut")
+    refused(["--resume", str(first.folder)], "records.jsonl", "it was cut")
 
 
 def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
     first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
     held = RunFolder(first.folder)
-    assert_refused(command("--resume", str(first.folder)), "is being written by another process")
+    done = command("--resume", str(first.folder))
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "is being written by another process")
     held.close()
     assert config_of(first.folder)["name"] == "linear"
 

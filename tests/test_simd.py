@@ -22,17 +22,21 @@ RANDOM = SearchSpace((5, 5, 3), EVERY, EVERY, EVERY, (6, 5, 6), (6, 5, 6), (6, 5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("features", [8, 20])  # the loops for one F, and those for any
-def test_random_programs_with_every_op_agree_with_xla(features):
+@pytest.mark.parametrize(("features", "loss"), [(8, "rmse"), (20, "accuracy")])  # the loops for one F, and for any
+def test_random_programs_with_every_op_agree_with_xla(features, loss):
     programs = random_programs(RANDOM, 1000, np.random.default_rng(features))
-    tasks = synthetic.linear(5, features=features, train=30, valid=20, seed=1)
+    rng = np.random.default_rng(1)
+    x, w = rng.normal(size=(5, 50, features)), rng.normal(size=(5, features))
+    y = np.einsum("tnf,tf->tn", x, w)
+    y = y if loss == "rmse" else y > 0
+    tasks = Tasks(x[:, :30], y[:, :30], x[:, 30:], y[:, 30:], loss=loss, epochs=3)
     want, got = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
-    assert len(np.unique(np.asarray(want.fitness).round(4))) > 300
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > (300 if loss == "rmse" else 15)
 
 
-@pytest.mark.parametrize("features", [1, 3, 8])
+@pytest.mark.parametrize("features", [3, 4])  # the loops for any F, and those for one
 def test_uniform_draws_are_equal_to_the_bit_and_gaussian_ones_nearly(features):
     rng = np.random.default_rng(0)
     for op in range(59, 65):
@@ -75,18 +79,6 @@ def test_threads_and_batches_do_not_matter():
     want = np.asarray(evaluate(programs, tasks, executor="simd", threads=1).fitness)
     np.testing.assert_array_equal(evaluate(programs, tasks, executor="simd", threads=3).fitness, want)
     np.testing.assert_array_equal(evaluate(programs[7], tasks, executor="simd").fitness, want[7:8])
-
-
-@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
-def test_epochs_and_losses_agree_with_xla(loss):
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(3, 40, 4))
-    y = x.sum(-1) if loss == "rmse" else (x.sum(-1) > 0).astype(float)
-    tasks = Tasks(x[:, :30], y[:, :30], x[:, 30:], y[:, 30:], loss=loss, epochs=3)
-    programs = random_programs(RANDOM, 300, rng)
-    want, got = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
-    assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.99
-    assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.99
 
 
 # ---------------------------------------------------------------------------------------------- superinstructions
