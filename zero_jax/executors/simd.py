@@ -169,18 +169,22 @@ def evaluate(
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
-    shared = (
-        size(features), settings, addresses, rows, code, constants, length, np.array(programs.starts),
+    before = size(features), settings, addresses
+    after = (
+        code, constants, length, np.array(programs.starts),
         table(programs.memory), np.array(interface(programs.memory, tasks.classes > 0)),
         translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip
 
-    def work() -> None:
+    def work(chosen: np.ndarray = rows) -> None:
         memory = _buffer(used)
         scratch = _scratch(programs)
         places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
-        train_programs(*shared, scratch, places, fitness, steps, kept, prints)
+        train_programs(*before, chosen, *after, scratch, places, fitness, steps, kept, prints)
+
+    work(rows[:0])  # what is yet to be compiled for these types is so here, on the thread that Ctrl-C reaches
+    flags[0] = 0
 
     runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
     each = features * features if programs.memory.matrices else features
