@@ -145,6 +145,12 @@ def arrays(**change):
         (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
         (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
         (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
+        (["search", "digits", "--search-tasks.source", "four.npz"], ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
+        (["search", "linear", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
+        (["search", "linear", "--unseen-tasks.source", "digits"], ["numbers (select_tasks), 2 classes (unseen_tasks)"]),
+        (["search", "linear", "--unseen-tasks.features", "5"], ["same features, not 4 (search_tasks)", "5 (unseen_tasks)"]),
+        (["evaluate", "linear", "--task", "digits", "--classes", "11"], ["digits has 10 classes, not 11"]),
+        (["evaluate", "linear", "--task", "digits", "--train", "-5"], ["train and valid must be at least 2, an example of each class, not -5"]),
         (["search", "linear", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),
         (["evaluate", "linear", "--seed", "-1"], ["seed of tasks must be at least 0, not -1"]),
         (["evaluate", "linear", "--task", "digits", "--features", "100"], ["64 dimensions", "not 100"]),
@@ -190,6 +196,10 @@ def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, 
     np.savez(tmp_path / "labels.npz", **arrays(train_y=np.full((2, 5), 3.0), loss="accuracy"))
     np.savez(tmp_path / "objects.npz", **arrays(train_y=np.array([None, {}])))
     np.savez(tmp_path / "words.npz", **arrays(train_x=np.full((2, 5, 3), "1.5")))
+    np.savez(
+        tmp_path / "four.npz",
+        **arrays(train_x=np.zeros((2, 5, 16)), valid_x=np.zeros((2, 5, 16)), loss="accuracy", classes=4),
+    )
     files = {
         "bad.txt": "def Setup():\n  s2 == 0.5",
         "far.txt": "def Setup():\n  s2 = dot(v0)",

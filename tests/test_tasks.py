@@ -190,6 +190,26 @@ def test_task_sets_give_ids_that_tell_tasks_apart():
     assert ids[0] == tuple(sets[0].make(0).ids.tolist())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": 16.5}, "features must be a whole number, not 16.5"),
+        ({"train": 100.5}, "train must be a whole number"),
+        ({"tasks": "3"}, "tasks must be a whole number, not '3'"),
+        ({"classes": "10"}, "classes must be a whole number"),
+        ({"source": None}, "source must be a text, not None"),
+    ],
+)
+def test_task_sets_of_wrong_types_name_the_argument(change, message):
+    with pytest.raises(ValueError, match=message):
+        TaskSet(**{"source": "digits", **change})
+
+
+def test_roles_that_are_none():
+    with pytest.raises(ValueError, match="role must be one of search, select, unseen, not 'foo'"):
+        TaskSet("linear").make(0, "foo")
+
+
 def test_your_own_arrays_load_from_a_file(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, train_x=X, train_y=Y, valid_x=X, valid_y=Y, loss="accuracy", epochs=3)
@@ -199,6 +219,11 @@ def test_your_own_arrays_load_from_a_file(tmp_path):
         np.savez(path, train_x=X, train_y=Y, valid_x=X, valid_y=Y, epochs=epochs)
         with pytest.raises(ValueError, match=r"mine.npz: epochs must be"):
             load(path)
+    np.savez(path, train_x=X, train_y=Y, valid_x=X, valid_y=Y, **{"class": 4})
+    with pytest.raises(
+        ValueError, match=r"mine.npz has class; all that it may have is train_x, .*, loss, epochs, classes"
+    ):
+        load(path)
     np.savez(path, train_x=X, train_y=Y)
     with pytest.raises(ValueError, match="has no array valid_x, valid_y"):
         load(path)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -102,8 +102,7 @@ def _search(arguments: list[str]) -> int:
     how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
     chosen: Experiment = tyro.cli(union, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), **how)
     chosen.searcher()
-    for role in get_args(Role):
-        chosen.tasks(role)  # made once, and used later; mistakes show before a forecast
+    chosen.check_tasks()  # mistakes show before a forecast
     if forecasts.is_long(chosen):
         _print_forecast(forecasts.forecast(chosen), chosen)
     with progress_bar(chosen.name) as report:
@@ -292,6 +291,7 @@ def _evaluate(arguments: list[str]) -> int:
             threads: How many threads of a CPU to use; 0 for all cores.
             max_bytes: A bound on the memory that the training takes.
         """
+        check_executor(executor)
         programs = library.load(program)
         made = tasks.task_set().make(seed, role)
         result = evaluate_programs(
@@ -345,6 +345,7 @@ def _tune(arguments: list[str]) -> int:
         """
         if out is not None and (out.is_dir() or not out.parent.is_dir()):
             raise ValueError(f"cannot write {out}: {'it is a folder' if out.is_dir() else f'no folder {out.parent}'}")
+        check_executor(executor)
         before, described = library.load(program), tasks.task_set()
         made = described.make(seed, "search")
         settings: dict[str, Any] = {"executor": executor, "threads": threads or None, "max_bytes": max_bytes}

@@ -110,6 +110,7 @@ class Runner:
         self.report = report or (lambda progress: None)
         self.folder: RunFolder | None = None
         self.searcher = experiment.searcher()
+        experiment.check_tasks()
         self.select_tasks = experiment.tasks("select")
         search_tasks, unseen_tasks = experiment.worker_tasks(), experiment.tasks("unseen")
         for tasks in (*search_tasks, self.select_tasks, unseen_tasks):  # mistakes show before anything is written

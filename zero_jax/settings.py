@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -145,13 +145,6 @@ class Experiment:
             each = " of each actor" if self.actors else ""
             raise ValueError(f"{islands} islands{each} cannot be parted into {self.groups} groups of one size")
         self.rungs()
-        sets = (self.search_tasks, self.select_tasks, self.unseen_tasks)
-        classes = [one.classes for one in sets if not one.source.endswith(".npz")]
-        if len(set(classes)) > 1:
-            told = ", ".join(map(str, classes))
-            raise ValueError(
-                f"search_tasks, select_tasks and unseen_tasks must have the same number of classes, not {told}"
-            )
         if self.groups % max(1, len(self.workers)):
             raise ValueError(f"{self.groups} groups cannot share {len(self.workers)} kinds of workers evenly")
         self.worker_sets()
@@ -232,6 +225,19 @@ class Experiment:
         described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
         return _made(described, self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
 
+    def check_tasks(self) -> None:
+        """Makes the tasks of every role, once: `tasks` has them then.
+
+        Raises:
+          ValueError: tasks that cannot be made, or that differ in labels or features; known before any are downloaded.
+        """
+        sets = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}
+        for described in (*sets.values(), *self.worker_sets()):
+            described.check()
+        labels = {role: described.labels for role, described in sets.items()}
+        _check_alike("labels", labels)
+        _check_alike("features", {role: self.tasks(cast(Role, role)).features for role in sets})
+
     def worker_tasks(self, number: int = 1) -> list[Tasks]:
         """T_search of that experiment for each kind of `workers`."""
         seed = self.derived_seed("search tasks", number)
@@ -265,6 +271,12 @@ class Experiment:
         """A seed of its own for each purpose."""
         words = [abs(self.seed), number, *purpose.encode(), *([1] if self.seed < 0 else [])]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+def _check_alike(what: str, told: dict[str, Any]) -> None:
+    if len(set(told.values())) > 1:
+        each = ", ".join(f"{value} ({role}_tasks)" for role, value in told.items())
+        raise ValueError(f"the tasks to search on, to select on and unseen ones must have the same {what}, not {each}")
 
 
 def _made(described: TaskSet, seed: int, role: Role) -> Tasks:

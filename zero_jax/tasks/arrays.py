@@ -289,14 +289,17 @@ class _Split(NamedTuple):
     def _check(self, d: int, target: np.ndarray, classes: Sequence[int]) -> None:
         if self.features is not None and not 1 <= self.features <= d:
             raise ValueError(f"examples of {d} dimensions can be projected to 1 to {d}, not {self.features}")
-        train, valid, test = self.sizes
-        c = len(classes)
-        if sum(self.sizes) > len(target) or min(train, valid) < c or (self.part == "test" and test < c):
-            has, all_ = (f"pair {tuple(classes)} has", "both") if c == 2 else (f"the {c} classes have", "all")
-            wanted = f"{train} to train, {valid} to validate and {test} to test"
-            raise ValueError(f"{has} {len(target)} examples; cannot take {wanted}, each of {all_} classes")
         if self.part not in ("valid", "test"):
             raise ValueError(f"part must be 'valid' or 'test', not {self.part!r}")
+        train, valid, test = self.sizes
+        c = len(classes)
+        for name, n, least in (("train", train, c), ("valid", valid, c), ("test", test, c * (self.part == "test"))):
+            if n < least:
+                raise ValueError(f"{name} must be at least {least}, an example of each class, not {n}")
+        if sum(self.sizes) > len(target):
+            has = f"pair {tuple(classes)} has" if c == 2 else f"the {c} classes have"
+            wanted = f"{train} to train, {valid} to validate and {test} to test"
+            raise ValueError(f"{has} {len(target)} examples; cannot take {wanted}")
 
     def _task(self, x: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
         from sklearn.model_selection import train_test_split  # takes a second to import

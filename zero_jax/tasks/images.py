@@ -13,16 +13,33 @@ import numpy as np
 
 from zero_jax.files import packed, unpacked, write_atomically
 
+
+class Known(NamedTuple):
+    """What is known of a set before it is there.
+
+    Attributes:
+      train: on how many images of two classes to train.
+      valid: on how many to validate.
+      features: numbers of an image.
+      classes: how many there are.
+    """
+
+    train: int
+    valid: int
+    features: int
+    classes: int
+
+
 SETS = {
-    "cifar10": (8000, 1000),
-    "mnist": (8000, 1000),
-    "fashion_mnist": (8000, 1000),
-    "svhn_cropped": (7600, 1000),
-    "imagenet_resized/32x32": (1600, 200),
+    "cifar10": Known(8000, 1000, 3072, 10),
+    "mnist": Known(8000, 1000, 784, 10),
+    "fashion_mnist": Known(8000, 1000, 784, 10),
+    "svhn_cropped": Known(7600, 1000, 3072, 10),
+    "imagenet_resized/32x32": Known(1600, 200, 3072, 1000),
 }
-"""The sets of the paper, by tensorflow-datasets' names, and on how many images of two classes to train and validate:
-upstream's 8,000 and 1,000 where there are as many (SVHN has 9,607 of 0 and 9, ImageNet at most 1,300 of a class). Of
-ImageNet it is the one with classes: `downsampled_imagenet` has none."""
+"""The sets of the paper, by tensorflow-datasets' names. Tasks are of upstream's 8,000 and 1,000 images where there are
+as many (SVHN has 9,607 of 0 and 9, ImageNet at most 1,300 of a class). Of ImageNet it is the one with classes:
+`downsampled_imagenet` has none."""
 
 CLASSES = 10
 """How many classes tasks are made from."""
@@ -79,26 +96,35 @@ def folder() -> Path:
     """Where sets are kept: `images` in $ZERO_JAX_CACHE, or in the user's cache folder."""
     import platformdirs
 
-    return Path(os.environ.get(CACHE) or platformdirs.user_cache_path("zero-jax")).absolute() / "images"
+    given = os.environ.get(CACHE) or platformdirs.user_cache_path("zero-jax")
+    return Path(given).expanduser().absolute() / "images"
 
 
 @functools.lru_cache(maxsize=2)
 def _load(name: str, classes: int, where: Path) -> Images:
+    try:
+        path = _kept(name, classes, where) or _prepared(name, classes, where)
+    except OSError as error:
+        says = f"{CACHE} is {os.environ[CACHE]}: set it" if os.environ.get(CACHE) else f"set {CACHE}"
+        raise ValueError(f"sets of images cannot be kept in {where} ({error}). {says} to another folder") from None
+    return _read(name.partition(":")[0], path)
+
+
+def _prepared(name: str, classes: int, where: Path) -> Path:
+    """The file of a set that is prepared now, unless another process just did."""
     from filelock import FileLock
 
-    path = _kept(name, classes, where)
-    if path is None:
-        folder_of_set = where / name.partition(":")[0]
-        folder_of_set.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder_of_set / ".lock"):  # so that two processes do not download it both
-            path = _kept(name, classes, where)
-            if path is None:
-                from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
+    where.mkdir(parents=True, exist_ok=True)
+    with FileLock(where / ".lock"):  # one for all sets, so that names that are none leave nothing behind
+        path = _kept(name, classes, where)
+        if path is None:
+            from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
 
-                version, images = prepare.prepared(name, classes, where)
-                path = folder_of_set / f"{version}-{classes}.npz"
-                write_atomically(path, packed(images))
-    return _read(name.partition(":")[0], path)
+            version, images = prepare.prepared(name, classes, where)
+            path = where / name.partition(":")[0] / f"{version}-{classes}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, packed(images))
+    return path
 
 
 def _kept(name: str, classes: int, where: Path) -> Path | None:
@@ -112,7 +138,8 @@ def _read(base: str, path: Path) -> Images:
     try:
         tree: dict[str, Any] = unpacked(path.read_bytes())
         images = Images(f"{base}:{path.name.rpartition('-')[0]}", **tree | {"class_names": tuple(tree["class_names"])})
-    except (ValueError, TypeError, KeyError) as error:
+        _check(images)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is cut short or damaged ({error}): delete it, and the set is prepared anew, or copy it again from "
             "where it came from"
@@ -120,3 +147,23 @@ def _read(base: str, path: Path) -> Images:
     for array in images[1:5]:
         array.flags.writeable = False
     return images
+
+
+def _check(images: Images) -> None:
+    """Whether a file holds what `Images` says.
+
+    Raises:
+      ValueError: if not.
+    """
+    if not images.class_names or not all(isinstance(name, str) for name in images.class_names):
+        raise ValueError("class_names are no texts")
+    pixels, size = images.train_images, len(images.class_names)
+    for part, x, y in (("train", pixels, images.train_labels), ("test", images.test_images, images.test_labels)):
+        if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != pixels.shape[1:]:
+            raise ValueError(f"{part}_images are not [n, H, W, C] uint8, or not of the shape of the others")
+        if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu" or y.shape != (len(x),):
+            raise ValueError(f"{part}_labels are not a whole number for each image")
+        if len(y) and y.max() >= size:
+            raise ValueError(f"{part}_labels go up to {y.max()}, but there are {size} class_names")
+    if not pixels.size:
+        raise ValueError("there are no training images")

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from tqdm.auto import tqdm
 
 FORMAT = "array_record"
 """Of tensorflow-datasets' formats, one that serves examples in any order, without TensorFlow."""
+
+_UNFINISHED = "*.tmp.*"
+"""The folders that tensorflow-datasets downloads into; it leaves them behind where that fails."""
 
 ATTEMPTS = 3
 """How often to try a download again; tensorflow-datasets tries 10 times, for minutes."""
@@ -97,10 +101,14 @@ def _check_features(tfds: Any, name: str, features: Any) -> None:
 
 
 def _prepare(builder: Any, name: str, copy_to: Path) -> None:
+    downloads = Path(builder._data_dir_root).expanduser() / "downloads"
+    before = set(downloads.rglob(_UNFINISHED))
     try:
         with _without_tensorflow(builder):
-            builder.download_and_prepare(file_format=FORMAT)
+            builder.download_and_prepare(file_format=FORMAT, download_dir=downloads)
     except Exception as error:
+        for unfinished in set(downloads.rglob(_UNFINISHED)) - before:
+            shutil.rmtree(unfinished, ignore_errors=True)
         raise ValueError(
             f"{name} could not be downloaded and prepared: {_line(error)}. {_elsewhere(name, copy_to)}"
         ) from None
@@ -136,6 +144,7 @@ def _without_tensorflow(builder: Any) -> Iterator[None]:
     from PIL import Image
     from tensorflow_datasets.core.download import downloader, extractor
     from tensorflow_datasets.core.features import image_feature
+    from tensorflow_datasets.core.utils import tqdm_utils
 
     def png(_: Any, image: np.ndarray) -> bytes:
         file = io.BytesIO()
@@ -144,25 +153,39 @@ def _without_tensorflow(builder: Any) -> Iterator[None]:
 
     files = SimpleNamespace(gfile=SimpleNamespace(GFile=open))
     tensorflow = SimpleNamespace(io=files, compat=SimpleNamespace(as_text=str))
+    one = downloader._Downloader()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(downloader, "MAX_RETRIES", ATTEMPTS))
+        stack.enter_context(mock.patch.object(downloader, "get_downloader", return_value=one))
+        stack.enter_context(mock.patch.object(tqdm_utils, "tqdm_lib", SimpleNamespace(tqdm=_Bar)))
         if not importlib.util.find_spec("tensorflow"):
             stack.enter_context(mock.patch.object(image_feature._ImageEncoder, "_encode_image", png))
             for module in (extractor, sys.modules[type(builder).__module__]):
                 stack.enter_context(mock.patch.object(module, "tf", tensorflow, create=True))
-        yield
+        try:
+            yield
+        except Exception:
+            one._executor.shutdown(cancel_futures=True)  # other files' threads would still try, and tell
+            raise
+
+
+class _Bar(tqdm):
+    """A bar in a terminal alone, that leaves nothing there."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"disable": None, "leave": False})
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings (tensorflow-datasets recommends OpenCV, and a download that fails tells of each attempt), and
-    with what tensorflow-datasets prints in the stream that its bars are in.
+    """Without what tensorflow-datasets prints, and its warnings: it recommends OpenCV, and a failing download tells
+    of each attempt.
     """
     before = {log: log.level for log in map(logging.getLogger, ("absl", "urllib3"))}
     for log in before:
         log.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         for log, level in before.items():

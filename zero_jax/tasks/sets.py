@@ -1,9 +1,10 @@
 """`TaskSet`: a description of tasks, as a preset or a command line gives it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -16,6 +17,8 @@ SYNTHETIC = {"linear": synthetic.linear, "affine": synthetic.affine, "teacher": 
 SOURCES: tuple[str, ...] = (*SYNTHETIC, "digits", "synthetic_images", *images.SETS)
 
 _OTHER_SETS = "tfds:"
+
+_KNOWN = {"digits": images.Known(240, 50, 64, 10), "synthetic_images": images.Known(1000, 100, 3072, 10), **images.SETS}
 
 N_PROJECTIONS = 100
 """A search on pairs of classes draws its projections from so many seeds (SPEC 4)."""
@@ -48,10 +51,73 @@ class TaskSet:
     epochs: int = 1
     classes: int = 2
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise ValueError(f"source must be a text, not {self.source!r}")
+        for name in ("tasks", "features", "train", "valid", "epochs", "classes"):
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+
     @property
     def vector_labels(self) -> bool:
         """Whether labels and predictions of programs are vectors."""
-        return load(self.source).vector_labels if self.source.endswith(".npz") else self.classes > 2
+        return self._own().vector_labels if self.source.endswith(".npz") else self.classes > 2
+
+    @property
+    def labels(self) -> str:
+        """What labels are: `numbers` for regression, or how many classes."""
+        if self.source.endswith(".npz"):
+            classes = self._own().classes
+        else:
+            classes = 0 if self.source in SYNTHETIC else self.classes
+        return f"{classes} classes" if classes else "numbers"
+
+    def _own(self) -> Tasks:
+        file = Path(self.source).absolute()
+        return _load_once(self.source, file, file.stat().st_mtime_ns if file.exists() else 0)
+
+    def check(self) -> None:
+        """Refuses what cannot be made, as far as that can be told before examples are there.
+
+        Raises:
+          ValueError: as `make`.
+        """
+        if self.source.endswith(".npz"):
+            self._own()
+            return
+        if not self.source.startswith(_OTHER_SETS) and self.source not in SOURCES:
+            others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
+            raise ValueError(f"no tasks {self.source!r}; there are {', '.join(SOURCES)}, {others}")
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, not {self.epochs}")
+        if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
+            told = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
+            raise ValueError(f"{self.source} tasks {told}, not {self.classes}")
+        if self.source not in SYNTHETIC:
+            self._check_classification()
+
+    def _check_classification(self) -> None:
+        known, classes = _KNOWN.get(self.source.removeprefix(_OTHER_SETS).partition(":")[0]), self.classes
+        if self.tasks < 1:
+            raise ValueError(f"tasks must be at least 1, not {self.tasks}")
+        if known and classes > known.classes:
+            raise ValueError(f"{self.source} has {known.classes} classes, not {classes}")
+        if self.features < 0:
+            raise ValueError(f"features must be at least 1, or 0 for all that an example has, not {self.features}")
+        if known and self.features > known.features:
+            dimensions = f"{known.features} dimensions can be projected to 1 to {known.features}"
+            raise ValueError(f"examples of {dimensions}, not {self.features}")
+        if self.vector_labels and 0 < self.features < classes:
+            needed = "at least as many features, since labels are vectors of F numbers"
+            raise ValueError(f"{classes} classes need {needed}, not {self.features}")
+        if min(self.train, self.valid) < classes:
+            each = f"at least {classes}, an example of each class"
+            raise ValueError(f"train and valid must be {each}, not {self.train} and {self.valid}")
+        if self.train + 2 * self.valid > classes * arrays.PER_CLASS:
+            raise ValueError(
+                f"{arrays.PER_CLASS:,} examples of a class are used at most, {classes * arrays.PER_CLASS:,} of "
+                f"{classes} classes; cannot take {self.train} to train, {self.valid} to validate and as many to test"
+            )
 
     def make(self, seed: int = 0, role: Role = "search") -> Tasks:
         """The tasks, with ids that tell different tasks apart wherever they are made.
@@ -66,17 +132,15 @@ class TaskSet:
         """
         if seed < 0:
             raise ValueError(f"the seed of tasks must be at least 0, not {seed}")
+        if role not in get_args(Role):
+            raise ValueError(f"role must be one of {', '.join(get_args(Role))}, not {role!r}")
+        self.check()
         if self.source.endswith(".npz"):
-            return load(self.source)
-        if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
-            told = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
-            raise ValueError(f"{self.source} tasks {told}, not {self.classes}")
+            return self._own()
         if self.source in SYNTHETIC:
             sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
             tasks = SYNTHETIC[self.source](self.tasks, **sizes, seed=seed)
             return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
-        if self.tasks < 1:
-            raise ValueError(f"tasks must be at least 1, not {self.tasks}")
         return self._classification(_examples(self.source, self.classes), seed, role)
 
     def _classification(self, examples: "Examples", seed: int, role: Role) -> Tasks:
@@ -129,11 +193,10 @@ def _examples(source: str, classes: int) -> Examples:
         return lambda _: arrays.digit_examples()
     if source == "synthetic_images":
         return arrays.synthetic_examples
-    if source in images.SETS or source.startswith(_OTHER_SETS):
-        found = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
-        return lambda _: (found.train_images, found.train_labels)
-    others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
-    raise ValueError(f"no tasks {source!r}; there are {', '.join(SOURCES)}, {others}")
+    found = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
+    if classes > len(found.class_names):
+        raise ValueError(f"{source} has {len(found.class_names)} classes, not {classes}")
+    return lambda _: (found.train_images, found.train_labels)
 
 
 def usual(source: str) -> TaskSet:
@@ -143,10 +206,8 @@ def usual(source: str) -> TaskSet:
       >>> usual("cifar10").train
       8000
     """
-    if source == "digits":
-        return TaskSet(source, 45, 16, 240, 50)
-    if source in images.SETS:
-        return TaskSet(source, 45, 16, *images.SETS[source])
+    if source != "synthetic_images" and source in _KNOWN:
+        return TaskSet(source, 45, 16, *_KNOWN[source][:2])
     return TaskSet(source, 100, 4, 1000, 100)
 
 
@@ -156,12 +217,21 @@ def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:
     return np.array([np.random.SeedSequence(w).generate_state(1)[0] >> 1 for w in words], np.int32)
 
 
+@functools.lru_cache(maxsize=3)
+def _load_once(path: str, file: Path, changed: int) -> Tasks:
+    return load(path)
+
+
 def load(path: str | Path) -> Tasks:
     """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
 
+    They are as `Tasks` says. Without loss it is rmse, regression, whatever the labels are; classes are told apart where
+    loss is accuracy, two of them unless classes says how many.
+
     Raises:
-      ValueError: a file that cannot be read or lacks an array, and all that `Tasks` objects to.
+      ValueError: a file that cannot be read, lacks an array or has one that means nothing; all that `Tasks` objects to.
     """
+    needed = ("train_x", "train_y", "valid_x", "valid_y")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_in_it:
             stored = dict(arrays_in_it)
@@ -170,10 +240,15 @@ def load(path: str | Path) -> Tasks:
     except Exception as error:
         reason = "it holds Python objects" if "pickle" in str(error) and "Object" in str(error) else "it cannot be read"
         raise ValueError(f"{path} is not an NPZ file of arrays of numbers: {reason}") from None
-    missing = [name for name in ("train_x", "train_y", "valid_x", "valid_y") if name not in stored]
+    missing = [name for name in needed if name not in stored]
     if missing:
         raise ValueError(f"{path} has no array {', '.join(missing)}; it has {', '.join(stored) or 'none'}")
-    train_x, train_y, valid_x, valid_y = (stored[name] for name in ("train_x", "train_y", "valid_x", "valid_y"))
+    unknown = [name for name in stored if name not in (*needed, "loss", "epochs", "classes")]
+    if unknown:
+        raise ValueError(
+            f"{path} has {', '.join(unknown)}; all that it may have is {', '.join(needed)}, loss, epochs, classes"
+        )
+    train_x, train_y, valid_x, valid_y = (stored[name] for name in needed)
     numbers: dict[str, Any]
     loss, numbers = str(stored.get("loss", "rmse")), {"epochs": 1, "classes": 2}
     try:
