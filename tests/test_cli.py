@@ -227,6 +227,39 @@ def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, tmp_path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (
+            ["evaluate", "network", "--classes", 10],
+            "the program predicts s1, these tasks read v2: as softmax_linear does",
+        ),
+        (["evaluate", "softmax_linear"], "the program predicts v2, these tasks read s1: as linear does"),
+        (["tune", "softmax_linear", "--evaluations", 2], "the program predicts v2"),
+        (["evaluate", "softmax_linear", "--classes", 10], ""),
+        (["evaluate", "network"], ""),
+    ],
+)
+def test_a_program_for_other_labels_is_noted(capsys, arguments, note):
+    assert call(*arguments, "--task", "digits", "--tasks", 1, "--train", 20, "--valid", 10) == 0
+    err = capsys.readouterr().err
+    assert note in err
+    assert len(err.splitlines()) == bool(note)
+
+
+def test_prune_sees_which_prediction_a_program_makes(capsys):
+    for options in ([], ["--vector-labels"]):
+        assert call("show", "softmax_linear", "--prune", *options) == 0
+        assert capsys.readouterr().out.strip() == library.program("softmax_linear").listing(0)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "tune", "show"])
+def test_help_names_the_programs_of_the_library(capsys, command):
+    assert call(command, "--help") == 0
+    words = capsys.readouterr().out.replace("│", " ").replace(",", " ").split()
+    assert set(library.NAMES) <= set(words)
+
+
 def test_an_unwritable_folder_is_one_message(capsys, tmp_path):
     (tmp_path / "runs").write_text("a file")
     assert call(*QUICK) == 2

@@ -297,3 +297,26 @@ def _measure(call: Call, programs: Programs, seconds: float, size: int) -> tuple
 
 _BATCH = 16_000
 """Programs in one call, at most twice as many."""
+
+
+HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
+
+
+def machine_line(about: dict[str, Any]) -> str:
+    """What `machine` and `peaks` found, as text."""
+    if "device" in about:
+        rates = about["device"]
+        told = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
+        return f"{', '.join(about['devices'])}: {told}; host {about['cpu']}, {about['cores']} cores"
+    rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
+    return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
+
+
+def line(m: Measurement) -> str:
+    """A row of the table below `HEAD`."""
+    name = f"{m.executor}{' fused' * m.fused}"
+    speed = f"{m.gflops:7.1f}  {m.share_of_peak:6.1%}" if m.gflops else " " * 15
+    return (
+        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:12} {m.programs_per_second:11,.0f}  "
+        f"{m.train_steps_per_second:13,.0f}  {speed}  {m.first_seconds:8.2f} s"
+    )

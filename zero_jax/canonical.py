@@ -83,6 +83,28 @@ def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     return used
 
 
+def for_other_labels(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+    """`[P]` bool: whether programs look made for the other kind of labels: Predict writes that prediction alone.
+
+    For scalar labels no other component may write s1 either, since vectors have other uses more often.
+
+    Example:
+      >>> from zero_jax import library
+      >>> for_other_labels(library.program("softmax_linear")), for_other_labels(library.program("linear"))
+      (array([ True]), array([False]))
+    """
+    code, _, length = _arrays(programs)
+    row = table(programs.memory)[code[..., 0]]
+    written = np.where(row[..., HAS_OUT] != 0, row[..., OUT] + code[..., 3], -1)
+    for first, last, n in zip(programs.starts, programs.starts[1:], length.T, strict=False):
+        written[:, first:last][np.arange(last - first) >= n[:, None]] = -1
+    predict = written[:, programs.starts[1] : programs.starts[2]]
+    vector = (predict == programs.memory.scalars + 2).any(1) & (programs.memory.vectors > 2)
+    if vector_labels:
+        return (predict == 1).any(1) & ~vector
+    return vector & ~(written == 1).any(1)
+
+
 def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
     """Programs without their dead code, otherwise as they are.
 

@@ -17,14 +17,14 @@ from zero_jax import bench as benchmark
 from zero_jax import cluster, library, listing, tuning
 from zero_jax import experiment as experiments
 from zero_jax import forecast as forecasts
-from zero_jax.canonical import pruned
+from zero_jax.canonical import for_other_labels, pruned
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.files import write_atomically
 from zero_jax.presets import PRESETS
-from zero_jax.programs import concatenate
+from zero_jax.programs import Programs, concatenate
 from zero_jax.runs import Outcome, progress_bar
 from zero_jax.settings import Experiment
 from zero_jax.tasks import Loss
@@ -240,10 +240,11 @@ class _Tasks:
         task: linear, affine, teacher, digits, synthetic_images; a set of images of tensorflow-datasets (cifar10, mnist,
             fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); or the path of an NPZ file with train_x,
             train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
-        tasks: How many tasks: 100, of digits and cifar10 45.
-        features: Features per example: 4, of digits and cifar10 16; 0 for all that an image has.
-        train: Training examples per task: 1000, of digits 240, of cifar10 8000.
-        valid: Validation examples per task: 100, of digits 50, of cifar10 1000.
+        tasks: How many tasks: 100; 45 of digits and of the sets of images named above.
+        features: Features per example: 4; 16 of digits and those sets; 0 for all that an image has.
+        train: Training examples per task: 1000; of digits 240, of those sets 8000 (svhn_cropped 7600, imagenet_resized
+            1600).
+        valid: Validation examples per task: 100; of digits 50, of those sets 1000 (imagenet_resized 200).
         epochs: How often the training examples are seen: once.
         classes: 2 for pairs of classes; more for that many told apart at once.
     """
@@ -269,6 +270,13 @@ class _Tasks:
 _TaskOptions = Annotated[_Tasks, tyro.conf.arg(name="")]
 
 
+def _note_other_labels(programs: Programs, vector_labels: bool) -> None:
+    for i in np.flatnonzero(for_other_labels(programs, vector_labels)):
+        which = "the program" if len(programs) == 1 else f"program {i}"
+        told = "s1, these tasks read v2: as softmax_linear" if vector_labels else "v2, these tasks read s1: as linear"
+        print(f"zero-jax: note: {which} predicts {told} does", file=sys.stderr)
+
+
 def _evaluate(arguments: list[str]) -> int:
     def evaluate(
         program: _Program,
@@ -283,7 +291,8 @@ def _evaluate(arguments: list[str]) -> int:
         """Trains a program on tasks and prints its fitness.
 
         Args:
-            program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
+            program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+                classes), or a file with a listing, a text proto or JSON.
             tasks: What to train it on.
             role: For images: search takes the 36 class pairs that a search sees, select and unseen the other 9.
             seed: Of the tasks and of random instructions.
@@ -294,6 +303,7 @@ def _evaluate(arguments: list[str]) -> int:
         check_executor(executor)
         programs = library.load(program)
         made = tasks.task_set().make(seed, role)
+        _note_other_labels(programs, made.vector_labels)
         result = evaluate_programs(
             programs, made, seed, executor=executor, max_bytes=max_bytes, threads=threads or None
         )
@@ -332,7 +342,8 @@ def _tune(arguments: list[str]) -> int:
         The fitness is also told on tasks that the tuning did not see: those of role select and of the next seed.
 
         Args:
-            program: linear, network or cifar10, or a file with one listing, text proto or JSON.
+            program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+                classes), or a file with one listing, text proto or JSON.
             tasks: What to tune it on.
             method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
             evaluations: How many candidates may be trained; a gradient counts as 5.
@@ -348,6 +359,7 @@ def _tune(arguments: list[str]) -> int:
         check_executor(executor)
         before, described = library.load(program), tasks.task_set()
         made = described.make(seed, "search")
+        _note_other_labels(before, made.vector_labels)
         settings: dict[str, Any] = {"executor": executor, "threads": threads or None, "max_bytes": max_bytes}
         tuned = tuning.tune(before, made, method, evaluations=evaluations, seed=seed, combine=combine, **settings)
         print(
@@ -381,14 +393,16 @@ def _show(arguments: list[str]) -> int:
         """Prints a program.
 
         Args:
-            program: linear, network or cifar10, or a file with a listing, a text proto or JSON.
+            program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+                classes), or a file with a listing, a text proto or JSON.
             form: listing, upstream's text proto, or JSON.
             prune: Leave out instructions that can never reach a prediction.
-            vector_labels: It is for tasks of more than two classes, where predictions are vectors.
+            vector_labels: It is for tasks of more than two classes, where predictions are vectors; unless told,
+                programs are taken to be if they write v2 and never s1.
         """
         programs = library.load(program)
         if prune:
-            programs = pruned(programs, vector_labels)
+            programs = pruned(programs, vector_labels or bool(for_other_labels(programs).all()))
         if form == "json":
             print(listing.to_json(programs))
         else:
@@ -426,39 +440,18 @@ def _bench(arguments: list[str]) -> int:
         found: list[benchmark.Measurement] = []
         for one in benchmark.run(tuple(features), executor=executor, seconds=seconds):
             if not json and not found:  # not above an error
-                print(_BENCH_HEAD)
+                print(benchmark.HEAD)
             found.append(one)
             if not json:
-                print(_bench_line(one), flush=True)
+                print(benchmark.line(one), flush=True)
         about = benchmark.machine() | benchmark.peaks({m.threads for m in found})
         if json:
             print(dumps({"machine": about, "measurements": [one._asdict() for one in found]}, indent=1))
         else:
-            print(_bench_machine(about))
+            print(benchmark.machine_line(about))
         return 0
 
     return tyro.cli(bench, args=arguments, prog="zero-jax bench")
-
-
-_BENCH_HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
-
-
-def _bench_machine(about: dict[str, Any]) -> str:
-    if "device" in about:
-        rates = about["device"]
-        told = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
-        return f"{', '.join(about['devices'])}: {told}; host {about['cpu']}, {about['cores']} cores"
-    rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
-    return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
-
-
-def _bench_line(m: benchmark.Measurement) -> str:
-    name = f"{m.executor}{' fused' * m.fused}"
-    speed = f"{m.gflops:7.1f}  {m.share_of_peak:6.1%}" if m.gflops else " " * 15
-    return (
-        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:12} {m.programs_per_second:11,.0f}  "
-        f"{m.train_steps_per_second:13,.0f}  {speed}  {m.first_seconds:8.2f} s"
-    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
