@@ -23,7 +23,8 @@ Random programs are too many to train, so those that cannot succeed are not:
   make its own prediction; there, programs that fail one condition are trained too.)
 
 The paper's full affine space is too hard for minutes and is part of `--paper` alone. "linear, Setup given" is not in the
-paper; it lies between its linear ones. Runs of evolution are short since successes come early: in runs ten times as long
+paper; it lies between its linear ones. Its random programs are those of "learn-only linear" behind another Predict, the same
+draws, so the two difficulties are not independent. Runs of evolution are short since successes come early: in runs ten times as long
 they are rarer per program in all three linear spaces (8 successes in 3.4e7 programs).
 
 The estimate is checked by evaluating random programs of the easiest space without any of this (`unscreened`). Successes are
@@ -401,7 +402,12 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
         (low, high), (rare, often) = row["ratio_interval"], row["random_interval"]
         errors = {"xerr": [[x - 1 / often], [1 / rare - x]], "yerr": [[y - low], [high - y]]}
         axes.errorbar(x, y, **errors, fmt="o", color="C0", capsize=3)
-        axes.annotate(row["space"], (x, y), (-6, 6), textcoords="offset points", ha="right")
+        told = f"{row['space']}\n{row['evolution']['successes']:.0f} successes"
+        axes.annotate(told, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize="small")
+        if row["paper"]:
+            axes.plot(x, row["paper"], "s", markerfacecolor="none", color="C1")
+    axes.plot([], [], "s", markerfacecolor="none", color="C1", label="the paper's plot, same space")
+    axes.legend(loc="upper left")
     axes.axhline(1, color="0.6", linewidth=1)
     axes.set(xscale="log", yscale="log", ylabel="successes per program, evolution over random search")
     axes.set_xlabel("difficulty: random programs per success")

@@ -131,11 +131,11 @@ def plot(rows: list[dict], size: Size, to: Path, repeats: int) -> None:
     for colour, method in zip(("0.6", "C0", "C1"), METHODS, strict=True):
         some = [row for row in rows if row["method"] == method]
         mean, error = zip(*(row["select"] for row in some), strict=True)
-        ours.errorbar(size.processes, mean, error, fmt="o-", color=colour, capsize=4, label=method)
+        ours.errorbar(size.processes, 1 - np.array(mean), error, fmt="o-", color=colour, capsize=4, label=method)
         if method in PUBLISHED:
-            paper.plot((1, 10, 100), PUBLISHED[method], "o-", color=colour, label=method)
+            paper.plot((1, 10, 100), 1 - np.array(PUBLISHED[method]), "o-", color=colour)
     for row, style in zip(rows[-2:], (":", "--"), strict=True):
-        ours.axhline(row["select"][0], color="0.4", linestyle=style, linewidth=1, label=row["method"])
+        ours.axhline(1 - row["select"][0], color="0.4", linestyle=style, linewidth=1, label=row["method"])
     source = size.tasks.get("source", "digits")
     ours.set_title(f"here: {source}, {repeats} repeats, mean and standard error")
     paper.set_title("the paper's: CIFAR-10, as published")
@@ -144,8 +144,9 @@ def plot(rows: list[dict], size: Size, to: Path, repeats: int) -> None:
         axes.set_xticks(ticks, [str(n) for n in ticks])
         axes.minorticks_off()
         axes.set_xlabel("processes (islands)")
-        axes.set_ylabel("accuracy on T_select")
-        axes.legend()
+    ours.set_yscale("log")
+    ours.set_ylabel("share of mistakes on T_select")
+    figure.legend(loc="outside lower center", ncols=5)
     figure.savefig(to)
 
 

@@ -328,12 +328,11 @@ def plot(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], out: Pat
         for i, row in enumerate(row for row in searches if row["kind"] == kind):
             left.step(*zip(*row["curve"], strict=True), where="post", color=color, label=None if i else kind)
             right.plot([0, 1], [row["search_fitness"], row["unseen_fitness"]], "o-", color=color, markersize=4)
-    linear = [row["least_squares"]["fitness"] for row in searches]
-    for axes in (left, right):
-        axes.axhline(np.mean(linear), color="0.5", linestyle="--", label="least squares, unseen tasks")
-        axes.set_ylabel("fitness")
-    left.set(xscale="log", xlabel="programs evaluated", title="best on T_search")
-    left.legend(fontsize="small")
+    for name, style in (("least_squares", "--"), ("network", ":")):
+        fitness = np.mean([row[name]["fitness"] for row in searches])
+        right.plot([0.9, 1.1], [fitness] * 2, color="0.3", linestyle=style, label=f"{name.replace('_', ' ')}, unseen")
+    left.set(xscale="log", xlabel="programs evaluated", title="best on T_search", ylabel="fitness")
+    figure.legend(loc="outside lower center", ncols=6, fontsize="small")
     right.set_xticks([0, 1], ["T_search", "unseen tasks"])
     right.set_title("what was found, a line for each seed")
     figure.savefig(out)

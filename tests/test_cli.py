@@ -148,7 +148,6 @@ def arrays(**change):
         (["search", "digits", "--search-tasks.source", "four.npz"], ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
         (["search", "linear", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
         (["search", "linear", "--unseen-tasks.source", "digits"], ["numbers (select_tasks), 2 classes (unseen_tasks)"]),
-        (["search", "linear", "--unseen-tasks.features", "5"], ["same features, not 4 (search_tasks)", "5 (unseen_tasks)"]),
         (["evaluate", "linear", "--task", "digits", "--classes", "11"], ["digits has 10 classes, not 11"]),
         (["evaluate", "linear", "--task", "digits", "--train", "-5"], ["train and valid must be at least 2, an example of each class, not -5"]),
         (["search", "linear", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -229,14 +229,17 @@ class Experiment:
         """Makes the tasks of every role, once: `tasks` has them then.
 
         Raises:
-          ValueError: tasks that cannot be made, or that differ in labels or features; known before any are downloaded.
+          ValueError: tasks that cannot be made, or that differ in labels; told before any are downloaded.
         """
         sets = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}
         for described in (*sets.values(), *self.worker_sets()):
             described.check()
         labels = {role: described.labels for role, described in sets.items()}
-        _check_alike("labels", labels)
-        _check_alike("features", {role: self.tasks(cast(Role, role)).features for role in sets})
+        if len(set(labels.values())) > 1:
+            each = ", ".join(f"{value} ({role}_tasks)" for role, value in labels.items())
+            raise ValueError(f"tasks to search on, to select on and unseen ones must have the same labels, not {each}")
+        for role in get_args(Role):
+            self.tasks(role)
 
     def worker_tasks(self, number: int = 1) -> list[Tasks]:
         """T_search of that experiment for each kind of `workers`."""
@@ -271,12 +274,6 @@ class Experiment:
         """A seed of its own for each purpose."""
         words = [abs(self.seed), number, *purpose.encode(), *([1] if self.seed < 0 else [])]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-
-def _check_alike(what: str, told: dict[str, Any]) -> None:
-    if len(set(told.values())) > 1:
-        each = ", ".join(f"{value} ({role}_tasks)" for role, value in told.items())
-        raise ValueError(f"the tasks to search on, to select on and unseen ones must have the same {what}, not {each}")
 
 
 def _made(described: TaskSet, seed: int, role: Role) -> Tasks:
