@@ -87,7 +87,7 @@ def test_difficulty_runs(tmp_path, monkeypatch, capsys):
         difficulty.PLANS, "small", {"learn-only linear": ((500_000,), 1200, 1), "linear": ((500_000,), 1200, 1)}
     )
     monkeypatch.setitem(difficulty.UNSCREENED, "small", 20_000)
-    monkeypatch.setattr(difficulty, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(difficulty.results, "processes", lambda n: ThreadPoolExecutor(1))
     monkeypatch.setattr(difficulty, "SUFFICIENT", 0.17)
     monkeypatch.setattr(difficulty, "HELD_OUT", 0.1)
     difficulty.main(["--small", "--seeds", "0", "--out", str(tmp_path / "out.json")])
@@ -102,7 +102,7 @@ def test_teacher_runs(tmp_path, monkeypatch, capsys):
     size = teacher.SIZES["small"]
     searches = {kind: search._replace(evaluations=600) for kind, search in size.searches.items()}
     monkeypatch.setitem(teacher.SIZES, "small", size._replace(searches=searches, repair=(2, 500, 1, 120)))
-    monkeypatch.setattr(teacher, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(teacher.results, "processes", lambda n: ThreadPoolExecutor(1))
     monkeypatch.setattr(teacher, "SUFFICIENT", 0.5)
     teacher.main(["--small", "--seeds", "0", "1", "--out", str(tmp_path / "out.json")])
     told = json.loads((tmp_path / "out.json").read_text())["results"]
@@ -120,7 +120,7 @@ def test_the_papers_teacher_experiment_can_begin():
 
 def test_no_linear_program_beats_least_squares():
     tasks = synthetic.teacher(8, features=4, train=1000, valid=500, seed=5)
-    assert (teacher.least_squares(tasks) > teacher.tuned_linear(tasks)).all()
+    assert (teacher.least_squares(tasks) > teacher.tuned("linear", tasks)).all()
 
 
 def test_the_damaged_network_does_not_learn_hidden_units():
