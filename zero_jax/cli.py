@@ -397,8 +397,8 @@ def _show(arguments: list[str]) -> int:
                 classes), or a file with a listing, a text proto or JSON.
             form: listing, upstream's text proto, or JSON.
             prune: Leave out instructions that can never reach a prediction.
-            vector_labels: It is for tasks of more than two classes, where predictions are vectors; unless told,
-                programs are taken to be if they write v2 and never s1.
+            vector_labels: It is for tasks of more than two classes, where predictions are vectors. A program that
+                writes v2 in Predict, and s1 nowhere, is taken to be.
         """
         programs = library.load(program)
         if prune:
