@@ -107,7 +107,7 @@ def experiment(size: str, tasks: dict, seed: int) -> Experiment:
         probe=10,
         threads=1,
         seed=seed,
-        out="",
+        out=None,
     )
 
 

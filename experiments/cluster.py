@@ -38,7 +38,7 @@ def main() -> None:
     chosen = parser.parse_args()
     preset = dataclasses.replace(
         PRESETS[chosen.preset][1],
-        experiments=1, sufficient_fitness=2.0, side_by_side=1, baselines=(), threads=1, out="", executor="simd",
+        experiments=1, sufficient_fitness=2.0, side_by_side=1, baselines=(), threads=1, out=None, executor="simd",
     )  # fmt: skip
     with connected():
         rounds = []

@@ -65,7 +65,7 @@ def test_search_solves_an_easy_space(capsys):
 
 def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
     monkeypatch.setattr("zero_jax.forecast.LONG", 1000)
-    easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", ""]
+    easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", "None"]
     assert call("search", "linear", *easy, "--experiments", 1) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
     assert first.startswith("A generation of 2,000 programs sees 256,000 training examples: about 0.")
@@ -79,7 +79,7 @@ def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
 @pytest.mark.slow
 def test_digits_prints_accuracy_beside_the_baselines(capsys):
     few = ["--train-steps", 300000, "--search-tasks.tasks", 2, "--select-tasks.tasks", 9, "--unseen-tasks.tasks", 9]
-    assert call("search", "digits", *few, "--out", "") == 0
+    assert call("search", "digits", *few, "--out", "None") == 0
     out = capsys.readouterr().out
     assert "\naccuracy  " in out
     rows = {

@@ -29,7 +29,7 @@ QUICK = dataclasses.replace(
     cohort=30,
     train_steps=40_000,
     experiments=2,
-    out="",
+    out=None,
 )
 
 

@@ -98,4 +98,4 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
 
 def test_curves_without_a_folder_are_refused():
     with pytest.raises(ValueError, match="go into the run's folder"):
-        dataclasses.replace(DRAWN, out="")
+        dataclasses.replace(DRAWN, out=None)

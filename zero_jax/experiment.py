@@ -1,31 +1,39 @@
 """`run` and `resume`: the loop that carries an `Experiment` out."""
 
+import contextlib
 import dataclasses
+import signal
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax import library, parallel, runs, tensorboard
+from zero_jax import cautions, library, parallel, runs, stopping, tensorboard
 from zero_jax.evaluator import Counts
 from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
 from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
 from zero_jax.settings import LEARNING_RATES, from_config, with_tuples
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.strands import Strand, population_told, rounds
+from zero_jax.stopping import Stop
 from zero_jax.tasks import Tasks
+
+EARLY_SECONDS = 1.0
+"""When the first checkpoint is due, where they come less often."""
 
 
 def run(experiment: Experiment, report: Callable[[Progress], None] | None = None) -> Outcome:
     """Carries an experiment out: searches, selects, reports on unseen tasks, and writes what it found.
 
     As upstream's demo: experiments are repeated with new tasks until the best program of one passes the sufficient
-    fitness on T_select (SPEC 4). Ctrl-C ends the run with what was found so far.
+    fitness on T_select (SPEC 4). Ctrl-C, SIGTERM and SIGHUP end the run with what was found so far, and a checkpoint.
 
     Args:
       experiment: what to do.
@@ -41,39 +49,82 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
     return begun(Runner(experiment, report))
 
 
-def resume(folder: str | Path, report: Callable[[Progress], None] | None = None) -> Outcome:
+def resume(
+    folder: str | Path,
+    report: Callable[[Progress], None] | None = None,
+    *,
+    train_steps: int | None = None,
+    experiments: int | None = None,
+    time_limit: float | None = None,
+) -> Outcome:
     """Goes on with a run from its last checkpoint, as if it had never been interrupted: what it finds and records is
     equal to the bit, but for the clock.
 
     Args:
       folder: of the run.
       report: as in `run`.
+      train_steps: a larger budget for each experiment than the run began with; a run that had ended goes on.
+      experiments: more experiments, likewise.
+      time_limit: more seconds, likewise, those before the interruption included.
 
     Raises:
-      ValueError: no run's folder, one that another process is writing, or damaged files, by name.
+      ValueError: no run's folder, one that another process is writing, edited settings, other data than the run began
+        with, or damaged files, by name.
     """
-    return resumed(folder, lambda experiment: Runner(experiment, report))
+    extension = Extension(train_steps, experiments, time_limit)
+    return resumed(folder, lambda experiment: Runner(experiment, report), extension)
+
+
+class Extension(NamedTuple):
+    """What a run that goes on is given more of; None leaves it as it was."""
+
+    train_steps: int | None = None
+    experiments: int | None = None
+    time_limit: float | None = None
+
+    def applied(self, experiment: Experiment) -> Experiment:
+        """The experiment with more of it.
+
+        Raises:
+          ValueError: less than before.
+        """
+        new = {name: value for name, value in self._asdict().items() if value is not None}
+        for name, value in new.items():
+            before = getattr(experiment, name)
+            unlimited = name != "train_steps" and not value
+            if not unlimited and (value < before or (name != "train_steps" and not before)):
+                raise ValueError(
+                    f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, and {value} is asked for"
+                )
+        return dataclasses.replace(experiment, **new)
 
 
 def begun(runner: "Runner") -> Outcome:
     """`run`, by a runner of any kind."""
-    experiment = runner.experiment
-    if experiment.out:
-        described = dataclasses.asdict(experiment)
-        runner.folder = RunFolder.create(experiment.out, experiment.name, experiment.seed, described)
+    for caution in cautions.of(runner.experiment, runner.search_tasks):
+        warnings.warn(caution, stacklevel=3)
+    if runner.experiment.out is not None:
+        runner.folder = RunFolder.create(dataclasses.asdict(runner.experiment), runner.identity)
     return runner.run()
 
 
-def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"]) -> Outcome:
+def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"], extension: Extension) -> Outcome:
     """`resume`, by a runner of any kind."""
-    experiment = from_config(config_of(folder))
+    config_of(folder)  # or there would be a lock in a folder that is none of a run's
     opened = RunFolder(Path(folder))
     try:
+        before = from_config(opened.opened())
+        runner = make(extension.applied(before))
+        runner.extended = runner.experiment != before
+        roles = runner.identity.data
+        opened.check_data(runner.identity, {role: getattr(before, role).source for role in roles})
         tree = opened.restore()
-        runner = make(experiment)
         runner.folder = opened
         if tree is not None:
             runner.restore(tree)
+        runner.earlier = opened.best()
+        if runner.extended:
+            opened.write_config(dataclasses.asdict(runner.experiment), runner.identity)
     except BaseException:
         opened.close()
         raise
@@ -103,7 +154,7 @@ class Runner:
 
     def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
         self.check_kind(experiment)
-        experiment = experiment.with_initial_read()
+        experiment = experiment.self_contained()
         if experiment.tensorboard:
             tensorboard.check_installed()
         self.experiment = experiment
@@ -112,11 +163,13 @@ class Runner:
         self.searcher = experiment.searcher()
         experiment.check_tasks()
         self.select_tasks = experiment.tasks("select")
-        search_tasks, unseen_tasks = experiment.worker_tasks(), experiment.tasks("unseen")
-        for tasks in (*search_tasks, self.select_tasks, unseen_tasks):  # mistakes show before anything is written
+        self.search_tasks, unseen_tasks = experiment.worker_tasks(), experiment.tasks("unseen")
+        for tasks in (*self.search_tasks, self.select_tasks, unseen_tasks):  # mistakes show before anything is written
             check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
-        self._load(search_tasks)
-        self.task_counts = (len(search_tasks[0]), len(self.select_tasks), len(unseen_tasks))
+        roles = {"search_tasks": self.search_tasks, "select_tasks": [self.select_tasks], "unseen_tasks": [unseen_tasks]}
+        self.identity = Identity.of(dataclasses.asdict(experiment), roles)
+        self._load(self.search_tasks)
+        self.task_counts = (len(self.search_tasks[0]), len(self.select_tasks), len(unseen_tasks))
         self.began = time.monotonic()
         self.started = 0
         self.progress = Progress(1, 0, 0, 0, 0.0, 0.0)
@@ -124,13 +177,16 @@ class Runner:
         self.lost = 0
         self.exhausted = 0
         self.best: Entry | None = None
+        self.earlier: Entry | None = None
         self.hall: list[Entry] = []
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
-        self.interrupted = False
+        self.interrupted = self.timed_out = self.had_ended = self.extended = False
         self.strands: list[Strand] = []
         self.searched = False
-        self.written = self.began
+        self.stop = Stop()
+        # The first checkpoint comes soon, so that little is lost where the first minute is interrupted within a cohort.
+        self.written = self.began - max(0.0, experiment.checkpoint_seconds - EARLY_SECONDS)
 
     def check_kind(self, experiment: Experiment) -> None:
         """Whether such a runner is for this experiment.
@@ -146,28 +202,34 @@ class Runner:
 
     def run(self) -> Outcome:
         """All of it, or what is left."""
-        try:
+        with stopping.handled() as self.stop:
             try:
                 if self.folder and self.experiment.tensorboard:
                     self.folder.curves = tensorboard.Curves(self.folder.path)
-                if not self.searched:
-                    self.search()
-                self.judge()
-            except KeyboardInterrupt:
-                self.interrupted = True
-            outcome = self.outcome()
+                try:
+                    if not self.searched:
+                        self.search()
+                    self.judge()
+                except KeyboardInterrupt:
+                    self.interrupted = True
+                return self._finished()
+            except OSError as error:
+                if self.folder is None:
+                    raise
+                again = self.resumed_by.format(folder=self.folder.path)
+                raise OSError(f"{error}: the run has stopped; once that is mended, {again} goes on") from error
+            finally:
+                if self.folder:
+                    self.folder.close()
+
+    def _finished(self) -> Outcome:
+        """The outcome, written down whatever signals come."""
+        outcome = self.outcome()
+        with contextlib.suppress(KeyboardInterrupt), self.stop.deferred(None):
             if self.folder:
                 self._write_hall(self.under_way(self.strands))
                 self.folder.write_outcome(outcome)
-            return outcome
-        except OSError as error:
-            if self.folder is None:
-                raise
-            again = self.resumed_by.format(folder=self.folder.path)
-            raise OSError(f"{error}: the run has stopped; once that is mended, {again} goes on") from error
-        finally:
-            if self.folder:
-                self.folder.close()
+        return outcome
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Compiles the loops, or loads them from disk, before the clock starts: one program, one example."""
@@ -178,30 +240,53 @@ class Runner:
                 self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
 
     def search(self) -> None:
-        """Experiments, until one is good enough on T_select or there are no more."""
-        experiment = self.experiment
-        strands = self.strands = self.strands or [s for _ in range(experiment.side_by_side) for s in self._next()]
+        """Experiments, until one is good enough on T_select, there are no more, or there is a reason to leave."""
+        self.strands = self.strands or [s for _ in range(self.experiment.side_by_side) for s in self._next()]
         try:
-            for _ in rounds(strands, experiment.threads or parallel.cores(), experiment.side_by_side == 1):
-                self._record(strands)
-                before = list(strands)
-                for i, strand in reversed(list(enumerate(strands))):
-                    if strand.ended:
-                        self._select(strand)
-                        last = self._solved() or not strand.counts.train_steps  # nor would the next train any
-                        strands[i : i + 1] = [] if last else self._next()
-                self.searched = self._solved() or not strands
-                if self.searched:
-                    self._checkpoint(before)
+            with self.stop.deferred():
+                if self._advanced(self.strands):
                     return
-                if time.monotonic() - self.written >= experiment.checkpoint_seconds:
-                    self._checkpoint(strands)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # within a cohort: what there was at the last checkpoint stands
             self.interrupted = True
-            for strand in strands:
-                if strand.evaluations:
+        self.interrupted |= bool(self.stop.signal)
+        if self.interrupted and self.folder:  # before the judgement, which may take a while
+            self.folder.write_outcome(self.outcome())
+        for strand in self.strands:
+            if strand.evaluations:
+                self._select(strand)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _advanced(self, strands: list[Strand]) -> bool:
+        """Whether the search came to its end, and not to a reason to leave it; there is a checkpoint then."""
+        experiment = self.experiment
+        if self.had_ended:
+            return False
+        for _ in rounds(strands, experiment.threads or parallel.cores(), experiment.side_by_side == 1):
+            self._record(strands)
+            before = list(strands)
+            for i, strand in reversed(list(enumerate(strands))):
+                if strand.ended:
                     self._select(strand)
-            raise
+                    last = self._solved() or not strand.counts.train_steps  # nor would the next train any
+                    strands[i : i + 1] = [] if last else self._next()
+            self.searched = self._solved() or not strands
+            if self.searched:
+                self._checkpoint(before)
+                return True
+            leaving = self._leaving(strands)
+            if leaving or time.monotonic() - self.written >= experiment.checkpoint_seconds:
+                self._checkpoint(strands)
+            if leaving:
+                return False
+        raise AssertionError("rounds end only here")
+
+    def _leaving(self, strands: Sequence[Strand]) -> bool:
+        """Whether a signal or the time limit asks to leave, and the search can be written down as it is."""
+        limit, seconds = self.experiment.time_limit, self.progress.seconds
+        self.timed_out = 0 < limit <= seconds
+        late = self.timed_out and seconds >= limit + stopping.GRACE_SECONDS
+        return late or ((self.timed_out or bool(self.stop.signal)) and all(strand.settled for strand in strands))
 
     def _next(self) -> list[Strand]:
         """The next experiment, if there is one."""
@@ -257,12 +342,18 @@ class Runner:
         self.best = next(iter(entries_from(tree["best"])), None)
         self.hall = entries_from(tree["hall"])
         self._restore_searches(tree)
+        limit = self.experiment.time_limit
+        self.had_ended = self.searched or 0 < limit <= tree["seconds"]
+        self.timed_out = self.had_ended and not self.searched
 
     def _restore_searches(self, tree: dict[str, Any]) -> None:
         for told in tree["strands"]:
             strand = self._strand(told["number"])
             strand.restore(told)
             self.strands.append(strand)
+        if self.searched and self.extended and not self._solved():
+            going_on = [strand for strand in self.strands if not strand.ended] or self._next()
+            self.strands, self.searched = going_on or self.strands, not going_on
 
     def _record(self, strands: Sequence[Strand]) -> None:
         """Counts what the last round did, writes the records that are due, and reports."""
@@ -270,7 +361,10 @@ class Runner:
             self.exhausted += strand.exhausted
             told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
             self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
-        self.report(self.progress)
+        try:
+            self.report(self.progress)
+        except KeyboardInterrupt:  # all is counted, so the search can be left as it is
+            self.stop.signal = self.stop.signal or signal.SIGINT
 
     def _count(self, number: int, new: Counts, best_fitness: float, told: dict[str, Any]) -> None:
         """Counts what an experiment did, and writes a record, if something is told of its population."""
@@ -312,16 +406,28 @@ class Runner:
             self.best = best
 
     def _solved(self) -> bool:
-        fitness = self.best.select_fitness if self.best else None
+        return self._is_sufficient(self.best)
+
+    def _is_sufficient(self, best: Entry | None) -> bool:
+        fitness = best.select_fitness if best else None
         return fitness is not None and fitness > self.experiment.sufficient_fitness
 
     def judge(self) -> None:
         """The best program, and the baselines, on unseen tasks."""
-        assert self.best is not None
+        best = self._best_of_all()
+        assert best is not None
         unseen = self.experiment.tasks("unseen")
-        self.unseen = float(self.experiment.fitness(self.best.program, unseen, "unseen")[0])
-        search_tasks = self.experiment.tasks("search", self.best.experiment)
+        self.unseen = float(self.experiment.fitness(best.program, unseen, "unseen")[0])
+        search_tasks = self.experiment.tasks("search", best.experiment)
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
+
+    def _best_of_all(self) -> Entry | None:
+        """The best program, be it one that the run had before it was interrupted and has not met again."""
+        under_way = self.under_way(self.strands) if self.best is None else []
+        best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
+        if self.earlier is None or best is None:
+            return best or self.earlier
+        return self.earlier if _rank(self.earlier) > _rank(best) else best
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
         known = f"softmax_{name}" if self.select_tasks.vector_labels else name
@@ -334,7 +440,8 @@ class Runner:
 
     def outcome(self) -> Outcome:
         """All of it."""
-        best = self.best
+        best = self._best_of_all()
+        roles = {"search": best.experiment if best else 1, "select": 0, "unseen": 0}
         return Outcome(
             best.program if best else None,
             best.experiment if best else 0,
@@ -342,11 +449,19 @@ class Runner:
             best.select_fitness if best else None,
             self.unseen,
             self.experiment.sufficient_fitness,
-            self._solved(),
+            self._is_sufficient(best),
             self.interrupted,
             self.progress,
             self.baselines,
             self.select_tasks.loss,
             self.task_counts,
             self.folder.path if self.folder else None,
+            {role: self.experiment.seeds(role, number) for role, number in roles.items()},
+            self.timed_out,
+            self.had_ended,
         )
+
+
+def _rank(entry: Entry) -> tuple[bool, float, float]:
+    """What makes one best program better than another: T_select, as far as they were judged there."""
+    return entry.select_fitness is not None, entry.select_fitness or 0.0, entry.fitness

@@ -152,7 +152,8 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     """A program by its name in the library, or from a file with a listing, a text proto or JSON.
 
     Args:
-      source: the name or the path; or, if it has several lines, the listing, text proto or JSON itself.
+      source: the name or the path; or the folder of a run, for its best program; or, if it has several lines, the
+        listing, text proto or JSON itself.
       memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
 
     Raises:
@@ -174,8 +175,13 @@ def text_of(source: str) -> str:
     """What a file holds; a source of several lines is the text already. Raises as `load` does."""
     if "\n" in source:
         return source
+    path = Path(source)
+    if (path / "config.json").is_file():  # the folder of a run
+        path = path / "best.json"
+        if not path.exists():
+            raise ValueError(f"the run in {source} has no best program yet: there is no {path.name}")
     try:
-        return Path(source).read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         names = ", ".join(NAMES)
         raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None

@@ -1,11 +1,10 @@
 """What a run tells and leaves behind: its progress and outcome, and the folder that it can be continued from."""
 
-import contextlib
 import dataclasses
 import json
 import os
+import uuid
 import warnings
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,21 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 import zero_jax
 from zero_jax import files, listing
+from zero_jax.hall import Entry
+from zero_jax.identity import Identity, binding, changes, settings_digest
 from zero_jax.programs import Programs
 from zero_jax.tasks import Loss
 
 if TYPE_CHECKING:
     from zero_jax.tensorboard import Curves
 
-SCHEMA = 1
-"""The version of config.json."""
+SCHEMA = 2
+"""The version of config.json: the run's identity is new in 2."""
 
-CHECKPOINT_SCHEMA = 3
-"""The version of checkpoints: halls of fame and lineages are new in 2, how long nothing was trained in 3."""
+CHECKPOINT_SCHEMA = 4
+"""The version of checkpoints: halls of fame and lineages are new in 2, how long nothing was trained in 3, a digest and
+the run's identity in 4."""
 
 KEPT = 2
 """How many checkpoints a folder keeps: the last, and the one before it, should the last be damaged."""
@@ -101,12 +102,15 @@ class Outcome:
       unseen_fitness: on unseen tasks; None where the run was interrupted before.
       sufficient_fitness: what was asked for.
       solved: whether it passed that on T_select.
-      interrupted: whether the run ended by Ctrl-C.
+      interrupted: whether the run was ended by Ctrl-C or another signal.
       progress: the last there was.
       baselines: as the experiment asked for.
       loss: of T_select: what its fitness means.
       tasks: how many there are in T_search, T_select and the unseen set.
       folder: where the run was written, if anywhere.
+      seeds: of the tasks and of the draws of random instructions, by role, as `zero-jax evaluate` takes them.
+      timed_out: whether the run ended at its time limit.
+      had_ended: whether it had ended before it was resumed.
     """
 
     program: Programs | None
@@ -122,6 +126,9 @@ class Outcome:
     loss: Loss
     tasks: tuple[int, int, int]
     folder: Path | None
+    seeds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    timed_out: bool = False
+    had_ended: bool = dataclasses.field(default=False, compare=False)
 
 
 # ---------------------------------------------------------------------------------------------- the folder
@@ -136,6 +143,8 @@ class RunFolder:
 
     Attributes:
       path: where it is.
+      run: a name of the run that no other has.
+      identity: what results depend on; checkpoints carry it.
       curves: what draws every record for TensorBoard, if anything does; closed with the folder.
 
     Raises:
@@ -149,26 +158,43 @@ class RunFolder:
             self._lock.acquire()
         except Timeout:
             raise ValueError(f"{path} is being written by another process: wait for it, or end it") from None
+        self.run = ""
+        self.identity = Identity({}, {})
         self.curves: Curves | None = None
         self._next = 1 + max((_number(p) for p in self._checkpoints()), default=0)
 
     @classmethod
-    def create(cls, out: str, name: str, seed: int, experiment: dict[str, Any]) -> "RunFolder":
-        """A new one in `out`, with its configuration."""
+    def create(cls, experiment: dict[str, Any], identity: Identity) -> "RunFolder":
+        """A new one in the folder `out` of an experiment as `dataclasses.asdict` gives it, with its configuration.
+
+        Raises:
+          ValueError: `out` is in the folder of another run.
+        """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        parent = Path(out)
+        parent, name = Path(experiment["out"]), f"{experiment['name']}-seed{experiment['seed']}-{stamp}"
+        for above in (parent.absolute(), *parent.absolute().parents):
+            if (above / CONFIG).exists():
+                raise ValueError(f"out ({parent}) is in the folder of a run, {above}: name a folder outside of it")
         for suffix in ("", *(f"-{i}" for i in range(2, 100))):
-            path = parent / f"{name}-seed{seed}-{stamp}{suffix}"
+            path = parent / f"{name}{suffix}"
             try:
                 path.mkdir(parents=True)
                 break
             except FileExistsError:
                 if not parent.is_dir():
                     raise
+        folder = cls(path)
+        folder.run = uuid.uuid4().hex
+        folder.write_config(experiment, identity)
+        return folder
+
+    def write_config(self, experiment: dict[str, Any], identity: Identity) -> None:
+        """Writes config.json, of a run that begins or is extended."""
         versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
-        config = {"schema": SCHEMA, "versions": versions, "experiment": experiment}
-        files.write_atomically(path / "config.json", json.dumps(config, indent=1) + "\n")
-        return cls(path)
+        config = {"schema": SCHEMA, "versions": versions, "run": self.run, "experiment": experiment}
+        config |= {"digest": settings_digest(experiment), "data": dict(identity.data)}
+        files.write_atomically(self.path / CONFIG, json.dumps(config, indent=1) + "\n")
+        self.identity = identity
 
     def close(self) -> None:
         """Lets others write it."""
@@ -187,39 +213,105 @@ class RunFolder:
         """Writes what the run continues from, a tree as `files.packed` takes it."""
         records = self.path / "records.jsonl"
         size = records.stat().st_size if records.exists() else 0
-        packed = files.packed({"schema": CHECKPOINT_SCHEMA, "records": size, "run": tree})
-        files.write_atomically(self.path / f"checkpoint-{self._next:06d}.npz", packed)
+        envelope = {"schema": CHECKPOINT_SCHEMA, "of": self.run, "identity": self.identity.tree(), "records": size}
+        files.write_atomically(self.path / f"checkpoint-{self._next:06d}.npz", files.packed(envelope | {"run": tree}))
         self._next += 1
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 
-    def restore(self) -> dict[str, Any] | None:
-        """The tree of the last checkpoint that can be read, if there is one; records behind it are cut off.
+    def opened(self) -> dict[str, Any]:
+        """The experiment as config.json describes it, for a run that goes on.
 
         Raises:
-          ValueError: none of them can be read, or records are missing.
+          ValueError: a file that is damaged, of another schema, or edited.
+        """
+        config = _config(self.path)
+        experiment, self.run = config["experiment"], str(config.get("run", ""))
+        if config.get("digest") != settings_digest(experiment):
+            edited = self._edits(experiment)
+            raise ValueError(
+                f"{self.path / CONFIG} was edited{f': {edited}' if edited else ''}. A run goes on with the settings that it "
+                "began with: undo the change, or begin another run. (zero-jax search --resume RUN with --train-steps, "
+                "--experiments or --time-limit extends a run.)"
+            )
+        return experiment
+
+    def _edits(self, experiment: dict[str, Any]) -> str:
+        """What was edited, as the last checkpoint that can be read knows it."""
+        for path in reversed(self._checkpoints()):
+            try:
+                before = files.unpacked(path.read_bytes())["identity"]["settings"]
+                return "; ".join(changes(Identity.of(experiment, {}).settings, before))
+            except (ValueError, OSError, KeyError, TypeError, AttributeError):
+                continue
+        return ""
+
+    def check_data(self, identity: Identity, sources: dict[str, str]) -> None:
+        """Refuses to go on with other data than the run began with; `sources` says where those of each role come from.
+
+        Raises:
+          ValueError: saying which differ.
+        """
+        before = _config(self.path).get("data")
+        if not isinstance(before, dict):
+            raise ValueError(f"{self.path / CONFIG} is damaged: there is no digest of the data")
+        other = [role for role, digest in identity.data.items() if before.get(role) != digest]
+        if other:
+            those = " and ".join(f"{role} ({sources[role]})" for role in other)
+            raise ValueError(
+                f"the data of {those} differ from those that the run in {self.path} began with: restore them, or begin "
+                "another run, since fitness on different data cannot be compared"
+            )
+        self.identity = identity
+
+    def restore(self) -> dict[str, Any] | None:
+        """The tree of the last intact checkpoint of this run, if there is one; records behind it are cut off.
+
+        Raises:
+          ValueError: none of them can be used, or records are missing.
         """
         found = self._checkpoints()
-        damaged = []
+        unusable = []
         for path in reversed(found):
             try:
                 stored = files.unpacked(path.read_bytes())
-            except ValueError as error:
-                damaged.append(f"{path} is damaged ({error})")
+                schema = stored["schema"] if isinstance(stored, dict) else None
+            except (ValueError, KeyError) as error:
+                unusable.append(f"{path} is damaged ({error})")
                 continue
-            if stored.get("schema") != CHECKPOINT_SCHEMA:
+            if schema != CHECKPOINT_SCHEMA:
                 raise ValueError(
-                    f"{path} has schema {stored.get('schema')}, and this version of zero-jax reads "
-                    f"{CHECKPOINT_SCHEMA}: continue the run with the version that began it (config.json says which)"
+                    f"{path} has schema {schema}, and this version of zero-jax reads {CHECKPOINT_SCHEMA}: continue the "
+                    "run with the version that began it (config.json says which)"
                 )
-            if damaged:
-                warnings.warn(f"{'; '.join(damaged)}: going on from {path.name}", stacklevel=2)
+            reason = self._foreign(stored)
+            if reason:
+                unusable.append(f"{path} is {reason}")
+                continue
+            if unusable:
+                warnings.warn(f"{'; '.join(unusable)}: going on from {path.name}", stacklevel=2)
             self._cut_records(stored["records"])
             return stored["run"]
-        if damaged:
-            raise ValueError(f"{'; '.join(damaged)}, and there is no other checkpoint")
+        if unusable:
+            raise ValueError(f"{'; '.join(unusable)}, and there is no other checkpoint")
         self._cut_records(0)
         return None
+
+    def _foreign(self, stored: dict[str, Any]) -> str:
+        """Why a checkpoint that can be read is not one of this run; empty if it is."""
+        try:
+            of, identity = stored["of"], Identity(**stored["identity"])
+            size = stored["records"]
+            differ = changes(binding(self.identity.settings), binding(identity.settings))
+            if not isinstance(size, int) or not isinstance(stored["run"], dict):
+                return "damaged (it holds no run)"
+        except (KeyError, TypeError, AttributeError) as error:
+            return f"damaged ({error!r})"
+        if of != self.run:
+            return "of another run"
+        if identity.data != self.identity.data:
+            return "of a run on other data"
+        return f"of a run with other settings ({'; '.join(differ)})" if differ else ""
 
     def _cut_records(self, size: int) -> None:
         records = self.path / "records.jsonl"
@@ -232,7 +324,21 @@ class RunFolder:
             os.truncate(records, size)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob("checkpoint-*.npz"), key=_number)
+        return sorted((p for p in self.path.glob("checkpoint-*.npz") if p.stem[11:].isdecimal()), key=_number)
+
+    def best(self) -> Entry | None:
+        """The best program that the run has written, as outcome.json and best.json say; None where they do not."""
+        try:
+            outcome = json.loads((self.path / "outcome.json").read_text(encoding="utf-8"))
+            program = listing.from_json((self.path / "best.json").read_text(encoding="utf-8"))
+            select = outcome["select_fitness"]
+            fitness, experiment = float(outcome["search_fitness"]), int(outcome["experiment"])
+            if len(program) != 1:
+                return None
+            judged = None if select is None else float(select)
+            return Entry(fitness, 0.0, 0, program, experiment=experiment, select_fitness=judged)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
 
     def write(self, name: str, tree: dict[str, Any]) -> None:
         """A JSON file."""
@@ -245,14 +351,20 @@ class RunFolder:
             files.write_atomically(self.path / "best.json", listing.to_json(outcome.program) + "\n")
         told = {
             name: getattr(outcome, name)
-            for name in ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+            for name in (*_TOLD, "timed_out", "seeds")
         }
         told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
         files.write_atomically(self.path / "outcome.json", json.dumps(told, indent=1) + "\n")
 
 
+_TOLD = ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+
+
 def _number(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("checkpoint-"))
+
+
+CONFIG = "config.json"
 
 
 def config_of(path: str | Path) -> dict[str, Any]:
@@ -261,17 +373,25 @@ def config_of(path: str | Path) -> dict[str, Any]:
     Raises:
       ValueError: no such folder, or one whose config.json is damaged or of another schema.
     """
-    file = Path(path) / "config.json"
+    return _config(Path(path))["experiment"]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """All that config.json holds."""
+    file = path / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        schema, experiment = config["schema"], config["experiment"]
+        schema, _ = config["schema"], config["experiment"].items()
     except OSError as error:
         raise ValueError(f"{path} is not the folder of a run: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged: {error}") from None
     if schema != SCHEMA:
-        raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
-    return experiment
+        raise ValueError(
+            f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}: use the version that began the "
+            "run (the file says which)"
+        )
+    return config
 
 
 def records_of(path: str | Path) -> list[Progress]:
@@ -292,27 +412,3 @@ def records_of(path: str | Path) -> list[Progress]:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{file}, line {number}, is damaged: {error}") from None
     return records
-
-
-# ---------------------------------------------------------------------------------------------- progress
-
-
-@contextlib.contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar in the terminal or the notebook; gives the function to pass to `run` as `report`.
-
-    It is drawn from the first progress on, so that none stands above the message of an early error.
-    """
-    with contextlib.ExitStack() as stack:
-        bars: list[tqdm[None]] = []
-
-        def report(progress: Progress) -> None:
-            if not bars:
-                bars.append(
-                    stack.enter_context(tqdm(unit=" evaluations", unit_scale=True, desc=name, dynamic_ncols=True))
-                )
-            state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
-            bars[0].set_postfix_str(state, refresh=False)
-            bars[0].update(progress.evaluations - bars[0].n)
-
-        yield report

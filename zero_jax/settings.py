@@ -34,7 +34,7 @@ class Experiment:
     """A search for a program: on which tasks, in which space, and how.
 
     Attributes:
-      name: what the run is called.
+      name: what the run is called: letters, digits, and . _ - after the first.
       search_tasks: T_search, which evolution sees. Made anew for every experiment of the run.
       select_tasks: T_select, on which the best program of each experiment is judged.
       unseen_tasks: on which the best of all is reported, once.
@@ -46,11 +46,13 @@ class Experiment:
       cohort: C, children per island that are made and evaluated together; random search draws I * C at a time.
       tournament: T, how many programs compete to become a parent.
       mutations: how children differ from their parents.
-      initial: random, no_op, linear, network, or the path of a program, or its text, of several lines.
+      initial: random, no_op, linear, network, or the path of a program, or its text, of several lines; or the folder of
+        a run, for its best program. A JSON file may hold several programs: islands begin with all of them in turn.
       combine: how the fitnesses on T_search make one: mean, or median.
       train_steps: the budget of one experiment, in training examples seen by all programs together.
       experiments: how many experiments to run at most, each with new tasks and a new population; 0 for no limit.
       side_by_side: how many experiments to run at a time, each on a thread of its own as far as there are cores.
+      time_limit: the run ends after so many seconds, with what it has, and can be extended; 0 for no limit.
       sufficient_fitness: an experiment ends as soon as its best passes this on T_search, the run when on T_select.
       baselines: hand-written programs to report beside the best, their learning rate chosen on T_search.
       seed: of everything. Equal seeds give equal runs.
@@ -59,6 +61,7 @@ class Experiment:
         never.
       remember: how many programs of an experiment to remember, so as not to train them again; 0 for none.
       forget_every: after so many uses of what a probe found, a program is trained again; 0 for never.
+      max_abs_error: a program stops on a task, with fitness 0, as soon as it makes a larger error in training.
       budget: programs that cost more than so many times the 2-layer network get fitness 0 untrained (SPEC 4: 2); 0 for
         no limit.
       costs: what an instruction costs: upstream, as upstream measured it, or operations, counted.
@@ -82,7 +85,7 @@ class Experiment:
         machine or many (`zero_jax.cluster`); 0 for none. Each has generators of its own, so the result depends on it,
         and, with more than one, on how fast they are.
       max_bytes: as in `evaluate`.
-      out: the folder in which a folder for the run is made; empty for none.
+      out: the folder in which a folder for the run is made; None to write nothing.
       checkpoint_seconds: how often to write down what the run can be continued from (`resume`).
       tensorboard: whether to write curves for TensorBoard, too, into the run's folder; needs tensorboardX.
     """
@@ -103,12 +106,14 @@ class Experiment:
     train_steps: int = 200_000_000
     experiments: int = 0
     side_by_side: int = 1
+    time_limit: float = 0.0
     sufficient_fitness: float = 0.9999
     baselines: tuple[str, ...] = ()
     seed: int = 0
     probe: int = 0
     remember: int = REMEMBERED
     forget_every: int = FORGET_EVERY
+    max_abs_error: float = 100.0
     budget: float = 0.0
     costs: Costs = "upstream"
     hurdle_tasks: float = 0.0
@@ -123,11 +128,12 @@ class Experiment:
     groups: int = 1
     actors: int = 0
     max_bytes: int = 2**30
-    out: str = "runs"
+    out: str | None = "runs"
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        self._check_names()
         if self.train_steps < 1 or self.experiments < 0:
             numbers = f"{self.train_steps} and {self.experiments}"
             raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")
@@ -153,9 +159,12 @@ class Experiment:
         for name in ("probe", "remember", "threads", "devices", "forget_every", "budget", "migrate_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if not self.checkpoint_seconds >= 0:
-            raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
-        if self.tensorboard and not self.out:
+        for name in ("checkpoint_seconds", "time_limit"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not self.max_abs_error > 0:
+            raise ValueError(f"max_abs_error must be above 0, not {self.max_abs_error}")
+        if self.tensorboard and self.out is None:
             raise ValueError("curves for TensorBoard go into the run's folder: say where it is to be made (out)")
         if self.method not in ("evolution", "random", "efficient"):
             raise ValueError(f"method must be evolution, random or efficient, not {self.method!r}")
@@ -171,16 +180,28 @@ class Experiment:
         if unknown:
             raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
 
-    def with_initial_read(self) -> "Experiment":
-        """The same with the text of the initial program in place of its path, so that nothing depends on the file.
+    def _check_names(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                f"name must be 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit, since the "
+                f"run's folder is called after it; not {self.name!r}"
+            )
+        if self.out is not None and (not self.out.strip() or not self.out.isprintable()):
+            raise ValueError(f"out must be a folder, or None to write nothing; not {self.out!r}")
+
+    def self_contained(self) -> "Experiment":
+        """The same, so that nothing depends on the current folder or on a program's file: paths of tasks are absolute, and
+        the text of the initial program stands in place of its path.
 
         Raises:
           ValueError: a file that cannot be read.
         """
+        sets = {f"{role}_tasks": getattr(self, f"{role}_tasks").with_absolute_path() for role in get_args(Role)}
         if self.initial in (*INITIAL, *library.NAMES):
-            return self
-        library.load(self.initial, self.space.memory)  # mistakes are told with the path
-        return dataclasses.replace(self, initial=library.text_of(self.initial))
+            return dataclasses.replace(self, **sets)
+        library.load(self.initial, self.space.memory)  # errors name the path
+        text = library.text_of(self.initial)
+        return dataclasses.replace(self, initial=text if "\n" in text else f"{text}\n", **sets)
 
     def rungs(self) -> tuple[Rung, ...]:
         """The hurdles of T_search, in order.
@@ -223,7 +244,7 @@ class Experiment:
     def tasks(self, role: Role, number: int = 1) -> Tasks:
         """T_search of the experiment of that number, T_select, or the unseen tasks."""
         described = {"search": self.search_tasks, "select": self.select_tasks, "unseen": self.unseen_tasks}[role]
-        return _made(described, self.derived_seed(f"{role} tasks", number if role == "search" else 0), role)
+        return _made(described, self.seeds(role, number)["tasks"], role)
 
     def check_tasks(self) -> None:
         """Makes the tasks of every role, once: `tasks` has them then.
@@ -250,9 +271,10 @@ class Experiment:
         """What evaluates programs on tasks of that role; `ops` as in `evaluate`."""
         return Evaluator(
             tasks,
-            self.derived_seed(f"{role} draws", 0),
+            self.seeds(role)["draws"],
             executor=self.executor,
             ops=ops,
+            max_abs_error=self.max_abs_error,
             max_bytes=self.max_bytes,
             threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
             **self._savers() if role == "search" else {"remember": 0},
@@ -269,6 +291,11 @@ class Experiment:
         plain = dataclasses.replace(self, probe=0, budget=0.0, hurdle_tasks=0.0, hurdle_examples=0.0)
         told = plain.evaluator(tasks, role)(programs)
         return program_fitness(told.fitness, self.combine if role == "search" else "mean")
+
+    def seeds(self, role: Role, number: int = 0) -> dict[str, int]:
+        """What `zero-jax evaluate` takes to give the same fitness: the seeds of tasks and of random instructions."""
+        tasks = self.derived_seed(f"{role} tasks", number if role == "search" else 0)
+        return {"tasks": tasks, "draws": self.derived_seed(f"{role} draws", 0)}
 
     def derived_seed(self, purpose: str, number: int) -> int:
         """A seed of its own for each purpose."""

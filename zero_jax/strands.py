@@ -34,7 +34,8 @@ looks for new programs itself, thousands each time, and found none."""
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
-be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it."""
+be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it. They
+also do after the first cohort of each, so that there soon is a checkpoint."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -190,7 +191,8 @@ class Strand:
             self._migrate()
             self._settling, self._settled_at = False, (self.cohorts, steps)
         cohorts_since, steps_since = self.cohorts - self._settled_at[0], steps - self._settled_at[1]
-        if cohorts_since >= COHORTS_PER_CHECKPOINT * self.groups or steps_since >= STEPS_PER_CHECKPOINT:
+        often = COHORTS_PER_CHECKPOINT if self._settled_at[0] else 1
+        if cohorts_since >= often * self.groups or steps_since >= STEPS_PER_CHECKPOINT:
             self._settling = True
         if self._migration_due() and not self.settled:
             self._settling = True

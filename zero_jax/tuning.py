@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax import ops
+from zero_jax import ops, stopping
 from zero_jax.canonical import live
 from zero_jax.executors import contract
 from zero_jax.executors.batches import MAX_BYTES
@@ -33,6 +33,10 @@ GRADIENT_COST = 5
 fitness, one computes it again on the way back, and the way back counts as two, as is usual. In seconds it costs more:
 `experiments/tuning.json`."""
 
+FIRST_BATCH, BATCH_SECONDS = 64, 0.25
+"""Random candidates are evaluated so many at a time at first, and twice as many after a batch that took less than this:
+the bar moves, and Ctrl-C and the time limit lose little."""
+
 OPTUNA_BATCH = 20
 """How many candidates Optuna proposes at a time: more fill a device better, but know less of one another."""
 
@@ -48,6 +52,7 @@ class Tuned(NamedTuple):
       train_steps: training examples seen in them, those of a gradient `GRADIENT_COST` times.
       seconds: how long it took, compilation included.
       history: `[evaluations]` float64, the best fitness after each evaluation; it ends with `fitness`.
+      interrupted: whether Ctrl-C or another signal ended it.
     """
 
     program: Programs
@@ -57,6 +62,7 @@ class Tuned(NamedTuple):
     train_steps: int
     seconds: float
     history: np.ndarray
+    interrupted: bool = False
 
 
 def tune(
@@ -72,6 +78,9 @@ def tune(
     combine: Combine = "mean",
     scout: float = 0.25,
     learning_rate: float = 0.2,
+    max_abs_error: float = 100.0,
+    time_limit: float = 0.0,
+    report: Callable[[int, float], None] = lambda done, fitness: None,
 ) -> Tuned:
     """Fine-tunes the constants of a program (SPEC 4), keeping the best that it meets, the original included.
 
@@ -99,9 +108,13 @@ def tune(
       combine: what is to grow, the `mean` or the `median` of the fitness on the tasks.
       scout: for `gradient`, the share of the budget that goes to random candidates first; 0 begins from the original.
       learning_rate: for `gradient`, Adam's, in decades; a cosine brings it down to 0.
+      max_abs_error: as in `evaluate`.
+      time_limit: it ends after about so many seconds; 0 for no limit.
+      report: called from time to time with the number of evaluations so far and the best fitness.
 
     Returns:
-      `Tuned`. Where there is nothing to tune, or the budget does not pay for a step, the program as it is.
+      `Tuned`. Where there is nothing to tune, or the budget does not pay for a step, the program as it is. After Ctrl-C the
+      best so far.
 
     Raises:
       ValueError: more than one program, an unknown method or `combine`, `evaluations` below 1, a `scout` outside 0 to
@@ -118,16 +131,26 @@ def tune(
     _check(program, tasks, method, evaluations, combine)
     if not 0 <= scout <= 1 or not 0 < learning_rate < np.inf:
         raise ValueError(f"scout must be from 0 to 1 and learning_rate above 0, not {scout} and {learning_rate}")
-    judge = _Judge(program, tasks, seed, combine, {"executor": executor, "threads": threads, "max_bytes": max_bytes})
-    judge(np.zeros((1, judge.constants)))
-    if judge.constants and evaluations > 1:
-        if method == "random":
-            judge(judge.draw(evaluations - 1))
-        elif method == "optuna":
-            _by_optuna(judge, evaluations - 1)
-        else:
-            _by_gradient(judge, evaluations - 1, scout, learning_rate)
-    return judge.result()
+    if not time_limit >= 0:
+        raise ValueError(f"time_limit must be at least 0, not {time_limit}")
+    how = {"executor": executor, "threads": threads, "max_bytes": max_bytes, "max_abs_error": max_abs_error}
+    judge = _Judge(program, tasks, seed, combine, how, time_limit or np.inf, report)
+    interrupted = False
+    with stopping.handled():
+        judge(np.zeros((1, judge.constants)))
+        try:
+            if judge.constants and evaluations > 1:
+                if method == "random":
+                    judge.all(judge.draw(evaluations - 1))
+                elif method == "optuna":
+                    _by_optuna(judge, evaluations - 1)
+                else:
+                    _by_gradient(judge, evaluations - 1, scout, learning_rate)
+        except _OutOfTimeError:
+            pass
+        except KeyboardInterrupt:
+            interrupted = True
+        return judge.result()._replace(interrupted=interrupted)
 
 
 def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
@@ -165,6 +188,10 @@ def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combi
 # ---------------------------------------------------------------------------------------------- candidates
 
 
+class _OutOfTimeError(Exception):
+    """The time limit has passed."""
+
+
 class _Judge:
     """Evaluates candidates and keeps the books.
 
@@ -175,8 +202,18 @@ class _Judge:
       history: the best fitness so far, an entry an evaluation.
     """
 
-    def __init__(self, program: Programs, tasks: Tasks, seed: int, combine: Combine, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        program: Programs,
+        tasks: Tasks,
+        seed: int,
+        combine: Combine,
+        settings: dict[str, Any],
+        time_limit: float,
+        report: Callable[[int, float], None],
+    ) -> None:
         self.began = time.perf_counter()
+        self.time_limit, self.report = time_limit, report
         self.bits = contract.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
@@ -187,7 +224,12 @@ class _Judge:
         self.history: list[float] = []
 
     def __call__(self, exponents: np.ndarray) -> np.ndarray:
-        """Fitness `[n]` of candidates `[n, C]`."""
+        """Fitness `[n]` of candidates `[n, C]`; ends the tuning where its time is up."""
+        self.check_time()
+        return self.judged(exponents)
+
+    def judged(self, exponents: np.ndarray) -> np.ndarray:
+        """The same, whatever the time."""
         told = evaluate(self.candidates(exponents), self.tasks, self.bits, **self.settings)
         fitness = contract.program_fitness(told.fitness, self.combine)
         self.train_steps += int(np.asarray(told.train_steps, np.int64).sum())
@@ -195,7 +237,23 @@ class _Judge:
         first = int(np.argmax(fitness))
         if fitness[first] > self.fitness:
             self.fitness, self.best = float(fitness[first]), exponents[first]
+        self.report(len(self.history), self.fitness)
         return fitness
+
+    def check_time(self) -> None:
+        """Ends the tuning where its time is up."""
+        if self.history and time.perf_counter() - self.began > self.time_limit:
+            raise _OutOfTimeError
+
+    def all(self, exponents: np.ndarray) -> None:
+        """Candidates in batches, each twice as large as the one before as long as they take little time."""
+        size = FIRST_BATCH
+        while len(exponents):
+            began = time.perf_counter()
+            self(exponents[:size])
+            exponents = exponents[size:]
+            if time.perf_counter() - began < BATCH_SECONDS:
+                size *= 2
 
     def record(self, fitness: np.ndarray, each: int = 1) -> None:
         """Notes the fitness `[n]` of candidates that took so many evaluations each."""
@@ -224,7 +282,8 @@ class _Judge:
         parts = zip(program.starts[:3], program.starts[1:], strict=True)
         used = tuple(tuple(np.unique(numbers_of[first:last]).tolist()) for first, last in parts)
         more = {"used": used, "combine": self.combine, "max_bytes": self.settings["max_bytes"]}
-        return lambda at: _slopes(at, program, self.tasks, self.bits, **more)
+        bound = jnp.asarray(self.settings["max_abs_error"], jnp.float32)
+        return lambda at: _slopes(at, program, self.tasks, self.bits, bound, **more)
 
     def result(self) -> Tuned:
         """What was found."""
@@ -296,21 +355,25 @@ def _by_gradient(judge: _Judge, evaluations: int, scout: float, learning_rate: f
     at = best = jnp.asarray(judge.spread(judge.best[None]), jnp.float32)
     memory, highest, caution = adam.init(at), -np.inf, 1.0
     slopes = judge.slopes()
-    for step in range(steps):
-        told = slopes(at)
-        judge.train_steps += GRADIENT_COST * int(np.asarray(told.train_steps, np.int64).sum())
-        judge.record(np.asarray(told.fitness, np.float64), GRADIENT_COST)
-        fitness = float(told.fitness[0])
-        if fitness > highest:
-            best, highest = at, fitness
-        if fitness < highest / 2:  # over a cliff: runs stop here, and no slope leads back
-            at, memory, caution = best, adam.init(at), caution / 2
-            continue
-        with jax.numpy_dtype_promotion("standard"):  # what optax is written for
-            direction, memory = adam.update(told.slopes, memory)
-        at = jnp.clip(at + caution * float(rate(step)) * direction, -DECADES, DECADES)
-    if steps:
-        judge(np.asarray(best, np.float64)[:, judge.where])
+    try:
+        for step in range(steps):
+            judge.check_time()
+            told = slopes(at)
+            judge.train_steps += GRADIENT_COST * int(np.asarray(told.train_steps, np.int64).sum())
+            judge.record(np.asarray(told.fitness, np.float64), GRADIENT_COST)
+            judge.report(len(judge.history), float(judge.history[-1]))
+            fitness = float(told.fitness[0])
+            if fitness > highest:
+                best, highest = at, fitness
+            if fitness < highest / 2:  # over a cliff: runs stop here, and no slope leads back
+                at, memory, caution = best, adam.init(at), caution / 2
+                continue
+            with jax.numpy_dtype_promotion("standard"):  # what optax is written for
+                direction, memory = adam.update(told.slopes, memory)
+            at = jnp.clip(at + caution * float(rate(step)) * direction, -DECADES, DECADES)
+    finally:  # the best counts, be it that the time is up
+        if highest > -np.inf:
+            judge.judged(np.asarray(best, np.float64)[:, judge.where])
 
 
 class _Slopes(NamedTuple):
@@ -327,6 +390,7 @@ def _slopes(
     program: Programs,
     tasks: Tasks,
     seed: jax.Array,
+    max_abs_error: jax.Array,
     used: contract.OpSets,
     combine: Combine,
     max_bytes: int,
@@ -335,7 +399,8 @@ def _slopes(
 
     def total(exponents: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         many = _scaled(program, exponents)
-        told = evaluate(many, tasks, seed, executor="xla", ops=used, max_bytes=max_bytes, differentiable=True)
+        how: dict[str, Any] = {"executor": "xla", "ops": used, "max_bytes": max_bytes, "differentiable": True}
+        told = evaluate(many, tasks, seed, max_abs_error=max_abs_error, **how)
         fitness = told.fitness.mean(1) if combine == "mean" else jnp.sort(told.fitness, 1)[:, len(tasks) // 2]
         return fitness.sum(), (fitness, told.train_steps)
 

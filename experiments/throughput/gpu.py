@@ -317,7 +317,7 @@ def overlapping(size: Size) -> list:
 def searches(size: Size) -> dict:
     found = {}
     for name in ("linear", "digits"):
-        experiment = dataclasses.replace(PRESETS[name][1], out="", seed=1)
+        experiment = dataclasses.replace(PRESETS[name][1], out=None, seed=1)
         if size.interpret:
             experiment = dataclasses.replace(experiment, train_steps=1_000_000, experiments=1, baselines=())
         began = time.perf_counter()

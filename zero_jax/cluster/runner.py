@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from zero_jax.evaluator import Counts
 from zero_jax.hall import Entry, entries_from
 from zero_jax.runs import Outcome, Progress, config_of
 from zero_jax.settings import Experiment, from_config
-from zero_jax.strands import population_told, record_due
+from zero_jax.strands import Strand, population_told, record_due
 
 ROUND_SECONDS = 0.5
 """An actor is given work for so long at a time: thousands of times what a call takes, and short enough for Ctrl-C."""
@@ -53,15 +53,23 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
         return experiments.begun(ActorRunner(experiment, report))
 
 
-def resume(folder: str | Path, report: Callable[[Progress], None] | None = None, address: str = "") -> Outcome:
+def resume(
+    folder: str | Path, report: Callable[[Progress], None] | None = None, address: str = "", **more: Any
+) -> Outcome:
     """Goes on with a run from the last checkpoints of its actors; not to the bit, since each is of another moment.
+
+    Args:
+      folder, report, more: as in `zero_jax.experiment.resume`; an experiment that has ended does not go on with more
+        `train_steps`, later ones have them.
+      address: as in `run`.
 
     Raises:
       ValueError, OSError: as `run`, and as `zero_jax.experiment.resume`.
     """
     _check_has_actors(from_config(config_of(folder)))
     with connected(address):
-        return experiments.resumed(folder, lambda experiment: ActorRunner(experiment, report))
+        extension = experiments.Extension(**more)
+        return experiments.resumed(folder, lambda experiment: ActorRunner(experiment, report), extension)
 
 
 def _check_has_actors(experiment: Experiment) -> None:
@@ -132,7 +140,10 @@ class ActorRunner(experiments.Runner):
             self._hire_all()
             while self.number or self._next_experiment():
                 self._advance()
-                self._close()
+                if self.timed_out:
+                    self._leave()
+                    return
+                self._close(self._all_found())
                 if self._solved() or not self.spent:  # nor would the next experiment train any
                     break
             self.searched = True
@@ -140,7 +151,7 @@ class ActorRunner(experiments.Runner):
         except KeyboardInterrupt:
             self.interrupted = True
             if self.number:
-                self._close()
+                self._leave()
             raise
         finally:
             for slot in self.slots:
@@ -167,7 +178,7 @@ class ActorRunner(experiments.Runner):
 
     def _next_experiment(self) -> bool:
         """Begins the next experiment, if there is one."""
-        if self.searched or (self.experiment.experiments and self.started == self.experiment.experiments):
+        if self.searched or not self._next_is_allowed():
             return False
         self.started += 1
         self.number, self.spent, self.cohorts, self.recorded = self.started, 0, 0, 0
@@ -175,6 +186,9 @@ class ActorRunner(experiments.Runner):
             self.slots[i] = _Slot(old.index, old.handle, losses=old.losses)
             self._begin(self.slots[i])
         return True
+
+    def _next_is_allowed(self) -> bool:
+        return not self.experiment.experiments or self.started < self.experiment.experiments
 
     def _advance(self) -> None:
         """All actors go on until the experiment ends."""
@@ -189,6 +203,9 @@ class ActorRunner(experiments.Runner):
             elif time.monotonic() - heard > START_SECONDS:
                 raise OSError(f"all actors were lost, and none could be started again in {START_SECONDS:g} seconds")
             self._keep()
+            if 0 < self.experiment.time_limit <= self.progress.seconds:
+                self.timed_out = True
+                break
         while any(slot.begun and slot.call is not None for slot in self.slots):
             self._answer(1.0)
         self.exhausted += all(slot.exhausted for slot in self.slots)
@@ -203,14 +220,22 @@ class ActorRunner(experiments.Runner):
     def _best_fitness(self) -> float:
         return max(slot.best_fitness for slot in self.slots)
 
-    def _close(self) -> None:
-        """Judges the candidates of an experiment, an interrupted one too, on T_select."""
-        count, found = self.experiment.candidates, self._all_found()
+    def _leave(self) -> None:
+        """Writes down where all actors are, and judges what they have so far."""
+        found = self._all_found()
+        self._write()
+        if self.folder:
+            self.folder.write_outcome(self.outcome())
+        self._close(found)
+
+    def _close(self, found: list[Found]) -> None:
+        """Judges the candidates of an experiment, one that was left too, on T_select."""
+        count = self.experiment.candidates
         if found:
             told = [[entries_from(kind) for kind in files.unpacked(one.candidates)] for one in found]
             candidates = [e for kind in zip(*told, strict=True) for e in _best([e for of in kind for e in of], count)]
             self._judge(self.number, candidates, self._entries())
-        elif not self.interrupted:
+        elif not (self.interrupted or self.timed_out):
             raise OSError(f"all actors were lost at the end of experiment {self.number}, and with them all programs")
         self.number = 0
 
@@ -352,9 +377,15 @@ class ActorRunner(experiments.Runner):
         """What actors had for the hall of fame at their last checkpoints."""
         return [e for slot in self.slots if slot.kept for e in entries_from(files.unpacked(slot.kept.entries))]
 
+    def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
+        """What actors had for the hall of fame at their last checkpoints, while an experiment is under way."""
+        return self._entries() if self.number else []
+
     def _restore_searches(self, tree: dict[str, Any]) -> None:
         for name in ("number", "spent", "cohorts", "recorded", "lost"):
             setattr(self, name, tree[name])
+        if self.searched and self.extended and not self._solved():
+            self.searched = not self._next_is_allowed()
         for slot, told in zip(self.slots, tree["actors"], strict=True):
             if told is not None:
                 slot.kept = Kept(told["checkpoint"].tobytes(), told["entries"].tobytes(), told["best_fitness"])

@@ -113,7 +113,7 @@ class Share:
             threads=experiment.threads or 1,
             devices=0,
             migrate_every=0,  # within a strand; here it goes through whoever gives orders
-            out="",
+            out=None,
             tensorboard=False,
         )
         self.migrate_every = experiment.migrate_every * self.experiment.islands

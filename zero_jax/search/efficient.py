@@ -13,7 +13,7 @@ from zero_jax.compiled import entry_point
 from zero_jax.programs import Programs
 from zero_jax.search.lineage import Lines, born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
-from zero_jax.search.regularized_evolution import RegularizedEvolution, first_program, hold_tournaments
+from zero_jax.search.regularized_evolution import RegularizedEvolution, first_programs, hold_tournaments
 from zero_jax.search.state import Niches, SearchState, checked_fitness, with_results
 from zero_jax.search.validity import CONDITIONS, conditions
 
@@ -82,14 +82,14 @@ class EfficientEvolution(RegularizedEvolution):
         rng = np.random.default_rng(seed)
         n = self.islands * self.population
         known = np.zeros(KNOWN, np.uint64)
-        given = first_program(self.space, self.initial)
+        given = first_programs(self.space, self.initial)
         if given is None:
             empty = Programs.from_lists([[[[0]] * size for size in self.space.initial_size]], self.space.memory)
             start = empty.resized(capacity=self.space.capacity)[np.zeros(n, np.int64)]
             anew = dataclasses.replace(self._always(), types=("randomize_algorithm",), weights=())
             programs, _ = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
-            programs, _ = self._new(given[np.zeros(n, np.int64)], self._always(), known, rng, climbs=0)
+            programs, _ = self._new(given[self.taken_in_turn(given)], self._always(), known, rng, climbs=0)
         if not (conditions(programs, self.vector_labels) == CONDITIONS).any():
             raise ValueError(
                 "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "

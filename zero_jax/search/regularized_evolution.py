@@ -33,8 +33,8 @@ class RegularizedEvolution:
       tournament: T.
       cohort: C.
       mutations: how children differ from their parents.
-      initial: the first programs: `random`, `no_op`, `linear` or `network` (of `zero_jax.library`), or any batch of one
-        program. All but the random ones are alike, and filled up with NO_OP to the initial sizes.
+      initial: the first programs: `random`, `no_op`, `linear` or `network` (of `zero_jax.library`), or any batch, whose
+        programs every island takes in turn. All but the random ones are filled up with NO_OP to the initial sizes.
 
     Raises:
       ValueError: a number below 1, a cohort larger than the population, an initial program that does not fit the space.
@@ -66,25 +66,29 @@ class RegularizedEvolution:
             raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
         if not any(self.space.ops):
             raise ValueError("no component of the space has ops, so nothing can be mutated")
-        first_program(self.space, self.initial)
+        first_programs(self.space, self.initial)
 
     @property
     def ops(self) -> tuple[tuple[int, ...], ...]:
-        """The ops that programs of each component can hold: those of the space and of the initial program."""
-        first = first_program(self.space, self.initial)
+        """The ops that programs of each component can hold: those of the space and of the initial programs."""
+        first = first_programs(self.space, self.initial)
         if first is None:
             return self.space.ops
         parts = zip(self.space.ops, first.starts[:3], first.starts[1:], strict=True)
-        return tuple(tuple(sorted({*allowed, *first.code[0, a:b, 0].tolist()})) for allowed, a, b in parts)
+        return tuple(tuple(sorted({*allowed, *np.unique(first.code[:, a:b, 0]).tolist()})) for allowed, a, b in parts)
 
     def init(self, seed: int | np.random.SeedSequence) -> SearchState:
         """The state before anything is evaluated: the first population, drawn from `seed`."""
         rng = np.random.default_rng(seed)
         n = self.islands * self.population
-        first = first_program(self.space, self.initial)
-        programs = random_programs(self.space, n, rng) if first is None else first[np.zeros(n, int)]
+        first = first_programs(self.space, self.initial)
+        programs = random_programs(self.space, n, rng) if first is None else first[self.taken_in_turn(first)]
         unknown = np.full((self.islands, self.population), np.nan)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, _rng_state(rng))
+
+    def taken_in_turn(self, first: Programs) -> np.ndarray:
+        """`[I * P]` which initial program stands in each place."""
+        return np.tile(np.arange(self.population) % len(first), self.islands)
 
     def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
         """The programs to evaluate next.
@@ -163,11 +167,11 @@ def _rng_state(rng: np.random.Generator) -> dict:
     return dict(rng.bit_generator.state)
 
 
-def first_program(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
-    """The one program that the first population consists of; None where it is random."""
+def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
+    """The programs that the first population is made of; None where it is random."""
     if isinstance(initial, Programs):
-        if len(initial) != 1:
-            raise ValueError(f"the initial program must be one program, not {len(initial)}")
+        if not len(initial):
+            raise ValueError("the initial programs must be at least one")
         return _filled(initial, space)
     if initial == "random":
         return None
@@ -175,14 +179,17 @@ def first_program(space: SearchSpace, initial: Initial | Programs) -> Programs |
         return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
         return _filled(library.program(initial), space)
-    raise ValueError(f"initial must be random, no_op, linear, network or a program, not {initial!r}")
+    raise ValueError(f"initial must be random, no_op, linear, network or programs, not {initial!r}")
 
 
-def _filled(program: Programs, space: SearchSpace) -> Programs:
-    """The program with NO_OP behind each component up to the initial sizes, as upstream starts from one."""
-    (components,) = program.to_lists()
-    padded = [part + [[0]] * (size - len(part)) for part, size in zip(components, space.initial_size, strict=True)]
+def _filled(programs: Programs, space: SearchSpace) -> Programs:
+    """Programs with NO_OP behind each component up to the initial sizes, as upstream starts from one."""
+    sizes = space.initial_size
+    padded = [
+        [part + [[0]] * (size - len(part)) for part, size in zip(components, sizes, strict=True)]
+        for components in programs.to_lists()
+    ]
     try:
-        return Programs.from_lists([padded], space.memory, space.capacity)
+        return Programs.from_lists(padded, space.memory, space.capacity)
     except ValueError as error:
         raise ValueError(f"the initial program does not fit the space: {error}") from None

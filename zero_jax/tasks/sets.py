@@ -59,6 +59,11 @@ class TaskSet:
                 raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is somebody's own arrays."""
+        return self.source.endswith(".npz")
+
+    @property
     def vector_labels(self) -> bool:
         """Whether labels and predictions of programs are vectors."""
         return self._own().vector_labels if self.source.endswith(".npz") else self.classes > 2
@@ -71,6 +76,12 @@ class TaskSet:
         else:
             classes = 0 if self.source in SYNTHETIC else self.classes
         return f"{classes} classes" if classes else "numbers"
+
+    def with_absolute_path(self) -> "TaskSet":
+        """The same with the path of a file made absolute."""
+        if not self.source.endswith(".npz"):
+            return self
+        return dataclasses.replace(self, source=str(Path(self.source).absolute()))
 
     def _own(self) -> Tasks:
         file = Path(self.source).absolute()

@@ -1,0 +1,132 @@
+"""The command line: `zero-jax search | report | evaluate | tune | show | bench | completion`.
+
+This module imports nothing that takes long, so that signals are handled from the first moment on.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zero_jax import stopping
+from zero_jax.cli import streams
+from zero_jax.foreign import shown
+
+BAD_INPUT = 2
+
+COMMANDS = {
+    "search": "search",
+    "report": "report",
+    "evaluate": "programs",
+    "tune": "programs",
+    "show": "programs",
+    "bench": "bench",
+    "completion": "completion",
+}
+"""The commands, each a function of that name in a module of this package."""
+
+_USAGE = """usage: zero-jax COMMAND ...
+
+commands:
+  search PRESET     search for a program: {presets}
+  search --resume RUN
+                    go on with a run from its last checkpoint; RUN is its folder.
+                    --train-steps, --experiments and --time-limit extend it
+  search ... --ray [ADDRESS]
+                    share islands among actors of Ray (--actors says how many):
+                    on this machine, or on the cluster at HOST:PORT
+  report RUN        write what there is to see of a run as an HTML page; print its best programs
+  evaluate PROGRAM  train a program on tasks and print its fitness
+  tune PROGRAM      look for better constants of a program
+  show PROGRAM      print a program as listing, proto or JSON
+  bench             measure how fast this machine trains programs
+  completion SHELL  print a script that completes commands and options: bash, zsh or tcsh
+
+options:
+  --version         print the version
+  --quiet           show no progress, before or behind search and tune
+
+'zero-jax COMMAND --help' tells a command's options."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM or SIGHUP."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with stopping.handled() as stop, warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _note
+        try:
+            return _main(given, stop)
+        except KeyboardInterrupt:
+            streams.say("interrupted")
+            return stop.exit_code
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            return fail(str(error))
+        except MemoryError as error:
+            return fail(f"not enough memory for that: {error}")
+        except RuntimeError as error:
+            if "backend" in str(error):  # JAX's, for a device that is not there
+                return fail(f"{str(error).splitlines()[0]} (JAX_PLATFORMS=cpu takes the CPU)")
+            raise
+
+
+def _main(given: list[str], stop: stopping.Stop) -> int:
+    if given[:1] == ["--quiet"] and given[1:2] != ["--quiet"]:
+        given = [*given[1:2], "--quiet", *given[2:]]
+    if given[:1] == ["--version"]:
+        print(f"zero-jax {_loaded(stop, 'zero_jax').__version__}")
+        return 0
+    if given[:1] in (["-h"], ["--help"]):
+        print(_usage(stop))
+        return 0
+    if not given or given[0] not in COMMANDS:
+        usage = _usage(stop)
+        return fail(f"unknown command {shown(given[0])}\n{usage}" if given else f"no command given\n{usage}")
+    command: Callable[[list[str]], int] = getattr(_loaded(stop, f"zero_jax.cli.{COMMANDS[given[0]]}"), given[0])
+    return command(given[1:])
+
+
+def _loaded(stop: stopping.Stop, module: str) -> Any:
+    """A module, imported without an interruption halfway."""
+    with stop.deferred(None):
+        return importlib.import_module(module)
+
+
+def _usage(stop: stopping.Stop) -> str:
+    return _USAGE.format(presets=", ".join(_loaded(stop, "zero_jax.presets").PRESETS))
+
+
+def fail(message: str) -> int:
+    """Says what was wrong; returns the exit code."""
+    streams.say(f"zero-jax: {message}")
+    return BAD_INPUT
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    streams.say(f"zero-jax: note: {message}")
+
+
+def entry() -> None:
+    """What the `zero-jax` command calls."""
+    streams.make_safe()
+    with stopping.handled() as stop:
+        try:
+            code = main()
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except KeyboardInterrupt:
+            code = stop.exit_code
+        except OSError as error:
+            code = fail(f"cannot write the output: {error}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if stop.signal:
+            # JAX may still be computing what was interrupted, and the interpreter would tear down beneath it.
+            streams.flush()
+            os._exit(code)
+    sys.exit(code)

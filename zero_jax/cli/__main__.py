@@ -1,0 +1,6 @@
+"""`python -m zero_jax.cli` is `zero-jax`."""
+
+from zero_jax.cli import entry
+
+if __name__ == "__main__":
+    entry()

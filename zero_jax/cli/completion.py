@@ -1,0 +1,53 @@
+"""`zero-jax completion`: a script with which a shell completes commands and options."""
+
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zero_jax.cli import bench, programs, report
+from zero_jax.cli.search import presets
+from zero_jax.cli.streams import captured
+
+Shell = Literal["bash", "zsh", "tcsh"]
+
+
+def completion_command(shell: Annotated[Shell, tyro.conf.Positional], /) -> int:
+    """Prints a script that completes commands and options of zero-jax.
+
+    For bash: eval "$(zero-jax completion bash)". For zsh: zero-jax completion zsh > ~/.zfunc/_zero-jax, a folder in fpath.
+
+    Args:
+        shell: bash, zsh or tcsh.
+    """
+    print(_script(shell))
+    return 0
+
+
+def completion(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return tyro.cli(completion_command, args=arguments, prog="zero-jax completion")
+
+
+def _script(shell: Shell) -> str:
+    commands = {
+        "search": _search(),
+        "report": report.report_command,
+        "evaluate": programs.evaluate_command,
+        "tune": programs.tune_command,
+        "show": programs.show_command,
+        "bench": bench.bench_command,
+        "completion": completion_command,
+    }
+    with captured() as printed:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="zero-jax", args=["--tyro-print-completion", shell])
+    return printed.getvalue()
+
+
+def _search() -> Any:
+    """The command as one function, options that are read before tyro sees the others included."""
+
+    def search(preset: Any, resume: str, ray: str, quiet: bool) -> None:
+        """Search for a program, or go on with a run."""
+
+    search.__annotations__ |= {"preset": presets()}
+    return search

@@ -1,0 +1,124 @@
+"""What several commands share: the options that say which tasks, and those that are taken out before tyro sees the rest."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from zero_jax.canonical import for_other_labels
+from zero_jax.foreign import shown
+from zero_jax.programs import Programs
+from zero_jax.tasks import Loss, Tasks
+from zero_jax.tasks.sets import TaskSet, usual
+
+Program = Annotated[str, tyro.conf.Positional]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskOptions:
+    """The tasks.
+
+    Attributes:
+        task: linear, affine, teacher, digits, synthetic_images; a set of images of tensorflow-datasets (cifar10, mnist,
+            fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); or the path of an NPZ file with train_x,
+            train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
+        tasks: How many tasks: 100; 45 of digits and of the sets of images named above.
+        features: Features per example: 4; 16 of digits and those sets; 0 for all that an image has.
+        train: Training examples per task: 1000; of digits 240, of those sets 8000 (svhn_cropped 7600, imagenet_resized
+            1600).
+        valid: Validation examples per task: 100; of digits 50, of those sets 1000 (imagenet_resized 200).
+        epochs: How often the training examples are seen: once.
+        classes: 2 for pairs of classes; more for that many told apart at once.
+    """
+
+    task: str = "linear"
+    tasks: int | None = None
+    features: int | None = None
+    train: int | None = None
+    valid: int | None = None
+    epochs: int | None = None
+    classes: int | None = None
+
+    def task_set(self) -> TaskSet:
+        """What they describe."""
+        fields = dataclasses.asdict(self)
+        source = fields.pop("task")
+        sizes = {name: n for name, n in fields.items() if n is not None}
+        if source.endswith(".npz") and sizes:
+            own = "its own numbers of tasks, features, examples, epochs and classes"
+            raise ValueError(f"{shown(source)} brings {own}: leave --{next(iter(sizes))} out")
+        return dataclasses.replace(usual(source), **sizes)
+
+
+Tasked = Annotated[TaskOptions, tyro.conf.arg(name="")]
+
+
+def options_of(described: TaskSet) -> list[str]:
+    """The options that give those tasks."""
+    words, common = ["--task", described.source], usual(described.source)
+    if not described.is_own:
+        for field in dataclasses.fields(TaskOptions)[1:]:
+            value = getattr(described, field.name)
+            words += [f"--{field.name}", str(value)] if value != getattr(common, field.name) else []
+    return words
+
+
+def measure(loss: Loss) -> str:
+    """What fitness is called."""
+    return "accuracy" if loss == "accuracy" else "fitness"
+
+
+def note_other_labels(programs: Programs, tasks: Tasks) -> None:
+    """Says which programs do not predict what these tasks read."""
+    for i in np.flatnonzero(for_other_labels(programs, tasks.vector_labels)):
+        which = "the program" if len(programs) == 1 else f"program {i}"
+        reads = "s1, these tasks read v2: as softmax_linear" if tasks.vector_labels else "v2, these tasks read s1: as linear"
+        print(f"zero-jax: note: {which} predicts {reads} does", file=sys.stderr)
+
+
+def taken(arguments: Sequence[str], flags: Sequence[str] = (), valued: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """Arguments without some options, and these by name: a flag with an empty text, others with the text behind them.
+
+    Raises:
+      ValueError: an option without its value, or given twice.
+    """
+    rest: list[str] = []
+    found: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        name, equals, value = word.partition("=")
+        if (name not in valued) and (word not in flags):
+            rest.append(word)
+            continue
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        if name in valued and not equals:
+            if not left or left[0].startswith("--"):
+                raise ValueError(f"{name} needs a value behind it")
+            value = left.pop(0)
+        found[name] = value
+    return rest, found
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, from 90, 90s, 10m, 1h30m or 2d.
+
+    Raises:
+      ValueError: anything else.
+
+    Example:
+      >>> seconds("1h30m"), seconds("2.5")
+      (5400.0, 2.5)
+    """
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"--time-limit must be a time as in 90, 90s, 10m or 1h30m, not {shown(text)}")
+    parts = re.findall(r"([0-9.]+)([smhd]?)", text)
+    return float(sum(float(number) * _UNITS[unit] for number, unit in parts))

@@ -1,0 +1,192 @@
+"""`zero-jax evaluate`, `tune` and `show`: what to do with one program."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from zero_jax import cautions, library, listing, tuning
+from zero_jax.canonical import for_other_labels, pruned
+from zero_jax.cli import options
+from zero_jax.cli.options import Program, Tasked, TaskOptions
+from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.executors.choice import check_executor
+from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.evaluate import evaluate as evaluate_programs
+from zero_jax.files import check_writable, write_atomically
+from zero_jax.programs import concatenate
+from zero_jax.progress import displayed
+from zero_jax.stopping import handled
+from zero_jax.tasks.sets import Role
+from zero_jax.tuning import Tuned
+
+
+def evaluate_command(
+    program: Program,
+    /,
+    tasks: Tasked = TaskOptions(),
+    role: Role = "unseen",
+    seed: int = 0,
+    draws_seed: int | None = None,
+    executor: str = "auto",
+    threads: int = 0,
+    max_bytes: int = MAX_BYTES,
+    max_abs_error: float = 100.0,
+) -> int:
+    """Trains a program on tasks and prints its fitness.
+
+    Args:
+        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+            classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
+        tasks: What to train it on.
+        role: For images: search takes the 36 class pairs that a search sees, select and unseen the other 9.
+        seed: Of the tasks and of random instructions.
+        draws_seed: Of random instructions, where it is another: the outcome of a run names both.
+        executor: auto, xla, simd or pallas.
+        threads: How many threads of a CPU to use; 0 for all cores.
+        max_bytes: A bound on the memory that the training takes.
+        max_abs_error: A larger error in training ends a run, with fitness 0.
+    """
+    check_executor(executor)
+    programs = library.load(program)
+    made = tasks.task_set().make(seed, role)
+    options.note_other_labels(programs, made)
+    how: dict[str, Any] = {"executor": executor, "max_bytes": max_bytes, "threads": threads or None}
+    result = evaluate_programs(
+        programs, made, seed if draws_seed is None else draws_seed, max_abs_error=max_abs_error, **how
+    )
+    fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
+    print(f"{made}")
+    for i in range(len(programs)):
+        f = fitness[i]
+        error = f"{f.std(ddof=1) / np.sqrt(len(f)):.6f}" if len(f) > 1 else "unknown of one task"
+        name = "" if len(programs) == 1 else f"program {i}: "
+        mean, median = program_fitness(f[None])[0], program_fitness(f[None], "median")[0]
+        print(
+            f"{name}mean {options.measure(made.loss)} {mean:.6f} (standard error {error}), median {median:.6f}, "
+            f"least {f.min():.6f}, greatest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
+        )
+    cautions.warn_of_stops(steps, made, max_abs_error)
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return tyro.cli(evaluate_command, args=arguments, prog="zero-jax evaluate")
+
+
+def tune_command(
+    program: Program,
+    /,
+    tasks: Tasked = TaskOptions(),
+    method: tuning.Method = "random",
+    evaluations: int = 1000,
+    time_limit: float = 0.0,
+    combine: tuning.Combine = "mean",
+    seed: int = 0,
+    out: Path | None = None,
+    executor: str = "auto",
+    threads: int = 0,
+    max_bytes: int = MAX_BYTES,
+    max_abs_error: float = 100.0,
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Looks for better constants of a program: each times 0.001 to 1000. Ctrl-C ends it with the best so far.
+
+    The fitness is also told on tasks that the tuning did not see: those of role select and of the next seed.
+
+    Args:
+        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+            classes), a file with one listing, text proto or JSON, or the folder of a run, for its best program.
+        tasks: What to tune it on.
+        method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
+        evaluations: How many candidates may be trained; a gradient counts as 5.
+        time_limit: When to end at the latest: in seconds, or as in 90s, 10m, 1h30m; 0 for no limit.
+        combine: What is to grow: the mean or the median of the fitness on the tasks.
+        seed: Of the tasks, of random instructions and of the multipliers.
+        out: A file for the listing of the tuned program.
+        executor: auto, xla, simd or pallas.
+        threads: How many threads of a CPU to use; 0 for all cores.
+        max_bytes: A bound on the memory that the training takes.
+        max_abs_error: A larger error in training ends a run, with fitness 0.
+        quiet: Show no progress.
+    """
+    if out is not None:
+        check_writable(out)
+    check_executor(executor)
+    before, described = library.load(program), tasks.task_set()
+    made = described.make(seed, "search")
+    options.note_other_labels(before, made)
+    how: dict[str, Any] = {"executor": executor, "threads": threads or None, "max_bytes": max_bytes}
+    how |= {"max_abs_error": max_abs_error}
+    with displayed("tune", quiet=quiet) as display:
+
+        def report(done: int, fitness: float) -> None:
+            display.show(done, done / evaluations, f"best fitness {fitness:.6f}")
+
+        limits = {"evaluations": evaluations, "time_limit": time_limit, "report": report}
+        tuned = tuning.tune(before, made, method, seed=seed, combine=combine, **limits, **how)
+    print(
+        f"{'Interrupted after ' * tuned.interrupted}{tuned.evaluations:,} evaluations, {tuned.train_steps:,} train steps, "
+        f"{tuned.seconds:.1f} s\n"
+        f"{options.measure(made.loss)} on the {len(made)} tasks of the tuning: {tuned.fitness_before:.6f} before, "
+        f"{tuned.fitness:.6f} after"
+    )
+    text = tuned.program.listing(0)
+    if out is not None:
+        write_atomically(out, f"{text.rstrip()}\n")
+    if not described.is_own and not tuned.interrupted:  # there are others
+        _print_held_out(tuned, before, described.make(seed + 1, "select"), seed + 1, combine, how)
+    print(f"\n{text}")
+    if out is not None:
+        print(f"Written to {out}")
+    with handled() as stop:
+        return stop.exit_code if tuned.interrupted else 0
+
+
+def _print_held_out(tuned: Tuned, before: Any, held_out: Any, seed: int, combine: tuning.Combine, how: Any) -> None:
+    both = concatenate([before, tuned.program])
+    fitness = program_fitness(evaluate_programs(both, held_out, seed, **how).fitness, combine)
+    measure = options.measure(held_out.loss)
+    print(f"{measure} on {len(held_out)} others: {fitness[0]:.6f} before, {fitness[1]:.6f} after")
+
+
+def tune(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    rest, timed = options.taken(arguments, valued=["--time-limit"])
+    words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
+    return tyro.cli(tune_command, args=words, prog="zero-jax tune")
+
+
+def show_command(
+    program: Program,
+    /,
+    form: Literal["listing", "proto", "json"] = "listing",
+    prune: bool = False,
+    vector_labels: bool = False,
+) -> int:
+    """Prints a program.
+
+    Args:
+        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
+            classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
+        form: listing, upstream's text proto, or JSON.
+        prune: Leave out instructions that can never reach a prediction.
+        vector_labels: It is for tasks of more than two classes, where predictions are vectors. A program that
+            writes v2 in Predict, and s1 nowhere, is taken to be.
+    """
+    programs = library.load(program)
+    if prune:
+        programs = pruned(programs, vector_labels or bool(for_other_labels(programs).all()))
+    if form == "json":
+        print(listing.to_json(programs))
+    else:
+        one = listing.listing if form == "listing" else listing.to_proto
+        print("\n\n".join(one(programs, i).rstrip() for i in range(len(programs))))
+    return 0
+
+
+def show(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return tyro.cli(show_command, args=arguments, prog="zero-jax show")

@@ -1,0 +1,36 @@
+"""`zero-jax report`: what there is to see of a run."""
+
+from typing import Annotated
+
+import tyro
+
+from zero_jax.foreign import plain
+
+
+def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:
+    """Prints the best programs of a run, by fitness and by fitness against cost, and writes an HTML page: progress,
+    the Pareto front, the best programs, and how the best came about.
+
+    Args:
+        run: The folder of a run: ended, under way, or killed.
+        out: The file to write; by default report.html in the run's folder.
+    """
+    from zero_jax import report as reports  # pandas takes half a second to import
+
+    table = reports.hall_of_fame(run)
+    file = reports.write(run, out)
+    if table.empty:
+        print("There is no hall of fame: no hall.json, or nothing in it yet")
+    else:
+        front = ["*" if on else "" for on in table.pareto]
+        columns = ["search_fitness", "select_fitness", "cost", "instructions", "experiment"]
+        forms = {"cost": "{:.4f}".format}
+        renamed = table[columns].rename(columns={"search_fitness": "T_search", "select_fitness": "T_select"})
+        print(renamed.assign(front=front).to_string(na_rep="-", float_format="{:.6f}".format, formatters=forms))
+    print(f"Written to {plain(file)}")
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return tyro.cli(report_command, args=arguments, prog="zero-jax report")

@@ -1,0 +1,197 @@
+"""`zero-jax search`: begins a run, or goes on with one."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from zero_jax import cluster
+from zero_jax import experiment as experiments
+from zero_jax import forecast as forecasts
+from zero_jax.cli import options
+from zero_jax.foreign import shown
+from zero_jax.presets import PRESETS
+from zero_jax.progress import progress_bar
+from zero_jax.runs import Outcome, config_of
+from zero_jax.settings import Experiment, from_config
+from zero_jax.stopping import handled
+
+_EXTENSION = {"--train-steps": int, "--experiments": int, "--time-limit": options.seconds}
+
+
+def presets(**changes: Any) -> Any:
+    """The presets, with some settings changed, as a union of subcommands."""
+    return tyro.extras.subcommand_type_from_defaults(
+        {name: dataclasses.replace(preset, **changes) for name, (_, preset) in PRESETS.items()},
+        {name: description for name, (description, _) in PRESETS.items()},
+        prefix_names=False,
+    )
+
+
+def search(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    arguments, flags = options.taken(arguments, flags=["--quiet"])
+    arguments, address = _without_ray(arguments)
+    quiet = "--quiet" in flags
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        return _resume(arguments, address, quiet)
+    chosen = _chosen(arguments, address)
+    if forecasts.is_long(chosen) and not quiet:
+        _print_forecast(forecasts.forecast(chosen), chosen)
+    with progress_bar(chosen.name, chosen, quiet=quiet) as report:
+        outcome = experiments.run(chosen, report) if address is None else cluster.run(chosen, report, address)
+    return _ended(outcome, chosen, address)
+
+
+def _chosen(arguments: list[str], address: str | None) -> Experiment:
+    """The experiment that the arguments describe."""
+    rest, timed = options.taken(arguments, valued=["--time-limit"])
+    words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
+    others = (
+        "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray; --quiet shows "
+        "no progress; --time-limit may be given as 90s, 10m or 1h30m."
+    )
+    how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
+    alone = {} if address is None else {"side_by_side": 1}  # actors keep all cores busy
+    chosen: Experiment = tyro.cli(presets(**alone), args=words, config=(tyro.conf.FlagCreatePairsOff,), **how)
+    _check_sources(chosen, arguments)
+    chosen.searcher()
+    chosen.check_tasks()  # mistakes show before a forecast
+    return chosen
+
+
+def _preset_of(arguments: list[str]) -> Experiment:
+    return next(PRESETS[word][1] for word in arguments if word in PRESETS)
+
+
+def _check_sources(chosen: Experiment, arguments: list[str]) -> None:
+    """Refuses to search on some data and to select and report on a preset's, unless these are named."""
+    preset, source = _preset_of(arguments), chosen.search_tasks.source
+    chosen.search_tasks.check()
+    if source == preset.search_tasks.source:
+        return
+    named = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    missing = [role for role in ("select", "unseen") if f"--{role}-tasks.source" not in named]
+    if missing:
+        left = " and ".join(f"{role} tasks" for role in missing)
+        fix = " ".join(f"--{role}-tasks.source {shlex.quote(source)}" for role in missing)
+        raise ValueError(
+            f"search tasks are {shown(source)}, but {left} would still be {preset.select_tasks.source}: name them, too. "
+            f"Data kept apart from the search make an honest test; for a first look, {fix} takes the same data"
+        )
+
+
+def _without_ray(arguments: list[str]) -> tuple[list[str], str | None]:
+    """All but `--ray [ADDRESS]` or `--ray=ADDRESS`, and the address: empty for a local cluster, None without it."""
+    rest, address = [], None
+    given = list(arguments)
+    while given:
+        one = given.pop(0)
+        if one.startswith("--ray="):
+            address = one.removeprefix("--ray=")
+        elif one == "--ray":
+            address = given.pop(0) if given and given[0] not in PRESETS and not given[0].startswith("-") else ""
+        else:
+            rest.append(one)
+    return rest, address
+
+
+def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
+    rest, given = options.taken(arguments, valued=["--resume", *_EXTENSION])
+    if rest:
+        raise ValueError(
+            "zero-jax search --resume RUN goes on with a run under the settings that it began with; RUN is its folder. "
+            f"Only --train-steps, --experiments and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
+        )
+    run, more = given.pop("--resume"), {}
+    for name, text in given.items():
+        try:
+            more[name[2:].replace("-", "_")] = _EXTENSION[name](text)
+        except ValueError as error:
+            raise ValueError(f"{name} {shown(text)}: {error}") from None
+    extended = experiments.Extension(**more).applied(from_config(config_of(run)))
+    with progress_bar(Path(run).name, extended, quiet=quiet) as report:
+        one = run, report
+        outcome = experiments.resume(*one, **more) if address is None else cluster.resume(*one, address, **more)
+    return _ended(outcome, extended, address)
+
+
+def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int:
+    """Prints the outcome; returns the exit code."""
+    if outcome.had_ended:
+        print(f"{outcome.folder} had already ended, so there is nothing to do.{_how_to_extend(outcome)}")
+    _print_outcome(outcome, experiment)
+    if (outcome.interrupted or outcome.timed_out) and outcome.folder:
+        ray = "" if address is None else f" --ray {address}".rstrip()
+        more = f" --time-limit {2 * experiment.time_limit:g}" if outcome.timed_out else ""
+        print(f"To go on from the last checkpoint: zero-jax search --resume {shlex.quote(str(outcome.folder))}{ray}{more}")
+    with handled() as stop:
+        return stop.exit_code if outcome.interrupted else 0
+
+
+def _how_to_extend(outcome: Outcome) -> str:
+    if outcome.solved:
+        return ""
+    name = "--time-limit" if outcome.timed_out else "--train-steps or --experiments"
+    return f" A larger {name} extends it."
+
+
+def _print_forecast(forecast: forecasts.Forecast, chosen: Experiment) -> None:
+    minutes = f"{forecast.seconds / 60:.1f} min" if forecast.seconds < 7200 else f"{forecast.seconds / 3600:.1f} h"
+    generations = chosen.train_steps / forecast.examples
+    print(
+        f"A generation of {forecast.programs:,} programs sees {forecast.examples:,} training examples: about {minutes} on "
+        f"{forecast.executor} if each took as long as the 2-layer network, and {forecast.bytes / 2**30:.2f} GiB of memory. "
+        f"--train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known programs "
+        "make more of it.",
+        flush=True,
+    )
+
+
+def _print_outcome(outcome: Outcome, experiment: Experiment) -> None:
+    progress = outcome.progress
+    ended = "Interrupted in" if outcome.interrupted else "Out of time in" if outcome.timed_out else "Solved in"
+    if not (outcome.interrupted or outcome.timed_out or outcome.solved):
+        ended = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
+    number = outcome.experiment if outcome.solved else progress.experiment
+    print(
+        f"{ended} experiment {number}: {progress.evaluations:,} programs, "
+        f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
+    )
+    if progress.exhausted:
+        print(f"Experiments that ended since there was nothing new left to train: {progress.exhausted}")
+    if progress.lost:
+        print(f"Actors of Ray were lost {progress.lost} times and started again")
+    if outcome.program is not None:
+        _print_table(outcome)
+        print(f"\n{outcome.program.listing(0)}\n")
+    if outcome.folder:
+        names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
+        print(f"Written to {outcome.folder}: {', '.join(names)}")
+        if outcome.unseen_fitness is not None:
+            print(f"The same fitness on unseen tasks: {_again(outcome, experiment)}")
+
+
+def _again(outcome: Outcome, experiment: Experiment) -> str:
+    """The command that evaluates the program on unseen tasks as the run did."""
+    seeds = outcome.seeds["unseen"]
+    words = ["zero-jax", "evaluate", f"{outcome.folder}/best.json", *options.options_of(experiment.unseen_tasks)]
+    words += ["--seed", str(seeds["tasks"]), "--draws-seed", str(seeds["draws"])]
+    if experiment.max_abs_error != Experiment.max_abs_error:
+        words += ["--max-abs-error", f"{experiment.max_abs_error:g}"]
+    return shlex.join(words)
+
+
+def _print_table(outcome: Outcome) -> None:
+    names = ("T_search", "T_select", "unseen")
+    heads = [f"{name} ({n} tasks)" for name, n in zip(names, outcome.tasks, strict=True)]
+    measure = options.measure(outcome.loss)
+    rows = [("found program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
+    rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
+    first = max(len(measure), *(len(row[0]) for row in rows))
+    print("  ".join([measure.ljust(first), *heads]))
+    for name, *numbers in rows:
+        cells = ["-" if x is None else f"{x:.6f}" for x in numbers]
+        print("  ".join([name.ljust(first), *(c.rjust(len(h)) for c, h in zip(cells, heads, strict=True))]))
