@@ -1,5 +1,6 @@
 """Loops over programs, compiled by Numba where it is installed, and interpreted by Python, slowly, where it is not."""
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -80,3 +81,47 @@ def _interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
 
     return silent
+
+
+# ---------------------------------------------------------------------------------------------- random generators
+
+
+def address_of(rng: np.random.Generator) -> Any:
+    """What an entry point is handed for a generator, and makes one of with `generator_at`: where its bit generator is.
+
+    Numba's own way to take a generator keeps a reference to it for ever where code does not count references. Whoever
+    calls keeps the generator alive.
+    """
+    return rng if numba is None else _capsule_pointer(rng.bit_generator.capsule, b"BitGenerator")
+
+
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_size_t, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+if numba is None:
+
+    def generator_at(address: Any) -> Any:
+        """In a loop, the generator that `address_of` gave."""
+        return address
+
+else:
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def generator_at(typing_context: Any, address: Any) -> Any:
+        """In a loop, the generator that `address_of` gave; NumPy's C API says what lies at the address (`bitgen_t`)."""
+        made = types.NumPyRandomGeneratorType("generator_at")
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = context.get_value_type(types.uintp)
+            fields = builder.inttoptr(args[0], word.as_pointer())
+            bits = cgutils.create_struct_proxy(types.NumPyRandomBitGeneratorType("bit_generator"))(context, builder)
+            for i, name in enumerate(("state", "fnptr_next_uint64", "fnptr_next_uint32", "fnptr_next_double")):
+                setattr(bits, name, builder.load(cgutils.gep_inbounds(builder, fields, i)))
+            generator = cgutils.create_struct_proxy(made)(context, builder)
+            generator.bit_generator = bits._getvalue()
+            return generator._getvalue()
+
+        return made(types.uintp), generate

@@ -146,11 +146,14 @@ class HallOfFame:
 
 def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bool]]:
     """The hall of fame of several experiments: entries, the best first, whether each is among the `size` fittest, and
-    whether it is on the front. Those judged on T_select stay, too.
+    whether it is on the front. Of those judged on T_select the `size` fittest there stay, too.
     """
     best = {id(entry) for entry in _fittest(entries, size)}
     front = {id(entry) for entry in _pareto(entries)}
-    kept = [e for e in entries if id(e) in best or id(e) in front or e.select_fitness is not None]
+    judged = [entry for entry in entries if entry.select_fitness is not None]
+    judged.sort(key=lambda entry: (-(entry.select_fitness or 0.0), -entry.fitness, entry.cost))
+    chosen = best | front | {id(entry) for entry in judged[:size]}
+    kept = [entry for entry in entries if id(entry) in chosen]
     return [(e, id(e) in best, id(e) in front) for e in sorted(kept, key=lambda e: (-e.fitness, e.cost))]
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from zero_jax import ops
-from zero_jax.compiled import compiled, compiled_into_caller, entry_point
+from zero_jax.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
 from zero_jax.programs import Programs, SearchSpace
 
 MutationType = Literal[
@@ -115,7 +115,7 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
 
 def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> None:
     """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's."""
-    _mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), rng)
+    _mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), address_of(rng))
 
 
 class _Settings(NamedTuple):
@@ -189,7 +189,8 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
 
 
 @entry_point
-def _mutate_all(code, data, length, settings, rng):
+def _mutate_all(code, data, length, settings, address):
+    rng = generator_at(address)
     for i in range(len(code)):
         if rng.random() >= settings.probability:
             continue

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from zero_jax import library
-from zero_jax.compiled import entry_point
+from zero_jax.compiled import address_of, entry_point, generator_at
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
@@ -147,11 +147,16 @@ class RegularizedEvolution:
         )
 
 
-@entry_point
-def hold_tournaments(fitness, draws, rows, rng):
+def hold_tournaments(fitness: np.ndarray, draws: int, rows: np.ndarray, rng: np.random.Generator) -> None:
     """For each of the same number of children of every island, the row of its parent: the fittest of some draws with
     replacement; of equals, the first drawn.
     """
+    _hold_tournaments(fitness, draws, rows, address_of(rng))
+
+
+@entry_point
+def _hold_tournaments(fitness, draws, rows, address):
+    rng = generator_at(address)
     islands, population = fitness.shape
     for i in range(len(rows)):
         island = i // (len(rows) // islands)
