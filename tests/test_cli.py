@@ -145,7 +145,9 @@ def arrays(**change):
         (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
         (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
         (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
-        (["search", "digits", "--search-tasks.source", "four.npz"], ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
+        (["search", "digits", "--search-tasks.source", "four.npz"], ["search tasks are 'four.npz', but select tasks and unseen tasks would still be digits"]),
+        (["search", "digits", "--search-tasks.source", "four.npz", "--select-tasks.source", "digits", "--unseen-tasks.source", "digits"],
+         ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
         (["search", "linear", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
         (["search", "linear", "--unseen-tasks.source", "digits"], ["numbers (select_tasks), 2 classes (unseen_tasks)"]),
         (["evaluate", "linear", "--task", "digits", "--classes", "11"], ["digits has 10 classes, not 11"]),
@@ -312,7 +314,7 @@ def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
 
 IN_THE_COLLECTOR = """
 import gc, os, signal, time
-from zero_jax import cli
+from zero_jax import stopping
 
 once = [True]
 
@@ -322,13 +324,13 @@ def _xla_gc_callback(*_):  # as JAX's: what is raised in here is printed and los
         os.kill(os.getpid(), signal.SIGINT)
         sum(range(1000))
 
-signal.signal(signal.SIGINT, cli._interrupt)
 gc.callbacks.append(_xla_gc_callback)
-try:
-    gc.collect()
-    time.sleep(10)
-except KeyboardInterrupt:
-    print("caught")
+with stopping.handled():
+    try:
+        gc.collect()
+        time.sleep(10)
+    except KeyboardInterrupt:
+        print("caught")
 """
 
 

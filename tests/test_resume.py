@@ -111,15 +111,20 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
     folder = interrupted.folder
     assert interrupted.interrupted
     assert resume(folder, interrupt).interrupted
-    assert not resume(folder, interrupt).interrupted
-    np.testing.assert_equal(final(folder), final(whole.folder))
+    last = resume(folder, interrupt)
+    assert not last.interrupted
+    (tree, outcome, (hall, lineage), lines), (tree2, outcome2, (hall2, lineage2), lines2) = map(final, (folder, whole.folder))
+    np.testing.assert_equal((tree, lineage, lines), (tree2, lineage2, lines2))
+    assert outcome["select_fitness"] >= outcome2["select_fitness"]  # an interruption has more programs judged
+    if outcome["select_fitness"] == outcome2["select_fitness"]:
+        assert (outcome, hall) == (outcome2, hall2)
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
         folder = run(dataclasses.replace(QUICK, out=str(tmp_path))).folder
-    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 3: continue the run with"):
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 4: continue the run with"):
         resume(folder)
 
 
@@ -204,8 +209,8 @@ def assert_one_line(error, *parts):
 
 def test_other_settings_are_refused(tmp_path, refused):
     first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
-    refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: linear --seed 3")
-    refused(["--resume"], "RUN is its folder")
+    refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: 'linear --seed 3'")
+    refused(["--resume"], "--resume needs a value behind it")
     refused(["--resume", str(tmp_path)], "is not the folder of a run")
 
 
@@ -224,8 +229,8 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     whole = config.read_text()
     config.write_text(whole[:100])
     refused(["--resume", str(first.folder)], "config.json is damaged")
-    config.write_text(whole.replace('"schema": 1', '"schema": 99'))
-    refused(["--resume", str(first.folder)], "schema 99", "reads 1")
+    config.write_text(whole.replace('"schema": 2', '"schema": 99'))
+    refused(["--resume", str(first.folder)], "schema 99", "reads 2")
 
 
 def test_records_that_were_cut_are_told(tmp_path, refused):
@@ -272,7 +277,7 @@ def test_the_loop_writes_a_checkpoint_as_often_as_asked(tmp_path, monkeypatch):
     run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10))
     often = len(made)
     run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10**9))
-    assert len(made) == often + 1  # at the end alone
+    assert len(made) == often + 2  # soon, and at the end
     assert often > 5
 
 

@@ -15,10 +15,11 @@ from zero_jax import cautions, library, parallel, runs, stopping, tensorboard
 from zero_jax.evaluator import Counts
 from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import check_fits
-from zero_jax.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
 from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
+from zero_jax.search.lineage import Ancestor
 from zero_jax.settings import LEARNING_RATES, from_config, with_tuples
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.strands import Strand, population_told, rounds
@@ -122,7 +123,7 @@ def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"], extensio
         runner.folder = opened
         if tree is not None:
             runner.restore(tree)
-        runner.earlier = opened.best()
+        runner.take_earlier(opened.best())
         if runner.extended:
             opened.write_config(dataclasses.asdict(runner.experiment), runner.identity)
     except BaseException:
@@ -327,7 +328,8 @@ class Runner:
         """The hall of fame so far, experiments under way included, and the lineage of its best."""
         assert self.folder is not None
         vectors = self.select_tasks.vector_labels
-        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way]), vectors))
+        others = [self.earlier] if self.earlier and self._best_of_all() is self.earlier else []
+        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way, *others]), vectors))
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
             self.folder.write("lineage.json", lineage_told(best, vectors))
@@ -407,6 +409,16 @@ class Runner:
 
     def _solved(self) -> bool:
         return self._is_sufficient(self.best)
+
+    def take_earlier(self, earlier: Entry | None) -> None:
+        """Keeps the best program that the run had written before, in case it does not come to it again."""
+        if earlier is None or earlier.program.memory != self.experiment.space.memory:
+            return
+        tasks = self.search_tasks[0]
+        judge = self.experiment.evaluator(tasks, "search")
+        hall = HallOfFame(judge.examples, judge.costs, vector_labels=tasks.vector_labels)
+        entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
+        self.earlier = earlier._replace(cost=entry.cost)
 
     def _is_sufficient(self, best: Entry | None) -> bool:
         fitness = best.select_fitness if best else None

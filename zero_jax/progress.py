@@ -46,20 +46,25 @@ class Display:
                 self._show_bar(count, share, state)
             elif now - self._line_at >= SECONDS_PER_LINE:
                 self._line_at = now
-                print(f"{self.name}: {self._in_words(count, share, now - self.began)}, {state}", file=sys.stderr, flush=True)
+                self._write(f"{self._in_words(count, share, now - self.began)}, {state}")
 
     def note(self, text: str) -> None:
         """Says something by itself."""
         if self.works:
             with self._giving_up():
-                (self._bar or any_tqdm).write(f"{self.name}: {text}", file=sys.stderr)
-                sys.stderr.flush()
+                self._write(text)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             with self._giving_up():
                 self._bar.close()
+
+    def _write(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        sys.stderr.write(f"{self.name}: {text}\n")
+        sys.stderr.flush()
 
     def _show_bar(self, count: int, share: float | None, state: str) -> None:
         if self._bar is None:
@@ -87,8 +92,8 @@ class Display:
 
 
 def _has_bar() -> bool:
-    notebook = any_tqdm.__mro__[1] is not plain_tqdm and any_tqdm is not plain_tqdm and "IPython" in sys.modules
-    return notebook or sys.stderr.isatty()
+    in_notebook = any(one.__module__ == "tqdm.notebook" for one in any_tqdm.__mro__)
+    return in_notebook or sys.stderr.isatty()
 
 
 @contextlib.contextmanager
