@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import signal
@@ -28,8 +29,8 @@ HAVE_NUMBA: bool = numba is not None
 """Whether Numba is installed, and not switched off by NUMBA_DISABLE_JIT."""
 
 SPEAK_AFTER, GIVE_UP_AFTER = 10.0, 60.0
-"""After so many seconds of waiting for another process that compiles the same function there is a warning, and after so
-many this process compiles it for itself."""
+"""After so many seconds of waiting for another process that compiles the same function this one logs what it waits for,
+and after so many it compiles the function for itself."""
 
 
 index = np.uint64
@@ -58,7 +59,7 @@ def entry_point(function: Callable[..., Any]) -> Any:
     Numba looks only at the file that such a function is in when it decides whether what is on disk still holds, so the
     helpers it calls are in the same file, or `source_version` is part of its arguments' types.
 
-    One process compiles it at a time, where they share a folder for temporary files: the others wait, and load it.
+    One process compiles it at a time: the others wait, and load it.
     """
     if numba is None:
         return _interpreted(function)
@@ -68,9 +69,7 @@ def entry_point(function: Callable[..., Any]) -> Any:
 
     @functools.wraps(compile_or_load)
     def compile_alone(signature: Any) -> Any:
-        with _signals_reach_the_caller(), _alone(f"{function.__module__}.{function.__qualname__}") as alone:
-            if not alone:
-                cache.files = None
+        with _signals_reach_the_caller(), cache.alone():
             return compile_or_load(signature)
 
     dispatcher.compile = compile_alone
@@ -132,9 +131,42 @@ class _Cache:
             self.files = None
             return
         self.cache_path = self.files.cache_path
+        owner = os.getuid() if hasattr(os, "getuid") else "all"
+        folder = _digest(os.fsencode(self.cache_path)).hex()[:8]
+        self._lock_name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}-{folder}.lock"
         locator = self.files._impl.locator
         stamp = locator.get_source_stamp(), source_version(__file__)
         self.files._cache_file = _CheckedFiles(self.cache_path, self.files._impl.filename_base, stamp)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process works on these files; if one does for too long, without them from now on."""
+        lock = self._locked() if self.files is not None else None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _locked(self) -> Any:
+        from filelock import FileLock, Timeout  # only where something is compiled
+
+        patience = 0.0 if _gave_up.is_set() else SPEAK_AFTER
+        try:
+            lock = FileLock(Path(tempfile.gettempdir()) / self._lock_name)
+            try:
+                lock.acquire(timeout=patience)
+            except Timeout:
+                if patience:
+                    _logger.warning("waiting for another process, which compiles the same and holds %s", lock.lock_file)
+                lock.acquire(timeout=patience and GIVE_UP_AFTER - SPEAK_AFTER)
+            return lock
+        except Timeout:  # the process that holds it may hang, as may those that hold others
+            _gave_up.set()
+            self.files = None
+        except (OSError, NotImplementedError):  # no lock is to be had: processes may compile the same at once
+            pass
+        return None
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         found = None
@@ -148,7 +180,9 @@ class _Cache:
 
     def save_overload(self, signature: Any, result: Any) -> None:
         if self.files is None:
-            return _say_uncached("there is no folder to keep it in that can be written to")
+            if self.cache_path is None:
+                _say_uncached("there is no folder to keep it in that can be written to")
+            return
         try:
             self.files.save_overload(signature, result)
         except OSError as error:
@@ -159,6 +193,8 @@ class _Cache:
             self.files.flush()
 
 
+_logger = logging.getLogger("zero_jax")
+_gave_up = threading.Event()
 _said_uncached = threading.Event()
 
 
@@ -223,43 +259,9 @@ def _digest(data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[bool]:
-    """Waits until no other process of this user compiles the function; gives whether that was so in time."""
-    lock, in_time = _locked(name)
-    try:
-        yield in_time
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-_gave_up = threading.Event()
-
-
-def _locked(name: str) -> tuple[Any, bool]:
-    from filelock import FileLock, Timeout  # only where something is compiled
-
-    try:
-        owner = os.getuid() if hasattr(os, "getuid") else "all"
-        path = Path(tempfile.gettempdir()) / f"zero-jax-{owner}-{name}.lock"
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0 if _gave_up.is_set() else SPEAK_AFTER)
-        except Timeout:
-            if not _gave_up.is_set():
-                warnings.warn(f"waiting for another process, which compiles the same and holds {path}", stacklevel=2)
-                lock.acquire(timeout=GIVE_UP_AFTER - SPEAK_AFTER)
-    except Timeout:
-        _gave_up.set()
-    except (OSError, NotImplementedError):  # no lock is to be had: then processes may compile the same at once
-        return None, True
-    return (lock, True) if lock.is_locked else (None, False)
-
-
-@contextlib.contextmanager
 def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
-    """Ends with what a signal raised, as Ctrl-C does, even if it was raised where LLVM calls Python, which drops it: then
-    Numba goes on, and fails later or not at all.
+    """Ends with what a signal raised, as Ctrl-C does, even if LLVM dropped it, as it does where it calls Python: Numba
+    goes on then, and fails later or not at all.
 
     Args:
       held: whether signals wait for the end, where what LLVM asks Python for must not fail.
@@ -267,7 +269,7 @@ def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals reach only that
         yield
         return
-    handlers = {n: h for n in signal.valid_signals() if callable(h := signal.getsignal(n))}
+    handlers: dict[int, Any] = {n: h for n in signal.valid_signals() if callable(h := signal.getsignal(n))}
     waiting: list[tuple[int, Any]] = []
     raised: list[BaseException] = []
     report = sys.unraisablehook
@@ -277,7 +279,7 @@ def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
             waiting.append((number, frame))
             return
         try:
-            handlers[number](number, frame)  # type: ignore[operator]
+            handlers[number](number, frame)
         except BaseException as error:
             raised.append(error)
             raise
@@ -300,7 +302,7 @@ def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     for number, frame in waiting:
-        handlers[number](number, frame)  # type: ignore[operator]
+        handlers[number](number, frame)
     if raised:
         raise raised[0]
 
