@@ -1,11 +1,18 @@
 """Loops over programs, compiled by Numba where it is installed, and interpreted by Python, slowly, where it is not."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
 import os
+import pickle
+import signal
+import sys
 import tempfile
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +22,15 @@ try:
     import numba
 except ImportError:  # a platform without Numba: the same loops run in Python, with the same results
     numba = None
+if numba is not None and numba.config.DISABLE_JIT:
+    numba = None
 
 HAVE_NUMBA: bool = numba is not None
-"""Whether Numba is installed."""
+"""Whether Numba is installed, and not switched off by NUMBA_DISABLE_JIT."""
+
+SPEAK_AFTER, GIVE_UP_AFTER = 10.0, 60.0
+"""After so many seconds of waiting for another process that compiles the same function this one logs what it waits for,
+and after so many it compiles the function for itself."""
 
 
 index = np.uint64
@@ -46,25 +59,42 @@ def entry_point(function: Callable[..., Any]) -> Any:
     Numba looks only at the file that such a function is in when it decides whether what is on disk still holds, so the
     helpers it calls are in the same file, or `source_version` is part of its arguments' types.
 
-    One process compiles it at a time: two that compiled for different types at once might both call their code number 1
-    on disk, and a third would run the code of other types, since Numba does not lock its index.
+    One process compiles it at a time: the others wait, and load it.
     """
     if numba is None:
         return _interpreted(function)
-    dispatcher = numba.njit(error_model="numpy", nogil=True, cache=True, _nrt=False)(function)
+    dispatcher = numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
+    cache = dispatcher._cache = _Cache(function)
     compile_or_load = dispatcher.compile
 
     @functools.wraps(compile_or_load)
     def compile_alone(signature: Any) -> Any:
-        from filelock import FileLock  # only where something is compiled
-
-        owner = os.getuid() if hasattr(os, "getuid") else "all"
-        name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}.lock"
-        with FileLock(Path(tempfile.gettempdir()) / name):
+        with _signals_reach_the_caller(), cache.alone():
             return compile_or_load(signature)
 
     dispatcher.compile = compile_alone
     return dispatcher
+
+
+@contextlib.contextmanager
+def on_compile(callback: Callable[[], object]) -> Iterator[None]:
+    """Calls a function whenever a loop is about to be compiled, which takes seconds, rather than loaded from disk.
+
+    Args:
+      callback: called on the thread that compiles, once for each loop.
+
+    Example:
+      >>> with on_compile(lambda: print("compiling (once, some 30 s)...")):
+      ...     pass
+    """
+    _on_compile.append(callback)
+    try:
+        yield
+    finally:
+        _on_compile.remove(callback)
+
+
+_on_compile: list[Callable[[], object]] = []
 
 
 def source_version(*paths: str) -> str:
@@ -81,6 +111,200 @@ def _interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
 
     return silent
+
+
+# ---------------------------------------------------------------------------------------------- machine code on disk
+
+
+class _Cache:
+    """What Numba asks for machine code before it compiles a function, and gives it to afterwards.
+
+    Attributes:
+      files: Numba's own cache; None where there is no folder for it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.cache_path = None
+        try:
+            self.files: Any = caching.FunctionCache(function)
+        except (RuntimeError, OSError):
+            self.files = None
+            return
+        self.cache_path = self.files.cache_path
+        owner = os.getuid() if hasattr(os, "getuid") else "all"
+        folder = _digest(os.fsencode(self.cache_path)).hex()[:8]
+        self._lock_name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}-{folder}.lock"
+        locator = self.files._impl.locator
+        stamp = locator.get_source_stamp(), source_version(__file__)
+        self.files._cache_file = _CheckedFiles(self.cache_path, self.files._impl.filename_base, stamp)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process works on these files; if one does for too long, without them from now on."""
+        lock = self._locked() if self.files is not None else None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _locked(self) -> Any:
+        from filelock import FileLock, Timeout  # only where something is compiled
+
+        patience = 0.0 if _gave_up.is_set() else SPEAK_AFTER
+        try:
+            lock = FileLock(Path(tempfile.gettempdir()) / self._lock_name)
+            try:
+                lock.acquire(timeout=patience)
+            except Timeout:
+                if patience:
+                    _logger.warning("waiting for another process, which compiles the same and holds %s", lock.lock_file)
+                lock.acquire(timeout=patience and GIVE_UP_AFTER - SPEAK_AFTER)
+            return lock
+        except Timeout:  # the process that holds it may hang, as may those that hold others
+            _gave_up.set()
+            self.files = None
+        except (OSError, NotImplementedError):  # no lock is to be had: processes may compile the same at once
+            pass
+        return None
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        found = None
+        if self.files is not None:
+            with _signals_reach_the_caller(held=True), contextlib.suppress(Exception):  # what is damaged is compiled
+                found = self.files.load_overload(signature, context)
+        if found is None:
+            for callback in tuple(_on_compile):
+                callback()
+        return found
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        if self.files is None:
+            if self.cache_path is None:
+                _say_uncached("there is no folder to keep it in that can be written to")
+            return
+        try:
+            self.files.save_overload(signature, result)
+        except OSError as error:
+            _say_uncached(f"it cannot be written: {error}")
+
+    def flush(self) -> None:
+        if self.files is not None:
+            self.files.flush()
+
+
+_logger = logging.getLogger("zero_jax")
+_gave_up = threading.Event()
+_said_uncached = threading.Event()
+
+
+def _say_uncached(why: str) -> None:
+    if not _said_uncached.is_set():
+        _said_uncached.set()
+        warnings.warn(
+            f"compiled code is not kept, so that each process compiles anew, which takes some 30 s: {why}. Set "
+            "NUMBA_CACHE_DIR to a folder that can be written to.",
+            stacklevel=2,
+        )
+
+
+if numba is not None:
+    from numba.core import caching
+    from numba.core.compiler_lock import global_compiler_lock
+
+    class _CheckedFiles(caching.IndexDataCacheFile):
+        """Numba's files, with what tells that one is whole, and of the function and types that the index says.
+
+        Numba runs what it reads; and it writes an index before the code, so that a process that ends in between, or two
+        that write at once, leave an index that names the code of other types.
+        """
+
+        def save(self, key: Any, data: Any) -> None:
+            super().save(key, (self._source_stamp, key, data))
+
+        def load(self, key: Any) -> Any:
+            found = super().load(key)
+            if found is None or found[:2] != (self._source_stamp, key):
+                return None
+            return found[2]
+
+        def _dump(self, tree: Any) -> bytes:
+            data = super()._dump(tree)
+            return data + _digest(data)
+
+        def _load_index(self) -> Any:
+            try:
+                return dict(super()._load_index())
+            except Exception:  # damaged, or not ours to read
+                return {}
+
+        def _load_data(self, name: str) -> Any:
+            data = Path(self._data_path(name)).read_bytes()
+            size = len(_digest(b""))
+            if _digest(data[:-size]) != data[-size:]:
+                raise OSError("damaged")
+            return pickle.loads(data[:-size])
+
+    # A child process must not begin with the lock of a thread that it does not have.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=global_compiler_lock.acquire,
+            after_in_parent=global_compiler_lock.release,
+            after_in_child=global_compiler_lock.release,
+        )
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+@contextlib.contextmanager
+def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
+    """Ends with what a signal raised, as Ctrl-C does, even if LLVM dropped it, as it does where it calls Python: Numba
+    goes on then, and fails later or not at all.
+
+    Args:
+      held: whether signals wait for the end, where what LLVM asks Python for must not fail.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals reach only that
+        yield
+        return
+    handlers: dict[int, Any] = {n: h for n in signal.valid_signals() if callable(h := signal.getsignal(n))}
+    waiting: list[tuple[int, Any]] = []
+    raised: list[BaseException] = []
+    report = sys.unraisablehook
+
+    def handle(number: int, frame: Any) -> None:
+        if held:
+            waiting.append((number, frame))
+            return
+        try:
+            handlers[number](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    def report_others(dropped: Any) -> None:
+        if dropped.exc_value not in raised:
+            report(dropped)
+
+    for number in handlers:
+        signal.signal(number, handle)
+    sys.unraisablehook = report_others
+    try:
+        yield
+    except BaseException as error:
+        if raised and error not in raised:
+            raise raised[0] from None
+        raise
+    finally:
+        sys.unraisablehook = report
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in waiting:
+        handlers[number](number, frame)
+    if raised:
+        raise raised[0]
 
 
 # ---------------------------------------------------------------------------------------------- random generators

@@ -4,9 +4,7 @@ Axes: `P` programs, `T` tasks.
 """
 
 import numbers
-import weakref
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -166,9 +164,7 @@ class Evaluator:
         # Threads do not see the caller's `with jax.default_device(...)`.
         self._home = self.devices or (batches.default_device(),)
         self.interpret = interpret
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="zero-jax evaluator") if background else None
-        if self._worker is not None:
-            weakref.finalize(self, self._worker.shutdown, wait=False)
+        self._worker = parallel.Worker("zero-jax evaluator") if background else None
         self.tasks = tasks
         self.seed = seed
         self.executor = executor
@@ -376,16 +372,7 @@ class Evaluator:
         if self._worker is None:
             done = work()
             return lambda: done
-        future = self._worker.submit(work)
-
-        def wait() -> tuple[np.ndarray, ...]:
-            try:
-                return future.result()
-            except KeyboardInterrupt:
-                parallel.stop_all()
-                raise
-
-        return wait
+        return self._worker.begin(work)
 
     def _prepared(self, chosen: str, what: "_Part", prepare: Callable[[Tasks], Any]) -> Any:
         """The tasks, or a part of them, as an executor takes them."""

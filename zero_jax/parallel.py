@@ -4,6 +4,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -77,3 +80,50 @@ def _threads(at_least: int) -> ThreadPoolExecutor:
             _pool_size = max(at_least, cores())
             _pool = ThreadPoolExecutor(_pool_size, thread_name_prefix="zero-jax")
         return _pool
+
+
+def _forget_threads() -> None:
+    """In a child process, which has none of its parent's threads: neither those of the pool nor the lock's holder."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+    _under_way.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+class Worker:
+    """A thread that works while its owner goes on; copies, in child processes and in pickles, have one of their own.
+
+    Example:
+      >>> waiting = Worker("adder").begin(lambda: 1 + 1)
+      >>> waiting()
+      2
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._thread: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def __reduce__(self) -> tuple[type["Worker"], tuple[str]]:
+        return Worker, (self._name,)
+
+    def begin(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Begins to work; returns what waits for the result."""
+        process = os.getpid()
+        if self._thread is None or self._process != process:
+            self._thread, self._process = ThreadPoolExecutor(1, thread_name_prefix=self._name), process
+        future = self._thread.submit(work)
+
+        def wait() -> T:
+            if os.getpid() != process:  # the thread that had begun is the parent's
+                return work()
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                stop_all()
+                raise
+
+        return wait
