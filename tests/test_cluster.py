@@ -176,7 +176,9 @@ def test_programs_travel_with_fitness_and_line():
     assert [one.counts.considered for one in done] == [240, 240]
     assert all(one.offer for one in done)
     states = shares[1].strand.states
-    (after,) = taken(states, [Migrants.from_tree(files.unpacked(done[0].offer))], np.random.default_rng(0))
+    (after,) = taken(
+        states, [Migrants.from_tree(files.unpacked(done[0].offer), states[0].population)], np.random.default_rng(0)
+    )
     (before,) = states
     (other,) = shares[0].strand.states
     was, now, theirs = (

@@ -1,9 +1,10 @@
 """What an evaluator remembers: fitness by hash, in a set-associative table."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from zero_jax.checked import Fields
 from zero_jax.compiled import entry_point
 
 WAYS = 4
@@ -45,6 +46,36 @@ def empty(remember: int, n_tasks: int) -> Cache:
         np.zeros(sets * WAYS, np.int64),
         np.zeros((sets * WAYS, n_tasks), np.float32),
     )
+
+
+def restored(tree: Any, like: Cache, batch: int, where: str) -> Cache:
+    """A cache from what `_asdict` told of one.
+
+    Args:
+      tree: what it told.
+      like: one of the shape that it must have.
+      batch: the last that has asked for anything.
+      where: what errors call it.
+
+    Raises:
+      ValueError: what is not a cache of that shape, or none that the loops below could have left.
+    """
+    told = Fields(tree, where, Cache._fields)
+    ranges: dict[str, dict[str, Any]] = {
+        "used": {"least": -1, "most": batch},
+        "run": {"least": -1},
+        "owner": {"least": 0, "most": batch},
+        "uses": {"least": 0},
+        "steps": {"least": 0},
+        "fitness": {"finite": True},
+    }
+    shapes = like._asdict().items()
+    found = Cache(*(told.array(name, each.dtype, each.shape, **ranges.get(name, {})) for name, each in shapes))
+    sets = len(found.used)
+    elsewhere = (found.hashes[..., 0] & np.uint64(max(sets - 1, 0))) != np.arange(sets, dtype=np.uint64)[:, None]
+    if (elsewhere & (found.used >= 0)).any():
+        raise ValueError(f"{told.where('hashes')} has some in sets where they would not be looked for")
+    return found
 
 
 @entry_point

@@ -12,6 +12,7 @@ import numpy as np
 
 from zero_jax import cache, parallel
 from zero_jax.canonical import canonical
+from zero_jax.checked import Fields
 from zero_jax.cost import UPSTREAM, Costs, operations, within_budget
 from zero_jax.executors import batches
 from zero_jax.executors.batches import MAX_BYTES
@@ -60,6 +61,16 @@ class Counts(NamedTuple):
     saved_alike: int = 0
     saved_too_dear: int = 0
     saved_stopped: int = 0
+
+
+def counts_from(tree: Any, where: str = "counts") -> Counts:
+    """`Counts` from what `_asdict` told of some.
+
+    Raises:
+      ValueError: a field that is missing, unknown, or no whole number from 0 on.
+    """
+    told = Fields(tree, where, Counts._fields)
+    return Counts(*(told.whole(name) for name in Counts._fields))
 
 
 class Fresh(NamedTuple):
@@ -298,12 +309,35 @@ class Evaluator:
             "hurdles": self._hurdles.tree(),
         }
 
-    def restore(self, tree: dict[str, Any]) -> None:
-        """Goes on from what `tree` told of an evaluator with the same arguments."""
-        self.counts = Counts(**tree["counts"])
-        self._batch = tree["batch"]
-        self._forms, self._fingerprints = (cache.Cache(**tree[name]) for name in ("forms", "fingerprints"))
-        self._hurdles.restore(tree["hurdles"])
+    def restore(self, tree: Any, where: str = "evaluator") -> None:
+        """Goes on from what `tree` told of an evaluator with the same arguments.
+
+        Raises:
+          ValueError: saying what in it, as errors call it, is damaged or of another evaluator.
+        """
+        told = Fields(tree, where, ("counts", "batch", "forms", "fingerprints", "hurdles"))
+        counts, batch = counts_from(told["counts"], told.where("counts")), told.whole("batch")
+        forms, fingerprints = (
+            cache.restored(told[name], like, batch, told.where(name))
+            for name, like in (("forms", self._forms), ("fingerprints", self._fingerprints))
+        )
+        self._hurdles.restore(told["hurdles"], told.where("hurdles"))
+        self.counts, self._batch, self._forms, self._fingerprints = counts, batch, forms, fingerprints
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but threads and what lies on devices; these by kind and number."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_laid_out", "devices")}
+        home = [(device.platform, device.id) for device in self._home]
+        return kept | {"_home": home, "chosen": self.devices is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """On the same devices, or on the default ones where those are not there."""
+        home, chosen = state.pop("_home"), state.pop("chosen")
+        vars(self).update(state)
+        found = _devices_again(home)
+        self.devices = batches.first_devices(0) if found is None else found if chosen else None
+        self._home = found or self.devices or (batches.default_device(),)
+        self._laid_out = {}
 
     def _remembered(
         self,
@@ -402,6 +436,15 @@ class _Found(NamedTuple):
     known: int
     saved: int
     saved_known: int
+
+
+def _devices_again(where: list[tuple[str, int]]) -> tuple[jax.Device, ...] | None:
+    """The devices of these kinds and numbers; None unless all are there."""
+    try:
+        there = {(d.platform, d.id): d for kind in {kind for kind, _ in where} for d in jax.local_devices(backend=kind)}
+        return tuple(there[kind, number] for kind, number in where)
+    except (RuntimeError, KeyError):  # no devices of such a kind, or not so many
+        return None
 
 
 def _check_counts(**given: int) -> None:

@@ -1,5 +1,6 @@
 """Files that are either whole or not there, and trees of arrays and plain values as bytes."""
 
+import hashlib
 import io
 import json
 import os
@@ -38,9 +39,13 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 _ARRAY = "array"
 
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
 
 def packed(tree: Any) -> bytes:
     """A tree of dicts with text keys, lists, arrays, numbers, texts and None as NPZ: its arrays, and all else as JSON.
+
+    The comment at the end of that archive is a digest of all before it.
 
     Example:
       >>> unpacked(packed({"a": [np.arange(2), None], "b": 2**70}))
@@ -62,15 +67,23 @@ def packed(tree: Any) -> bytes:
     buffer = io.BytesIO()
     text = json.dumps(plain(tree))
     np.savez(buffer, allow_pickle=False, tree=np.array(text), **arrays)
+    buffer.seek(-2, io.SEEK_END)  # the size of the comment is the last thing in a ZIP archive without one
+    buffer.write(_DIGEST_SIZE.to_bytes(2, "little"))
+    with buffer.getbuffer() as content:
+        digest = hashlib.sha256(content).digest()
+    buffer.write(digest)
     return buffer.getvalue()
 
 
 def unpacked(data: bytes) -> Any:
-    """The inverse of `packed`; tuples come back as lists.
+    """The inverse of `packed`; tuples come back as lists. Nothing is decoded before the digest is verified.
 
     Raises:
       ValueError: bytes that are none of its.
     """
+    content = memoryview(data)
+    if hashlib.sha256(content[:-_DIGEST_SIZE]).digest() != content[-_DIGEST_SIZE:]:
+        raise ValueError("its digest is not that of its content: it is damaged, or of an older version of zero-jax")
     try:
         with np.lib.npyio.NpzFile(io.BytesIO(data), own_fid=True, allow_pickle=False) as stored:
             arrays = dict(stored)

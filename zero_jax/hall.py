@@ -10,8 +10,9 @@ import numpy as np
 
 from zero_jax import library, listing
 from zero_jax.canonical import pruned
+from zero_jax.checked import Fields
 from zero_jax.cost import cost
-from zero_jax.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.programs import Programs, SearchSpace, concatenate, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor
 
@@ -137,9 +138,13 @@ class HallOfFame:
         """All of it as arrays and plain values."""
         return entries_tree(self.entries())
 
-    def restore(self, tree: dict[str, Any] | None) -> None:
-        """Goes on from what `tree` told."""
-        found = entries_from(tree)
+    def restore(self, tree: Any, like: SearchSpace | Programs | None = None, where: str = "hall") -> None:
+        """Goes on from what `tree` told.
+
+        Raises:
+          ValueError: as `entries_from`.
+        """
+        found = entries_from(tree, like, where)
         self._best, self._front = _fittest(found, self.size), _pareto(found)
         self._index()
 
@@ -193,15 +198,39 @@ def entries_tree(entries: list[Entry]) -> dict[str, Any] | None:
     }
 
 
-def entries_from(tree: dict[str, Any] | None) -> list[Entry]:
-    """The inverse of `entries_tree`."""
+def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: str = "hall") -> list[Entry]:
+    """The inverse of `entries_tree`.
+
+    Args:
+      tree: what that gave.
+      like: a space or programs whose capacity and memory all programs must have, if any.
+      where: what errors call it.
+
+    Raises:
+      ValueError: anything that `entries_tree` does not give.
+    """
     if tree is None:
         return []
-    programs, lines = programs_from(tree["programs"]), iter(lineage.from_tree(tree["lines"]))
+    told = Fields(tree, where, ("rows", "programs", "has_line", "lines"))
+    rows = [_plain_from(*row) for row in told.items("rows")]
+    programs = programs_from(told["programs"], like, told.where("programs"), len(rows))
+    has_line = told.items("has_line", len(rows))
+    lines = lineage.from_tree(told["lines"], programs, told.where("lines"))
+    if any(type(has) is not bool for has, _ in has_line) or sum(has for has, _ in has_line) != len(lines):
+        raise ValueError(f"{told.where('has_line')} does not say which of the entries have the {len(lines)} lines")
+    following = iter(lines)
     return [
-        Entry(program=programs[i], line=next(lines) if has else None, **row)
-        for i, (row, has) in enumerate(zip(tree["rows"], tree["has_line"], strict=True))
+        Entry(program=programs[i], line=next(following) if has else None, **row)
+        for i, (row, (has, _)) in enumerate(zip(rows, has_line, strict=True))
     ]
+
+
+def _plain_from(tree: Any, where: str) -> dict[str, Any]:
+    """The plain values of an entry."""
+    told = Fields(tree, where, _PLAIN)
+    select = None if told["select_fitness"] is None else told.number("select_fitness")
+    counts = {name: told.whole(name) for name in ("evaluations", "births", "experiment")}
+    return {"fitness": told.number("fitness"), "cost": told.number("cost", 0), "select_fitness": select} | counts
 
 
 # ---------------------------------------------------------------------------------------------- files

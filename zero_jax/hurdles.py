@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from zero_jax import checked
 from zero_jax.tasks import Tasks
 
 WINDOW = 1000
@@ -83,6 +84,11 @@ class Hurdles:
         """What later calls depend on."""
         return list(self._recent)
 
-    def restore(self, tree: list[Any]) -> None:
-        """Goes on from what `tree` told."""
-        self._recent = list(tree)
+    def restore(self, tree: Any, where: str = "hurdles") -> None:
+        """Goes on from what `tree` told.
+
+        Raises:
+          ValueError: no fitnesses of as many rungs; `where` is what it calls them.
+        """
+        recent = enumerate(checked.items(tree, where, len(self.rungs)))
+        self._recent = [checked.array(one, f"{where}[{i}]", np.float64, (None,), finite=True) for i, one in recent]

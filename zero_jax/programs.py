@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from zero_jax import ops
+from zero_jax.checked import Fields
 
 COMPONENTS: tuple[str, str, str] = ("setup", "predict", "learn")
 """The three component functions, in the order of slots, lengths and capacities."""
@@ -253,14 +254,42 @@ def programs_tree(programs: Programs) -> dict[str, Any]:
     return arrays | {"capacity": list(programs.capacity), "memory": list(programs.memory)}
 
 
-def programs_from(tree: dict[str, Any]) -> Programs:
+def programs_from(
+    tree: Any, like: "SearchSpace | Programs | None" = None, where: str = "programs", count: int | None = None
+) -> Programs:
     """The inverse of `programs_tree`.
 
+    Args:
+      tree: what that gave.
+      like: a space or programs whose capacity and memory these must have, if any.
+      where: what errors call it.
+      count: how many programs there must be, if that is known.
+
     Raises:
-      ValueError: what `Programs.check` objects to.
+      ValueError: anything that `programs_tree` does not give of programs that pass `Programs.check`, or that is not as
+        the arguments say.
     """
-    capacity, memory = tree["capacity"], MemorySize(*tree["memory"])
-    return Programs(tree["code"], tree["data"], tree["length"], tuple(capacity), memory).check()
+    told = Fields(tree, where, ("code", "data", "length", "capacity", "memory"))
+    capacity, memory = told.wholes("capacity", 3, most=_MOST), told.wholes("memory", 3, most=_MOST)
+    for name, given in (("capacity", capacity), ("memory", memory)):
+        if like is not None and given != list(getattr(like, name)):
+            raise ValueError(f"{told.where(name)} is {given}, not {list(getattr(like, name))}")
+    slots = sum(capacity)
+    code = told.array("code", np.int32, (count, slots, 4))
+    data = told.array("data", np.float32, (len(code), slots, 3))
+    length = told.array("length", np.int32, (len(code), 3))
+    try:
+        found = Programs(code, data, length, (capacity[0], capacity[1], capacity[2]), memory_size(memory)).check()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    used = np.concatenate([np.arange(n) for n in capacity]) < length[:, np.repeat(np.arange(3), capacity)]
+    if not np.array_equal(clean(code * used[..., None], data)[0], code):
+        raise ValueError(f"{told.where('code')} has addresses that an op does not use, or ops behind a component's end")
+    return found
+
+
+_MOST = 2**31 - 1
+"""The sizes of a memory, and addresses in it, are int32."""
 
 
 # ---------------------------------------------------------------------------------------------- instructions

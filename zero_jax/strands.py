@@ -10,7 +10,8 @@ import numpy as np
 
 from zero_jax import parallel
 from zero_jax.canonical import canonical
-from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps
+from zero_jax.checked import Fields
+from zero_jax.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
 from zero_jax.executors.contract import program_fitness
 from zero_jax.hall import Entry, HallOfFame
 from zero_jax.programs import Programs
@@ -36,6 +37,13 @@ COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
 be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it. They
 also do after the first cohort of each, so that there soon is a checkpoint."""
+
+
+_STORED = (
+    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "recorded", "migrations"),
+    *("states", "evaluators", "halls"),
+)
+"""What `Strand.tree` tells."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -264,18 +272,37 @@ class Strand:
             "halls": [hall.tree() for hall in self.halls],
         }
 
-    def restore(self, tree: dict[str, Any]) -> None:
-        """Goes on from what `tree` told of a strand with the same arguments."""
-        self.cohorts, self.owed, self._recorded = tree["cohorts"], tree["owed"], tree["recorded"]
-        self.migrations = tree["migrations"]
-        self._trained_at = tuple(tree["trained_at"])
-        self._idle, self._counted = deque(tree["idle"]), Counts(**tree["counted"])
-        self.states = [SearchState.from_tree(state) for state in tree["states"]]
-        for evaluator, hall, told, best in zip(
-            self.evaluators, self.halls, tree["evaluators"], tree["halls"], strict=True
-        ):
-            evaluator.restore(told)
-            hall.restore(best)
+    def restore(self, tree: Any, where: str = "search") -> None:
+        """Goes on from what `tree` told of a strand with the same arguments.
+
+        Raises:
+          ValueError: saying what in it, as errors call it, is damaged or of another search; this strand is then of no
+            more use.
+        """
+        told = Fields(tree, where, _STORED)
+        if told.whole("number") != self.number:
+            raise ValueError(f"{told.where('number')} is {told['number']}, not {self.number}")
+        states = [SearchState.from_tree(*state) for state in told.items("states", self.groups)]
+        for number, state in enumerate(states):
+            try:
+                self.searcher.check(state)
+            except ValueError as error:
+                raise ValueError(f"{told.where('states')}[{number}]: {error}") from None
+        for kind, evaluator in enumerate(self.evaluators):
+            evaluator.restore(*told.items("evaluators", len(self.evaluators))[kind])
+            tree_of_hall, name = told.items("halls", len(self.halls))[kind]
+            self.halls[kind].restore(tree_of_hall, self.searcher.space, name)
+        idle = told.wholes("idle", self.groups)
+        if sorted(idle) != list(range(self.groups)):
+            raise ValueError(f"{told.where('idle')} is {idle}, not each of {self.groups} groups once")
+        counted = counts_from(told["counted"], told.where("counted"))
+        if any(before > now for before, now in zip(counted, self.counts, strict=True)):
+            raise ValueError(f"{told.where('counted')} has more than the evaluators have")
+        self.states, self._idle, self._counted = states, deque(idle), counted
+        evaluations, steps = told.wholes("trained_at", 2)
+        self._trained_at = evaluations, steps
+        self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
+        self._recorded = told.whole("recorded", most=self.cohorts)
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:

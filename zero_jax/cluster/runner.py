@@ -12,6 +12,7 @@ import numpy as np
 
 from zero_jax import experiment as experiments
 from zero_jax import files
+from zero_jax.checked import Fields
 from zero_jax.cluster.connection import check_room, connected, default_actors, first_line, installed, resources
 from zero_jax.cluster.share import Done, Found, Kept, Order, Share
 from zero_jax.evaluator import Counts
@@ -370,8 +371,8 @@ class ActorRunner(experiments.Runner):
         if self.folder is None:
             return
         actors = [slot.kept and _with_arrays(slot.kept) for slot in self.slots]
-        names = ("number", "spent", "cohorts", "recorded", "lost")
-        self._write_checkpoint({name: getattr(self, name) for name in names} | {"actors": actors}, self._entries())
+        own = {name: getattr(self, name) for name in _STORED if name != "actors"}
+        self._write_checkpoint(own | {"actors": actors}, self._entries())
 
     def _entries(self) -> list[Entry]:
         """What actors had for the hall of fame at their last checkpoints."""
@@ -382,14 +383,33 @@ class ActorRunner(experiments.Runner):
         return self._entries() if self.number else []
 
     def _restore_searches(self, tree: dict[str, Any]) -> None:
-        for name in ("number", "spent", "cohorts", "recorded", "lost"):
-            setattr(self, name, tree[name])
+        told = Fields({name: tree.get(name) for name in _STORED}, "run", _STORED)
+        self.number = told.whole("number", most=self.started)
+        self.spent, self.cohorts, self.lost = (told.whole(name) for name in ("spent", "cohorts", "lost"))
+        self.recorded = told.whole("recorded", most=self.cohorts)
         if self.searched and self.extended and not self._solved():
             self.searched = not self._next_is_allowed()
-        for slot, told in zip(self.slots, tree["actors"], strict=True):
-            if told is not None:
-                slot.kept = Kept(told["checkpoint"].tobytes(), told["entries"].tobytes(), told["best_fitness"])
+        for slot, (kept, where) in zip(self.slots, told.items("actors", len(self.slots)), strict=True):
+            if kept is not None:
+                slot.kept = _kept_from(kept, where, self.experiment)
                 slot.best_fitness = slot.kept.best_fitness
+
+
+_STORED = ("number", "spent", "cohorts", "recorded", "lost", "actors")
+"""What a checkpoint tells of searches in actors."""
+
+
+def _kept_from(tree: Any, where: str, experiment: Experiment) -> Kept:
+    """The inverse of `_with_arrays`. Its search is checked by the actor that goes on with it."""
+    told = Fields(tree, where, Kept._fields)
+    checkpoint, entries = (told.array(name, np.uint8, (None,)).tobytes() for name in ("checkpoint", "entries"))
+    for name, packed in (("checkpoint", checkpoint), ("entries", entries)):
+        try:
+            unpacked = files.unpacked(packed)
+        except ValueError as error:
+            raise ValueError(f"{told.where(name)}: {error}") from None
+    entries_from(unpacked, experiment.space, told.where("entries"))
+    return Kept(checkpoint, entries, told.number("best_fitness"))
 
 
 class _LostError(Exception):

@@ -185,7 +185,7 @@ class Share:
         strand.settle()
         if not all(state.evaluations for state in strand.states):
             return
-        offers = [Migrants.from_tree(files.unpacked(told)) for told in pool]
+        offers = [Migrants.from_tree(files.unpacked(told), strand.searcher.space) for told in pool]
         strand.states = taken(strand.states, offers, self._generator(1))
 
     def _generator(self, purpose: int) -> np.random.Generator:

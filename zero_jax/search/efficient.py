@@ -14,7 +14,7 @@ from zero_jax.programs import Programs
 from zero_jax.search.lineage import Lines, born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
 from zero_jax.search.regularized_evolution import RegularizedEvolution, first_programs, hold_tournaments
-from zero_jax.search.state import Niches, SearchState, checked_fitness, with_results
+from zero_jax.search.state import Niches, SearchState, check_sizes, checked_fitness, with_results
 from zero_jax.search.validity import CONDITIONS, conditions
 
 KNOWN = 2**16
@@ -101,10 +101,19 @@ class EfficientEvolution(RegularizedEvolution):
         bits = dict(rng.bit_generator.state)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, bits, niches=niches)
 
+    def _check_niches(self, state: SearchState) -> None:
+        told, sizes = state.niches, [self.islands * n for n in (self.population, self.cohort)]
+        if told is None or len(told.known) != KNOWN or len(told.asked_structures) not in sizes:
+            raise ValueError("the state is of another search: it lacks niches, or has others")
+        if told.vector_labels != self.vector_labels:
+            raise ValueError("the state is of another search: of programs for other labels")
+
     def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
         """As in the base: the first population, or the children, island by island."""
+        check_sizes(state, self.space, self.islands, self.population)
         if state.evaluations == 0:
             return state, state.population
+        self._check_niches(state)
         assert state.niches is not None
         rng, known = state.generator(), state.niches.known.copy()
         rows = np.empty(self.islands * self.cohort, np.int64)

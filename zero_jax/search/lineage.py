@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.checked import Fields
+from zero_jax.programs import Programs, SearchSpace, concatenate, programs_from, programs_tree
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -38,6 +39,10 @@ class Ancestor:
     def program(self) -> Programs:
         """A batch of this one program."""
         return self.programs[self.row]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a tree, since a long line would be too deep for pickle and copy, which recurse."""
+        return _from_tree_of_one, (tree([self]),)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,21 +158,38 @@ def _gathered(found: list[Ancestor]) -> Programs:
     return concatenate(parts)[np.argsort(order)]
 
 
-def from_tree(stored: dict[str, Any]) -> list[Ancestor]:
+def from_tree(stored: Any, like: SearchSpace | Programs | None = None, where: str = "lineage") -> list[Ancestor]:
     """The inverse of `tree`.
 
+    Args:
+      stored: what that gave.
+      like: a space or programs whose capacity and memory all programs must have, if any.
+      where: what errors call it.
+
     Raises:
-      ValueError: programs that are none.
+      ValueError: anything that `tree` does not give.
     """
-    if stored["programs"] is None:
+    told = Fields(stored, where, ("which", "fitness", "evaluations", "births", "before", "programs"))
+    fitness = told.array("fitness", np.float64, (None,), finite=True)
+    n = len(fitness)
+    evaluations, births = (told.array(name, np.int64, (n,), least=0) for name in ("evaluations", "births"))
+    before = told.array("before", np.int64, (n,), least=-1)
+    if (before >= np.arange(n)).any():
+        raise ValueError(f"{told.where('before')} has an ancestor that does not come before its descendant")
+    which = told.array("which", np.int64, (None,), least=0, most=n - 1)
+    if n == 0 and told["programs"] is None:
         return []
-    programs = programs_from(stored["programs"])
-    columns = (stored[name].tolist() for name in ("fitness", "evaluations", "births"))
-    told = enumerate(zip(*columns, strict=True))
-    found = [Ancestor(fitness, n, births, programs, row, None) for row, (fitness, n, births) in told]
-    for one, before in zip(found, stored["before"].tolist(), strict=True):
-        one.before = None if before < 0 else found[before]
-    return [found[i] for i in stored["which"].tolist()]
+    programs = programs_from(told["programs"], like, told.where("programs"), n)
+    columns = zip(fitness.tolist(), evaluations.tolist(), births.tolist(), strict=True)
+    found = [Ancestor(*plain, programs, row, None) for row, plain in enumerate(columns)]
+    for one, place in zip(found, before.tolist(), strict=True):
+        one.before = None if place < 0 else found[place]
+    return [found[i] for i in which.tolist()]
+
+
+def _from_tree_of_one(stored: dict[str, Any]) -> Ancestor:
+    (found,) = from_tree(stored)
+    return found
 
 
 def lines_tree(lines: Lines | None, best: Ancestor | None) -> dict[str, Any]:
@@ -176,13 +198,25 @@ def lines_tree(lines: Lines | None, best: Ancestor | None) -> dict[str, Any]:
     return {name: getattr(lines, name, None) for name in ("fitness", "births", "parents")} | {"ancestors": tree(last)}
 
 
-def lines_from(stored: dict[str, Any]) -> tuple[Lines | None, Ancestor | None]:
-    """The inverse of `lines_tree`."""
-    found = from_tree(stored["ancestors"])
-    if stored["fitness"] is None:
-        return None, next(iter(found), None)
-    n = len(stored["fitness"])
+def lines_from(stored: Any, population: Programs, where: str = "lines") -> tuple[Lines | None, Ancestor | None]:
+    """The inverse of `lines_tree`, for the lines of a population.
+
+    Raises:
+      ValueError: anything that `lines_tree` does not give of one as large.
+    """
+    told, n = Fields(stored, where, ("fitness", "births", "parents", "ancestors")), len(population)
+    found = from_tree(told["ancestors"], population, told.where("ancestors"))
+    none = all(told[name] is None for name in ("fitness", "births", "parents"))
+    many = 0 if none else n
+    if not many <= len(found) <= many + 1:
+        raise ValueError(f"{told.where('ancestors')} has {len(found)}, not {many}, or one more for the best program")
+    best = found[many] if len(found) > many else None
+    if none:
+        return None, best
     ancestors = np.empty(n, object)
     ancestors[:] = found[:n]
-    lines = Lines(ancestors, stored["fitness"], stored["births"], stored["parents"])
-    return lines, found[n] if len(found) > n else None
+    fitness, births = (
+        told.array("fitness", np.float64, (n,), finite=True),
+        told.array("births", np.int64, (n,), least=0),
+    )
+    return Lines(ancestors, fitness, births, told.array("parents", np.int64, (None,), least=0, most=n - 1)), best

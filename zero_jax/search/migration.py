@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zero_jax.checked import Fields
+from zero_jax.programs import Programs, SearchSpace, programs_from
 from zero_jax.search import lineage
 from zero_jax.search.efficient import structures
 from zero_jax.search.lineage import Lines
@@ -69,11 +71,30 @@ class Migrants(NamedTuple):
         return self._asdict() | {"ancestors": lineage.tree(self.ancestors.tolist())}
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> "Migrants":
-        """The inverse of `tree`."""
-        ancestors = np.empty(len(tree["fitness"]), object)
-        ancestors[:] = lineage.from_tree(tree["ancestors"])
-        return cls(**{**tree, "ancestors": ancestors})
+    def from_tree(cls, tree: Any, like: SearchSpace | Programs, where: str = "migrants") -> "Migrants":
+        """The inverse of `tree`.
+
+        Args:
+          tree: what that gave.
+          like: a space or programs whose capacity and memory the programs must have.
+          where: what errors call it.
+
+        Raises:
+          ValueError: anything that `tree` does not give.
+        """
+        told = Fields(tree, where, cls._fields)
+        fitness = told.array("fitness", np.float64, (None,), finite=True)
+        n = len(fitness)
+        arrays = {name: told[name] for name in ("code", "data", "length")}
+        sizes = {"capacity": list(like.capacity), "memory": list(like.memory)}
+        programs = programs_from(arrays | sizes, like, where, n)
+        found = lineage.from_tree(told["ancestors"], like, told.where("ancestors"))
+        if len(found) != n:
+            raise ValueError(f"{told.where('ancestors')} has {len(found)} for {n} programs")
+        ancestors = np.empty(n, object)
+        ancestors[:] = found
+        best, births = told.array("best", np.float64, (n,), finite=True), told.array("births", np.int64, (n,), least=0)
+        return cls(programs.code, programs.data, programs.length, fitness, ancestors, best, births)
 
 
 def offered(states: Sequence[SearchState], rng: np.random.Generator, sample: int = SAMPLE) -> Migrants:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from zero_jax.programs import Programs, SearchSpace, random_programs
-from zero_jax.search.state import SearchState, checked_fitness, with_results
+from zero_jax.search.state import SearchState, check_ops, check_sizes, checked_fitness, with_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,17 @@ class RandomSearch:
         rng = np.random.default_rng(seed)
         nothing = random_programs(self.space, 1, np.random.default_rng(0))
         return SearchState(nothing, np.full((1, 1), np.nan), 0, 0, nothing, -np.inf, dict(rng.bit_generator.state))
+
+    def check(self, state: SearchState) -> None:
+        """Whether a state that comes from a file is one of this search.
+
+        Raises:
+          ValueError: saying what is not.
+        """
+        check_sizes(state, self.space, 1, self.cohort if state.evaluations else 1)
+        check_ops(state.population, self.ops)
+        if state.lines is not None or state.niches is not None:
+            raise ValueError("the state is of another search: it has lines of descent, or niches")
 
     def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
         """The state, its generator advanced, and `cohort` random programs."""

@@ -13,7 +13,7 @@ from zero_jax.compiled import address_of, entry_point, generator_at
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
-from zero_jax.search.state import SearchState, checked_fitness, with_results
+from zero_jax.search.state import SearchState, check_ops, check_sizes, checked_fitness, with_results
 
 Initial = Literal["random", "no_op", "linear", "network"]
 
@@ -90,13 +90,34 @@ class RegularizedEvolution:
         """`[I * P]` which initial program stands in each place."""
         return np.tile(np.arange(self.population) % len(first), self.islands)
 
+    def check(self, state: SearchState) -> None:
+        """Whether a state that comes from a file is one of this search.
+
+        Raises:
+          ValueError: saying what is not.
+        """
+        check_sizes(state, self.space, self.islands, self.population)
+        check_ops(state.population, self.ops)
+        parents = 0 if state.lines is None else len(state.lines.parents)
+        if (state.lines is None) != (state.evaluations == 0) or parents not in (0, self.islands * self.cohort):
+            raise ValueError("the state is of another search: it lacks lines of descent, or has others")
+        self._check_niches(state)
+
+    def _check_niches(self, state: SearchState) -> None:
+        if state.niches is not None:
+            raise ValueError("the state is of another search: it has niches")
+
     def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
         """The programs to evaluate next.
 
         Returns:
           The state, its generator advanced, and the first population (I * P programs) or else the children (I * C),
           island by island.
+
+        Raises:
+          ValueError: the state of a search of other sizes.
         """
+        check_sizes(state, self.space, self.islands, self.population)
         if state.evaluations == 0:
             return state, state.population
         rng = state.generator()

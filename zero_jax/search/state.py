@@ -4,17 +4,19 @@ Axes: `I` islands, `P` programs per island.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from zero_jax import files
-from zero_jax.programs import Programs, programs_from, programs_tree
+from zero_jax.checked import Fields, shown
+from zero_jax.programs import COMPONENTS, Programs, SearchSpace, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor, Lines
 
-SCHEMA = 4
+SCHEMA = 5
 """The version that a saved state carries."""
 
 
@@ -37,6 +39,23 @@ class Niches:
     asked_structures: np.ndarray
     vector_labels: bool = False
     stale: int = 0
+
+    @classmethod
+    def from_tree(cls, tree: Any, islands: int, population: int, where: str = "niches") -> "Niches":
+        """What `vars` told of those of so many islands.
+
+        Raises:
+          ValueError: anything that it does not tell.
+        """
+        told = Fields(tree, where, [field.name for field in dataclasses.fields(cls)])
+        return cls(
+            told.array("structures", np.uint64, (islands * population,)),
+            told.array("ring", np.int64, (islands,), least=0, most=population - 1),
+            told.array("known", np.uint64, (None,)),
+            told.array("asked_structures", np.uint64, (None,)),
+            told.flag("vector_labels"),
+            told.whole("stale"),
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,16 +100,33 @@ class SearchState:
         return plain | programs | {"lines": lineage.lines_tree(self.lines, self.best_line), "niches": niches}
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> "SearchState":
-        """The inverse of `tree`.
+    def from_tree(cls, tree: Any, where: str = "state") -> "SearchState":
+        """The inverse of `tree`. Whether it fits a search is for the search's `check` to say.
 
         Raises:
-          ValueError: programs that are none.
+          ValueError: anything that `tree` does not give.
         """
-        programs = {name: programs_from(tree[name]) for name in ("population", "best")}
-        lines, best_line = lineage.lines_from(tree["lines"])
-        niches = Niches(**tree["niches"]) if tree["niches"] else None
-        return cls(**{**tree, **programs, "lines": lines, "best_line": best_line, "niches": niches})
+        told = Fields(tree, where, [f.name for f in dataclasses.fields(cls) if f.name != "best_line"])
+        evaluations = told.whole("evaluations")
+        fitness = told.array("fitness", np.float64, (None, None), finite=evaluations > 0)
+        islands, size = fitness.shape
+        if not fitness.size or not (evaluations or np.isnan(fitness).all()):
+            raise ValueError(f"{told.where('fitness')} has programs before any were evaluated, or none at all")
+        population = programs_from(told["population"], None, told.where("population"), islands * size)
+        best = programs_from(told["best"], population, told.where("best"), 1)
+        lines, best_line = lineage.lines_from(told["lines"], population, told.where("lines"))
+        best_fitness = told.number("best_fitness") if evaluations else told["best_fitness"]
+        if not (evaluations or repr(best_fitness) == "-inf") or (best_line is None) != (evaluations == 0):
+            raise ValueError(f"{where} has a best program before any were evaluated, or none after")
+        niches = told["niches"]
+        if niches is not None:
+            niches = Niches.from_tree(niches, islands, size, told.where("niches"))
+        oldest, rng = told.whole("oldest", most=size - 1), _generator_state(told["rng"], told.where("rng"))
+        return cls(population, fitness, oldest, evaluations, best, best_fitness, rng, lines, best_line, niches)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a tree: see `Ancestor`."""
+        return SearchState.from_tree, (self.tree(),)
 
     def save(self, path: str | Path) -> None:
         """Writes the state as NPZ, atomically."""
@@ -106,11 +142,51 @@ class SearchState:
         data = Path(path).read_bytes()
         try:
             stored = files.unpacked(data)
-            if stored["schema"] != SCHEMA:
-                raise ValueError(f"schema {stored['schema']} is not {SCHEMA}, which this version reads")
-            return cls.from_tree(stored["state"])
-        except Exception as error:
+            if isinstance(stored, dict) and stored.get("schema", SCHEMA) != SCHEMA:
+                raise ValueError(f"schema {shown(stored['schema'])} is not {SCHEMA}, which this version reads")
+            return cls.from_tree(Fields(stored, "it", ("schema", "state"))["state"])
+        except ValueError as error:
             raise ValueError(f"{path} is not a saved search: {error}") from error
+
+
+def _generator_state(tree: Any, where: str) -> dict[str, Any]:
+    """The state of a PCG64, as NumPy tells it."""
+    told = Fields(tree, where, ("bit_generator", "state", "has_uint32", "uinteger"))
+    numbers = Fields(told["state"], told.where("state"), ("state", "inc"))
+    state, increment = (numbers.whole(name, most=2**128 - 1) for name in ("state", "inc"))
+    if repr(told["bit_generator"]) != "'PCG64'" or increment % 2 == 0:
+        raise ValueError(f"{where} is not the state of a PCG64")
+    rest = {"has_uint32": told.whole("has_uint32", most=1), "uinteger": told.whole("uinteger", most=2**32 - 1)}
+    return {"bit_generator": "PCG64", "state": {"state": state, "inc": increment}} | rest
+
+
+def check_sizes(state: SearchState, space: SearchSpace, islands: int, population: int) -> None:
+    """Refuses a state whose arrays are not those of a search: compiled loops go by the sizes of the search.
+
+    Raises:
+      ValueError: saying what differs.
+    """
+    told = state.population
+    for name, has, wants in (
+        ("programs of capacity", told.capacity, space.capacity),
+        ("programs of memory", told.memory, space.memory),
+        ("islands and programs of each", state.fitness.shape, (islands, population)),
+    ):
+        if tuple(has) != tuple(wants):
+            raise ValueError(f"the state is of another search: {name} {tuple(has)}, not {tuple(wants)}")
+
+
+def check_ops(programs: Programs, ops: Sequence[Sequence[int]]) -> None:
+    """Refuses programs with other ops than these of each component, and NO_OP.
+
+    Raises:
+      ValueError: naming the first.
+    """
+    starts, code = programs.starts, np.asarray(programs.code)
+    for name, allowed, first, last in zip(COMPONENTS, ops, starts[:3], starts[1:], strict=True):
+        others = np.setdiff1d(code[:, first:last, 0], [0, *allowed])
+        if len(others):
+            raise ValueError(f"the state is of another search: op {others[0]} in {name}, which this one does not use")
 
 
 def checked_fitness(programs: Programs, told: Any) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""What comes out of a file: trees of arrays and plain values, each checked when it is read.
+
+An error (ValueError) says where in the tree something is wrong, and what.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+MOST = 2**62
+"""The greatest whole number there may be: what is added to it still fits 64 bits."""
+
+
+def array(
+    stored: Any,
+    where: str,
+    dtype: Any,
+    shape: tuple[int | None, ...],
+    least: float | None = None,
+    most: float | None = None,
+    finite: bool = False,
+) -> np.ndarray:
+    """A copy, in C order, of an array of exactly this dtype and shape, None for axes of any length, with values from
+    `least` to `most`.
+
+    Example:
+      >>> array(np.zeros((8, 0, 2)), "forms.hashes", np.float64, (8, 4, None))
+      Traceback (most recent call last):
+      ValueError: forms.hashes has shape (8, 0, 2), not (8, 4, any)
+    """
+    if type(stored) is not np.ndarray:
+        raise ValueError(f"{where} is {shown(stored)}, not an array")
+    if stored.dtype != np.dtype(dtype):
+        raise ValueError(f"{where} is of {stored.dtype}, not of {np.dtype(dtype)}")
+    if len(stored.shape) != len(shape) or any(n not in (None, m) for m, n in zip(stored.shape, shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{where} has shape {stored.shape}, not ({wanted}{',' if len(shape) == 1 else ''})")
+    if finite and not np.isfinite(stored).all():
+        raise ValueError(f"{where} has values that are not finite")
+    if stored.size and least is not None and stored.min() < least:
+        raise ValueError(f"{where} has {stored.min()}, less than {least}")
+    if stored.size and most is not None and stored.max() > most:
+        raise ValueError(f"{where} has {stored.max()}, more than {most}")
+    return np.array(stored, order="C")
+
+
+def whole(stored: Any, where: str, least: int = 0, most: int = MOST) -> int:
+    """A whole number."""
+    if type(stored) is not int or not least <= stored <= most:
+        upper = f" to {most}" if most < MOST else " on"
+        raise ValueError(f"{where} is {shown(stored)}, not a whole number from {least}{upper}")
+    return stored
+
+
+def number(stored: Any, where: str, least: float = -np.inf) -> float:
+    """A finite number."""
+    if type(stored) is not float or not np.isfinite(stored) or stored < least:
+        lower = f" from {least:g} on" if np.isfinite(least) else ""
+        raise ValueError(f"{where} is {shown(stored)}, not a finite number{lower}")
+    return stored
+
+
+def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
+    """A list of so many items, which are not checked."""
+    if not isinstance(stored, list) or count not in (None, len(stored)):
+        size = "" if count is None else f" of {count}"
+        raise ValueError(f"{where} is {shown(stored)}, not a list{size}")
+    return stored
+
+
+def wholes(stored: Any, where: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
+    """A list of so many whole numbers."""
+    return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(stored, where, count))]
+
+
+class Fields:
+    """The fields of a stored dict, read with the functions above.
+
+    Args:
+      tree: what was stored.
+      where: what errors call it.
+      names: the fields that it must have; others it must not.
+
+    Raises:
+      ValueError: no dict, or one with other fields.
+
+    Example:
+      >>> told = Fields({"seconds": 1.5, "count": -1}, "progress", ("seconds", "count"))
+      >>> told.number("seconds")
+      1.5
+      >>> told.whole("count")
+      Traceback (most recent call last):
+      ValueError: progress.count is -1, not a whole number from 0 on
+    """
+
+    def __init__(self, tree: Any, where: str, names: Iterable[str]) -> None:
+        if not isinstance(tree, dict):
+            raise ValueError(f"{where} is {shown(tree)}, not a dict")
+        wanted = list(names)
+        for name in wanted:
+            if name not in tree:
+                raise ValueError(f"{where} lacks {name}")
+        for name in tree:
+            if name not in wanted:
+                raise ValueError(f"{where} has {shown(name)}, which does not belong there")
+        self._tree = tree
+        self._where = where
+
+    def __getitem__(self, name: str) -> Any:
+        """A field, unchecked."""
+        return self._tree[name]
+
+    def where(self, name: str) -> str:
+        """What errors call a field."""
+        return f"{self._where}.{name}"
+
+    def array(self, name: str, dtype: Any, shape: tuple[int | None, ...], **more: Any) -> np.ndarray:
+        """As the function of this name."""
+        return array(self[name], self.where(name), dtype, shape, **more)
+
+    def whole(self, name: str, least: int = 0, most: int = MOST) -> int:
+        """As the function of this name."""
+        return whole(self[name], self.where(name), least, most)
+
+    def number(self, name: str, least: float = -np.inf) -> float:
+        """As the function of this name."""
+        return number(self[name], self.where(name), least)
+
+    def flag(self, name: str) -> bool:
+        """True or False."""
+        if type(self[name]) is not bool:
+            raise ValueError(f"{self.where(name)} is {shown(self[name])}, not true or false")
+        return self[name]
+
+    def items(self, name: str, count: int | None = None) -> list[tuple[Any, str]]:
+        """Of a list of so many items, each and what errors call it."""
+        where = self.where(name)
+        return [(one, f"{where}[{i}]") for i, one in enumerate(items(self[name], where, count))]
+
+    def wholes(self, name: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
+        """As the function of this name."""
+        return wholes(self[name], self.where(name), count, least, most)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: 80 characters at most, and none that a terminal would act on."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a huge number"
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
