@@ -22,7 +22,7 @@ from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
-from zero_jax.files import write_atomically
+from zero_jax.files import check_writable, write_atomically
 from zero_jax.presets import PRESETS
 from zero_jax.programs import Programs, concatenate
 from zero_jax.runs import Outcome, progress_bar
@@ -354,8 +354,8 @@ def _tune(arguments: list[str]) -> int:
             threads: How many threads of a CPU to use; 0 for all cores.
             max_bytes: A bound on the memory that the training takes.
         """
-        if out is not None and (out.is_dir() or not out.parent.is_dir()):
-            raise ValueError(f"cannot write {out}: {'it is a folder' if out.is_dir() else f'no folder {out.parent}'}")
+        if out is not None:
+            check_writable(out)
         check_executor(executor)
         before, described = library.load(program), tasks.task_set()
         made = described.make(seed, "search")

@@ -14,8 +14,8 @@ from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.programs import concatenate
-from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
-from zero_jax.settings import LEARNING_RATES, from_config, with_tuples
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder
+from zero_jax.settings import LEARNING_RATES, from_folder, with_tuples
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.strands import Strand, population_told, rounds
 from zero_jax.tasks import Tasks
@@ -66,7 +66,7 @@ def begun(runner: "Runner") -> Outcome:
 
 def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"]) -> Outcome:
     """`resume`, by a runner of any kind."""
-    experiment = from_config(config_of(folder))
+    experiment = from_folder(folder)
     opened = RunFolder(Path(folder))
     try:
         tree = opened.restore()

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 import zero_jax
-from zero_jax import files, listing
+from zero_jax import files, foreign, listing, schemas
 from zero_jax.programs import Programs
 from zero_jax.tasks import Loss
 
@@ -262,16 +263,10 @@ def config_of(path: str | Path) -> dict[str, Any]:
       ValueError: no such folder, or one whose config.json is damaged or of another schema.
     """
     file = Path(path) / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        schema, experiment = config["schema"], config["experiment"]
-    except OSError as error:
-        raise ValueError(f"{path} is not the folder of a run: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-    if schema != SCHEMA:
-        raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
-    return experiment
+    config = foreign.read_json(file, schemas.Config, SCHEMA)
+    if config is None:
+        raise ValueError(f"{foreign.plain(path)} is not the folder of a run: it has no config.json")
+    return config.experiment
 
 
 def records_of(path: str | Path) -> list[Progress]:
@@ -281,16 +276,14 @@ def records_of(path: str | Path) -> list[Progress]:
       ValueError: a damaged file.
     """
     file = Path(path) / "records.jsonl"
-    try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+    lines = (foreign.read_bytes(file, foreign.LARGEST_RECORDS) or b"").split(b"\n")
     records = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+    for number, line in enumerate(lines[:-1], 1):
         try:
-            records.append(Progress(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{file}, line {number}, is damaged: {error}") from None
+            record = foreign.described_by(schemas.Record, foreign.parsed(line))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{foreign.plain(file)}, line {number}, is damaged: {foreign.reason(error)}") from None
+        records.append(Progress(**msgspec.structs.asdict(record)))
     return records
 
 
