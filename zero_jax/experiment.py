@@ -18,9 +18,9 @@ from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
-from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, config_of
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder
 from zero_jax.search.lineage import Ancestor
-from zero_jax.settings import LEARNING_RATES, from_config, with_tuples
+from zero_jax.settings import LEARNING_RATES, from_folder, with_tuples
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.strands import Strand, population_told, rounds
 from zero_jax.stopping import Stop
@@ -111,10 +111,10 @@ def begun(runner: "Runner") -> Outcome:
 
 def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"], extension: Extension) -> Outcome:
     """`resume`, by a runner of any kind."""
-    config_of(folder)  # or there would be a lock in a folder that is none of a run's
+    before = from_folder(folder)
     opened = RunFolder(Path(folder))
     try:
-        before = from_config(opened.opened())
+        opened.check_unedited()
         runner = make(extension.applied(before))
         runner.extended = runner.experiment != before
         roles = runner.identity.data

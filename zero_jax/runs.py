@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
 import zero_jax
-from zero_jax import files, listing
+from zero_jax import files, foreign, listing, schemas
 from zero_jax.hall import Entry
 from zero_jax.identity import Identity, binding, changes, settings_digest
 from zero_jax.programs import Programs
@@ -219,22 +220,21 @@ class RunFolder:
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 
-    def opened(self) -> dict[str, Any]:
-        """The experiment as config.json describes it, for a run that goes on.
+    def check_unedited(self) -> None:
+        """Refuses to go on with other settings than the run began with.
 
         Raises:
-          ValueError: a file that is damaged, of another schema, or edited.
+          ValueError: config.json is damaged, of another schema, or edited.
         """
         config = _config(self.path)
-        experiment, self.run = config["experiment"], str(config.get("run", ""))
-        if config.get("digest") != settings_digest(experiment):
-            edited = self._edits(experiment)
+        self.run = config.run
+        if config.digest != settings_digest(config.experiment):
+            edits = self._edits(config.experiment)
             raise ValueError(
-                f"{self.path / CONFIG} was edited{f': {edited}' if edited else ''}. A run goes on with the settings that it "
-                "began with: undo the change, or begin another run. (zero-jax search --resume RUN with --train-steps, "
-                "--experiments or --time-limit extends a run.)"
+                f"{foreign.plain(self.path / CONFIG)} was edited{f': {edits}' if edits else ''}. A run goes on with the "
+                "settings that it began with: undo the change, or begin another run. (zero-jax search --resume RUN with "
+                "--train-steps, --experiments or --time-limit extends a run.)"
             )
-        return experiment
 
     def _edits(self, experiment: dict[str, Any]) -> str:
         """What was edited, as the last checkpoint that can be read knows it."""
@@ -252,9 +252,7 @@ class RunFolder:
         Raises:
           ValueError: saying which differ.
         """
-        before = _config(self.path).get("data")
-        if not isinstance(before, dict):
-            raise ValueError(f"{self.path / CONFIG} is damaged: there is no digest of the data")
+        before = _config(self.path).data
         other = [role for role, digest in identity.data.items() if before.get(role) != digest]
         if other:
             those = " and ".join(f"{role} ({sources[role]})" for role in other)
@@ -329,16 +327,17 @@ class RunFolder:
     def best(self) -> Entry | None:
         """The best program that the run has written, as outcome.json and best.json say; None where they do not."""
         try:
-            outcome = json.loads((self.path / "outcome.json").read_text(encoding="utf-8"))
-            program = listing.from_json((self.path / "best.json").read_text(encoding="utf-8"))
-            select = outcome["select_fitness"]
-            fitness, experiment = float(outcome["search_fitness"]), int(outcome["experiment"])
-            if len(program) != 1:
+            outcome = foreign.read_json(self.path / "outcome.json", schemas.Outcome)
+            best = foreign.read_bytes(self.path / "best.json")
+            if outcome is None or best is None:
                 return None
-            judged = None if select is None else float(select)
-            return Entry(fitness, 0.0, 0, program, experiment=experiment, select_fitness=judged)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            program = listing.from_json(best.decode())
+        except (ValueError, RecursionError):
             return None
+        if len(program) != 1:
+            return None
+        judged, number = outcome.select_fitness, outcome.experiment
+        return Entry(outcome.search_fitness, 0.0, 0, program, experiment=number, select_fitness=judged)
 
     def write(self, name: str, tree: dict[str, Any]) -> None:
         """A JSON file."""
@@ -373,24 +372,14 @@ def config_of(path: str | Path) -> dict[str, Any]:
     Raises:
       ValueError: no such folder, or one whose config.json is damaged or of another schema.
     """
-    return _config(Path(path))["experiment"]
+    return _config(Path(path)).experiment
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> schemas.Config:
     """All that config.json holds."""
-    file = path / CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        schema, _ = config["schema"], config["experiment"].items()
-    except OSError as error:
-        raise ValueError(f"{path} is not the folder of a run: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-    if schema != SCHEMA:
-        raise ValueError(
-            f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}: use the version that began the "
-            "run (the file says which)"
-        )
+    config = foreign.read_json(path / CONFIG, schemas.Config, SCHEMA)
+    if config is None:
+        raise ValueError(f"{foreign.plain(path)} is not the folder of a run: it has no {CONFIG}")
     return config
 
 
@@ -401,14 +390,12 @@ def records_of(path: str | Path) -> list[Progress]:
       ValueError: a damaged file.
     """
     file = Path(path) / "records.jsonl"
-    try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+    lines = (foreign.read_bytes(file, foreign.LARGEST_RECORDS) or b"").split(b"\n")
     records = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+    for number, line in enumerate(lines[:-1], 1):
         try:
-            records.append(Progress(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{file}, line {number}, is damaged: {error}") from None
+            record = foreign.described_by(schemas.Record, foreign.parsed(line))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{foreign.plain(file)}, line {number}, is damaged: {foreign.reason(error)}") from None
+        records.append(Progress(**msgspec.structs.asdict(record)))
     return records

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,8 +14,10 @@ from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
 from zero_jax.executors import batches
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
+from zero_jax.foreign import described_by, plain, reason, shown
 from zero_jax.hurdles import Rung
-from zero_jax.programs import MemorySize, Programs, SearchSpace
+from zero_jax.programs import Programs, SearchSpace
+from zero_jax.runs import config_of
 from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role, TaskSet
@@ -333,16 +336,44 @@ def from_config(config: dict[str, Any]) -> Experiment:
     """The experiment that `dataclasses.asdict` told of, read from JSON.
 
     Raises:
-      ValueError: settings that this version does not know.
+      ValueError: settings that this version does not know, or that are none.
     """
     try:
-        sets = {f"{role}_tasks": TaskSet(**config[f"{role}_tasks"]) for role in ("search", "select", "unseen")}
-        space = with_tuples(config["space"])
-        space["memory"] = MemorySize(*space["memory"])
-        mutations = Mutations(**with_tuples(config["mutations"]))
-        return Experiment(**{**with_tuples(config), **sets, "space": SearchSpace(**space), "mutations": mutations})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the run's configuration does not fit this version of zero-jax: {error}") from None
+        experiment = described_by(Experiment, _with_whole_numbers(config))
+        _check_known(config, dataclasses.asdict(experiment))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the run's configuration does not fit this version of zero-jax: {reason(error)}") from None
+    return experiment
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """2e8 train steps, as somebody may have written in Python, are a whole number of them."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _check_known(given: dict[str, Any], known: dict[str, Any], where: str = "") -> None:
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"there is no setting {shown(where + name)}")
+        if isinstance(value, dict):
+            _check_known(value, known[name], f"{where}{name}.")
+
+
+def from_folder(folder: str | Path) -> Experiment:
+    """The experiment that a run's folder describes.
+
+    Raises:
+      ValueError: no run's folder, or a config.json that is damaged or of another version; naming it.
+    """
+    config = config_of(folder)
+    try:
+        return from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{plain(Path(folder) / 'config.json')}: {error}") from None
 
 
 def with_tuples(settings: dict[str, Any]) -> dict[str, Any]:

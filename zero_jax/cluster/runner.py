@@ -17,8 +17,8 @@ from zero_jax.cluster.connection import check_room, connected, default_actors, f
 from zero_jax.cluster.share import Done, Found, Kept, Order, Share
 from zero_jax.evaluator import Counts
 from zero_jax.hall import Entry, entries_from
-from zero_jax.runs import Outcome, Progress, config_of
-from zero_jax.settings import Experiment, from_config
+from zero_jax.runs import Outcome, Progress
+from zero_jax.settings import Experiment, from_folder
 from zero_jax.strands import Strand, population_told, record_due
 
 ROUND_SECONDS = 0.5
@@ -67,7 +67,7 @@ def resume(
     Raises:
       ValueError, OSError: as `run`, and as `zero_jax.experiment.resume`.
     """
-    _check_has_actors(from_config(config_of(folder)))
+    _check_has_actors(from_folder(folder))
     with connected(address):
         extension = experiments.Extension(**more)
         return experiments.resumed(folder, lambda experiment: ActorRunner(experiment, report), extension)

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
@@ -58,7 +59,7 @@ def is_close(fitness: float) -> bool:
     return bool(fitness > 0.99)
 
 
-def overview(records: pd.DataFrame, experiment: int) -> str:
+def overview(records: pd.DataFrame, experiment: int) -> Markup:
     """The best fitness of each of several experiments by evaluations, that one's in colour."""
 
     def draw(axes: Axes) -> None:
@@ -74,7 +75,7 @@ def overview(records: pd.DataFrame, experiment: int) -> str:
     return _svg("overview", draw, _WHOLE_RUN, "best fitness on T_search")
 
 
-def progress(records: pd.DataFrame) -> str:
+def progress(records: pd.DataFrame) -> Markup:
     """Fitness of the best and of the population by evaluations, in one experiment."""
 
     def draw(axes: Axes) -> None:
@@ -102,12 +103,12 @@ def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], las
             room = first + last * (1 + len(str(number))) / 60
 
 
-def islands(records: pd.DataFrame) -> str:
+def islands(records: pd.DataFrame) -> Markup:
     """Medians of the islands of one experiment."""
 
     def draw(axes: Axes) -> None:
         told = records[records.islands.map(len) > 0]
-        medians = np.array([[island[2] for island in row] for row in told.islands])
+        medians = pd.DataFrame([[island[2] for island in row] for row in told.islands]).to_numpy()
         for column in _picked(list(medians.T)):
             axes.plot(told.evaluations, column, lw=1, alpha=0.7)
         axes.plot(told.evaluations, told["median"], color=_INK, lw=1.5, label="all islands")
@@ -116,7 +117,7 @@ def islands(records: pd.DataFrame) -> str:
     return _svg("islands", draw, _WHOLE_RUN, "median fitness of an island")
 
 
-def work(records: pd.DataFrame) -> str:
+def work(records: pd.DataFrame) -> Markup:
     """What became of the programs between a record and the next, and how many of the population are different."""
 
     def draw(axes: Axes) -> None:
@@ -133,7 +134,7 @@ def work(records: pd.DataFrame) -> str:
     return _svg("work", draw, _WHOLE_RUN, "share")
 
 
-def front(hall: pd.DataFrame) -> str:
+def front(hall: pd.DataFrame) -> Markup:
     """Cost against fitness, the front as steps."""
 
     def draw(axes: Axes) -> None:
@@ -150,7 +151,7 @@ def front(hall: pd.DataFrame) -> str:
     return _svg("front", draw, "cost, in multiples of the 2-layer network's", "fitness on T_search")
 
 
-def lineage(steps: pd.DataFrame) -> str:
+def lineage(steps: pd.DataFrame) -> Markup:
     """Fitness of the best program's ancestors that beat theirs."""
 
     def draw(axes: Axes) -> None:
@@ -184,7 +185,7 @@ def _fitness_scale(axes: Axes, shown: Any) -> None:
     axes.set_ylim(max(low - 0.02, 0), 1 - 10.0 ** -(nines(high) + 0.2))
 
 
-def _svg(name: str, draw: Callable[[Axes], None], x: str, y: str, legend: bool = True) -> str:
+def _svg(name: str, draw: Callable[[Axes], None], x: str, y: str, legend: bool = True) -> Markup:
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # figures in one page must not share ids
         figure = Figure(figsize=(9, 4), layout="constrained")
         axes = figure.subplots()
@@ -198,4 +199,4 @@ def _svg(name: str, draw: Callable[[Axes], None], x: str, y: str, legend: bool =
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    return re.sub(r'<g id="[^"]*"', "<g", text).replace(_INK, "currentColor")
+    return Markup(re.sub(r'<g id="[^"]*"', "<g", text).replace(_INK, "currentColor"))

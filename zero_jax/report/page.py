@@ -1,20 +1,22 @@
 """The page: `report.html`, whole in itself, made of what a run's folder holds."""
 
 import dataclasses
+import functools
 import json
 import shlex
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
+import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from zero_jax import files, library, runs
-from zero_jax.canonical import pruned
+from zero_jax import files, foreign, runs, schemas
 from zero_jax.presets import PRESETS
 from zero_jax.report import figures, tables
-from zero_jax.settings import Experiment, from_config
+from zero_jax.settings import Experiment, from_folder
 from zero_jax.tasks.sets import TaskSet
 
 OPEN = 5
@@ -39,53 +41,58 @@ def write(run: str | Path, out: str | Path | None = None) -> Path:
       >>> write("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
       PosixPath('runs/linear-seed1-20261121-090130/report.html')
     """
-    page = _page(Path(run))
     file = Path(run) / "report.html" if out is None else Path(out)
-    files.write_atomically(file, page)
+    files.check_writable(file)
+    files.write_atomically(file, _page(Path(run)).encode())
     return file
 
 
+class _Table(NamedTuple):
+    """What is in a table: texts."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class _Figure(NamedTuple):
+    """What is drawn, and what it shows."""
+
+    svg: Markup
+    caption: str
+
+
 def _page(run: Path) -> str:
-    experiment = from_config(runs.config_of(run))
-    versions = json.loads((run / "config.json").read_text(encoding="utf-8")).get("versions", {})
-    outcome, records = _outcome(run), tables.records(run)
-    hall, lineage = tables.hall_of_fame(run), tables.lineage(run)
-    title = f"{experiment.name}, seed {experiment.seed}"
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_what(experiment))}</p>",
-        _headline(run, experiment, outcome, records),
-        *_outcome_section(run, experiment, outcome),
-        *_progress(records, outcome),
-        *_hall_section(hall),
-        *_lineage_section(lineage),
-        *_work_section(records),
-        *_settings(experiment, versions),
-    ]
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} - zero-jax</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    experiment = from_folder(run)
+    config = foreign.read_json(run / "config.json", schemas.Config, runs.SCHEMA)
+    outcome, records = foreign.read_json(run / "outcome.json", schemas.Outcome), tables.records(run)
+    hall, lineage, best = tables.hall_of_fame(run), tables.lineage(run), tables.best(run) if outcome else None
+    return _template().render(
+        title=f"{experiment.name}, seed {experiment.seed}",
+        what=_what(experiment),
+        run=str(run),
+        ended=_ended(experiment, outcome, records),
+        fitness=outcome and _fitness(experiment, outcome),
+        best=best,
+        progress=list(_progress(records, outcome)),
+        hall=None if hall.empty else _hall(hall),
+        lineage=None if lineage.empty else _lineage(lineage),
+        work=None if records.empty else _work(records),
+        settings=_settings(experiment, config.versions if config else {}),
     )
 
 
-def _outcome(run: Path) -> dict[str, Any] | None:
-    """What outcome.json tells, if the run has ended."""
-    file = run / "outcome.json"
-    if not file.exists():
-        return None
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        told["baselines"] = pd.DataFrame(told["baselines"], columns=list(runs.Baseline._fields))
-        told["progress"] = runs.Progress(**told["progress"])
-        return {
-            name: told[name] for name in (*_FITNESS, "experiment", "solved", "interrupted", "progress", "baselines")
-        }
-    except KeyError as error:
-        raise ValueError(f"{file} is damaged: there is no {error}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+@functools.cache
+def _template() -> jinja2.Template:
+    """Whatever comes in is escaped, and what cannot be seen is made visible; nothing may be left out."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("zero_jax.report"),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else foreign.plain(value),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html")
 
 
 _FITNESS = {"search_fitness": "T_search", "select_fitness": "T_select", "unseen_fitness": "unseen"}
@@ -102,23 +109,23 @@ def _what(e: Experiment) -> str:
     return f"{said[:1].upper()}{said[1:]}T_search: {_tasks(e.search_tasks)}. Programs: {crowd}."
 
 
-def _headline(run: Path, experiment: Experiment, outcome: dict[str, Any] | None, records: pd.DataFrame) -> str:
-    """How it ended, in one sentence."""
+def _ended(experiment: Experiment, outcome: schemas.Outcome | None, records: pd.DataFrame) -> dict[str, str] | None:
+    """How it ended, and what it took; None where nothing is known yet."""
     if outcome is None and records.empty:
-        return f"<p>{escape(str(run))}: begun; there are no records yet.</p>"
+        return None
     if outcome is None:
         ended, last = "Under way, or killed, in", records.iloc[-1]
     else:
-        last = outcome["progress"]
-        ended = "Solved in" if outcome["solved"] else "Not solved after"
-        ended = "Interrupted in" if outcome["interrupted"] else ended
-    number = outcome["experiment"] if outcome and outcome["solved"] else last.experiment
-    return (
-        f"<p><strong>{ended} experiment {number}</strong>: {last.evaluations:,} programs, {last.trained:,} of them "
-        f"trained, {last.train_steps:,} train steps, {_time(last.seconds)} "
-        f"({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Asked for: fitness above "
-        f"{experiment.sufficient_fitness:g} on T_select. <code>{escape(str(run))}</code></p>"
+        last = outcome.progress
+        ended = "Solved in" if outcome.solved else "Not solved after"
+        ended = "Interrupted in" if outcome.interrupted else ended
+    number = outcome.experiment if outcome and outcome.solved else last.experiment
+    counts = (
+        f"{last.evaluations:,} programs, {last.trained:,} of them trained, {last.train_steps:,} train steps, "
+        f"{_time(last.seconds)} ({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Asked for: fitness "
+        f"above {experiment.sufficient_fitness:g} on T_select."
     )
+    return {"how": f"{ended} experiment {number}", "counts": counts}
 
 
 def _time(seconds: float) -> str:
@@ -127,50 +134,43 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _outcome_section(run: Path, experiment: Experiment, outcome: dict[str, Any] | None) -> Iterator[str]:
+def _fitness(experiment: Experiment, outcome: schemas.Outcome) -> _Table:
     """The best program beside the baselines."""
-    if outcome is None:
-        return
-    found = pd.DataFrame([{"name": "found program"} | {name: outcome[name] for name in _FITNESS}])
-    rates = outcome["baselines"].learning_rate
-    names = [f"{n} (learning rate {r:g})" for n, r in zip(outcome["baselines"].name, rates, strict=True)]
-    rows = pd.concat([found, outcome["baselines"].assign(name=names)[list(found)]]) if names else found
-    heads = {f"{role}_fitness": f"{_FITNESS[f'{role}_fitness']} ({_count(getattr(experiment, f'{role}_tasks'))})"
-             for role in ("search", "select", "unseen")}  # fmt: skip
-    yield "<h2>The best program</h2>"
-    yield _table(rows.astype(dict.fromkeys(_FITNESS, "float64")).rename(columns=heads | {"name": "fitness"}))
-    if (run / "best.json").exists():
-        best = pruned(library.load(str(run / "best.json")), tables.vector_labels(run))
-        yield f"<pre>{escape(best.listing(0))}</pre>"
-        yield "<p>Without its dead code. best.txt and best.json hold all of it.</p>"
+    rows = [
+        ("found program", outcome),
+        *((f"{b.name} (learning rate {b.learning_rate:g})", b) for b in outcome.baselines),
+    ]
+    heads = [f"{_FITNESS[f'{role}_fitness']} ({_count(getattr(experiment, f'{role}_tasks'))})"
+             for role in ("search", "select", "unseen")]  # fmt: skip
+    cells = [[name, *(_cell(getattr(one, fitness)) for fitness in _FITNESS)] for name, one in rows]
+    return _Table(["fitness", *heads], cells)
 
 
 def _count(tasks: TaskSet) -> str:
     return "your tasks" if tasks.source.endswith(".npz") else f"{tasks.tasks} tasks"
 
 
-def _progress(records: pd.DataFrame, outcome: dict[str, Any] | None) -> Iterator[str]:
+def _progress(records: pd.DataFrame, outcome: schemas.Outcome | None) -> Iterator[_Figure]:
     """How fitness rose."""
-    yield "<h2>Progress</h2>"
     if records.empty:
-        yield "<p>There are no records yet.</p>"
         return
     number = int(records.experiment[records.best_fitness.idxmax()])
-    if outcome and (records.experiment == outcome["experiment"]).any():
-        number = outcome["experiment"]
+    if outcome and (records.experiment == outcome.experiment).any():
+        number = outcome.experiment
     one, note = records[records.experiment == number], "The scale counts nines, since the best comes close to 1."
     if records.experiment.nunique() > 1:
         close = note if figures.is_close(records.best_fitness.max()) else ""
         others = records.experiment.nunique() - 1
         drawn = f" ({figures.MANY} of the {others} others drawn)" if others > figures.MANY else ""
-        caption = f"Best fitness of each experiment{drawn}; a number stands where one begins. {close}"
-        yield _figure(figures.overview(records, number), caption)
+        caption = f"Best fitness of each experiment{drawn}; a number stands where one begins. {close}".strip()
+        yield _Figure(figures.overview(records, number), caption)
     close = note if figures.is_close(one.best_fitness.max()) else ""
-    yield _figure(figures.progress(one), f"Experiment {number}: fitness of the best and of the population. {close}")
+    caption = f"Experiment {number}: fitness of the best and of the population. {close}".strip()
+    yield _Figure(figures.progress(one), caption)
     counts = one.islands.map(len)
     if counts.max() > 1:
         drawn = f", {figures.MANY} of them drawn" if counts.max() > figures.MANY else ""
-        yield _figure(
+        yield _Figure(
             figures.islands(one), f"Experiment {number}: median fitness of each of the {counts.max()} islands{drawn}."
         )
 
@@ -178,68 +178,52 @@ def _progress(records: pd.DataFrame, outcome: dict[str, Any] | None) -> Iterator
 # ---------------------------------------------------------------------------------------------- programs
 
 
-def _hall_section(hall: pd.DataFrame) -> Iterator[str]:
+def _hall(hall: pd.DataFrame) -> dict[str, Any]:
     """The front, and the best programs."""
-    yield "<h2>Hall of fame</h2>"
-    if hall.empty:
-        yield "<p>There is no hall of fame: no hall.json, or nothing in it yet.</p>"
-        return
-    yield _figure(
+    figure = _Figure(
         figures.front(hall),
         "Fitness against cost. Nothing found is both better and cheaper than a program on the front.",
     )
     rows = hall.sort_values("pareto", ascending=False, kind="stable")
-    marks = [" and ".join(word for word, holds in (("front", front), ("best", best)) if holds)
-             for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
-    # &#32; is a space: of two in a row pandas would make others, which cannot be pasted into a file.
-    texts = [escape(text).replace("  ", " &#32;") for text in rows.listing]
-    folded = [f"<details><summary>show</summary><pre>{text}</pre></details>" for text in texts]
     told = rows[["search_fitness", "select_fitness", "cost", "instructions", "experiment", "evaluations"]]
-    told = told.rename(columns=_FITNESS).assign(**{"kept as": marks}, program=folded)
-    told["cost"] = told.cost.map("{:.4f}".format)
-    yield _table(told, index=True, escape=False, classes="hall")
-    yield (
-        "<p>Programs on the front first, each group by fitness on T_search. Cost and instructions are those of the "
-        "program without its dead code; evaluations, programs asked for in its experiment until it was found. The "
-        "first column is its number in <code>zero_jax.report.programs(run)</code>.</p>"
-    )
+    told = told.assign(cost=told.cost.map("{:.4f}".format))
+    told["kept as"] = [" and ".join(word for word, holds in (("front", front), ("best", best)) if holds)
+                       for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
+    told["program"] = rows.listing
+    table = _table(told.rename(columns=_FITNESS).reset_index(names=""))
+    return {"figure": figure, "table": table}
 
 
-def _lineage_section(steps: pd.DataFrame) -> Iterator[str]:
+def _lineage(steps: pd.DataFrame) -> dict[str, Any]:
     """How the best came about, step by step."""
-    yield "<h2>Lineage of the best</h2>"
-    if steps.empty:
-        yield "<p>There is no lineage: no lineage.json, or nothing in it (random search has none).</p>"
-        return
-    yield _figure(figures.lineage(steps), "Fitness of the ancestors that beat all of theirs.")
     close = figures.is_close(steps.fitness.max())
     gains = pd.Series(figures.nines(steps.fitness) if close else steps.fitness, steps.index).diff()
     opened = {0, *gains.nlargest(OPEN).index}
-    what = "nines" if close else "fitness"
-    yield (
-        f"<p>{len(steps)} steps and {steps.births.sum():,} births, in experiment {steps.attrs['experiment']}. "
+    told = (
+        f"{len(steps)} steps and {steps.births.sum():,} births, in experiment {steps.attrs['experiment']}. "
         "Each step shows what changed in the program without its dead code; the first and those that gained most "
-        f"{what} stand open.</p>"
+        f"{'nines' if close else 'fitness'} stand open."
     )
-    for i, step in enumerate(steps.itertuples()):
-        yield _step(i, step, i in opened)
+    return {
+        "figure": _Figure(figures.lineage(steps), "Fitness of the ancestors that beat all of theirs."),
+        "told": told,
+        "steps": [_step(i, step, i in opened) for i, step in enumerate(steps.itertuples())],
+    }
 
 
-def _step(number: int, step: Any, is_open: bool) -> str:
+def _step(number: int, step: Any, is_open: bool) -> dict[str, Any]:
     rose = f"first ancestor, fitness {step.fitness:.6f}"
     if number:
         births = f"{step.births:,} birth{'s' * (step.births != 1)}"
         rose = f"{step.fitness - step.gain:.6f} to {step.fitness:.6f} (+{step.gain:.2g}) by {births}"
     lines = step.change.splitlines() if number else [f" {line}" for line in step.listing.splitlines()]
-    tags = {"+": "ins", "-": "del"}
-    marked = "\n".join(
-        f"<{tag}>{escape(line)}</{tag}>" if (tag := tags.get(line[:1])) else escape(line) for line in lines
-    )
-    same = "" if not number or any(line[:1] in tags for line in lines) else "<p>Only dead code changed.</p>"
-    return (
-        f"<details{' open' * is_open}><summary>{number}. {rose}, after {step.evaluations:,} programs</summary>"
-        f"{same}<pre>{marked}</pre></details>"
-    )
+    marked = [(line[:1], line) for line in lines]
+    return {
+        "told": f"{rose}, after {step.evaluations:,} programs",
+        "lines": marked,
+        "is_open": is_open,
+        "is_same": number > 0 and not any(mark in "+-" for mark, _ in marked),
+    }
 
 
 # ---------------------------------------------------------------------------------------------- work and settings
@@ -254,10 +238,8 @@ _FATES = {
 }
 
 
-def _work_section(records: pd.DataFrame) -> Iterator[str]:
+def _work(records: pd.DataFrame) -> dict[str, Any]:
     """What was trained and what was not."""
-    if records.empty:
-        return
     last = records.iloc[-1]
     rows = [(words, last[name], last.evaluations) for name, words in _FATES.items()]
     rows += [
@@ -270,16 +252,15 @@ def _work_section(records: pd.DataFrame) -> Iterator[str]:
     table = pd.DataFrame(rows, columns=["what became of programs", "number", "share"])
     table["number"] = table.number.astype("int64")
     table["share"] = [f"{number / max(of, 1):.1%}" for number, of in zip(table.number, table.share, strict=True)]
-    yield "<h2>Work</h2>"
-    yield _table(table)
-    yield _figure(
+    figure = _Figure(
         figures.work(records),
         "What became of the programs from one record to the next. Diversity: the share of a population's programs that "
         "differ.",
     )
+    return {"table": _table(table), "figure": figure}
 
 
-def _settings(experiment: Experiment, versions: dict[str, str]) -> Iterator[str]:
+def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any]:
     """What was run, and how to run it again."""
     e, space = experiment, experiment.space
     savers = ("remember", "probe", "hurdle_tasks", "hurdle_examples", "budget")
@@ -296,12 +277,11 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> Iterator[str]
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     rows |= {f"{role} tasks": _tasks(getattr(e, f"{role}_tasks")) for role in ("search", "select", "unseen")}
-    yield "<h2>Settings</h2>"
-    yield _table(pd.DataFrame(rows.items(), columns=["setting", "value"]))
-    if e.name in PRESETS:
-        yield f"<p>To run it again:</p><pre>{escape(command(e))}</pre>"
-    whole = json.dumps(dataclasses.asdict(e), indent=1)
-    yield f"<details><summary>all settings</summary><pre>{escape(whole)}</pre></details>"
+    return {
+        "table": _table(pd.DataFrame(rows.items(), columns=["setting", "value"])),
+        "command": command(e) if e.name in PRESETS else "",
+        "whole": json.dumps(dataclasses.asdict(e), indent=1),
+    }
 
 
 def _islands(e: Experiment) -> str:
@@ -349,37 +329,17 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------- HTML
+# ---------------------------------------------------------------------------------------------- tables
 
 
-def _table(table: pd.DataFrame, **how: Any) -> str:
-    """As HTML; `how` as pandas takes it."""
-    whole, texts = table.select_dtypes("integer"), table.select_dtypes(exclude="number")
-    forms: dict[Any, Any] = dict.fromkeys(whole, "{:,}".format) | dict.fromkeys(texts, str)
-    six = "{:.6f}".format
-    html = table.to_html(**{"index": False} | how, border=0, na_rep="-", float_format=six, formatters=forms)
-    return f'<div class="wide">{html}</div>'
+def _table(table: pd.DataFrame) -> _Table:
+    rows = zip(*(table[column] for column in table), strict=True)
+    return _Table(list(table), [[_cell(value) for value in row] for row in rows])
 
 
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption.strip())}</figcaption></figure>"
-
-
-_CSS = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-figure { margin: 1rem 0; } figcaption, details > p { font-size: .875rem; opacity: .75; }
-svg { width: 100%; max-width: 60rem; height: auto; } svg text { font-family: inherit !important; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; vertical-align: top; padding: .2rem .6rem; border-bottom: 1px solid #8885; }
-th:first-child, td:first-child, .hall :is(th, td):last-child { text-align: left; } .hall td { white-space: nowrap; }
-pre { font: .8125rem/1.4 ui-monospace, monospace; background: #8881; padding: .6rem .8rem; overflow-x: auto;
-  margin: .4rem 0; }
-summary { cursor: pointer; }
-ins, del { text-decoration: none; display: inline-block; min-width: 100%; }
-ins { background: #2ea04333; } del { background: #f8514933; }
-@media print { body { max-width: none; } figure, pre { break-inside: avoid; } pre { white-space: pre-wrap; }
-  details::details-content { content-visibility: visible; display: block; } }
-"""
+def _cell(value: Any) -> str:
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if value is None or isinstance(value, float):
+        return "-" if value is None or np.isnan(value) else f"{value:.6f}"
+    return str(value)

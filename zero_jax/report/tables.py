@@ -1,13 +1,14 @@
 """The files of a run's folder as pandas tables."""
 
 import difflib
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
-from zero_jax import listing, runs
+from zero_jax import foreign, listing, runs, schemas
 from zero_jax.canonical import pruned
 from zero_jax.programs import Programs, concatenate
 from zero_jax.runs import QUANTILES, Progress
@@ -50,13 +51,10 @@ def records(run: str | Path) -> pd.DataFrame:
     kinds = {name: kind for name, kind in Progress.__annotations__.items() if name not in ("quantiles", "islands")}
     # Without islands that have told their fitness, as when a search was interrupted at once, there are no quantiles.
     spread = [p.quantiles or (float("nan"),) * len(QUANTILES) for p in told]
-    try:
-        table = pd.DataFrame([p._asdict() for p in told], columns=list(Progress._fields)).drop(columns="quantiles")
-        table = table.astype({name: "int64" if kind is int else "float64" for name, kind in kinds.items()})
-        table[list(QUANTILES)] = pd.DataFrame(spread, columns=list(QUANTILES), dtype="float64")
-        table["islands"] = [tuple(map(tuple, p.islands)) for p in told]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{Path(run) / 'records.jsonl'} is damaged: {error}") from None
+    table = pd.DataFrame([p._asdict() for p in told], columns=list(Progress._fields)).drop(columns="quantiles")
+    table = table.astype({name: "int64" if kind is int else "float64" for name, kind in kinds.items()})
+    table[list(QUANTILES)] = pd.DataFrame(spread, columns=list(QUANTILES), dtype="float64")
+    table["islands"] = [p.islands for p in told]
     return table
 
 
@@ -121,75 +119,55 @@ def lineage(run: str | Path) -> pd.DataFrame:
     """
     runs.config_of(run)
     file = Path(run) / "lineage.json"
-    tree = _tree(file)
-    steps, found = _rows(file, tree.get("steps", []), _STEPS)
-    texts = _listings(found, tree)
+    found = foreign.read_json(file, schemas.Lineage, SCHEMA)
+    steps = _table(found.steps if found else [], _STEPS)
+    texts = _programs(file, found.steps, found.vector_labels)[1] if found and found.steps else []
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
-    table.attrs["experiment"] = tree.get("experiment")
+    table.attrs["experiment"] = found.experiment if found else None
     return table
+
+
+def best(run: str | Path) -> str | None:
+    """The listing of a run's best program without dead code; None where there is no best.json.
+
+    Raises:
+      ValueError: a damaged file, by name.
+    """
+    file = Path(run) / "best.json"
+    found = foreign.read_json(file, schemas.Program, listing.SCHEMA)
+    if found is None:
+        return None
+    hall = foreign.read_json(Path(run) / "hall.json", schemas.Hall, SCHEMA)
+    return _programs(file, [schemas.Holder(found)], bool(hall and hall.vector_labels))[1][0]
 
 
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
     runs.config_of(run)
     file = Path(run) / "hall.json"
-    tree = _tree(file)
-    rows, found = _rows(file, tree.get("rows", []), _HALL)
-    rows["listing"] = _listings(found, tree)
+    found = foreign.read_json(file, schemas.Hall, SCHEMA)
+    rows = _table(found.rows if found else [], _HALL)
+    if not found or not found.rows:
+        return rows.assign(listing=[]), None
+    programs, texts = _programs(file, found.rows, found.vector_labels)
+    rows = rows.assign(listing=texts)
     rows = rows.sort_values(["search_fitness", "cost"], ascending=[False, True], kind="stable")
-    order = rows.index.to_numpy()
-    return rows.reset_index(drop=True), None if found is None else found[order]
+    return rows.reset_index(drop=True), programs[rows.index.to_numpy()]
 
 
-def _rows(file: Path, listed: Any, kinds: dict[str, str]) -> tuple[pd.DataFrame, Programs | None]:
-    """What a file lists, as a table of columns of those kinds, and the programs beside it, if there are any."""
+def _table(listed: Sequence[Any], kinds: dict[str, str]) -> pd.DataFrame:
+    """Fields of what a file lists, as columns of those kinds."""
+    return pd.DataFrame([[getattr(one, name) for name in kinds] for one in listed], columns=list(kinds)).astype(kinds)
+
+
+def _programs(file: Path, listed: Sequence[schemas.Holder], vector_labels: bool) -> tuple[Programs, list[str]]:
+    """The programs of what a file lists, and their listings without dead code."""
     try:
-        found = [listing.from_json(json.dumps(row["program"])) for row in listed]
-        if any(len(one) != 1 for one in found):
-            raise ValueError("a row holds one program")
-        table = pd.DataFrame([{column: row[column] for column in kinds} for row in listed], columns=list(kinds))
-        return table.astype(kinds), concatenate(found) if found else None
-    except KeyError as error:
-        raise ValueError(f"{file} is damaged: there is no {error} in a row") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-
-
-def _tree(file: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where there is none."""
-    text = _text(file)
-    if text is None:
-        return {}
-    try:
-        tree = json.loads(text)
-        schema = tree["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: {error!r}") from None
-    if schema != SCHEMA:
-        raise ValueError(f"{file} has schema {schema}, and this version of zero-jax reads {SCHEMA}")
-    return tree
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-
-
-def vector_labels(run: str | Path) -> bool:
-    """Whether the programs of a run are for tasks with vector labels, as its hall of fame says."""
-    return bool(_tree(Path(run) / "hall.json").get("vector_labels"))
-
-
-def _listings(found: Programs | None, tree: dict[str, Any]) -> list[str]:
-    """Without dead code, for tasks of the kind that the file says."""
-    if found is None:
-        return []
-    short = pruned(found, bool(tree.get("vector_labels")))
-    return [short.listing(i) for i in range(len(short))]
+        programs = concatenate([listing.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
+        short = pruned(programs, vector_labels)
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{foreign.plain(file)} is damaged: {foreign.reason(error)}") from None
+    return programs, [short.listing(i) for i in range(len(short))]
 
 
 def _change(old: str, new: str) -> str:
