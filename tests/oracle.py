@@ -121,7 +121,8 @@ class Machine:
 
 
 def std(x, axis=None):
-    return np.sqrt(np.mean(x * x, axis=axis, dtype=f32) - np.mean(x, axis=axis, dtype=f32) ** 2)
+    first = x[:, :1] if axis else x.ravel()[0]
+    return np.std(x - first, axis=axis, dtype=f32)
 
 
 def place(features, index):

@@ -137,14 +137,6 @@ def _norm(axis: int) -> Callable[[Features, Value], Value]:
     return lambda features, a: jnp.sqrt(features.total(a * a, axis))
 
 
-def _stdev(axis: int) -> Callable[[Features, Value], Value]:
-    def stdev(features: Features, a: Value) -> Value:
-        mean = _mean(axis)(features, a)
-        return jnp.sqrt(_mean(axis)(features, a * a) - mean * mean)
-
-    return stdev
-
-
 def _matrix_total(features: Features, a: Value) -> Value:
     return features.total(features.total(a, -1), -1)
 
@@ -157,9 +149,30 @@ def _matrix_norm(features: Features, a: Value) -> Value:
     return jnp.sqrt(_matrix_total(features, a * a))
 
 
-def _matrix_stdev(features: Features, a: Value) -> Value:
-    mean = _matrix_mean(features, a)
-    return jnp.sqrt(_matrix_mean(features, a * a) - mean * mean)
+def _stdev(rank: int) -> Callable[[Features, Value], Value]:
+    """Over so many axes of features. Sums are of differences to the first value, so that equal values have a deviation
+    of exactly 0, however an executor rounds: as a difference of two means it is 0 or NaN by chance.
+    """
+
+    def masked(features: Features, x: Value, numbers: int) -> Value:
+        """Zeros from that number on, along each axis."""
+        for axis in range(-1, -1 - rank, -1):
+            x = jnp.where(features.numbers(x, axis) < numbers, x, 0.0)
+        return x
+
+    def total(features: Features, x: Value) -> Value:
+        return functools.reduce(features.total, (-1,) * rank, x)
+
+    def around(features: Features, x: Value, centre: Value) -> Value:
+        return masked(features, x - functools.reduce(features.expand, (-1,) * rank, centre), features.size)
+
+    def stdev(features: Features, a: Value) -> Value:
+        share = 1.0 / features.size**rank
+        shifted = around(features, a, total(features, masked(features, a, 1)))
+        centred = around(features, shifted, total(features, shifted) * share)
+        return jnp.sqrt(total(features, centred * centred) * share)
+
+    return stdev
 
 
 def _step(x: Value) -> Value:
@@ -328,9 +341,9 @@ _ROWS: list[tuple[Any, ...]] = [
     _row("VECTOR_MEAN", "v>s", _call("mean"), _mean(-1), featured=True),
     _row("MATRIX_MEAN", "m>s", _call("mean"), _matrix_mean, featured=True),
     _row("MATRIX_ROW_MEAN", "m>v", _call("mean", "axis=1"), _mean(-1), featured=True),
-    _row("MATRIX_ROW_ST_DEV", "m>v", _call("std", "axis=1"), _stdev(-1), featured=True),
-    _row("VECTOR_ST_DEV", "v>s", _call("std"), _stdev(-1), featured=True),
-    _row("MATRIX_ST_DEV", "m>s", _call("std"), _matrix_stdev, featured=True),
+    _row("MATRIX_ROW_ST_DEV", "m>v", _call("std", "axis=1"), _stdev(1), featured=True),
+    _row("VECTOR_ST_DEV", "v>s", _call("std"), _stdev(1), featured=True),
+    _row("MATRIX_ST_DEV", "m>s", _call("std"), _stdev(2), featured=True),
     _row("SCALAR_CONST_SET", ">s", "{o} = {0}", lambda c: c, constants=("value",)),
     _row(
         "VECTOR_CONST_SET",

@@ -299,7 +299,8 @@ def _function(op, memory, a, out):
     elif op == 13:
         x = v.exponential(x)
     elif op == 14:
-        x = v.logarithm(x)
+        # A sum makes a subnormal number zero; the C library would take its bits apart.
+        x = v.logarithm(v.add(x, v.splat(np.float32(0))))
     elif op == 15:
         x = v.not_negative(x)
     v.store(memory, out, x)
@@ -324,9 +325,16 @@ def _squares(memory, a, step, n):
 
 @compiled
 def _deviation(memory, a, n):
-    share = v.splat(np.float32(1.0 / n))
-    mean = v.mul(_sum(memory, a, W, n), share)
-    return v.root(v.sub(v.mul(_squares(memory, a, W, n), share), v.mul(mean, mean)))
+    """Around the first value, as `ops.py` does."""
+    share, first = v.splat(np.float32(1.0 / n)), v.load(memory, a)
+    total = v.sub(first, first)
+    for i in range(1, n):
+        total = v.add(total, v.sub(v.load(memory, a + i * W), first))
+    mean, squares = v.mul(total, share), v.splat(np.float32(0))
+    for i in range(n):
+        around = v.sub(v.sub(v.load(memory, a + i * W), first), mean)
+        squares = v.add(squares, v.mul(around, around))
+    return v.root(v.mul(squares, share))
 
 
 @compiled

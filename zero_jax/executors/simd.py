@@ -295,10 +295,12 @@ def _scratch(programs: Programs) -> tuple[Any, ...]:
 
 @entry_point
 def _run_once(size, features, addresses, count, scratch, seed, draw):
+    before = v.flush_subnormals()
     for k in range(count):
         row, constants = addresses[0] + k * m.ROW_BYTES, addresses[1] + k * m.CONSTANT_BYTES
         op = v.integer(row, m.OP)
         m.step(size, features, op, row, constants, addresses[2], scratch, seed, addresses[3], 0, draw)
+    v.restore(before)
 
 
 def _plain_rows(programs: Programs, p: int, component: int, features: int, rows: np.ndarray, data: np.ndarray) -> int:

@@ -64,12 +64,15 @@ def train_programs(
     groups = len(masks)
     work, rows, constants, shape = scratch
     last, block = len(chosen) * groups, settings[BLOCK]
+    before = v.flush_subnormals()
     while True:
         begin = v.take(addresses[COUNTER]) * block
         if begin >= last:
+            v.restore(before)
             return
         for item in range(begin, min(begin + block, last)):
             if v.raised(addresses[STOP]):
+                v.restore(before)
                 return
             program, g = item // groups, item % groups
             p = chosen[program]

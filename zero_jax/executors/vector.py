@@ -5,6 +5,7 @@ Where the machine's registers are narrower LLVM splits them. Memory is an addres
 arrays, each would travel as seven arguments, and Numba would count references in the innermost loop.
 """
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,60 @@ def raised(typing_context: Any, address: Any) -> Any:
         return builder.icmp_signed("!=", value, ir.Constant(_INT64, 0))
 
     return types.boolean(types.intp), generate
+
+
+# ---------------------------------------------------------------------------------------------- subnormal numbers
+
+
+_MODES = {"x86_64": 0x8040, "AMD64": 0x8040, "aarch64": 1 << 24, "arm64": 1 << 24}
+"""The bits of a processor's control word that let arithmetic take subnormal numbers as zero and return zero for them.
+XLA sets them too. On a processor of another kind nothing is set."""
+
+_MODE = _MODES.get(platform.machine(), 0)
+
+
+def _control_word(builder: Any, new: Any = None) -> Any:
+    """Reads this thread's control word of floating-point arithmetic, or writes it."""
+    if platform.machine() in ("aarch64", "arm64"):
+        if new is None:
+            return builder.asm(ir.FunctionType(_INT64, []), "mrs $0, fpcr", "=r,~{memory}", [], True)
+        return builder.asm(ir.FunctionType(ir.VoidType(), [_INT64]), "msr fpcr, $0", "r,~{memory}", [new], True)
+    with builder.goto_entry_block():
+        place = builder.alloca(_INT32)
+    bytes_ = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [bytes_])
+    if new is not None:
+        builder.store(builder.trunc(new, _INT32), place)
+    name = "llvm.x86.sse.stmxcsr" if new is None else "llvm.x86.sse.ldmxcsr"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [builder.bitcast(place, bytes_)])
+    return builder.zext(builder.load(place), _INT64)
+
+
+@intrinsic
+def flush_subnormals(typing_context: Any) -> Any:
+    """Lets arithmetic of this thread take subnormal numbers as zero; returns what `restore` takes."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _MODE:
+            return ir.Constant(_INT64, 0)
+        before = _control_word(builder)
+        _control_word(builder, builder.or_(before, ir.Constant(_INT64, _MODE)))
+        return before
+
+    return types.int64(), generate
+
+
+@intrinsic
+def restore(typing_context: Any, before: Any) -> Any:
+    """Leaves arithmetic of this thread as it was."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if _MODE:
+            _control_word(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
