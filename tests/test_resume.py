@@ -113,7 +113,9 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
     assert resume(folder, interrupt).interrupted
     last = resume(folder, interrupt)
     assert not last.interrupted
-    (tree, outcome, (hall, lineage), lines), (tree2, outcome2, (hall2, lineage2), lines2) = map(final, (folder, whole.folder))
+    (tree, outcome, (hall, lineage), lines), (tree2, outcome2, (hall2, lineage2), lines2) = map(
+        final, (folder, whole.folder)
+    )
     np.testing.assert_equal((tree, lineage, lines), (tree2, lineage2, lines2))
     assert outcome["select_fitness"] >= outcome2["select_fitness"]  # an interruption has more programs judged
     if outcome["select_fitness"] == outcome2["select_fitness"]:

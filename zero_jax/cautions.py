@@ -7,8 +7,9 @@ import numpy as np
 
 from zero_jax import library
 from zero_jax.evaluator import Evaluator
-from zero_jax.settings import LEARNING_RATES, Experiment
+from zero_jax.foreign import shown
 from zero_jax.programs import concatenate
+from zero_jax.settings import LEARNING_RATES, Experiment
 from zero_jax.tasks import Tasks
 
 
@@ -32,8 +33,8 @@ def advice(tasks: Tasks, max_abs_error: float) -> str:
     labels = np.asarray(tasks.train_y, np.float64)
     return (
         f"an error above {max_abs_error:g} in training ends a run with fitness 0, and these labels have mean "
-        f"{labels.mean():.3g} and standard deviation {labels.std():.3g}. Scale the labels, to mean 0 and standard deviation "
-        "1 for instance, or raise max_abs_error (--max-abs-error)"
+        f"{labels.mean():.3g} and standard deviation {labels.std():.3g}. Scale the labels, to mean 0 and standard "
+        "deviation 1 for instance, or raise max_abs_error (--max-abs-error)"
     )
 
 
@@ -49,8 +50,8 @@ def _about_roles(experiment: Experiment) -> str:
     if not same:
         return ""
     return (
-        f"{' and '.join(same)} are those that the search sees ({sources['search']}), so fitness on them says nothing of new "
-        "data: keep some data apart, in a file of their own (--select-tasks.source, --unseen-tasks.source)"
+        f"{' and '.join(same)} are those that the search sees ({shown(sources['search'])}), so fitness on them says "
+        "nothing of new data: keep some data apart, in files of their own (--select-tasks.source, --unseen-tasks.source)"
     )
 
 
@@ -64,4 +65,5 @@ def _about_stops(experiment: Experiment, tasks: Tasks) -> str:
         )  # fmt: skip
         if not all_stopped(judge(programs).train_steps, tasks):
             return ""
-    return f"on T_search all runs of the linear and the network program stop early: {advice(tasks, experiment.max_abs_error)}"
+    what = advice(tasks, experiment.max_abs_error)
+    return f"on T_search all runs of the linear and of the network program stop early: {what}"

@@ -18,13 +18,14 @@ from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
-from zero_jax.runs import Baseline, Outcome, Progress, RunFolder
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, check_unedited
 from zero_jax.search.lineage import Ancestor
 from zero_jax.settings import LEARNING_RATES, from_folder, with_tuples
 from zero_jax.settings import Experiment as Experiment
-from zero_jax.strands import Strand, population_told, rounds
 from zero_jax.stopping import Stop
+from zero_jax.strands import Strand, population_told, rounds
 from zero_jax.tasks import Tasks
+from zero_jax.tasks.sets import Role
 
 EARLY_SECONDS = 1.0
 """When the first checkpoint is due, where they come less often."""
@@ -95,7 +96,7 @@ class Extension(NamedTuple):
             unlimited = name != "train_steps" and not value
             if not unlimited and (value < before or (name != "train_steps" and not before)):
                 raise ValueError(
-                    f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, and {value} is asked for"
+                    f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, not {value}"
                 )
         return dataclasses.replace(experiment, **new)
 
@@ -111,10 +112,11 @@ def begun(runner: "Runner") -> Outcome:
 
 def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"], extension: Extension) -> Outcome:
     """`resume`, by a runner of any kind."""
+    run = check_unedited(folder)
     before = from_folder(folder)
     opened = RunFolder(Path(folder))
     try:
-        opened.check_unedited()
+        opened.run = run
         runner = make(extension.applied(before))
         runner.extended = runner.experiment != before
         roles = runner.identity.data
@@ -453,7 +455,7 @@ class Runner:
     def outcome(self) -> Outcome:
         """All of it."""
         best = self._best_of_all()
-        roles = {"search": best.experiment if best else 1, "select": 0, "unseen": 0}
+        numbers: dict[Role, int] = {"search": best.experiment if best else 1, "select": 0, "unseen": 0}
         return Outcome(
             best.program if best else None,
             best.experiment if best else 0,
@@ -468,7 +470,7 @@ class Runner:
             self.select_tasks.loss,
             self.task_counts,
             self.folder.path if self.folder else None,
-            {role: self.experiment.seeds(role, number) for role, number in roles.items()},
+            {role: self.experiment.seeds(role, number) for role, number in numbers.items()},
             self.timed_out,
             self.had_ended,
         )

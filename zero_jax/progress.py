@@ -1,4 +1,4 @@
-"""What a search or a tuning shows of itself while it goes on: a bar in a terminal or notebook, plain lines elsewhere."""
+"""What a search or a tuning shows of itself while it goes on: a bar in a terminal, or plain lines."""
 
 import contextlib
 import sys
@@ -70,7 +70,7 @@ class Display:
         if self._bar is None:
             known = {"total": 1.0, "bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}, {postfix}"}
             counted = {"unit": f" {self.unit}", "unit_scale": True}
-            self._bar = any_tqdm(desc=self.name, dynamic_ncols=True, **(counted if share is None else known))  # type: ignore[call-overload]
+            self._bar = any_tqdm(desc=self.name, dynamic_ncols=True, **(counted if share is None else known))
         elif share is not None:
             state = f"{count:,} {self.unit}, {state}"
         self._bar.set_postfix_str(state, refresh=False)
@@ -108,7 +108,9 @@ def displayed(name: str, *, quiet: bool = False, unit: str = "evaluations") -> I
 
 
 @contextlib.contextmanager
-def progress_bar(name: str, experiment: Experiment | None = None, *, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(
+    name: str, experiment: Experiment | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[Progress], None]]:
     """A bar for a search; gives the function to pass to `run` as `report`.
 
     It is drawn from the first progress on, so that none stands above the message of an early error.
@@ -122,7 +124,7 @@ def progress_bar(name: str, experiment: Experiment | None = None, *, quiet: bool
 
         def report(progress: Progress) -> None:
             state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
-            display.show(progress.evaluations, experiment and share(progress, experiment), state)
+            display.show(progress.evaluations, share(progress, experiment) if experiment else None, state)
 
         yield report
 

@@ -220,32 +220,6 @@ class RunFolder:
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 
-    def check_unedited(self) -> None:
-        """Refuses to go on with other settings than the run began with.
-
-        Raises:
-          ValueError: config.json is damaged, of another schema, or edited.
-        """
-        config = _config(self.path)
-        self.run = config.run
-        if config.digest != settings_digest(config.experiment):
-            edits = self._edits(config.experiment)
-            raise ValueError(
-                f"{foreign.plain(self.path / CONFIG)} was edited{f': {edits}' if edits else ''}. A run goes on with the "
-                "settings that it began with: undo the change, or begin another run. (zero-jax search --resume RUN with "
-                "--train-steps, --experiments or --time-limit extends a run.)"
-            )
-
-    def _edits(self, experiment: dict[str, Any]) -> str:
-        """What was edited, as the last checkpoint that can be read knows it."""
-        for path in reversed(self._checkpoints()):
-            try:
-                before = files.unpacked(path.read_bytes())["identity"]["settings"]
-                return "; ".join(changes(Identity.of(experiment, {}).settings, before))
-            except (ValueError, OSError, KeyError, TypeError, AttributeError):
-                continue
-        return ""
-
     def check_data(self, identity: Identity, sources: dict[str, str]) -> None:
         """Refuses to go on with other data than the run began with; `sources` says where those of each role come from.
 
@@ -322,7 +296,7 @@ class RunFolder:
             os.truncate(records, size)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((p for p in self.path.glob("checkpoint-*.npz") if p.stem[11:].isdecimal()), key=_number)
+        return _checkpoints(self.path)
 
     def best(self) -> Entry | None:
         """The best program that the run has written, as outcome.json and best.json say; None where they do not."""
@@ -348,12 +322,42 @@ class RunFolder:
         if outcome.program is not None:
             files.write_atomically(self.path / "best.txt", outcome.program.listing(0) + "\n")
             files.write_atomically(self.path / "best.json", listing.to_json(outcome.program) + "\n")
-        told = {
-            name: getattr(outcome, name)
-            for name in (*_TOLD, "timed_out", "seeds")
-        }
+        told = {name: getattr(outcome, name) for name in (*_TOLD, "timed_out", "seeds")}
         told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
         files.write_atomically(self.path / "outcome.json", json.dumps(told, indent=1) + "\n")
+
+
+def check_unedited(path: str | Path) -> str:
+    """Refuses to go on with other settings than the run in a folder began with; returns the name of the run.
+
+    Raises:
+      ValueError: config.json is missing, damaged, of another schema, or edited.
+    """
+    config = _config(Path(path))
+    if config.digest != settings_digest(config.experiment):
+        edits = _edits(Path(path), config.experiment)
+        raise ValueError(
+            f"{foreign.plain(Path(path) / CONFIG)} was edited{f': {edits}' if edits else ''}. A run goes on with the "
+            "settings that it began with: undo the change, or begin another run. (zero-jax search --resume RUN with "
+            "--train-steps, --experiments or --time-limit extends a run.)"
+        )
+    return config.run
+
+
+def _edits(path: Path, experiment: dict[str, Any]) -> str:
+    """What was edited, as the last checkpoint that can be read knows it."""
+    for checkpoint in reversed(_checkpoints(path)):
+        try:
+            before = files.unpacked(checkpoint.read_bytes())["identity"]["settings"]
+            return "; ".join(changes(Identity.of(experiment, {}).settings, before))
+        except (ValueError, OSError, KeyError, TypeError, AttributeError):
+            continue
+    return ""
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """The checkpoints in a folder, the oldest first."""
+    return sorted((p for p in path.glob("checkpoint-*.npz") if p.stem[11:].isdecimal()), key=_number)
 
 
 _TOLD = ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")

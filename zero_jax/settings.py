@@ -193,8 +193,8 @@ class Experiment:
             raise ValueError(f"out must be a folder, or None to write nothing; not {self.out!r}")
 
     def self_contained(self) -> "Experiment":
-        """The same, so that nothing depends on the current folder or on a program's file: paths of tasks are absolute, and
-        the text of the initial program stands in place of its path.
+        """The same, so that nothing depends on the current folder or on a program's file: paths of tasks are absolute,
+        and the text of the initial program stands in place of its path.
 
         Raises:
           ValueError: a file that cannot be read.

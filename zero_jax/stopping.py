@@ -17,7 +17,7 @@ SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
-EXIT_CODES = {signal.SIGINT: 130}
+EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
 """Exit codes by signal; any other signal gives `TERMINATED`."""
 
 TERMINATED = 143
@@ -42,8 +42,8 @@ class Stop:
 
     @contextlib.contextmanager
     def deferred(self, grace: float | None = GRACE_SECONDS) -> Iterator[None]:
-        """Until the end of the block, a first signal only sets `signal`; KeyboardInterrupt comes after `grace` seconds, or
-        with the next signal. None defers all of them until the end of the block, where KeyboardInterrupt is raised.
+        """Until the end of the block, a first signal only sets `signal`; KeyboardInterrupt comes after `grace` seconds,
+        or with the next signal. None defers all of them until the end of the block, where KeyboardInterrupt is raised.
         """
         before = self.signal
         self._grace.append(grace)
@@ -83,9 +83,9 @@ _current: Stop | None = None
 def handled() -> Iterator[Stop]:
     """Handles signals until the end of the block; inside another such block, that one does.
 
-    Only the main thread can handle signals: on another one, nothing changes. A signal that somebody else handles, or that is
-    ignored (as by nohup), is left alone, but for Python's own handler of Ctrl-C. After SIGTERM or SIGHUP the outermost
-    block ends by sending the signal again, to whatever handled it before.
+    Only the main thread can handle signals: on another one, nothing changes. A signal that somebody else handles, or
+    that is ignored (as by nohup), is left alone, but for Python's own handler of Ctrl-C. After SIGTERM or SIGHUP the
+    outermost block ends by sending the signal again, to whatever handled it before.
     """
     global _current
     if _current is not None or threading.current_thread() is not threading.main_thread():
@@ -108,8 +108,8 @@ def handled() -> Iterator[Stop]:
 
 
 def _interrupt(frame: FrameType | None) -> None:
-    """Raises KeyboardInterrupt, a little later where it would meet JAX's callback in the garbage collector: an exception in
-    there is printed and lost.
+    """Raises KeyboardInterrupt, a little later where it would meet JAX's callback in the garbage collector: an
+    exception in there is printed and lost.
     """
     collecting = frame is not None and frame.f_code.co_name == "_xla_gc_callback"
     if collecting and hasattr(signal, "setitimer"):

@@ -113,8 +113,8 @@ def tune(
       report: called from time to time with the number of evaluations so far and the best fitness.
 
     Returns:
-      `Tuned`. Where there is nothing to tune, or the budget does not pay for a step, the program as it is. After Ctrl-C the
-      best so far.
+      `Tuned`. Where there is nothing to tune, or the budget does not pay for a step, the program as it is. After
+      Ctrl-C the best so far.
 
     Raises:
       ValueError: more than one program, an unknown method or `combine`, `evaluations` below 1, a `scout` outside 0 to

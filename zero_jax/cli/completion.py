@@ -14,7 +14,8 @@ Shell = Literal["bash", "zsh", "tcsh"]
 def completion_command(shell: Annotated[Shell, tyro.conf.Positional], /) -> int:
     """Prints a script that completes commands and options of zero-jax.
 
-    For bash: eval "$(zero-jax completion bash)". For zsh: zero-jax completion zsh > ~/.zfunc/_zero-jax, a folder in fpath.
+    For bash: eval "$(zero-jax completion bash)". For zsh: zero-jax completion zsh > ~/.zfunc/_zero-jax, where ~/.zfunc
+    is in fpath.
 
     Args:
         shell: bash, zsh or tcsh.

@@ -1,4 +1,4 @@
-"""What several commands share: the options that say which tasks, and those that are taken out before tyro sees the rest."""
+"""Options that several commands share."""
 
 import dataclasses
 import re
@@ -57,6 +57,9 @@ class TaskOptions:
         return dataclasses.replace(usual(source), **sizes)
 
 
+NO_TASK_OPTIONS = TaskOptions()
+"""For defaults."""
+
 Tasked = Annotated[TaskOptions, tyro.conf.arg(name="")]
 
 
@@ -79,11 +82,17 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
     """Says which programs do not predict what these tasks read."""
     for i in np.flatnonzero(for_other_labels(programs, tasks.vector_labels)):
         which = "the program" if len(programs) == 1 else f"program {i}"
-        reads = "s1, these tasks read v2: as softmax_linear" if tasks.vector_labels else "v2, these tasks read s1: as linear"
+        reads = (
+            "s1, these tasks read v2: as softmax_linear"
+            if tasks.vector_labels
+            else "v2, these tasks read s1: as linear"
+        )
         print(f"zero-jax: note: {which} predicts {reads} does", file=sys.stderr)
 
 
-def taken(arguments: Sequence[str], flags: Sequence[str] = (), valued: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+def taken(
+    arguments: Sequence[str], flags: Sequence[str] = (), valued: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """Arguments without some options, and these by name: a flag with an empty text, others with the text behind them.
 
     Raises:

@@ -9,7 +9,7 @@ import tyro
 from zero_jax import cautions, library, listing, tuning
 from zero_jax.canonical import for_other_labels, pruned
 from zero_jax.cli import options
-from zero_jax.cli.options import Program, Tasked, TaskOptions
+from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
@@ -25,7 +25,7 @@ from zero_jax.tuning import Tuned
 def evaluate_command(
     program: Program,
     /,
-    tasks: Tasked = TaskOptions(),
+    tasks: Tasked = NO_TASK_OPTIONS,
     role: Role = "unseen",
     seed: int = 0,
     draws_seed: int | None = None,
@@ -79,7 +79,7 @@ def evaluate(arguments: list[str]) -> int:
 def tune_command(
     program: Program,
     /,
-    tasks: Tasked = TaskOptions(),
+    tasks: Tasked = NO_TASK_OPTIONS,
     method: tuning.Method = "random",
     evaluations: int = 1000,
     time_limit: float = 0.0,
@@ -125,11 +125,11 @@ def tune_command(
         def report(done: int, fitness: float) -> None:
             display.show(done, done / evaluations, f"best fitness {fitness:.6f}")
 
-        limits = {"evaluations": evaluations, "time_limit": time_limit, "report": report}
+        limits: dict[str, Any] = {"evaluations": evaluations, "time_limit": time_limit, "report": report}
         tuned = tuning.tune(before, made, method, seed=seed, combine=combine, **limits, **how)
     print(
-        f"{'Interrupted after ' * tuned.interrupted}{tuned.evaluations:,} evaluations, {tuned.train_steps:,} train steps, "
-        f"{tuned.seconds:.1f} s\n"
+        f"{'Interrupted after ' * tuned.interrupted}{tuned.evaluations:,} evaluations, "
+        f"{tuned.train_steps:,} train steps, {tuned.seconds:.1f} s\n"
         f"{options.measure(made.loss)} on the {len(made)} tasks of the tuning: {tuned.fitness_before:.6f} before, "
         f"{tuned.fitness:.6f} after"
     )

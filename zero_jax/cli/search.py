@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from zero_jax.cli import options
 from zero_jax.foreign import shown
 from zero_jax.presets import PRESETS
 from zero_jax.progress import progress_bar
-from zero_jax.runs import Outcome, config_of
-from zero_jax.settings import Experiment, from_config
+from zero_jax.runs import Outcome, check_unedited
+from zero_jax.settings import Experiment, from_folder
 from zero_jax.stopping import handled
 
-_EXTENSION = {"--train-steps": int, "--experiments": int, "--time-limit": options.seconds}
+_EXTENSION: dict[str, Callable[[str], float]] = {
+    "--train-steps": int,
+    "--experiments": int,
+    "--time-limit": options.seconds,
+}
+"""What a run can be given more of, and how each is read."""
 
 
 def presets(**changes: Any) -> Any:
@@ -50,8 +56,8 @@ def _chosen(arguments: list[str], address: str | None) -> Experiment:
     rest, timed = options.taken(arguments, valued=["--time-limit"])
     words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
     others = (
-        "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray; --quiet shows "
-        "no progress; --time-limit may be given as 90s, 10m or 1h30m."
+        "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray; --quiet "
+        "shows no progress; --time-limit may be given as 90s, 10m or 1h30m."
     )
     how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
     alone = {} if address is None else {"side_by_side": 1}  # actors keep all cores busy
@@ -78,8 +84,8 @@ def _check_sources(chosen: Experiment, arguments: list[str]) -> None:
         left = " and ".join(f"{role} tasks" for role in missing)
         fix = " ".join(f"--{role}-tasks.source {shlex.quote(source)}" for role in missing)
         raise ValueError(
-            f"search tasks are {shown(source)}, but {left} would still be {preset.select_tasks.source}: name them, too. "
-            f"Data kept apart from the search make an honest test; for a first look, {fix} takes the same data"
+            f"search tasks are {shown(source)}, but {left} would still be {preset.select_tasks.source}: name them, "
+            f"too. Data kept apart from the search make an honest test; for a first look, {fix} takes the same data"
         )
 
 
@@ -105,13 +111,15 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
             "zero-jax search --resume RUN goes on with a run under the settings that it began with; RUN is its folder. "
             f"Only --train-steps, --experiments and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
         )
-    run, more = given.pop("--resume"), {}
+    run = given.pop("--resume")
+    more: dict[str, Any] = {}
     for name, text in given.items():
         try:
             more[name[2:].replace("-", "_")] = _EXTENSION[name](text)
         except ValueError as error:
             raise ValueError(f"{name} {shown(text)}: {error}") from None
-    extended = experiments.Extension(**more).applied(from_config(config_of(run)))
+    check_unedited(run)
+    extended = experiments.Extension(**more).applied(from_folder(run))
     with progress_bar(Path(run).name, extended, quiet=quiet) as report:
         one = run, report
         outcome = experiments.resume(*one, **more) if address is None else cluster.resume(*one, address, **more)
@@ -126,7 +134,9 @@ def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int
     if (outcome.interrupted or outcome.timed_out) and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
         more = f" --time-limit {2 * experiment.time_limit:g}" if outcome.timed_out else ""
-        print(f"To go on from the last checkpoint: zero-jax search --resume {shlex.quote(str(outcome.folder))}{ray}{more}")
+        print(
+            f"To go on from the last checkpoint: zero-jax search --resume {shlex.quote(str(outcome.folder))}{ray}{more}"
+        )
     with handled() as stop:
         return stop.exit_code if outcome.interrupted else 0
 
@@ -142,9 +152,9 @@ def _print_forecast(forecast: forecasts.Forecast, chosen: Experiment) -> None:
     minutes = f"{forecast.seconds / 60:.1f} min" if forecast.seconds < 7200 else f"{forecast.seconds / 3600:.1f} h"
     generations = chosen.train_steps / forecast.examples
     print(
-        f"A generation of {forecast.programs:,} programs sees {forecast.examples:,} training examples: about {minutes} on "
-        f"{forecast.executor} if each took as long as the 2-layer network, and {forecast.bytes / 2**30:.2f} GiB of memory. "
-        f"--train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known programs "
+        f"A generation of {forecast.programs:,} programs sees {forecast.examples:,} training examples: about {minutes} "
+        f"on {forecast.executor} if each took as long as the 2-layer network, and {forecast.bytes / 2**30:.2f} GiB of "
+        f"memory. --train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known programs "
         "make more of it.",
         flush=True,
     )

@@ -30,8 +30,8 @@ class _Forgiving:
 
 
 def make_safe() -> None:
-    """Puts the null device in place of standard streams that are closed, lest a file of ours take their number, and lets
-    stderr fail without harm.
+    """Puts the null device in place of standard streams that are closed, lest a file of ours take their number, and
+    lets stderr fail without harm.
     """
     for number in range(3):
         try:
@@ -41,7 +41,7 @@ def make_safe() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    sys.stderr = _Forgiving(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _Forgiving(sys.stderr)
 
 
 def say(message: str) -> None:
@@ -55,7 +55,6 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-
 
 
 @contextlib.contextmanager

@@ -60,9 +60,11 @@ def resume(
     """Goes on with a run from the last checkpoints of its actors; not to the bit, since each is of another moment.
 
     Args:
-      folder, report, more: as in `zero_jax.experiment.resume`; an experiment that has ended does not go on with more
-        `train_steps`, later ones have them.
+      folder: as in `zero_jax.experiment.resume`.
+      report: likewise.
       address: as in `run`.
+      **more: as in `zero_jax.experiment.resume`; an experiment that has ended does not go on with more `train_steps`,
+        later ones have them.
 
     Raises:
       ValueError, OSError: as `run`, and as `zero_jax.experiment.resume`.
