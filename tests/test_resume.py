@@ -100,18 +100,21 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
     monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
     quick = dataclasses.replace(OFTEN, **{"candidates": 3, "experiments": 2, **more})
     whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
-    reports = []
 
-    def interrupt(progress):
-        reports.append(progress)
-        if len(reports) in (4, 9):
-            raise KeyboardInterrupt
+    def after(reports):
+        def interrupt(progress):
+            nonlocal reports
+            reports -= 1
+            if not reports:
+                raise KeyboardInterrupt
 
-    interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), interrupt)
+        return interrupt
+
+    interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), after(4))
     folder = interrupted.folder
     assert interrupted.interrupted
-    assert resume(folder, interrupt).interrupted
-    last = resume(folder, interrupt)
+    assert resume(folder, after(4)).interrupted
+    last = resume(folder)
     assert not last.interrupted
     (tree, outcome, (hall, lineage), lines), (tree2, outcome2, (hall2, lineage2), lines2) = map(
         final, (folder, whole.folder)

@@ -51,7 +51,7 @@ def _about_roles(experiment: Experiment) -> str:
         return ""
     return (
         f"{' and '.join(same)} are those that the search sees ({shown(sources['search'])}), so fitness on them says "
-        "nothing of new data: keep some data apart, in files of their own (--select-tasks.source, --unseen-tasks.source)"
+        "nothing of new data: keep some apart, in files of their own (--select-tasks.source, --unseen-tasks.source)"
     )
 
 

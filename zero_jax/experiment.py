@@ -18,7 +18,7 @@ from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
-from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, check_unedited
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, check_out, check_unedited
 from zero_jax.search.lineage import Ancestor
 from zero_jax.settings import LEARNING_RATES, from_folder, with_tuples
 from zero_jax.settings import Experiment as Experiment
@@ -48,6 +48,8 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
       ValueError: settings that do not go together, before anything is written.
       OSError: where the run's folder cannot be written.
     """
+    if experiment.out is not None:
+        check_out(experiment.out)
     return begun(Runner(experiment, report))
 
 

@@ -162,7 +162,7 @@ def unpacked(data: bytes) -> Any:
     """
     content = memoryview(data)
     if hashlib.sha256(content[:-_DIGEST_SIZE]).digest() != content[-_DIGEST_SIZE:]:
-        raise ValueError("its digest is not that of its content: it is damaged, or of an older version of zero-jax")
+        raise ValueError("its digest does not match its contents")
     try:
         with np.lib.npyio.NpzFile(io.BytesIO(data), own_fid=True, allow_pickle=False) as stored:
             arrays = dict(stored)

@@ -68,7 +68,7 @@ class Display:
 
     def _show_bar(self, count: int, share: float | None, state: str) -> None:
         if self._bar is None:
-            known = {"total": 1.0, "bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}, {postfix}"}
+            known = {"total": 1.0, "bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"}
             counted = {"unit": f" {self.unit}", "unit_scale": True}
             self._bar = any_tqdm(desc=self.name, dynamic_ncols=True, **(counted if share is None else known))
         elif share is not None:

@@ -173,9 +173,7 @@ class RunFolder:
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         parent, name = Path(experiment["out"]), f"{experiment['name']}-seed{experiment['seed']}-{stamp}"
-        for above in (parent.absolute(), *parent.absolute().parents):
-            if (above / CONFIG).exists():
-                raise ValueError(f"out ({parent}) is in the folder of a run, {above}: name a folder outside of it")
+        check_out(parent)
         for suffix in ("", *(f"-{i}" for i in range(2, 100))):
             path = parent / f"{name}{suffix}"
             try:
@@ -368,6 +366,20 @@ def _number(checkpoint: Path) -> int:
 
 
 CONFIG = "config.json"
+
+
+def check_out(out: str | Path) -> None:
+    """Refuses to put the folder of a run into that of another.
+
+    Raises:
+      ValueError: `out` is the folder of a run, or in one.
+    """
+    for above in (Path(out).absolute(), *Path(out).absolute().parents):
+        if (above / CONFIG).exists():
+            name = foreign.plain(above)
+            raise ValueError(
+                f"out ({foreign.plain(out)}) is in the folder of a run, {name}: name a folder outside of it"
+            )
 
 
 def config_of(path: str | Path) -> dict[str, Any]:

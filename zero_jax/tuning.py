@@ -137,8 +137,8 @@ def tune(
     judge = _Judge(program, tasks, seed, combine, how, time_limit or np.inf, report)
     interrupted = False
     with stopping.handled():
-        judge(np.zeros((1, judge.constants)))
         try:
+            judge(np.zeros((1, judge.constants)))
             if judge.constants and evaluations > 1:
                 if method == "random":
                     judge.all(judge.draw(evaluations - 1))
@@ -149,6 +149,8 @@ def tune(
         except _OutOfTimeError:
             pass
         except KeyboardInterrupt:
+            if not judge.history:
+                raise
             interrupted = True
         return judge.result()._replace(interrupted=interrupted)
 

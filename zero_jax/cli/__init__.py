@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return stop.exit_code
         except BrokenPipeError:
             raise
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            is_output = error.errno is not None and error.filename is None  # files have names
+            return fail(f"{'cannot write the output: ' * is_output}{error}")
+        except ValueError as error:
             return fail(str(error))
         except MemoryError as error:
             return fail(f"not enough memory for that: {error}")

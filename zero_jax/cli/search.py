@@ -154,8 +154,8 @@ def _print_forecast(forecast: forecasts.Forecast, chosen: Experiment) -> None:
     print(
         f"A generation of {forecast.programs:,} programs sees {forecast.examples:,} training examples: about {minutes} "
         f"on {forecast.executor} if each took as long as the 2-layer network, and {forecast.bytes / 2**30:.2f} GiB of "
-        f"memory. --train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known programs "
-        "make more of it.",
+        f"memory. --train-steps is worth {generations:.3g} such generations; shorter programs, early stops and known "
+        "programs make more of it.",
         flush=True,
     )
 

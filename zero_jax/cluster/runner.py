@@ -17,7 +17,7 @@ from zero_jax.cluster.connection import check_room, connected, default_actors, f
 from zero_jax.cluster.share import Done, Found, Kept, Order, Share
 from zero_jax.evaluator import Counts
 from zero_jax.hall import Entry, entries_from
-from zero_jax.runs import Outcome, Progress
+from zero_jax.runs import Outcome, Progress, check_out
 from zero_jax.settings import Experiment, from_folder
 from zero_jax.strands import Strand, population_told, record_due
 
@@ -48,6 +48,8 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
       OSError: a cluster that does not answer; an actor that is lost again and again.
     """
     dataclasses.replace(experiment, actors=experiment.actors or 1)  # mistakes show before a cluster is started
+    if experiment.out is not None:
+        check_out(experiment.out)
     with connected(address):
         if not experiment.actors:
             experiment = dataclasses.replace(experiment, actors=default_actors(experiment))

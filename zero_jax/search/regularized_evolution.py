@@ -66,7 +66,9 @@ class RegularizedEvolution:
             raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
         if not any(self.space.ops):
             raise ValueError("no component of the space has ops, so nothing can be mutated")
-        first_programs(self.space, self.initial)
+        first = first_programs(self.space, self.initial)
+        if first is not None and len(first) > self.population:
+            raise ValueError(f"{len(first)} initial programs do not fit into a population of {self.population}")
 
     @property
     def ops(self) -> tuple[tuple[int, ...], ...]:
