@@ -242,3 +242,16 @@ def test_halls_of_another_space_are_refused():
     assert entries_from(tree, DEMO)
     with pytest.raises(ValueError, match=r"hall.programs.capacity is \[10, 2, 8\], not \[8, 10, 12\]"):
         entries_from(tree, ALL_OPS)
+
+
+def test_a_search_that_ends_with_cohorts_under_way_can_be_read_back():
+    strand = damage.searching("groups")
+    strand._settling = False
+    while strand.settled:
+        strand.evaluate_cohort()
+    again = damage.restored("groups", unpacked(packed(strand.tree())))
+    for _ in range(4):
+        again.evaluate_cohort()
+    again.settle()
+    assert sorted(again.tree()["idle"]) == [0, 1]
+    assert min(state.evaluations for state in again.states) > 24
