@@ -91,4 +91,7 @@ class Hurdles:
           ValueError: no fitnesses of as many rungs; `where` is what it calls them.
         """
         recent = enumerate(checked.items(tree, where, len(self.rungs)))
-        self._recent = [checked.array(one, f"{where}[{i}]", np.float64, (None,), finite=True) for i, one in recent]
+        found = [checked.array(one, f"{where}[{i}]", np.float64, (None,), finite=True) for i, one in recent]
+        if any(len(one) > WINDOW or len(np.unique(one)) < len(one) for one in found):
+            raise ValueError(f"{where} has more than {WINDOW} fitnesses of a rung, or some of them twice")
+        self._recent = found

@@ -322,7 +322,7 @@ def _complaint(instruction: np.ndarray, memory: MemorySize) -> str:
     for kind, address in zip(kinds, addresses, strict=True):
         if kind.strip() and not 0 <= address < memory[ops.KINDS.index(kind)]:
             return outside(kind, address, memory)
-    raise AssertionError("the instruction is fine")
+    return f"{op.name} has an address, {addresses}, in a field that it does not use"
 
 
 def outside(kind: str, address: int, memory: MemorySize) -> str:

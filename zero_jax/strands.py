@@ -257,13 +257,15 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """All that the search continues from, as `zero_jax.files.packed` takes it; cohorts under way are left out."""
+        """All that the search continues from, as `zero_jax.files.packed` takes it; cohorts under way are left out, and
+        their groups are idle.
+        """
         return {
             "number": self.number,
             "cohorts": self.cohorts,
             "owed": self.owed,
             "trained_at": list(self._trained_at),
-            "idle": list(self._idle),
+            "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
             "counted": self._counted._asdict(),
             "recorded": self._recorded,
             "migrations": self.migrations,

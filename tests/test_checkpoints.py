@@ -1,0 +1,257 @@
+"""What searches continue from: bytes that were damaged, and trees that are whole but of something else."""
+
+import dataclasses
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import damage
+from tests.spaces import ALL_OPS, DEMO, SMALL
+from tests.test_lineage import evolved, scores, searching
+from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, SearchState
+from zero_jax.cluster.runner import _kept_from, _with_arrays
+from zero_jax.cluster.share import Order, Share
+from zero_jax.files import packed, unpacked
+from zero_jax.hall import entries_from
+from zero_jax.presets import PRESETS
+from zero_jax.search import EfficientEvolution
+from zero_jax.search.migration import Migrants, offered
+from zero_jax.tasks import synthetic
+
+TREE = {"a": np.arange(6.0).reshape(2, 3), "b": [None, 2**70, -np.inf], "c": {"d": np.zeros((0, 4), np.int32)}}
+WHOLE = packed(TREE)
+
+# ---------------------------------------------------------------------------------------------- bytes
+
+
+@given(st.integers(0, 8 * len(WHOLE) - 1))
+def test_a_flipped_bit_anywhere_is_seen(bit):
+    flipped = bytearray(WHOLE)
+    flipped[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ValueError, match="its digest is not that of its content"):
+        unpacked(bytes(flipped))
+
+
+@given(st.data())
+def test_bytes_cut_off_added_or_changed_are_seen(data):
+    first = data.draw(st.integers(0, len(WHOLE)))
+    last = data.draw(st.integers(first, len(WHOLE)))
+    other = WHOLE[:first] + data.draw(st.binary(max_size=64)) + WHOLE[last:]
+    if other != WHOLE:
+        with pytest.raises(ValueError, match="its digest is not that of its content"):
+            unpacked(other)
+
+
+def test_what_is_packed_is_an_npz_file_and_comes_back():
+    np.testing.assert_equal(unpacked(WHOLE), TREE)
+    with np.load(io.BytesIO(WHOLE)) as file:
+        np.testing.assert_equal(file["array0"], TREE["a"])
+
+
+def test_a_member_of_another_file_is_seen():
+    other, swapped = packed(TREE | {"a": np.zeros((2, 3))}), io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(WHOLE)) as a,
+        zipfile.ZipFile(io.BytesIO(other)) as b,
+        zipfile.ZipFile(swapped, "w") as file,
+    ):
+        for name in a.namelist():
+            file.writestr(name, (b if name == "array0.npy" else a).read(name))
+        file.comment = a.comment
+    with pytest.raises(ValueError, match="its digest is not that of its content"):
+        unpacked(swapped.getvalue())
+
+
+# ---------------------------------------------------------------------------------------------- trees
+
+
+FINE = (
+    r"states\.\d\.lines\.parents: structure ndarray '\[\]'|evaluators\.\d\.hurdles\.\d: structure ndarray '\[\]'"
+    r"|halls\.\d: structure NoneType 'None'|halls: structure list '\[None\]'"
+)
+"""Other structures that a search can have: no children yet, no programs at a rung, none in the hall of fame."""
+
+
+def assert_damage_is_refused(name, part, parts, least):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.damage", name, str(part), str(parts)], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["errors"] == []
+    assert told["tried"] > least
+    for where in told["accepted"]:
+        assert re.fullmatch(FINE, where), where
+    assert told["refused"] > 0.7 * told["tried"]
+
+
+def test_a_damaged_checkpoint_is_refused_or_goes_on():
+    assert_damage_is_refused("groups", 4, 41, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", damage.SEARCHES)
+def test_every_field_of_a_checkpoint_is_checked(name):
+    assert_damage_is_refused(name, 0, 1, 2000)
+
+
+def test_what_is_wrong_is_told_with_its_place():
+    whole = unpacked(packed(damage.searching("evolution").tree()))
+    forms = whole["evaluators"][0]["forms"]
+    for path, value, message in [
+        (("evaluators", 0, "forms", "hashes"), forms["hashes"][:, :0],
+         r"search.evaluators\[0\].forms.hashes has shape \(16, 0, 2\), not \(16, 4, 2\)"),
+        (("evaluators", 0, "forms", "fitness"), forms["fitness"] * np.nan, "forms.fitness has values that are not finite"),
+        (("states", 0, "oldest"), 12, r"search.states\[0\].oldest is 12, not a whole number from 0 to 11"),
+        (("states", 0, "oldest"), 1.0, "oldest is 1.0, not a whole number"),
+        (("states", 0, "rng", "state"), None, r"states\[0\].rng.state is None, not a dict"),
+        (("states", 0, "population", "capacity"), [10, 2, 9], r"population.code has shape \(12, 20, 4\), not \(12, 21, 4\)"),
+        (("states", 0, "population", "memory"), [5, 3, 1], r"search.states\[0\].best.memory is \[4, 3, 1\], not \[5, 3, 1\]"),
+        (("number",), 2, "search.number is 2, not 1"),
+        (("idle",), [1], r"search.idle\[0\]|search.idle is \[1\], not each of 1 groups once"),
+        (("more\x1b[2J",), 1, r"search has 'more\\x1b\[2J', which does not belong there"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            damage.restored("evolution", damage.put(whole, path, value))
+
+
+def test_ops_that_a_search_does_not_use_are_refused():
+    whole = unpacked(packed(damage.searching("random").tree()))
+    code = whole["states"][0]["population"]["code"].copy()
+    code[0, 0] = 57, 0, 0, 1
+    with pytest.raises(ValueError, match=r"states\[0\]: the state is of another search: op 57 in setup"):
+        damage.restored("random", damage.put(whole, ("states", 0, "population", "code"), code))
+
+
+def test_a_restored_evaluator_shares_nothing_with_the_one_it_came_from():
+    search = RegularizedEvolution(DEMO, population=20, cohort=10)
+    tasks = synthetic.linear(2, train=10, valid=5)
+    one, other = Evaluator(tasks, remember=64), Evaluator(tasks, remember=64)
+    one(search.init(0).population)
+    tree = one.tree()
+    other.restore(tree)
+    before = packed(tree)
+    other(search.init(1).population)
+    assert packed(one.tree()) == before
+
+
+def test_migrants_are_checked():
+    search = searching()
+    state = evolved(search, 5)
+    whole = unpacked(packed(offered([state], np.random.default_rng(0)).tree()))
+    np.testing.assert_equal(Migrants.from_tree(whole, DEMO).tree(), whole)
+    tried = 0
+    for path in damage.paths(whole):
+        for other in damage.structural(damage.at(whole, path)):
+            tried += 1
+            with pytest.raises(ValueError, match="migrants"):
+                Migrants.from_tree(damage.put(whole, path, other), DEMO)
+    assert tried > 300
+    with pytest.raises(ValueError, match="migrants"):
+        Migrants.from_tree(whole, ALL_OPS)
+
+
+def test_what_was_kept_of_an_actor_is_checked():
+    experiment = dataclasses.replace(PRESETS["teacher"][1], islands=2, actors=2, population=10, cohort=5)
+    share = Share(experiment, 0)
+    share.begin(1)
+    kept = share.advance(Order(0.0, 1, keep=True)).kept
+    whole = unpacked(packed(_with_arrays(kept)))
+    assert _kept_from(whole, "actor", experiment) == kept
+    for path in damage.paths(whole):
+        for other in damage.structural(damage.at(whole, path)):
+            with pytest.raises(ValueError, match="actor"):
+                _kept_from(damage.put(whole, path, other), "actor", experiment)
+
+
+@pytest.mark.parametrize("field", [1, 2])
+def test_an_unused_field_below_zero_is_no_program(field):
+    code = np.zeros((1, 1, 4), np.int32)
+    code[0, 0, field] = -1
+    with pytest.raises(ValueError, match=r"setup, instruction 1: NO_OP has an address, .* that it does not use"):
+        Programs(
+            code, np.zeros((1, 1, 3), np.float32), np.array([[1, 0, 0]], np.int32), (1, 0, 0), MemorySize(2, 1, 0)
+        ).check()
+
+
+# ---------------------------------------------------------------------------------------------- states of users
+
+
+@pytest.mark.parametrize(
+    "search", [RegularizedEvolution(SMALL, 2, 10, 3, 5), RandomSearch(SMALL, 7), EfficientEvolution(SMALL, 1, 10, 3, 5)]
+)
+def test_every_bit_of_a_saved_state_counts(search, tmp_path):
+    state, programs = search.ask(search.init(0))
+    search.tell(state, programs, scores_of(programs)).save(tmp_path / "state.npz")
+    data = (tmp_path / "state.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(data), size=30):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << rng.integers(8)
+        (tmp_path / "flipped.npz").write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"flipped.npz is not a saved search: its digest"):
+            SearchState.load(tmp_path / "flipped.npz")
+
+
+def scores_of(programs):
+    return np.linspace(0, 1, len(programs))
+
+
+def test_saved_states_of_other_versions_and_other_things_are_refused(tmp_path):
+    path, tree = tmp_path / "state.npz", evolved(searching(), 3).tree()
+    for stored, message in [
+        ({"schema": 4, "state": tree}, "schema 4 is not 5, which this version reads"),
+        ({"schema": None, "state": tree}, "schema None is not 5"),
+        ({"state": tree}, "it lacks schema"),
+        ({"schema": 5}, "it lacks state"),
+        ([1], "it is a list of 1, not a dict"),
+        ({"schema": 5, "state": tree | {"oldest": None}}, "state.oldest is None"),
+    ]:
+        path.write_bytes(packed(stored))
+        with pytest.raises(ValueError, match=f"state.npz is not a saved search: {message}"):
+            SearchState.load(path)
+
+
+def test_a_search_refuses_the_state_of_another():
+    state = evolved(searching(2, 20), 3)
+    for other, message in [
+        (RegularizedEvolution(DEMO, 3, 20, 3, 10), r"islands and programs of each \(2, 20\), not \(3, 20\)"),
+        (RegularizedEvolution(SMALL, 2, 20, 3, 10), r"programs of capacity \(10, 2, 8\), not \(5, 2, 6\)"),
+        (RegularizedEvolution(dataclasses.replace(DEMO, memory=MemorySize(4, 4, 1)), 2, 20, 3, 10),
+         r"programs of memory \(4, 3, 1\), not \(4, 4, 1\)"),
+        (EfficientEvolution(DEMO, 2, 20, 3, 10), "it lacks niches"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            other.ask(state)
+        with pytest.raises(ValueError, match=message):
+            other.check(state)
+    searching(2, 20).check(state)
+    assert scores(state.population).shape == (40,)
+
+
+def test_halls_of_another_space_are_refused():
+    tree = unpacked(packed(damage.searching("evolution").tree()))["halls"][0]
+    assert entries_from(tree, DEMO)
+    with pytest.raises(ValueError, match=r"hall.programs.capacity is \[10, 2, 8\], not \[8, 10, 12\]"):
+        entries_from(tree, ALL_OPS)
+
+
+def test_a_search_that_ends_with_cohorts_under_way_can_be_read_back():
+    strand = damage.searching("groups")
+    strand._settling = False
+    while strand.settled:
+        strand.evaluate_cohort()
+    again = damage.restored("groups", unpacked(packed(strand.tree())))
+    for _ in range(4):
+        again.evaluate_cohort()
+    again.settle()
+    assert sorted(again.tree()["idle"]) == [0, 1]
+    assert min(state.evaluations for state in again.states) > 24
