@@ -18,15 +18,20 @@ from typing import Any
 
 import numpy as np
 
+WHY_INTERPRETED = ""
+"""Why loops are not compiled, where they are not."""
+
 try:
     import numba
 except ImportError:  # a platform without Numba: the same loops run in Python, with the same results
     numba = None
+    WHY_INTERPRETED = "Numba is not installed (pip install numba)"
 if numba is not None and numba.config.DISABLE_JIT:
     numba = None
+    WHY_INTERPRETED = "Numba is switched off (by NUMBA_DISABLE_JIT)"
 
 HAVE_NUMBA: bool = numba is not None
-"""Whether Numba is installed, and not switched off by NUMBA_DISABLE_JIT."""
+"""Whether Numba is installed, and not switched off."""
 
 SPEAK_AFTER, GIVE_UP_AFTER = 10.0, 60.0
 """After so many seconds of waiting for another process that compiles the same function this one logs what it waits for,
