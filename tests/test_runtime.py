@@ -257,7 +257,9 @@ DAMAGES = {
     "foreign index": lambda disk: [path.write_bytes(b"\x80\x04]\x94." * 3) for path in files(disk, ".nbi")],
     "cut code": lambda disk: [os.truncate(path, 900) for path in files(disk, ".nbc")],
     "empty code": lambda disk: [os.truncate(path, 0) for path in files(disk, ".nbc")],
-    "foreign code": lambda disk: [path.write_bytes(np.random.default_rng(0).bytes(9000)) for path in files(disk, ".nbc")],
+    "foreign code": lambda disk: [
+        path.write_bytes(np.random.default_rng(0).bytes(9000)) for path in files(disk, ".nbc")
+    ],
     "flipped bit": lambda disk: [flip(path) for path in files(disk, ".nbc")],
     "no code": lambda disk: [path.unlink() for path in files(disk, ".nbc")],
     "code of other types": exchange,

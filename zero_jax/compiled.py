@@ -23,9 +23,12 @@ WHY_INTERPRETED = ""
 
 try:
     import numba
-except ImportError:  # a platform without Numba: the same loops run in Python, with the same results
+except ModuleNotFoundError:  # a platform without Numba: the same loops run in Python, with the same results
     numba = None
     WHY_INTERPRETED = "Numba is not installed (pip install numba)"
+except ImportError as error:  # as where NumPy is newer than it knows
+    numba = None
+    WHY_INTERPRETED = f"Numba cannot be imported ({error})"
 if numba is not None and numba.config.DISABLE_JIT:
     numba = None
     WHY_INTERPRETED = "Numba is switched off (by NUMBA_DISABLE_JIT)"
@@ -129,19 +132,18 @@ class _Cache:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self.files: Any = None
         self.cache_path = None
         try:
-            self.files: Any = caching.FunctionCache(function)
+            files = caching.FunctionCache(function)
+            stamp = files._impl.locator.get_source_stamp(), source_version(__file__)
         except (RuntimeError, OSError):
-            self.files = None
             return
-        self.cache_path = self.files.cache_path
+        self.files, self.cache_path = files, files.cache_path
+        files._cache_file = _CheckedFiles(self.cache_path, files._impl.filename_base, stamp)
         owner = os.getuid() if hasattr(os, "getuid") else "all"
         folder = _digest(os.fsencode(self.cache_path)).hex()[:8]
         self._lock_name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}-{folder}.lock"
-        locator = self.files._impl.locator
-        stamp = locator.get_source_stamp(), source_version(__file__)
-        self.files._cache_file = _CheckedFiles(self.cache_path, self.files._impl.filename_base, stamp)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
