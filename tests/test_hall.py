@@ -170,6 +170,16 @@ def test_those_of_several_experiments_become_one_and_whoever_was_judged_stays():
     ]
 
 
+def test_of_those_judged_only_the_best_stay_however_many_experiments_there_are():
+    rng = np.random.default_rng(0)
+    scores = rng.permutation(np.arange(300) / 300).tolist()
+    kept: list[Entry] = []
+    for n, score in enumerate(scores):
+        kept = [one for one, _, _ in merged([*kept, entry(0.5 - n / 1000, 0.5, n, score)], size=4)]
+        assert len(kept) <= 8
+    assert set(sorted(scores)[-4:]) <= {one.select_fitness for one in kept}
+
+
 def test_of_equals_in_several_experiments_the_first_stays():
     told = merged([entry(0.9, 1.0, 1), entry(0.9, 1.0, 2), entry(0.9, 1.0, 3)])
     assert [(e.experiment, best, front) for e, best, front in told] == [(1, True, True)]
@@ -178,7 +188,13 @@ def test_of_equals_in_several_experiments_the_first_stays():
 def test_merging_in_parts_gives_the_same_as_at_once():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        parts = [[entry(f / 9, c / 9, n) for f, c in rng.integers(1, 9, (rng.integers(0, 12), 2))] for n in range(1, 5)]
+        parts = [
+            [
+                entry(f / 9, c / 9, n, s / 9 if s < 5 else None)
+                for f, c, s in rng.integers(1, 9, (rng.integers(0, 12), 3))
+            ]
+            for n in range(1, 5)
+        ]
         whole = merged([one for part in parts for one in part], size=3)
         kept_so_far: list[Entry] = []
         for part in parts:

@@ -13,7 +13,7 @@ import numpy as np
 import zero_jax
 from zero_jax import library, parallel
 from zero_jax.canonical import canonical
-from zero_jax.compiled import HAVE_NUMBA
+from zero_jax.compiled import HAVE_NUMBA, WHY_INTERPRETED
 from zero_jax.executors import batches
 from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import launch
@@ -94,7 +94,7 @@ def peak(threads: int, seconds: float = 0.3) -> float:
       ValueError: without Numba.
     """
     if not HAVE_NUMBA:
-        raise ValueError("measuring the peak multiply-add rate needs Numba: pip install numba")
+        raise ValueError(f"{WHY_INTERPRETED}, and measuring the peak multiply-add rate needs it")
     from zero_jax.executors import peak as loops
 
     loops.multiply_add(1)

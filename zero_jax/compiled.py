@@ -18,15 +18,23 @@ from typing import Any
 
 import numpy as np
 
+WHY_INTERPRETED = ""
+"""Why loops are not compiled, where they are not."""
+
 try:
     import numba
-except ImportError:  # a platform without Numba: the same loops run in Python, with the same results
+except ModuleNotFoundError:  # a platform without Numba: the same loops run in Python, with the same results
     numba = None
+    WHY_INTERPRETED = "Numba is not installed (pip install numba)"
+except ImportError as error:  # as where NumPy is newer than it knows
+    numba = None
+    WHY_INTERPRETED = f"Numba cannot be imported ({error})"
 if numba is not None and numba.config.DISABLE_JIT:
     numba = None
+    WHY_INTERPRETED = "Numba is switched off (by NUMBA_DISABLE_JIT)"
 
 HAVE_NUMBA: bool = numba is not None
-"""Whether Numba is installed, and not switched off by NUMBA_DISABLE_JIT."""
+"""Whether Numba is installed, and not switched off."""
 
 SPEAK_AFTER, GIVE_UP_AFTER = 10.0, 60.0
 """After so many seconds of waiting for another process that compiles the same function this one logs what it waits for,
@@ -124,19 +132,18 @@ class _Cache:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self.files: Any = None
         self.cache_path = None
         try:
-            self.files: Any = caching.FunctionCache(function)
+            files = caching.FunctionCache(function)
+            stamp = files._impl.locator.get_source_stamp(), source_version(__file__)
         except (RuntimeError, OSError):
-            self.files = None
             return
-        self.cache_path = self.files.cache_path
+        self.files, self.cache_path = files, files.cache_path
+        files._cache_file = _CheckedFiles(self.cache_path, files._impl.filename_base, stamp)
         owner = os.getuid() if hasattr(os, "getuid") else "all"
         folder = _digest(os.fsencode(self.cache_path)).hex()[:8]
         self._lock_name = f"zero-jax-{owner}-{function.__module__}.{function.__qualname__}-{folder}.lock"
-        locator = self.files._impl.locator
-        stamp = locator.get_source_stamp(), source_version(__file__)
-        self.files._cache_file = _CheckedFiles(self.cache_path, self.files._impl.filename_base, stamp)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

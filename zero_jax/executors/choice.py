@@ -6,7 +6,7 @@ import warnings
 
 import jax
 
-from zero_jax.compiled import HAVE_NUMBA
+from zero_jax.compiled import HAVE_NUMBA, WHY_INTERPRETED
 from zero_jax.executors import batches, layout
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.programs import MemorySize
@@ -40,7 +40,7 @@ def choose(
         refuse_pallas(pallas_cannot(memory, tasks.features, interpret, batches.runs(tasks)))
     if executor == "simd":
         if not HAVE_NUMBA:
-            raise ValueError("the simd executor needs Numba: pip install numba, or use executor='xla'")
+            raise ValueError(f"{WHY_INTERPRETED}, and the simd executor needs it: use executor='xla'")
         message = _too_large(memory, tasks, max_bytes)
         if message:
             raise ValueError(message)
@@ -61,7 +61,7 @@ def _automatic(memory: MemorySize, tasks: Tasks, max_bytes: int, traced: bool, d
     if platform != "cpu" or traced:
         return "xla"
     if not HAVE_NUMBA:
-        _warn_once("Numba is not installed, so programs run on the slower XLA executor: pip install numba")
+        _warn_once(f"{WHY_INTERPRETED}, so programs run on the slower XLA executor")
         return "xla"
     return "xla" if _too_large(memory, tasks, max_bytes) else "simd"
 
