@@ -23,6 +23,7 @@ from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.files import check_writable, write_atomically
+from zero_jax.foreign import plain
 from zero_jax.presets import PRESETS
 from zero_jax.programs import Programs, concatenate
 from zero_jax.runs import Outcome, progress_bar
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"zero-jax: {message}", file=sys.stderr)
+    print(f"zero-jax: {plain(message, lines=True)}", file=sys.stderr)
     return BAD_INPUT
 
 
@@ -143,7 +144,7 @@ def _told(outcome: Outcome, address: str | None) -> int:
     _print_outcome(outcome)
     if outcome.interrupted and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
-        print(f"To go on from the last checkpoint: zero-jax search --resume {outcome.folder}{ray}")
+        print(f"To go on from the last checkpoint: zero-jax search --resume {plain(outcome.folder)}{ray}")
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -177,7 +178,7 @@ def _print_outcome(outcome: Outcome) -> None:
         print(f"\n{outcome.program.listing(0)}\n")
     if outcome.folder:
         names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
-        print(f"Written to {outcome.folder}: {', '.join(names)}")
+        print(plain(f"Written to {outcome.folder}: {', '.join(names)}"))
 
 
 def _print_table(outcome: Outcome) -> None:
@@ -221,7 +222,7 @@ def _report(arguments: list[str]) -> int:
             forms = {"cost": "{:.4f}".format}
             told = table[columns].rename(columns={"search_fitness": "T_search", "select_fitness": "T_select"})
             print(told.assign(front=front).to_string(na_rep="-", float_format="{:.6f}".format, formatters=forms))
-        print(f"Written to {file}")
+        print(f"Written to {plain(file)}")
         return 0
 
     return tyro.cli(report, args=arguments, prog="zero-jax report")
@@ -376,7 +377,7 @@ def _tune(arguments: list[str]) -> int:
         print(f"\n{text}")
         if out is not None:
             write_atomically(out, f"{text.rstrip()}\n")
-            print(f"Written to {out}")
+            print(f"Written to {plain(out)}")
         return 0
 
     return tyro.cli(tune, args=arguments, prog="zero-jax tune")
