@@ -144,9 +144,8 @@ print("after")
 """
 
 
-@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
-@pytest.mark.parametrize("to", ["pipe", "file"])
-def test_the_output_of_the_process_is_written_to_in_order(tmp_path, name, to):
+@pytest.mark.parametrize(("to", "name"), [("pipe", "/dev/stdout"), ("file", "/dev/fd/1"), ("file", "link")])
+def test_the_output_of_the_process_is_written_to_in_order(tmp_path, to, name):
     (tmp_path / "link").symlink_to("/dev/stdout")
     with open(tmp_path / "out", "wb") as file:
         where = {"stdout": file} if to == "file" else {"capture_output": True}
