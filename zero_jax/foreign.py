@@ -67,6 +67,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= ECHOED else f"{text[:ECHOED]}..."
 
 
+def cut(text: Any) -> str:
+    """A text from outside as a message repeats it without quotes, such as a list of names: one short line.
+
+    Example:
+      >>> cut("a, " * 1000)[80:]
+      '... (3,000 characters)'
+    """
+    text = plain(text)
+    return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} characters)"
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in one short line."""
     if isinstance(error, RecursionError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from zero_jax import library
 from zero_jax.compiled import entry_point
+from zero_jax.foreign import shown
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
@@ -175,7 +176,7 @@ def first_program(space: SearchSpace, initial: Initial | Programs) -> Programs |
         return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
         return _filled(library.program(initial), space)
-    raise ValueError(f"initial must be random, no_op, linear, network or a program, not {initial!r}")
+    raise ValueError(f"initial must be random, no_op, linear, network or a program, not {shown(initial)}")
 
 
 def _filled(program: Programs, space: SearchSpace) -> Programs:
