@@ -183,6 +183,9 @@ def with_fields_changed(folder, name, values, every=1):
 
 # ---------------------------------------------------------------------------------------------- damage
 
+EVERY = int(os.environ.get("ZERO_JAX_TEST_EVERY", "8"))
+"""Of all pairs of a field and a value, the slow tests take one in so many."""
+
 
 def sweep(folder, name, capsys, every):
     pages = [reported(folder, name, capsys, what) for what in with_fields_changed(folder, name, STRANGE, every)]
@@ -194,12 +197,15 @@ def test_a_strange_value_in_a_field_is_one_message_or_a_page(folder, capsys, und
     sweep(folder, name, capsys, 89 if name in FILES[2:4] else 37)  # of 20 values: other ones of each field
 
 
+@pytest.mark.parametrize("name", FILES[1:4])
+def test_a_strange_value_that_is_drawn_is_one_message_or_a_page(folder, capsys, name):
+    sweep(folder, name, capsys, 307)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_every_strange_value_in_every_field_is_one_message_or_a_page(folder, capsys, request, name):
-    if name in ("config.json", "best.json"):  # nothing of these is drawn
-        request.getfixturevalue("undrawn")
-    sweep(folder, name, capsys, 1)
+def test_more_strange_values_in_fields(folder, capsys, undrawn, name):
+    sweep(folder, name, capsys, EVERY)
 
 
 def test_a_file_cut_anywhere_is_one_message_or_a_page(folder, capsys, undrawn):

@@ -332,6 +332,8 @@ def _check_known(given: dict[str, Any], known: dict[str, Any], where: str = "") 
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"there is no setting {shown(where + name)}")
+        if isinstance(value, int) and abs(value) >= 2**63 and name != "seed":
+            raise ValueError(f"{where}{name} is {shown(value)}, beyond 64 bits")
         if isinstance(value, dict):
             _check_known(value, known[name], f"{where}{name}.")
 
