@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -315,6 +316,20 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
 def test_a_page_that_cannot_be_written_is_one_message(folder, tmp_path, capsys):
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "nowhere" / "page.html")]) == 2
     assert "nowhere/page.html" in capsys.readouterr().err
+
+
+def test_a_page_is_written_through_links_and_to_devices_but_not_over_others(folder, tmp_path, capsys):
+    (tmp_path / "link").symlink_to("page.html")
+    os.mkfifo(tmp_path / "fifo")
+    for name in (tmp_path / "link", "/dev/null"):
+        assert cli.main(["report", str(folder), "--out", str(name)]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+    assert os.path.exists("/dev/null")
+    assert not os.path.isfile("/dev/null")
+    capsys.readouterr()
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "fifo")]) == 2
+    assert capsys.readouterr().err == f"zero-jax: cannot write {tmp_path / 'fifo'}: it is a FIFO\n"
 
 
 # ---------------------------------------------------------------------------------------------- the command line

@@ -111,6 +111,8 @@ def _replace(target: Path, data: bytes) -> None:
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except FileExistsError:  # not ours to remove
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -26,10 +26,14 @@ _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = ECHOED
 Kind = TypeVar("Kind")
 
 
-def plain(text: Any) -> str:
-    r"""A text as it may stand on a terminal or in a page: what cannot be seen is escaped, but for the ends of lines.
+def plain(text: Any, lines: bool = False) -> str:
+    r"""A text as it may stand on a terminal or in a page: what cannot be seen is escaped.
 
     So control characters, escape sequences, marks that turn the direction of text, and lone surrogates do no harm.
+
+    Args:
+      text: the text, or a path.
+      lines: whether it may have several lines.
 
     Example:
       >>> print(plain("red\x1b[31m, \u202eturned"))
@@ -38,7 +42,8 @@ def plain(text: Any) -> str:
     text = str(text)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    kept = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: Any) -> str:
@@ -62,11 +67,22 @@ def shown(value: Any) -> str:
     return text if len(text) <= ECHOED else f"{text[:ECHOED]}..."
 
 
+def cut(text: Any) -> str:
+    """A text from outside as a message repeats it without quotes, such as a list of names: one short line.
+
+    Example:
+      >>> cut("a, " * 1000)[80:]
+      '... (3,000 characters)'
+    """
+    text = plain(text)
+    return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} characters)"
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in one short line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    text = plain(error).replace("\n", " ") or type(error).__name__
+    text = plain(str(error).replace("\n", " ")) or type(error).__name__
     return text if len(text) <= _REASON else f"{text[:_REASON]}..."
 
 

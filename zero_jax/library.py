@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zero_jax import listing
+from zero_jax.foreign import cut, reason, shown
 from zero_jax.programs import Programs
 
 _LINEAR = """
@@ -144,7 +145,7 @@ def program(
       [[3, 5, 11]]
     """
     if name not in _TEXTS:
-        raise ValueError(f"no program {name!r} in the library; it has {', '.join(NAMES)}")
+        raise ValueError(f"no program {shown(name)} in the library; it has {', '.join(NAMES)}")
     return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
 
 
@@ -165,9 +166,9 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     try:
         programs = listing.parse(text, memory)
     except ValueError as error:
-        raise ValueError(f"{source.splitlines()[0]}: {error}") from None
+        raise ValueError(f"{cut(source.splitlines()[0])}: {error}") from None
     if not len(programs):
-        raise ValueError(f"{source.splitlines()[0]} holds no programs")
+        raise ValueError(f"{cut(source.splitlines()[0])} holds no programs")
     return programs
 
 
@@ -184,6 +185,6 @@ def text_of(source: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         names = ", ".join(NAMES)
-        raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
+        raise ValueError(f"{shown(source)} is neither a file nor one of the library's programs, {names}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {source}: {error}") from None
+        raise ValueError(f"cannot read {cut(source)}: {reason(error)}") from None

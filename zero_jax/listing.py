@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zero_jax import ops
+from zero_jax.foreign import cut, reason, shown
 from zero_jax.programs import COMPONENTS, MemorySize, Programs, check_constant, memory_size, outside
 
 SCHEMA = 1
@@ -82,7 +83,7 @@ def _parse_line(text: str) -> list[float]:
             constants += [0.0] * (3 - len(constants))
             fields = [constants[0], 0.0, 0.0, 0.0] if op.number == 56 else [0.0, *constants]
             return [op.number, *(int(found.get(f) or 0) for f in "abo"), *fields]
-    raise ValueError(f"cannot read {text!r} as an instruction")
+    raise ValueError(f"cannot read {shown(text)} as an instruction")
 
 
 def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
@@ -97,13 +98,13 @@ def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
             name = header[1].lower()
             if name not in COMPONENTS or name in seen:
                 problem = "stands twice" if name in seen else "is none of Setup, Predict, Learn"
-                raise ValueError(f"line {number}: function {header[1]!r} {problem}")
+                raise ValueError(f"line {number}: function {shown(header[1])} {problem}")
             seen.append(name)
             line = header[2]
         if not line or line == "pass":
             continue
         if not seen:
-            raise ValueError(f"line {number}: {line!r} stands before the first 'def Setup():'")
+            raise ValueError(f"line {number}: {shown(line)} stands before the first 'def Setup():'")
         c = COMPONENTS.index(seen[-1])
         place = f"line {number} ({seen[-1].capitalize()}, instruction {len(components[c]) + 1})"
         try:
@@ -153,7 +154,7 @@ def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
         if not match or name not in COMPONENTS:
             found = text[position:].split("\n")[0] or text[position:].strip().split("\n")[0]
             wanted = "'setup_instructions { ... }' (or predict_, learn_)"
-            raise ValueError(f"line {line}: expected {wanted}, found {found.strip()[:60]!r}")
+            raise ValueError(f"line {line}: expected {wanted}, found {shown(found.strip())}")
         c = COMPONENTS.index(name)
         place = f"line {line} ({name.capitalize()}, instruction {len(components[c]) + 1})"
         try:
@@ -168,23 +169,23 @@ def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
 def _read_proto_fields(text: str) -> list[float]:
     rest = _PROTO_FIELD.sub("", text).strip()
     if rest:
-        raise ValueError(f"cannot read {rest[:60]!r} as 'field: value'")
+        raise ValueError(f"cannot read {shown(rest)} as 'field: value'")
     pairs = _PROTO_FIELD.findall(text)
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a field stands twice")
     unknown = [field for field in fields if field not in _PROTO_FIELDS]
     if unknown:
-        raise ValueError(f"unknown field {unknown[0]!r}")
+        raise ValueError(f"unknown field {shown(unknown[0])}")
     name = fields.get("op", "NO_OP")
     op = _PROTO_OPS.get(name)
     if op is None:
-        raise ValueError(f"there is no op {name!r}")
+        raise ValueError(f"there is no op {shown(name)}")
     try:
         addresses = [int(fields.get(field, 0)) for field in ("in1", "in2", "out")]
         constants = [float(fields.get(field, 0)) for field in _PROTO_FLOATS]
     except ValueError as error:
-        raise ValueError(f"not a number: {error}") from None
+        raise ValueError(f"not a number: {cut(error)}") from None
     return [op, *addresses, *constants]
 
 
@@ -215,15 +216,15 @@ def from_json(text: str) -> Programs:
     try:
         tree = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+        raise ValueError(f"not JSON: {reason(error)}") from None
     if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):
         raise ValueError("a program in JSON is an object with schema, memory, capacity and programs")
     if tree["schema"] != SCHEMA:
-        raise ValueError(f"schema {tree['schema']} is not {SCHEMA}, which this version reads")
+        raise ValueError(f"schema {shown(tree['schema'])} is not {SCHEMA}, which this version reads")
     try:
         return Programs.from_lists(tree["programs"], tree["memory"], tree.get("capacity"))
     except TypeError as error:
-        raise ValueError(f"malformed programs: {error}") from None
+        raise ValueError(f"malformed programs: {reason(error)}") from None
 
 
 # ---------------------------------------------------------------------------------------------- any of them

@@ -14,6 +14,7 @@ import numpy as np
 
 from zero_jax import ops
 from zero_jax.checked import Fields
+from zero_jax.foreign import shown
 
 COMPONENTS: tuple[str, str, str] = ("setup", "predict", "learn")
 """The three component functions, in the order of slots, lengths and capacities."""
@@ -77,7 +78,7 @@ def memory_size(memory: Sequence[int]) -> MemorySize:
     size = MemorySize(*_three_whole_numbers("memory", memory, MemorySize._fields))
     if size.scalars < 2 or size.vectors < 1 or size.matrices < 0:
         raise ValueError(
-            f"memory {tuple(size)} is too small: label and prediction need 2 scalars, the features 1 vector"
+            f"memory {shown(tuple(size))} is too small: label and prediction need 2 scalars, the features 1 vector"
         )
     return size
 
@@ -329,18 +330,18 @@ def outside(kind: str, address: int, memory: MemorySize) -> str:
     """What to tell of an address that is outside the memory."""
     index = ops.KINDS.index(kind)
     name, n = MemorySize._fields[index], memory[index]
-    return f"{kind}{address} is outside the memory of {n} {name}" + (f" ({kind}0 to {kind}{n - 1})" if n else "")
+    return f"{kind}{shown(address)} is outside the memory of {n} {name}" + (f" ({kind}0 to {kind}{n - 1})" if n else "")
 
 
 def _instruction(fields: Sequence[float], where: str) -> tuple[list[int], list[float]]:
     try:
         numbers = [float(x) for x in fields]
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: an instruction is a list of up to 8 numbers, not {fields!r}") from None
+        raise ValueError(f"{where}: an instruction is a list of up to 8 numbers, not {shown(fields)}") from None
     except OverflowError:
         raise ValueError(f"{where}: a number is beyond float32") from None
     if not 1 <= len(numbers) <= 8 or any(not x.is_integer() or abs(x) > 2**31 - 1 for x in numbers[:4]):
-        raise ValueError(f"{where}: an instruction is [op, in1, in2, out, up to four constants], not {fields!r}")
+        raise ValueError(f"{where}: an instruction is [op, in1, in2, out, up to four constants], not {shown(fields)}")
     for constant in numbers[4:]:
         check_constant(constant, f"{where}: ")
     numbers += [0.0] * (8 - len(numbers))
@@ -364,14 +365,14 @@ def _proto_fields(op: int, data: np.ndarray) -> list[float]:
 def _three_whole_numbers(name: str, values: Sequence[int], fields: Sequence[str]) -> tuple[int, int, int]:
     numbers = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
     if len(numbers) != 3 or any(not isinstance(n, int | np.integer) or isinstance(n, bool) for n in numbers):
-        raise ValueError(f"{name} must be three whole numbers ({', '.join(fields)}), not {values!r}")
+        raise ValueError(f"{name} must be three whole numbers ({', '.join(fields)}), not {shown(values)}")
     return int(numbers[0]), int(numbers[1]), int(numbers[2])
 
 
 def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
     slots = _three_whole_numbers("capacity", capacity, COMPONENTS)
     if min(slots) < 0:
-        raise ValueError(f"capacity must not be negative, but is {slots}")
+        raise ValueError(f"capacity must not be negative, but is {shown(slots)}")
     for name, n, have in zip(COMPONENTS, longest, slots, strict=True):
         if n > have:
             raise ValueError(f"{name} has {n} instructions, more than its capacity of {have}")

@@ -141,7 +141,7 @@ class Experiment:
             numbers = f"{self.train_steps} and {self.experiments}"
             raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")
         if self.combine not in ("mean", "median"):
-            raise ValueError(f"combine must be mean or median, not {self.combine!r}")
+            raise ValueError(f"combine must be mean or median, not {shown(self.combine)}")
         check_executor(self.executor)
         if self.side_by_side < 1:
             raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
@@ -170,7 +170,7 @@ class Experiment:
         if self.tensorboard and self.out is None:
             raise ValueError("curves for TensorBoard go into the run's folder: say where it is to be made (out)")
         if self.method not in ("evolution", "random", "efficient"):
-            raise ValueError(f"method must be evolution, random or efficient, not {self.method!r}")
+            raise ValueError(f"method must be evolution, random or efficient, not {shown(self.method)}")
         if self.migrate_every and self.islands == 1:
             raise ValueError(
                 "one island has no other to exchange programs with: leave migrate_every out, or add islands"
@@ -181,7 +181,7 @@ class Experiment:
             raise ValueError("sufficient_fitness must be a number, not nan")
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
-            raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+            raise ValueError(f"no baseline {shown(unknown[0])}; there are {', '.join(BASELINES)}")
 
     def _check_names(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
@@ -324,7 +324,7 @@ def _changed(described: TaskSet, text: str) -> TaskSet:
     if len(pairs) < len(found) or len(dict(pairs)) < len(pairs):
         raise ValueError(
             f"workers are told by what they change of the tasks, as in features=8,train=1000; of {', '.join(names)}, "
-            f"each once; not {text!r}"
+            f"each once; not {shown(text)}"
         )
     if described.source.endswith(".npz"):
         raise ValueError(f"workers cannot change tasks that come from a file: leave them out, or {described.source}")
@@ -359,6 +359,8 @@ def _check_known(given: dict[str, Any], known: dict[str, Any], where: str = "") 
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"there is no setting {shown(where + name)}")
+        if isinstance(value, int) and abs(value) >= 2**63 and name != "seed":
+            raise ValueError(f"{where}{name} is {shown(value)}, beyond 64 bits")
         if isinstance(value, dict):
             _check_known(value, known[name], f"{where}{name}.")
 

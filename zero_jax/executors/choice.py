@@ -9,6 +9,7 @@ import jax
 from zero_jax.compiled import HAVE_NUMBA, WHY_INTERPRETED
 from zero_jax.executors import batches, layout
 from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.foreign import shown
 from zero_jax.programs import MemorySize
 from zero_jax.tasks import Tasks
 
@@ -166,4 +167,4 @@ def check_executor(executor: str) -> None:
       ValueError: naming those there are.
     """
     if executor not in EXECUTORS:
-        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {shown(executor)}")

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib
@@ -108,8 +109,9 @@ def islands(records: pd.DataFrame) -> Markup:
 
     def draw(axes: Axes) -> None:
         told = records[records.islands.map(len) > 0]
-        medians = pd.DataFrame([[island[2] for island in row] for row in told.islands]).to_numpy()
-        for column in _picked(list(medians.T)):
+        rows = ([island[2] for island in row] for row in told.islands)
+        medians = list(zip_longest(*rows, fillvalue=np.nan))  # of each island
+        for column in _picked(medians):
             axes.plot(told.evaluations, column, lw=1, alpha=0.7)
         axes.plot(told.evaluations, told["median"], color=_INK, lw=1.5, label="all islands")
         _fitness_scale(axes, medians)

@@ -42,7 +42,6 @@ def write(run: str | Path, out: str | Path | None = None) -> Path:
       PosixPath('runs/linear-seed1-20261121-090130/report.html')
     """
     file = Path(run) / "report.html" if out is None else Path(out)
-    files.check_writable(file)
     files.write_atomically(file, _page(Path(run)).encode())
     return file
 
@@ -87,7 +86,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zero_jax.report"),
         autoescape=True,
-        finalize=lambda value: value if isinstance(value, Markup) else foreign.plain(value),
+        finalize=lambda value: value if isinstance(value, Markup) else foreign.plain(value, lines=True),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -278,7 +277,7 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any
     }
     rows |= {f"{role} tasks": _tasks(getattr(e, f"{role}_tasks")) for role in ("search", "select", "unseen")}
     return {
-        "table": _table(pd.DataFrame(rows.items(), columns=["setting", "value"])),
+        "table": _Table(["setting", "value"], list(rows.items())),
         "command": command(e) if e.name in PRESETS else "",
         "whole": json.dumps(dataclasses.asdict(e), indent=1),
     }

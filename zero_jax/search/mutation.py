@@ -13,6 +13,7 @@ import numpy as np
 
 from zero_jax import ops
 from zero_jax.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
+from zero_jax.foreign import shown
 from zero_jax.programs import Programs, SearchSpace
 
 MutationType = Literal[
@@ -82,9 +83,9 @@ class Mutations:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
-            raise ValueError(f"constants must be 'upstream' or 'paper', not {self.constants!r}")
+            raise ValueError(f"constants must be 'upstream' or 'paper', not {shown(self.constants)}")
         if self.born not in ("uniform", "log"):
-            raise ValueError(f"born must be 'uniform' or 'log', not {self.born!r}")
+            raise ValueError(f"born must be 'uniform' or 'log', not {shown(self.born)}")
 
 
 def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:

@@ -10,6 +10,7 @@ import numpy as np
 
 from zero_jax import library
 from zero_jax.compiled import address_of, entry_point, generator_at
+from zero_jax.foreign import shown
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
@@ -207,7 +208,7 @@ def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs 
         return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
         return _filled(library.program(initial), space)
-    raise ValueError(f"initial must be random, no_op, linear, network or programs, not {initial!r}")
+    raise ValueError(f"initial must be random, no_op, linear, network or programs, not {shown(initial)}")
 
 
 def _filled(programs: Programs, space: SearchSpace) -> Programs:

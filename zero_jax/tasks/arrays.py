@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from zero_jax.foreign import shown
 from zero_jax.tasks.tasks import Tasks
 
 Pair = tuple[int, int]
@@ -290,7 +291,7 @@ class _Split(NamedTuple):
         if self.features is not None and not 1 <= self.features <= d:
             raise ValueError(f"examples of {d} dimensions can be projected to 1 to {d}, not {self.features}")
         if self.part not in ("valid", "test"):
-            raise ValueError(f"part must be 'valid' or 'test', not {self.part!r}")
+            raise ValueError(f"part must be 'valid' or 'test', not {shown(self.part)}")
         train, valid, test = self.sizes
         c = len(classes)
         for name, n, least in (("train", train, c), ("valid", valid, c), ("test", test, c * (self.part == "test"))):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax.files import packed, unpacked, write_atomically
+from zero_jax.foreign import shown
 
 
 class Known(NamedTuple):
@@ -85,7 +86,7 @@ def load(name: str, classes: int = CLASSES) -> Images:
     """
     if not re.fullmatch(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
-            f"a set of images is called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not {name!r}"
+            f"a set of images is called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not {shown(name)}"
         )
     if classes < 2:
         raise ValueError(f"classes must be at least 2, not {classes}")

@@ -21,6 +21,8 @@ from unittest import mock
 import numpy as np
 from tqdm.auto import tqdm
 
+from zero_jax.foreign import shown
+
 FORMAT = "array_record"
 """Of tensorflow-datasets' formats, one that serves examples in any order, without TensorFlow."""
 
@@ -82,7 +84,7 @@ def _builder(tfds: Any, name: str) -> Any:
     try:
         return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except Exception as error:
-        raise ValueError(f"tensorflow-datasets {tfds.__version__} has no set {name!r}: {_line(error)}") from None
+        raise ValueError(f"tensorflow-datasets {tfds.__version__} has no set {shown(name)}: {_line(error)}") from None
 
 
 def _check_features(tfds: Any, name: str, features: Any) -> None:

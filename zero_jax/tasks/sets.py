@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from zero_jax.foreign import cut, shown
 from zero_jax.tasks import arrays, images, synthetic
 from zero_jax.tasks.tasks import Loss, Tasks
 
@@ -53,10 +54,10 @@ class TaskSet:
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str):
-            raise ValueError(f"source must be a text, not {self.source!r}")
+            raise ValueError(f"source must be a text, not {shown(self.source)}")
         for name in ("tasks", "features", "train", "valid", "epochs", "classes"):
             if not isinstance(getattr(self, name), int | np.integer):
-                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be a whole number, not {shown(getattr(self, name))}")
 
     @property
     def is_own(self) -> bool:
@@ -98,7 +99,7 @@ class TaskSet:
             return
         if not self.source.startswith(_OTHER_SETS) and self.source not in SOURCES:
             others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
-            raise ValueError(f"no tasks {self.source!r}; there are {', '.join(SOURCES)}, {others}")
+            raise ValueError(f"no tasks {shown(self.source)}; there are {', '.join(SOURCES)}, {others}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {self.epochs}")
         if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
@@ -144,7 +145,7 @@ class TaskSet:
         if seed < 0:
             raise ValueError(f"the seed of tasks must be at least 0, not {seed}")
         if role not in get_args(Role):
-            raise ValueError(f"role must be one of {', '.join(get_args(Role))}, not {role!r}")
+            raise ValueError(f"role must be one of {', '.join(get_args(Role))}, not {shown(role)}")
         self.check()
         if self.source.endswith(".npz"):
             return self._own()
@@ -253,11 +254,11 @@ def load(path: str | Path) -> Tasks:
         raise ValueError(f"{path} is not an NPZ file of arrays of numbers: {reason}") from None
     missing = [name for name in needed if name not in stored]
     if missing:
-        raise ValueError(f"{path} has no array {', '.join(missing)}; it has {', '.join(stored) or 'none'}")
+        raise ValueError(f"{path} has no array {', '.join(missing)}; it has {cut(', '.join(stored)) or 'none'}")
     unknown = [name for name in stored if name not in (*needed, "loss", "epochs", "classes")]
     if unknown:
         raise ValueError(
-            f"{path} has {', '.join(unknown)}; all that it may have is {', '.join(needed)}, loss, epochs, classes"
+            f"{path} has {cut(', '.join(unknown))}; all that it may have is {', '.join(needed)}, loss, epochs, classes"
         )
     train_x, train_y, valid_x, valid_y = (stored[name] for name in needed)
     numbers: dict[str, Any]
@@ -266,7 +267,7 @@ def load(path: str | Path) -> Tasks:
         for name in numbers:
             given = stored.get(name, np.array(numbers[name]))
             if given.shape or not np.issubdtype(given.dtype, np.number):
-                raise ValueError(f"{name} must be one whole number, not {given.tolist()!r}")
+                raise ValueError(f"{name} must be one whole number, not {shown(given.tolist())}")
             numbers[name] = given.item()
         return Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), **numbers)
     except ValueError as error:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from zero_jax.foreign import shown
+
 Loss = Literal["rmse", "accuracy"]
 LOSSES: tuple[Loss, ...] = ("rmse", "accuracy")
 
@@ -60,13 +62,13 @@ class Tasks:
         classes: int = 2,
     ) -> None:
         if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {shown(loss)}")
         if not isinstance(classes, int | np.integer) or classes < 2:
-            raise ValueError(f"classes must be a whole number of at least 2, not {classes!r}")
+            raise ValueError(f"classes must be a whole number of at least 2, not {shown(classes)}")
         if classes != 2 and loss != "accuracy":
             raise ValueError(f"classes are for the accuracy loss, not for {loss}")
         if not isinstance(epochs, int | np.integer) or epochs < 1:
-            raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}")
+            raise ValueError(f"epochs must be a whole number of at least 1, not {shown(epochs)}")
         self.loss: Loss = loss
         self.classes = int(classes) if loss == "accuracy" else 0
         self.train_x, self.train_y = _float32("train_x", train_x, 3), _float32("train_y", train_y, 2)

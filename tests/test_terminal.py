@@ -1,0 +1,168 @@
+"""What reaches the terminal: nothing of a foreign file that could steer it, and no more of one than a line or two."""
+
+import dataclasses
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from tests.test_experiment import QUICK
+from tests.test_report_foreign import is_safe
+from zero_jax import cli, library, listing
+from zero_jax.experiment import run
+from zero_jax.foreign import ECHOED, cut, plain, reason, shown
+
+NASTY = "\x1b[31m\x07\x00\x7f\x9b1m\u202e\u2066\u200b\r\x0b\ufeff"
+LISTING = library.program("linear").listing(0)
+PROTO = listing.to_proto(library.program("linear"))
+JSON = listing.to_json(library.program("linear"))
+
+
+def said(arguments, capsys):
+    """The exit code, and what was printed, which is checked."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as error:  # of tyro
+        code = error.code
+    out, err = capsys.readouterr()
+    assert is_safe(out + err), ascii(out + err)
+    assert all(len(line) < 1000 for line in err.splitlines()), len(err)
+    return code, out, err
+
+
+def spoiled(text, step):
+    """The text with something nasty in it, at one place after another, and with something long."""
+    for i in range(0, len(text) + 1, step):
+        yield text[:i] + NASTY + text[i:]
+        yield text[:i] + "x" * 10_000 + text[i:]
+        yield text[:i] + "9" * 4000 + text[i:]
+
+
+@pytest.mark.parametrize("text", [LISTING, PROTO, JSON], ids=["listing", "proto", "json"])
+def test_programs(tmp_path, capsys, text):
+    file = tmp_path / "program.txt"
+    codes = []
+    for one in spoiled(text, len(text) // 20):
+        file.write_text(one)
+        codes.append(said(["show", str(file)], capsys)[0])
+    assert set(codes) <= {0, 2}
+    assert codes.count(2) > 10
+
+
+def test_comments_are_not_printed(tmp_path, capsys):
+    file = tmp_path / "program.txt"
+    file.write_text(
+        "".join(f"{line}  # {NASTY.replace(chr(13), '').replace(chr(11), '')}\n" for line in LISTING.splitlines())
+    )
+    few = ["--tasks", "2", "--train", "10", "--valid", "5"]
+    for arguments in (["show", str(file)], ["evaluate", str(file), *few], ["show", str(file), "--form", "json"]):
+        assert said(arguments, capsys)[0] == 0
+
+
+@pytest.mark.parametrize("field", ["schema", "memory", "capacity", "programs"])
+@pytest.mark.parametrize(
+    "value", [NASTY, [NASTY], {NASTY: NASTY}, "x" * 10**5, 10**4000, [[[[10**4000]], [], []]], [1] * 10**5]
+)
+def test_fields_of_json(tmp_path, capsys, field, value):
+    file = tmp_path / "program.json"
+    file.write_text(json.dumps(json.loads(JSON) | {field: value}))
+    code, _, err = said(["show", str(file)], capsys)
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_arrays_of_ones_own(tmp_path, capsys):
+    x, y = np.zeros((1, 4, 2)), np.zeros((1, 4))
+    arrays = {"train_x": x, "train_y": y, "valid_x": x, "valid_y": y}
+    file = tmp_path / "mine.npz"
+    for more in (
+        {"\x1b[31mname": x},
+        {"x" * 5000: x},
+        {"loss": np.array("\x1b[31m\u202e")},
+        {"loss": np.array("x" * 5000)},
+        {"epochs": np.array("\x1b[31m")},
+        {"epochs": np.arange(10_000)},
+    ):
+        np.savez(file, **arrays, **more)
+        assert said(["evaluate", "linear", "--task", str(file)], capsys)[0] == 2
+
+
+def test_names_of_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\x1b[31m\xff\n.txt")
+    for arguments in (
+        ["show"],
+        ["evaluate"],
+        ["report"],
+        ["tune"],
+        ["search", "--resume"],
+        ["evaluate", "linear", "--task"],
+    ):
+        assert said([*arguments, name if arguments != ["show"] else name.replace("\n", "")], capsys)[0] == 2
+    assert said([NASTY], capsys)[0] == 2
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    return run(dataclasses.replace(QUICK, out=str(tmp_path_factory.mktemp("runs")))).folder
+
+
+def test_a_run_that_is_resumed(ended, capsys):
+    config = json.loads((ended / "config.json").read_text())
+    (ended / f"{NASTY.replace(chr(0), '')}").write_text("")
+    for field in (
+        "name",
+        "initial",
+        "executor",
+        "method",
+        "combine",
+        "baselines",
+        "workers",
+        "search_tasks",
+        "population",
+        NASTY,
+    ):
+        for value in (NASTY, "x" * 10_000, [NASTY], {"source": NASTY}):
+            changed = json.dumps(config | {"experiment": config["experiment"] | {field: value}})
+            (ended / "config.json").write_text(changed)
+            if field != "name" or not isinstance(value, str):  # which goes on, and does little
+                assert said(["search", "--resume", str(ended)], capsys)[0] == 2, (field, value)
+    (ended / "config.json").write_text(json.dumps(config))
+    assert said(["search", "--resume", str(ended)], capsys)[0] == 0
+
+
+def test_what_messages_repeat_is_short_and_can_be_seen():
+    values = (
+        NASTY,
+        NASTY * 1000,
+        "x" * 10**6,
+        "'" * 100,
+        "\\" * 100,
+        10**4000,
+        10**5000,
+        [NASTY] * 1000,
+        {NASTY: 1},
+        deep(5000),
+        None,
+    )
+    for value in values:
+        assert is_safe(shown(value))
+        assert len(shown(value)) <= ECHOED + len("''... (1,000,000 characters)")
+    for text in (NASTY * 1000, "\ud800" * 50):
+        assert is_safe(plain(text))
+        assert is_safe(cut(text))
+        assert len(cut(text)) < ECHOED + 30
+        assert is_safe(reason(ValueError(text)))
+    assert [shown(x) for x in ("a\n", 1.5, (1, 2), True)] == ["'a\\n'", "1.5", "(1, 2)", "True"]
+    assert shown("x" * ECHOED) == repr("x" * ECHOED)
+    assert shown(list(range(30))) == f"{str(list(range(30)))[:ECHOED]}..."
+    assert re.fullmatch(r"'(\\x1b)+'\.\.\. \(1,000 characters\)", shown("\x1b" * 1000))
+
+
+def deep(depth):
+    tree = []
+    for _ in range(depth):
+        tree = [tree]
+    return tree
