@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax import cautions, library, parallel, runs, stopping, tensorboard
-from zero_jax.evaluator import Counts
+from zero_jax import cautions, checked, library, parallel, runs, stopping, tensorboard
+from zero_jax.checked import Fields
+from zero_jax.evaluator import Counts, counts_from
 from zero_jax.executors.choice import choose
 from zero_jax.executors.evaluate import check_fits
 from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.identity import Identity
 from zero_jax.programs import concatenate
-from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, check_out, check_unedited
+from zero_jax.runs import Baseline, Outcome, Progress, RunFolder, check_out, check_unedited, progress_from
 from zero_jax.search.lineage import Ancestor
-from zero_jax.settings import LEARNING_RATES, from_folder, with_tuples
+from zero_jax.settings import LEARNING_RATES, from_folder
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.stopping import Stop
 from zero_jax.strands import Strand, population_told, rounds
@@ -123,10 +124,16 @@ def resumed(folder: str | Path, make: Callable[[Experiment], "Runner"], extensio
         runner.extended = runner.experiment != before
         roles = runner.identity.data
         opened.check_data(runner.identity, {role: getattr(before, role).source for role in roles})
-        tree = opened.restore()
+        unused = [runner]
+
+        def restored(tree: dict[str, Any]) -> Runner:
+            one = unused.pop() if unused else make(extension.applied(before))
+            one.extended = runner.extended
+            one.restore(tree)
+            return one
+
+        runner = opened.restore(restored) or runner
         runner.folder = opened
-        if tree is not None:
-            runner.restore(tree)
         runner.take_earlier(opened.best())
         if runner.extended:
             opened.write_config(dataclasses.asdict(runner.experiment), runner.identity)
@@ -339,23 +346,33 @@ class Runner:
             self.folder.write("lineage.json", lineage_told(best, vectors))
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Goes on from what a checkpoint told."""
-        self.started, self.searched = tree["started"], tree["searched"]
-        self.progress = Progress(**with_tuples(tree["progress"]))
+        """Goes on from what a checkpoint holds.
+
+        Raises:
+          ValueError: saying what in it does not belong to such a run; the runner is of no use then.
+        """
+        stored = Fields({name: tree.get(name) for name in _STORED}, "run", _STORED)
+        self.started, self.searched = stored.whole("started"), stored.flag("searched")
+        self.progress = progress_from(stored["progress"])
         self.exhausted = self.progress.exhausted
-        self.counts = Counts(**tree["counts"])
-        self.began -= tree["seconds"]
-        self.best = next(iter(entries_from(tree["best"])), None)
-        self.hall = entries_from(tree["hall"])
+        self.counts = counts_from(stored["counts"], "run.counts")
+        seconds = stored.number("seconds", 0)
+        self.began -= seconds
+        space = self.experiment.space
+        self.best = next(iter(entries_from(stored["best"], space, "run.best")), None)
+        self.hall = entries_from(stored["hall"], space, "run.hall")
         self._restore_searches(tree)
         limit = self.experiment.time_limit
-        self.had_ended = self.searched or 0 < limit <= tree["seconds"]
+        self.had_ended = self.searched or 0 < limit <= seconds
         self.timed_out = self.had_ended and not self.searched
 
     def _restore_searches(self, tree: dict[str, Any]) -> None:
-        for told in tree["strands"]:
-            strand = self._strand(told["number"])
-            strand.restore(told)
+        most = self.experiment.side_by_side
+        for stored, where in Fields({"strands": tree.get("strands")}, "run", ("strands",)).items("strands"):
+            if len(self.strands) == most or not isinstance(stored, dict):
+                raise ValueError(f"{where} does not belong there: {most} experiments are under way at most")
+            strand = self._strand(checked.whole(stored.get("number"), f"{where}.number", 1, self.started))
+            strand.restore(stored, where)
             self.strands.append(strand)
         if self.searched and self.extended and not self._solved():
             going_on = [strand for strand in self.strands if not strand.ended] or self._next()
@@ -476,6 +493,10 @@ class Runner:
             self.timed_out,
             self.had_ended,
         )
+
+
+_STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall")
+"""What a checkpoint holds of any run, its searches aside."""
 
 
 def _rank(entry: Entry) -> tuple[bool, float, float]:

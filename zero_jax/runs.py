@@ -5,9 +5,10 @@ import json
 import os
 import uuid
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import msgspec
@@ -23,6 +24,8 @@ from zero_jax.tasks import Loss
 
 if TYPE_CHECKING:
     from zero_jax.tensorboard import Curves
+
+T = TypeVar("T")
 
 SCHEMA = 2
 """The version of config.json: the run's identity is new in 2."""
@@ -234,8 +237,11 @@ class RunFolder:
             )
         self.identity = identity
 
-    def restore(self) -> dict[str, Any] | None:
-        """The tree of the last intact checkpoint of this run, if there is one; records behind it are cut off.
+    def restore(self, restored: Callable[[dict[str, Any]], T]) -> T | None:
+        """What `restored` makes of the tree of the last intact checkpoint of this run; None if there is no checkpoint.
+        Records behind it are cut off.
+
+        A tree that it refuses, by ValueError, is as good as a damaged one: the checkpoint before is tried.
 
         Raises:
           ValueError: none of them can be used, or records are missing.
@@ -258,10 +264,15 @@ class RunFolder:
             if reason:
                 unusable.append(f"{path} is {reason}")
                 continue
+            try:
+                made = restored(stored["run"])
+            except ValueError as error:
+                unusable.append(f"{path} is damaged ({error})")
+                continue
             if unusable:
                 warnings.warn(f"{'; '.join(unusable)}: going on from {path.name}", stacklevel=2)
             self._cut_records(stored["records"])
-            return stored["run"]
+            return made
         if unusable:
             raise ValueError(f"{'; '.join(unusable)}, and there is no other checkpoint")
         self._cut_records(0)
@@ -359,6 +370,19 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 _TOLD = ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+
+
+def progress_from(tree: Any) -> Progress:
+    """The inverse of `Progress._asdict`, from JSON.
+
+    Raises:
+      ValueError: saying which field does not fit.
+    """
+    try:
+        record = foreign.described_by(schemas.Record, tree)
+    except ValueError as error:
+        raise ValueError(f"run.progress: {error}") from None
+    return Progress(**msgspec.structs.asdict(record))
 
 
 def _number(checkpoint: Path) -> int:

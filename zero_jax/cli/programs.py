@@ -15,6 +15,7 @@ from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.evaluate import evaluate as evaluate_programs
 from zero_jax.files import check_writable, write_atomically
+from zero_jax.foreign import plain
 from zero_jax.programs import concatenate
 from zero_jax.progress import displayed
 from zero_jax.stopping import handled
@@ -140,7 +141,7 @@ def tune_command(
         _print_held_out(tuned, before, described.make(seed + 1, "select"), seed + 1, combine, how)
     print(f"\n{text}")
     if out is not None:
-        print(f"Written to {out}")
+        print(f"Written to {plain(out)}")
     with handled() as stop:
         return stop.exit_code if tuned.interrupted else 0
 

@@ -12,7 +12,7 @@ from zero_jax import cluster
 from zero_jax import experiment as experiments
 from zero_jax import forecast as forecasts
 from zero_jax.cli import options
-from zero_jax.foreign import shown
+from zero_jax.foreign import plain, shown
 from zero_jax.presets import PRESETS
 from zero_jax.progress import progress_bar
 from zero_jax.runs import Outcome, check_unedited
@@ -129,7 +129,7 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
 def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int:
     """Prints the outcome; returns the exit code."""
     if outcome.had_ended:
-        print(f"{outcome.folder} had already ended, so there is nothing to do.{_how_to_extend(outcome)}")
+        print(f"{plain(outcome.folder)} had already ended, so there is nothing to do.{_how_to_extend(outcome)}")
     _print_outcome(outcome, experiment)
     if (outcome.interrupted or outcome.timed_out) and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
@@ -179,9 +179,9 @@ def _print_outcome(outcome: Outcome, experiment: Experiment) -> None:
         print(f"\n{outcome.program.listing(0)}\n")
     if outcome.folder:
         names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
-        print(f"Written to {outcome.folder}: {', '.join(names)}")
+        print(plain(f"Written to {outcome.folder}: {', '.join(names)}"))
         if outcome.unseen_fitness is not None:
-            print(f"The same fitness on unseen tasks: {_again(outcome, experiment)}")
+            print(plain(f"The same fitness on unseen tasks: {_again(outcome, experiment)}"))
 
 
 def _again(outcome: Outcome, experiment: Experiment) -> str:

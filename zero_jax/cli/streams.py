@@ -47,7 +47,7 @@ def make_safe() -> None:
 def say(message: str) -> None:
     """Prints a message to stderr; where that fails, nothing is lost."""
     with contextlib.suppress(OSError, ValueError):
-        print(plain(message), file=sys.stderr, flush=True)
+        print(plain(message, lines=True), file=sys.stderr, flush=True)
 
 
 def flush() -> None:
