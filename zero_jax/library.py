@@ -1,9 +1,9 @@
 """Hand-written programs (SPEC 5), by name."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from zero_jax import listing
+from zero_jax.bounds import MAX_TEXT
 from zero_jax.programs import Programs
 
 _LINEAR = """
@@ -175,9 +175,13 @@ def text_of(source: str) -> str:
     if "\n" in source:
         return source
     try:
-        return Path(source).read_text(encoding="utf-8-sig")
+        with open(source, encoding="utf-8-sig") as file:
+            text = file.read(MAX_TEXT + 1)  # a device has no end
     except FileNotFoundError:
         names = ", ".join(NAMES)
         raise ValueError(f"{source!r} is neither a file nor one of the library's programs, {names}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {source}: {error}") from None
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{source} has more than {MAX_TEXT:,} characters: it is no program")
+    return text

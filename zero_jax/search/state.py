@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from zero_jax import files
-from zero_jax.programs import Programs, programs_from, programs_tree
+from zero_jax.bounds import check_bytes
+from zero_jax.programs import Programs, SearchSpace, program_bytes, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor, Lines
 
@@ -113,15 +114,32 @@ class SearchState:
             raise ValueError(f"{path} is not a saved search: {error}") from error
 
 
+def check_population(space: SearchSpace, islands: int, population: int) -> None:
+    """Refuses more programs than memory allows, before there are any.
+
+    Raises:
+      ValueError: if so.
+    """
+    what = f"{islands:,} islands of {population:,} programs of up to {sum(space.capacity):,} instructions"
+    check_bytes(what, islands * population * program_bytes(space.capacity), "take fewer islands or programs")
+
+
 def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
     """`[n]` float64.
 
     Raises:
-      ValueError: a fitness that is NaN, or not one for each program.
+      ValueError: a fitness that is NaN or infinite, or not one for each program.
     """
     fitness = np.asarray(told, np.float64)
-    if fitness.shape != (len(programs),) or np.isnan(fitness).any():
-        raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for")
+    if fitness.shape != (len(programs),):
+        shape = f"an array of shape {fitness.shape}"
+        raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for, not {shape}")
+    wrong = np.flatnonzero(~np.isfinite(fitness))
+    if len(wrong):
+        raise ValueError(
+            f"fitness must be finite numbers, one for each program asked for; that of program {wrong[0]} is "
+            f"{fitness[wrong[0]]}"
+        )
     return fitness
 
 
