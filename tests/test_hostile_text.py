@@ -40,7 +40,7 @@ def test_every_form_refuses_what_is_beyond_float32(form, number):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("number", ["1_0", "１", "٣", "0x1", "true", "1.", "+1"])
+@pytest.mark.parametrize("number", ["1_0", "\uff11", "\u0663", "0x1", "true", "1.", "+1"])
 def test_every_form_refuses_numbers_that_only_python_reads(form, number):
     fine = {"1.": 1, "+1": 1} if form is not as_json else {}
     if number in fine:
@@ -51,14 +51,16 @@ def test_every_form_refuses_numbers_that_only_python_reads(form, number):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("text", "value"), [("inf", np.inf), ("-inf", -np.inf), ("nan", np.nan), ("1e-40", 1e-40), ("1e-99", 0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("inf", np.inf), ("-inf", -np.inf), ("nan", np.nan), ("1e-40", 1e-40), ("1e-99", 0)]
+)
 def test_every_form_keeps_infinity_nan_and_subnormal_numbers(form, text, value):  # fmt: skip
     number = f'"{text}"' if form is as_json and text.isalpha() | text.startswith("-") else text
     programs = Programs.parse(form(number))
     np.testing.assert_array_equal(programs.data[0, 0, 0], np.float32(value))
 
 
-@pytest.mark.parametrize("address", ["1_0", "１", "1.0", "9" * 5000, "9" * 9])
+@pytest.mark.parametrize("address", ["1_0", "\uff11", "1.0", "9" * 5000, "9" * 9])
 def test_addresses_are_plain_digits_and_bounded(address):
     for text in (
         f"def Setup():\n s{address} = 0.5",
@@ -172,7 +174,7 @@ def test_a_program_has_at_most_so_many_instructions():
 )
 def test_bad_text_is_refused_in_time_that_grows_with_its_length(text):
     began = time.process_time()
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         Programs.parse(text)
     assert time.process_time() - began < 20  # a second at most here; what took the square of the length took hours
     assert len(str(refused.value)) < 300
@@ -186,5 +188,5 @@ def test_long_texts_are_refused_before_they_are_read(tmp_path):
     path = tmp_path / "long.txt"
     with open(path, "wb") as file:
         file.truncate(2**40)  # a sparse file: nobody could read it
-    with pytest.raises(ValueError, match="long.txt has more than 16,777,216 characters"):
+    with pytest.raises(ValueError, match=r"long.txt has more than 16,777,216 characters"):
         library.load(str(path))

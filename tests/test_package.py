@@ -51,7 +51,7 @@ def test_only_the_command_line_prints():
 def test_imports_run_one_way():
     """ops <- programs <- (listing, library, tasks, dataflow) <- executors, search <- experiment <- cli."""
     rank = {
-        "ops": 0, "bounds": 0, "instructions": 0, "files": 0, "compiled": 0, "parallel": 0, "programs": 1, "listing": 2, "tasks": 2, "dataflow": 2,
+        "ops": 0, "bounds": 0, "given": 0, "instructions": 0, "files": 0, "compiled": 0, "parallel": 0, "programs": 1, "listing": 2, "tasks": 2, "dataflow": 2,
         "canonical": 3, "library": 3, "baselines": 3, "executors": 4, "search": 4, "cost": 4, "hurdles": 4, "cache": 1, "runs": 4,
         "tensorboard": 5, "hall": 5, "evaluator": 5, "settings": 6, "tuning": 6, "strands": 6, "experiment": 7,
         "presets": 8, "forecast": 8, "cluster": 8, "report": 9, "bench": 9, "cli": 10,

@@ -71,11 +71,23 @@ def check_number(name: str, value: Any, least: int | None = None) -> int:
     low = low if least is None else least
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number, not {shortened(repr(value))}")
-    if value < low and high < _MANY:
-        raise ValueError(f"{name} must be at least {low:,}, not {shortened(value)}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low:,} to {high:,}, not {shortened(value)}")
-    return int(value)
+    number = int(value)
+    if number < low:
+        raise ValueError(f"{name} must be at least {low:,}, not {shortened(number)}")
+    if number > high:
+        raise ValueError(f"{name} must be from {low:,} to {high:,}, not {shortened(number)}")
+    return number
+
+
+def check_fields(settings: Any) -> None:
+    """Checks the fields of a dataclass that have a name of the table.
+
+    Raises:
+      ValueError: as `check_number`.
+    """
+    for name, value in vars(settings).items():
+        if name in BOUNDS:
+            check_number(name, value)
 
 
 def check_bytes(what: str, count: int, remedy: str) -> None:

@@ -17,6 +17,7 @@ from zero_jax import bench as benchmark
 from zero_jax import cluster, library, listing, tuning
 from zero_jax import experiment as experiments
 from zero_jax import forecast as forecasts
+from zero_jax.bounds import check_number
 from zero_jax.canonical import for_other_labels, pruned
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
@@ -434,6 +435,8 @@ def _bench(arguments: list[str]) -> int:
         """
         if not features or min(features) < 1:
             raise ValueError(f"features must be at least 1, not {features}")
+        for number in features:
+            check_number("features", number)
         if not 0 < seconds < 1e6:
             raise ValueError(f"seconds must be above 0, not {seconds}")
         check_executor(executor)

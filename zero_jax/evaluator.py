@@ -3,7 +3,6 @@
 Axes: `P` programs, `T` tasks.
 """
 
-import numbers
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from zero_jax import cache, parallel
+from zero_jax.bounds import check_number
 from zero_jax.canonical import canonical
 from zero_jax.cost import UPSTREAM, Costs, operations, within_budget
 from zero_jax.executors import batches
@@ -124,7 +124,7 @@ class Evaluator:
       costs: `[65]` what each op costs.
 
     Raises:
-      ValueError: as `evaluate`; `remember`, `probe` or `forget_every` that is no whole number from 0 on; a `budget`
+      ValueError: as `evaluate`; `remember`, `probe` or `forget_every` beyond `bounds.BOUNDS`; a `budget`
         below 0, or unknown `costs`.
 
     Example:
@@ -158,7 +158,8 @@ class Evaluator:
         interpret: bool = False,
         background: bool = False,
     ) -> None:
-        _check_counts(remember=remember, probe=probe, forget_every=forget_every)
+        for name, value in (("remember", remember), ("probe", probe), ("forget_every", forget_every)):
+            check_number(name, value)
         if not budget >= 0 or costs not in get_args(Costs):
             raise ValueError(f"budget must be at least 0 and costs upstream or operations, not {budget} and {costs!r}")
         check_threads(threads)
@@ -415,9 +416,3 @@ class _Found(NamedTuple):
     known: int
     saved: int
     saved_known: int
-
-
-def _check_counts(**given: int) -> None:
-    for name, value in given.items():
-        if not isinstance(value, numbers.Integral) or value < 0:
-            raise ValueError(f"{name} must be a whole number from 0 on, not {value!r}")

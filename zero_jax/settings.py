@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from zero_jax import library
+from zero_jax.bounds import check_fields
 from zero_jax.cost import Costs
 from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
 from zero_jax.executors import batches
@@ -128,6 +129,7 @@ class Experiment:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.train_steps < 1 or self.experiments < 0:
             numbers = f"{self.train_steps} and {self.experiments}"
             raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")

@@ -41,7 +41,8 @@ class RegularizedEvolution:
         program. All but the random ones are alike, and filled up with NO_OP to the initial sizes.
 
     Raises:
-      ValueError: a number below 1 or beyond `bounds.BOUNDS`, a cohort larger than the population, an initial program that does not fit the space.
+      ValueError: a number below 1 or beyond `bounds.BOUNDS`, a cohort larger than the population, more memory
+        than is allowed, an initial program that does not fit the space.
 
     Example:
       >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
@@ -71,8 +72,8 @@ class RegularizedEvolution:
         draws = self.islands * self.cohort * self.tournament
         if draws > MOST_DRAWS:
             raise ValueError(
-                f"{self.islands:,} islands x cohort {self.cohort:,} x tournament {self.tournament:,} are {draws:,} draws "
-                f"at a time; {MOST_DRAWS:,} are allowed: take a smaller tournament or cohort"
+                f"{self.islands:,} islands x cohort {self.cohort:,} x tournament {self.tournament:,} are {draws:,} "
+                f"draws at a time; {MOST_DRAWS:,} are allowed: take a smaller tournament or cohort"
             )
         if not any(self.space.ops):
             raise ValueError("no component of the space has ops, so nothing can be mutated")

@@ -11,6 +11,7 @@ import numpy as np
 
 from zero_jax import files
 from zero_jax.bounds import check_bytes
+from zero_jax.given import real_array
 from zero_jax.programs import Programs, SearchSpace, program_bytes, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor, Lines
@@ -130,14 +131,14 @@ def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
     Raises:
       ValueError: a fitness that is NaN or infinite, or not one for each program.
     """
-    fitness = np.asarray(told, np.float64)
+    fitness = real_array("fitness", told).astype(np.float64)
     if fitness.shape != (len(programs),):
         shape = f"an array of shape {fitness.shape}"
         raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for, not {shape}")
     wrong = np.flatnonzero(~np.isfinite(fitness))
     if len(wrong):
         raise ValueError(
-            f"fitness must be finite numbers, one for each program asked for; that of program {wrong[0]} is "
+            f"fitness must be {len(programs)} numbers, all of them finite, but that of program {wrong[0]} is "
             f"{fitness[wrong[0]]}"
         )
     return fitness
