@@ -51,13 +51,14 @@ MAX_TEXT = 2**24
 """So many characters a program's text may have."""
 
 
-def check_number(name: str, value: Any, least: int | None = None) -> int:
+def check_number(name: str, value: Any, least: int | None = None, most_only: bool = False) -> int:
     """A number that a user gave, if it is a whole one within the bounds of its name.
 
     Args:
       name: what it is called; a key of `BOUNDS`.
       value: what was given.
       least: another lower bound than the table's.
+      most_only: whether the lower bound does not count.
 
     Raises:
       ValueError: another number, or no whole one.
@@ -72,7 +73,7 @@ def check_number(name: str, value: Any, least: int | None = None) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number, not {shortened(repr(value))}")
     number = int(value)
-    if number < low:
+    if number < low and not most_only:
         raise ValueError(f"{name} must be at least {low:,}, not {shortened(number)}")
     if number > high:
         raise ValueError(f"{name} must be from {low:,} to {high:,}, not {shortened(number)}")

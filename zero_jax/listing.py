@@ -258,7 +258,7 @@ def from_json(text: str) -> Programs:
     try:
         tree = json.loads(text, parse_float=_json_real, parse_int=_json_integer)
     except RecursionError:
-        raise ValueError("not a program in JSON: lists within lists without end") from None
+        raise ValueError("not JSON: lists within lists without end") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):

@@ -59,7 +59,7 @@ class TaskSet:
         if not isinstance(self.source, str):
             raise ValueError(f"source must be a text, not {self.source!r}")
         for name in ("tasks", "features", "train", "valid", "epochs", "classes"):
-            check_number(name, getattr(self, name), least=-(10**18))  # `check` refuses what is too small
+            check_number(name, getattr(self, name), most_only=True)  # `check` refuses what is too small
 
     @property
     def vector_labels(self) -> bool:
