@@ -129,7 +129,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
 
         monkeypatch.setattr(kind, "tell", tell)
     experiment = dataclasses.replace(ONE, out=str(tmp_path), **more)
-    monkeypatch.setattr("zero_jax.experiment.Runner._load", lambda *_: None)  # it tells of fitness 0
+    monkeypatch.setattr("zero_jax.runner.Runner._load", lambda *_: None)  # it tells of fitness 0
     outcome = run(experiment)
     rows = told(outcome.folder)["rows"]
     fitness = np.concatenate([one for _, one in everything])

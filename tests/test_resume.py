@@ -14,7 +14,7 @@ import pytest
 
 from tests.test_cli import call
 from tests.test_experiment import QUICK, records, without_clock
-from zero_jax import experiment, files, library, runs
+from zero_jax import files, library, runner, runs
 from zero_jax.experiment import resume, run
 from zero_jax.presets import PRESETS
 from zero_jax.runs import RunFolder, config_of
@@ -276,7 +276,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(
 
 def test_the_loop_writes_a_checkpoint_as_often_as_asked(tmp_path, monkeypatch):
     clock = iter(range(10**9))
-    monkeypatch.setattr(experiment.time, "monotonic", lambda: next(clock) * 1.0)
+    monkeypatch.setattr(runner.time, "monotonic", lambda: next(clock) * 1.0)
     made = []
     monkeypatch.setattr(RunFolder, "checkpoint", lambda self, tree: made.append(tree["progress"]["evaluations"]))
     run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10))

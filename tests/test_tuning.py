@@ -190,8 +190,8 @@ def test_huge_constants_stay_finite():
     [
         ({"program": concatenate([SLOW, SLOW])}, "one program, not 2"),
         ({"method": "annealing"}, "method must be one of random, optuna, gradient, not 'annealing'"),
-        ({"evaluations": 0}, "evaluations must be a whole number from 1 on, not 0"),
-        ({"evaluations": 1.5}, "evaluations must be a whole number from 1 on, not 1.5"),
+        ({"evaluations": 0}, "evaluations must be at least 1, not 0"),
+        ({"evaluations": 1.5}, "evaluations must be a whole number, not 1.5"),
         ({"combine": "max"}, "combine must be 'mean' or 'median', not 'max'"),
         ({"scout": 2}, "scout must be from 0 to 1"),
         ({"learning_rate": 0}, "learning_rate above 0"),
@@ -270,7 +270,7 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
     [
         (["tune"], ["required"]),
         (["tune", "slow.txt", "--method", "annealing"], ["--method", "annealing"]),
-        (["tune", "slow.txt", "--evaluations", "0"], ["evaluations must be a whole number from 1 on, not 0"]),
+        (["tune", "slow.txt", "--evaluations", "0"], ["evaluations must be at least 1, not 0"]),
         (["tune", "two.json"], ["one program, not 2"]),
         (["tune", "slow.txt", "--out", "nowhere/tuned.txt"], ["cannot write nowhere/tuned.txt: no folder nowhere"]),
         (["tune", "slow.txt", "--out", "."], ["it is a folder"]),

@@ -170,7 +170,7 @@ def test_bad_input():
         Tasks(x, y, x, y, "accuracy", classes=3)
     with pytest.raises(ValueError, match="classes are for the accuracy loss"):
         Tasks(x, y, x, y, "rmse", classes=3)
-    with pytest.raises(ValueError, match="classes must be a whole number of at least 2"):
+    with pytest.raises(ValueError, match="classes must be at least 2, not 1"):
         Tasks(x, y, x, y, "accuracy", classes=1)
     with pytest.raises(ValueError, match="need 3 vectors"):
         evaluate(Programs.parse("def Predict(): s1 = dot(v0, v0)", (2, 2, 0)), blobs())

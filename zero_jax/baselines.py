@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zero_jax.bounds import check_number
 from zero_jax.tasks import Tasks
 
 Model = Literal["logistic", "network"]
@@ -167,8 +168,7 @@ def tune(model: Model, tasks: Tasks, *, evaluations: int = 1000, hidden: int = 0
       >>> tuned.evaluations, bool(tuned.fitness > 0.9)
       (30, True)
     """
-    if not isinstance(evaluations, numbers.Integral) or evaluations < 1:
-        raise ValueError(f"evaluations must be a whole number from 1 on, not {evaluations!r}")
+    check_number("evaluations", evaluations)
     began = time.perf_counter()
     some = [Classifier(model, hidden), *_drawn(model, hidden, int(evaluations) - 1, seed)]
     fitness = accuracy(some, tasks, seed).astype(np.float64).mean(1)

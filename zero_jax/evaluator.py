@@ -3,7 +3,6 @@
 Axes: `P` programs, `T` tasks.
 """
 
-import numbers
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from zero_jax import cache, parallel
+from zero_jax.bounds import check_number
 from zero_jax.canonical import canonical
 from zero_jax.checked import Fields
 from zero_jax.cost import UPSTREAM, Costs, operations, within_budget
@@ -133,7 +133,7 @@ class Evaluator:
       costs: `[65]` what each op costs.
 
     Raises:
-      ValueError: as `evaluate`; `remember`, `probe` or `forget_every` that is no whole number from 0 on; a `budget`
+      ValueError: as `evaluate`; `remember`, `probe` or `forget_every` beyond `bounds.BOUNDS`; a `budget`
         below 0, or unknown `costs`.
 
     Example:
@@ -167,7 +167,8 @@ class Evaluator:
         interpret: bool = False,
         background: bool = False,
     ) -> None:
-        _check_counts(remember=remember, probe=probe, forget_every=forget_every)
+        for name, value in (("remember", remember), ("probe", probe), ("forget_every", forget_every)):
+            check_number(name, value)
         if not budget >= 0 or costs not in get_args(Costs):
             raise ValueError(f"budget must be at least 0 and costs upstream or operations, not {budget} and {costs!r}")
         check_threads(threads)
@@ -445,9 +446,3 @@ def _devices_again(where: list[tuple[str, int]]) -> tuple[jax.Device, ...] | Non
         return tuple(there[kind, number] for kind, number in where)
     except (RuntimeError, KeyError):  # no devices of such a kind, or not so many
         return None
-
-
-def _check_counts(**given: int) -> None:
-    for name, value in given.items():
-        if not isinstance(value, numbers.Integral) or value < 0:
-            raise ValueError(f"{name} must be a whole number from 0 on, not {value!r}")

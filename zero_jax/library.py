@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zero_jax import listing
+from zero_jax.bounds import MAX_TEXT
 from zero_jax.foreign import cut, reason, shown
 from zero_jax.programs import Programs
 
@@ -182,9 +183,13 @@ def text_of(source: str) -> str:
         if not path.exists():
             raise ValueError(f"the run in {source} has no best program yet: there is no {path.name}")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MAX_TEXT + 1)  # a device has no end
     except FileNotFoundError:
         names = ", ".join(NAMES)
         raise ValueError(f"{shown(source)} is neither a file nor one of the library's programs, {names}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {cut(source)}: {reason(error)}") from None
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{cut(source)} has more than {MAX_TEXT:,} characters: it is no program")
+    return text

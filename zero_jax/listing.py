@@ -4,6 +4,7 @@ Constants print as the shortest decimal that gives the same float32 again, so ev
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,20 @@ from typing import Any
 import numpy as np
 
 from zero_jax import ops
-from zero_jax.foreign import cut, reason, shown
-from zero_jax.programs import COMPONENTS, MemorySize, Programs, check_constant, memory_size, outside
+from zero_jax.bounds import MAX_TEXT, check_number
+from zero_jax.foreign import cut, shown
+from zero_jax.instructions import check_constant
+from zero_jax.programs import COMPONENTS, MemorySize, Programs, memory_size, outside
 
 SCHEMA = 1
 """The version that the JSON form carries."""
 
-_FLOAT = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|inf|nan)"
+# Not \d, which takes digits of every script.
+_FLOAT = r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|inf|nan)"
+_NUMBER = re.compile(_FLOAT.replace("inf", "inf(?:inity)?"), re.IGNORECASE)
+_ADDRESS = re.compile("[-+]?[0-9]{1,9}")
+_LONGEST = 1000
+"""An instruction has at most so many characters, whatever form it has: patterns take the square of it at worst."""
 _HEADER = re.compile(r"def\s+(\w+)\s*\(\s*\)\s*:\s*(.*)")
 
 
@@ -60,7 +68,7 @@ def _pattern(op: ops.Op) -> re.Pattern[str]:
     text = re.escape(op.form).replace(r"\ ", r"\s*")
     kinds = dict(zip("ab", op.inputs, strict=False), o=op.output)
     for field, kind in kinds.items():
-        text = text.replace(rf"\{{{field}\}}", rf"{kind}(?P<{field}>\d+)")
+        text = text.replace(rf"\{{{field}\}}", rf"{kind}(?P<{field}>[0-9]{{1,9}})")
     for c in range(len(op.constants)):
         text = text.replace(rf"\{{{c}\}}", rf"\s*(?P<c{c}>{_FLOAT})\s*")
     # The paper leaves these arguments out.
@@ -72,14 +80,31 @@ def _pattern(op: ops.Op) -> re.Pattern[str]:
 _PATTERNS = [(op, _pattern(op)) for op in ops.OPS]
 
 
+def _constant(text: str) -> float:
+    """A constant as listing and proto write it. `float` alone would take 1_0, and 1e400 for infinity."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"not a number: {shown(text)}")
+    value = float(text)
+    if math.isinf(value) and "n" not in text.lower():
+        raise ValueError(f"the constant {cut(text)} is beyond float32")
+    check_constant(value)
+    return value
+
+
+def _short(text: str) -> str:
+    """Text without more than one space at a time, if it is no longer than an instruction can be."""
+    joined = " ".join(text.split())
+    if len(joined) > _LONGEST:
+        raise ValueError(f"an instruction of {len(joined):,} characters; there may be {_LONGEST:,}")
+    return joined
+
+
 def _parse_line(text: str) -> list[float]:
     for op, pattern in _PATTERNS:
         match = pattern.fullmatch(text)
         if match:
             found = match.groupdict()
-            constants = [float(found[f"c{i}"]) for i in range(len(op.constants))]
-            for constant in constants:
-                check_constant(constant)
+            constants = [_constant(found[f"c{i}"]) for i in range(len(op.constants))]
             constants += [0.0] * (3 - len(constants))
             fields = [constants[0], 0.0, 0.0, 0.0] if op.number == 56 else [0.0, *constants]
             return [op.number, *(int(found.get(f) or 0) for f in "abo"), *fields]
@@ -92,7 +117,10 @@ def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
     places: list[list[str]] = [[], [], []]
     seen: list[str] = []
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#")[0].strip()
+        try:
+            line = _short(raw.split("#")[0])
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
         header = _HEADER.fullmatch(line)
         if header:
             name = header[1].lower()
@@ -112,6 +140,7 @@ def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         places[c].append(place)
+        check_number("instructions", sum(map(len, places)))
     if not seen:
         raise ValueError("no 'def Setup():', 'def Predict():' or 'def Learn():' found")
     return components, places
@@ -127,7 +156,6 @@ _PROTO_OPS = {name: number for number, name in enumerate(_PROTO_NAMES)}
 
 _PROTO_FLOATS = ("activation_data", "float_data_0", "float_data_1", "float_data_2")
 _PROTO_FIELDS = ("op", "in1", "in2", "out", "activation_data", "index_data_0", *_PROTO_FLOATS[1:])
-_PROTO_BLOCK = re.compile(r"\s*(\w+)\s*:?\s*\{([^{}]*)\}\s*[,;]?")
 _PROTO_FIELD = re.compile(r"\s*(\w+)\s*:\s*([^\s,;]+)\s*[,;]?")
 
 
@@ -145,25 +173,37 @@ def to_proto(programs: Programs, i: int = 0) -> str:
 def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
     components: list[list[list[float]]] = [[], [], []]
     places: list[list[str]] = [[], [], []]
-    text = re.sub(r"#.*", "", text)
-    position = 0
-    while text[position:].strip():
-        match = _PROTO_BLOCK.match(text, position)
-        line = text.count("\n", 0, position + len(text[position:]) - len(text[position:].lstrip())) + 1
-        name = match[1].removesuffix("_instructions") if match else ""
-        if not match or name not in COMPONENTS:
-            found = text[position:].split("\n")[0] or text[position:].strip().split("\n")[0]
+    *blocks, rest = re.sub(r"#.*", "", text).split("}")
+    line = 1
+    for number, block in enumerate([*blocks, rest]):
+        head, brace, body = block.partition("{")
+        name, begins = _proto_name(head, first=not number)
+        line += begins
+        if number == len(blocks) and not block.strip(" \t\r\n,;"):
+            break
+        if not brace or number == len(blocks) or "{" in body or name not in COMPONENTS:
+            found = next(filter(None, map(str.strip, block.splitlines())), "}")
             wanted = "'setup_instructions { ... }' (or predict_, learn_)"
-            raise ValueError(f"line {line}: expected {wanted}, found {shown(found.strip())}")
+            raise ValueError(f"line {line}: expected {wanted}, found {found[:60]!r}")
         c = COMPONENTS.index(name)
         place = f"line {line} ({name.capitalize()}, instruction {len(components[c]) + 1})"
         try:
-            components[c].append(_read_proto_fields(match[2]))
+            components[c].append(_read_proto_fields(_short(body)))
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         places[c].append(place)
-        position = match.end()
+        check_number("instructions", sum(map(len, places)))
+        line += block.count("\n") - begins
     return components, places
+
+
+def _proto_name(head: str, first: bool) -> tuple[str, int]:
+    """The component that stands before a brace, and how many lines behind the last block."""
+    text = head.lstrip()
+    if not first and text[:1] in (",", ";"):
+        text = text[1:].lstrip()
+    lines = head.count("\n", 0, len(head) - len(text))
+    return text.rstrip().removesuffix(":").rstrip().removesuffix("_instructions"), lines
 
 
 def _read_proto_fields(text: str) -> list[float]:
@@ -181,11 +221,12 @@ def _read_proto_fields(text: str) -> list[float]:
     op = _PROTO_OPS.get(name)
     if op is None:
         raise ValueError(f"there is no op {shown(name)}")
-    try:
-        addresses = [int(fields.get(field, 0)) for field in ("in1", "in2", "out")]
-        constants = [float(fields.get(field, 0)) for field in _PROTO_FLOATS]
-    except ValueError as error:
-        raise ValueError(f"not a number: {cut(error)}") from None
+    given = [fields.get(field, "0") for field in ("in1", "in2", "out")]
+    wrong = next((text for text in given if not _ADDRESS.fullmatch(text)), None)
+    if wrong is not None:
+        raise ValueError(f"not an address: {shown(wrong)}")
+    addresses = [int(text) for text in given]
+    constants = [_constant(fields.get(field, "0")) for field in _PROTO_FLOATS]
     return [op, *addresses, *constants]
 
 
@@ -213,18 +254,37 @@ def from_json(text: str) -> Programs:
     Raises:
       ValueError: text that is not JSON, another schema, a missing field, or programs that do not fit their memory.
     """
+    _check_length(text)
     try:
-        tree = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {reason(error)}") from None
+        tree = json.loads(text, parse_float=_json_real, parse_int=_json_integer)
+    except RecursionError:
+        raise ValueError("not JSON: lists within lists without end") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
     if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):
         raise ValueError("a program in JSON is an object with schema, memory, capacity and programs")
-    if tree["schema"] != SCHEMA:
-        raise ValueError(f"schema {shown(tree['schema'])} is not {SCHEMA}, which this version reads")
-    try:
-        return Programs.from_lists(tree["programs"], tree["memory"], tree.get("capacity"))
-    except TypeError as error:
-        raise ValueError(f"malformed programs: {reason(error)}") from None
+    schema = tree["schema"]
+    if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
+        raise ValueError(f"schema {shown(schema)} is not {SCHEMA}, which this version reads")
+    return Programs.from_lists(tree["programs"], tree["memory"], tree.get("capacity"))
+
+
+_BEYOND = 10**400
+"""Stands for a number beyond all floats, and is refused as that where its place is known."""
+
+
+def _json_real(text: str) -> float:
+    value = float(text)
+    return _BEYOND if math.isinf(value) else value
+
+
+def _json_integer(text: str) -> int:
+    return int(text) if len(text) < 400 else _BEYOND
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a text of {len(text):,} characters; a program may have {MAX_TEXT:,}")
 
 
 # ---------------------------------------------------------------------------------------------- any of them
@@ -251,7 +311,8 @@ def parse(text: str, memory: Sequence[int] | None = None, capacity: Sequence[int
     if text.lstrip().startswith(("{", "[")):
         programs = from_json(text)
         return programs if memory is None and capacity is None else programs.resized(memory, capacity)
-    is_proto = text.startswith(_PROTO_TITLE) or re.search(r"_instructions\s*:?\s*\{", text)
+    _check_length(text)
+    is_proto = text.startswith(_PROTO_TITLE) or re.search(r"_instructions\s*(?::\s*)?\{", text)
     components, places = _read_proto(text) if is_proto else _read_listing(text)
     size = memory_size(memory) if memory is not None else _smallest_memory(components)
     for rows, where in zip(components, places, strict=True):

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from zero_jax import ops
+from zero_jax.bounds import check_bytes, check_number
 from zero_jax.checked import Fields
 from zero_jax.foreign import shown
+from zero_jax.instructions import entries, instruction_fields
 
 COMPONENTS: tuple[str, str, str] = ("setup", "predict", "learn")
 """The three component functions, in the order of slots, lengths and capacities."""
@@ -73,13 +75,15 @@ def memory_size(memory: Sequence[int]) -> MemorySize:
     """Checks a memory size given as (scalars, vectors, matrices).
 
     Raises:
-      ValueError: where s0, s1 or v0 would not exist, or a number is negative.
+      ValueError: where s0, s1 or v0 would not exist, or a number is negative or beyond `bounds.BOUNDS`.
     """
     size = MemorySize(*_three_whole_numbers("memory", memory, MemorySize._fields))
     if size.scalars < 2 or size.vectors < 1 or size.matrices < 0:
         raise ValueError(
             f"memory {shown(tuple(size))} is too small: label and prediction need 2 scalars, the features 1 vector"
         )
+    for name, number in zip(size._fields, size, strict=True):
+        check_number(name, number)
     return size
 
 
@@ -132,23 +136,22 @@ class Programs:
 
         Raises:
           ValueError: naming program, component and instruction: an op above 64, an address outside the memory, a
-            component longer than its capacity, a malformed instruction.
+            component longer than its capacity, a malformed instruction, more of them than `bounds.BOUNDS` allows.
         """
-        lists = [[list(component) for component in program] for program in programs]
-        for i, program in enumerate(lists):
-            if len(program) != 3:
-                raise ValueError(f"program {i} has {len(program)} components, not 3 (setup, predict, learn)")
+        lists = [_component_lists(program, f"program {i}") for i, program in enumerate(entries(programs, "programs"))]
         size = memory_size(memory)
         longest = [max((len(program[c]) for program in lists), default=0) for c in range(3)]
         slots = _capacity(longest if capacity is None else capacity, longest)
         starts = np.cumsum([0, *slots])
+        what = f"{len(lists):,} programs with a capacity of {sum(slots):,} instructions"
+        check_bytes(what, program_bytes(slots) * len(lists), "take fewer programs or a smaller capacity")
         code = np.zeros((len(lists), starts[-1], 4), np.int32)
         data = np.zeros((len(lists), starts[-1], 3), np.float32)
         for p, program in enumerate(lists):
             for c, component in enumerate(program):
                 for k, instruction in enumerate(component):
                     where = f"program {p}, {COMPONENTS[c]}, instruction {k + 1}"
-                    code[p, starts[c] + k], data[p, starts[c] + k] = _instruction(instruction, where)
+                    code[p, starts[c] + k], data[p, starts[c] + k] = instruction_fields(instruction, where)
         length = np.array([[len(component) for component in program] for program in lists], np.int32).reshape(-1, 3)
         clean_code, clean_data = clean(code, data)
         return cls(clean_code, clean_data, length, slots, size).check()
@@ -333,28 +336,16 @@ def outside(kind: str, address: int, memory: MemorySize) -> str:
     return f"{kind}{shown(address)} is outside the memory of {n} {name}" + (f" ({kind}0 to {kind}{n - 1})" if n else "")
 
 
-def _instruction(fields: Sequence[float], where: str) -> tuple[list[int], list[float]]:
-    try:
-        numbers = [float(x) for x in fields]
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: an instruction is a list of up to 8 numbers, not {shown(fields)}") from None
-    except OverflowError:
-        raise ValueError(f"{where}: a number is beyond float32") from None
-    if not 1 <= len(numbers) <= 8 or any(not x.is_integer() or abs(x) > 2**31 - 1 for x in numbers[:4]):
-        raise ValueError(f"{where}: an instruction is [op, in1, in2, out, up to four constants], not {shown(fields)}")
-    for constant in numbers[4:]:
-        check_constant(constant, f"{where}: ")
-    numbers += [0.0] * (8 - len(numbers))
-    op, in1, in2, out = (int(x) for x in numbers[:4])
-    constants = [numbers[4], 0.0, 0.0] if op == 56 else numbers[5:]
-    return [op, in1, in2, out], constants
+def program_bytes(capacity: Sequence[int]) -> int:
+    """What the arrays of one program take."""
+    return 4 * (7 * sum(int(n) for n in capacity) + 3)
 
 
-def check_constant(constant: float, where: str = "") -> None:
-    """Refuses a finite number that float32 would turn into infinity."""
-    with np.errstate(over="ignore"):
-        if np.isfinite(constant) and np.isinf(np.float32(constant)):
-            raise ValueError(f"{where}the constant {constant:g} is beyond float32")
+def _component_lists(program: Any, where: str) -> list[list[Any]]:
+    components = entries(program, where)
+    if len(components) != 3:
+        raise ValueError(f"{where} has {len(components)} components, not 3 (setup, predict, learn)")
+    return [entries(rows, f"{where}, {name}") for name, rows in zip(COMPONENTS, components, strict=True)]
 
 
 def _proto_fields(op: int, data: np.ndarray) -> list[float]:
@@ -373,6 +364,7 @@ def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
     slots = _three_whole_numbers("capacity", capacity, COMPONENTS)
     if min(slots) < 0:
         raise ValueError(f"capacity must not be negative, but is {shown(slots)}")
+    check_number("instructions", sum(slots))
     for name, n, have in zip(COMPONENTS, longest, slots, strict=True):
         if n > have:
             raise ValueError(f"{name} has {n} instructions, more than its capacity of {have}")
@@ -394,7 +386,8 @@ class SearchSpace:
         leaves, those of a random program, and the most; the capacity is max_size.
 
     Raises:
-      ValueError: sizes out of order, an unknown op, or an op whose operands the memory does not have.
+      ValueError: sizes out of order or beyond `bounds.BOUNDS`, an unknown op, or an op whose operands the memory does
+        not have.
 
     Example:
       >>> space = SearchSpace(MemorySize(4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
@@ -414,11 +407,14 @@ class SearchSpace:
         object.__setattr__(self, "memory", memory_size(self.memory))
         for c, component in enumerate(COMPONENTS):
             smallest, first, largest = self.min_size[c], self.initial_size[c], self.max_size[c]
+            for size in (smallest, first, largest):
+                check_number("instructions", size)
             if not 0 <= smallest <= first <= largest:
                 sizes = f"{smallest}, {first}, {largest}"
                 raise ValueError(f"{component}: sizes must be 0 <= minimum <= initial <= maximum, not {sizes}")
             for number in self.ops[c]:
                 self._check_op(component, number)
+        check_number("instructions", sum(self.max_size))
 
     def _check_op(self, component: str, number: int) -> None:
         if not 0 <= number <= 64:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from zero_jax import library
+from zero_jax.bounds import check_fields
 from zero_jax.cost import Costs
 from zero_jax.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
 from zero_jax.executors import batches
@@ -137,32 +138,23 @@ class Experiment:
 
     def __post_init__(self) -> None:
         self._check_names()
-        if self.train_steps < 1 or self.experiments < 0:
-            numbers = f"{self.train_steps} and {self.experiments}"
-            raise ValueError(f"train_steps must be at least 1 and experiments at least 0, not {numbers}")
+        check_fields(self)
         if self.combine not in ("mean", "median"):
             raise ValueError(f"combine must be mean or median, not {shown(self.combine)}")
         check_executor(self.executor)
-        if self.side_by_side < 1:
-            raise ValueError(f"side_by_side must be at least 1, not {self.side_by_side}")
-        if self.actors < 0 or self.islands % max(1, self.actors):
+        if self.islands % max(1, self.actors):
             raise ValueError(f"{self.islands} islands cannot be shared evenly among {self.actors} actors")
         if self.actors and self.side_by_side != 1:
             raise ValueError("actors of Ray work at one experiment together: side_by_side must be 1")
         islands = self.islands // max(1, self.actors)
-        if self.groups < 1 or islands % self.groups:
+        if islands % self.groups:
             each = " of each actor" if self.actors else ""
             raise ValueError(f"{islands} islands{each} cannot be parted into {self.groups} groups of one size")
         self.rungs()
         if self.groups % max(1, len(self.workers)):
             raise ValueError(f"{self.groups} groups cannot share {len(self.workers)} kinds of workers evenly")
         self.worker_sets()
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, not {self.candidates}")
-        for name in ("probe", "remember", "threads", "devices", "forget_every", "budget", "migrate_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("checkpoint_seconds", "time_limit"):
+        for name in ("budget", "checkpoint_seconds", "time_limit"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not self.max_abs_error > 0:
@@ -187,10 +179,10 @@ class Experiment:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ValueError(
                 f"name must be 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit, since the "
-                f"run's folder is called after it; not {self.name!r}"
+                f"run's folder is called after it; not {shown(self.name)}"
             )
         if self.out is not None and (not self.out.strip() or not self.out.isprintable()):
-            raise ValueError(f"out must be a folder, or None to write nothing; not {self.out!r}")
+            raise ValueError(f"out must be a folder, or None to write nothing; not {shown(self.out)}")
 
     def self_contained(self) -> "Experiment":
         """The same, so that nothing depends on the current folder or on a program's file: paths of tasks are absolute,

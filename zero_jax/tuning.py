@@ -5,7 +5,6 @@ All three look for multipliers, from 1e-3 to 1e3, of the same constants. Axes: `
 """
 
 import functools
-import numbers
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from zero_jax import ops, stopping
+from zero_jax.bounds import check_bytes, check_number
 from zero_jax.canonical import live
 from zero_jax.executors import contract
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.evaluate import evaluate
-from zero_jax.programs import Programs
+from zero_jax.programs import Programs, program_bytes
 from zero_jax.tasks import Tasks
 
 Method = Literal["random", "optuna", "gradient"]
@@ -117,8 +117,8 @@ def tune(
       Ctrl-C the best so far.
 
     Raises:
-      ValueError: more than one program, an unknown method or `combine`, `evaluations` below 1, a `scout` outside 0 to
-        1, gradients on accuracy tasks, Optuna not installed, and all that `evaluate` objects to.
+      ValueError: more than one program, an unknown method or `combine`, `evaluations` beyond `bounds.BOUNDS`,
+        a `scout` outside 0 to 1, gradients on accuracy tasks, Optuna not installed, and all that `evaluate` objects to.
 
     Example:
       >>> from zero_jax import library
@@ -177,8 +177,10 @@ def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combi
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
     if combine not in get_args(Combine):
         raise ValueError(f"combine must be 'mean' or 'median', not {combine!r}")
-    if not isinstance(evaluations, numbers.Integral) or evaluations < 1:
-        raise ValueError(f"evaluations must be a whole number from 1 on, not {evaluations!r}")
+    check_number("evaluations", evaluations)
+    slots = program.starts[-1]
+    what = f"{evaluations:,} candidates of {slots:,} instructions"
+    check_bytes(what, evaluations * (program_bytes(program.capacity) + 24 * slots), "take fewer evaluations")
     if method == "gradient" and tasks.loss != "rmse":
         raise ValueError(
             f"method 'gradient' needs rmse tasks: {tasks.loss} has no useful gradient; take random or optuna"

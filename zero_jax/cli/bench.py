@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from zero_jax import bench as benchmark
+from zero_jax.bounds import check_number
 from zero_jax.executors.choice import check_executor
 
 
@@ -24,8 +25,10 @@ def bench_command(
         seconds: How long each of three runs of a measurement should take.
         json: Print JSON instead of a table.
     """
-    if not features or min(features) < 1:
-        raise ValueError(f"features must be at least 1, not {features}")
+    if not features:
+        raise ValueError("features must be at least one number")
+    for number in features:
+        check_number("features", number)
     if not 0 < seconds < 1e6:
         raise ValueError(f"seconds must be above 0, not {seconds}")
     check_executor(executor)

@@ -17,6 +17,7 @@ from zero_jax.cluster.connection import check_room, connected, default_actors, f
 from zero_jax.cluster.share import Done, Found, Kept, Order, Share
 from zero_jax.evaluator import Counts
 from zero_jax.hall import Entry, entries_from
+from zero_jax.runner import Runner
 from zero_jax.runs import Outcome, Progress, check_out
 from zero_jax.settings import Experiment, from_folder
 from zero_jax.strands import Strand, population_told, record_due
@@ -117,7 +118,7 @@ class _Slot:
     exhausted: bool = False
 
 
-class ActorRunner(experiments.Runner):
+class ActorRunner(Runner):
     """The state of one run, whose searches are under way in actors."""
 
     resumed_by = "zero-jax search --resume {folder} --ray"

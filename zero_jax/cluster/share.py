@@ -12,8 +12,8 @@ import numpy as np
 
 from zero_jax import files
 from zero_jax.evaluator import Counts
-from zero_jax.experiment import strand_of
 from zero_jax.hall import entries_tree
+from zero_jax.runner import strand_of
 from zero_jax.search.migration import Migrants, offered, taken
 from zero_jax.settings import Experiment
 from zero_jax.strands import Strand

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from zero_jax import dataflow, parallel
+from zero_jax.bounds import check_number
 from zero_jax.canonical import canonical, live
 from zero_jax.compiled import HAVE_NUMBA
 from zero_jax.executors import batches, blocks, contract, layout
@@ -386,8 +387,8 @@ def check_threads(threads: int | None) -> None:
     Raises:
       ValueError: neither None nor a whole number from 1 on.
     """
-    if threads is not None and (not isinstance(threads, numbers.Integral) or threads < 1):
-        raise ValueError(f"threads must be a whole number from 1 on, not {threads!r}")
+    if threads is not None:
+        check_number("threads", threads, least=1)
 
 
 def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_BYTES, executor: str = "auto") -> None:

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from zero_jax.bounds import check_number
 from zero_jax.programs import Programs, SearchSpace, random_programs
-from zero_jax.search.state import SearchState, check_ops, check_sizes, checked_fitness, with_results
+from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class RandomSearch:
     The state's population is the cohort asked for last, on one island.
 
     Raises:
-      ValueError: a cohort below 1.
+      ValueError: a cohort below 1, or too large for the memory that it may take.
 
     Example:
       >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
@@ -29,8 +30,8 @@ class RandomSearch:
     cohort: int = 1000
 
     def __post_init__(self) -> None:
-        if self.cohort < 1:
-            raise ValueError(f"the cohort must be at least 1, not {self.cohort}")
+        check_number("cohort", self.cohort)
+        check_population(self.space, 1, self.cohort)
 
     @property
     def ops(self) -> tuple[tuple[int, ...], ...]:

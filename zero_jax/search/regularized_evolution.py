@@ -9,12 +9,23 @@ from typing import Literal
 import numpy as np
 
 from zero_jax import library
+from zero_jax.bounds import check_number
 from zero_jax.compiled import address_of, entry_point, generator_at
 from zero_jax.foreign import shown
 from zero_jax.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.lineage import born, first, placed
 from zero_jax.search.mutation import Mutations, mutate_in_place
-from zero_jax.search.state import SearchState, check_ops, check_sizes, checked_fitness, with_results
+from zero_jax.search.state import (
+    SearchState,
+    check_ops,
+    check_population,
+    check_sizes,
+    checked_fitness,
+    with_results,
+)
+
+MOST_DRAWS = 10**8
+"""So many draws the tournaments of a cohort may have: a second of a compiled loop, in which Ctrl-C has to wait."""
 
 Initial = Literal["random", "no_op", "linear", "network"]
 
@@ -38,7 +49,8 @@ class RegularizedEvolution:
         programs every island takes in turn. All but the random ones are filled up with NO_OP to the initial sizes.
 
     Raises:
-      ValueError: a number below 1, a cohort larger than the population, an initial program that does not fit the space.
+      ValueError: a number below 1 or beyond `bounds.BOUNDS`, a cohort larger than the population, more memory
+        than is allowed, an initial program that does not fit the space.
 
     Example:
       >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
@@ -61,10 +73,16 @@ class RegularizedEvolution:
 
     def __post_init__(self) -> None:
         for name in ("islands", "population", "tournament", "cohort"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            check_number(name, getattr(self, name))
         if self.cohort > self.population:
             raise ValueError(f"a cohort of {self.cohort} does not fit into a population of {self.population}")
+        check_population(self.space, self.islands, self.population)
+        draws = self.islands * self.cohort * self.tournament
+        if draws > MOST_DRAWS:
+            raise ValueError(
+                f"{self.islands:,} islands x cohort {self.cohort:,} x tournament {self.tournament:,} are {draws:,} "
+                f"draws at a time; {MOST_DRAWS:,} are allowed: take a smaller tournament or cohort"
+            )
         if not any(self.space.ops):
             raise ValueError("no component of the space has ops, so nothing can be mutated")
         first = first_programs(self.space, self.initial)
@@ -135,7 +153,7 @@ class RegularizedEvolution:
         """The state once the programs asked for have their fitness `[I * P]` or `[I * C]`.
 
         Raises:
-          ValueError: a fitness that is NaN, or not one for each program asked for.
+          ValueError: a fitness that is NaN or infinite, or not one for each program asked for.
         """
         fitness = checked_fitness(programs, fitness)
         if state.evaluations == 0:

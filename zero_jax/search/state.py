@@ -11,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from zero_jax import files
+from zero_jax.bounds import check_bytes
 from zero_jax.checked import Fields, shown
-from zero_jax.programs import COMPONENTS, Programs, SearchSpace, programs_from, programs_tree
+from zero_jax.given import real_array
+from zero_jax.programs import COMPONENTS, Programs, SearchSpace, program_bytes, programs_from, programs_tree
 from zero_jax.search import lineage
 from zero_jax.search.lineage import Ancestor, Lines
 
@@ -189,15 +191,32 @@ def check_ops(programs: Programs, ops: Sequence[Sequence[int]]) -> None:
             raise ValueError(f"the state is of another search: op {others[0]} in {name}, which this one does not use")
 
 
+def check_population(space: SearchSpace, islands: int, population: int) -> None:
+    """Refuses more programs than memory allows, before there are any.
+
+    Raises:
+      ValueError: if so.
+    """
+    what = f"{islands:,} islands of {population:,} programs of up to {sum(space.capacity):,} instructions"
+    check_bytes(what, islands * population * program_bytes(space.capacity), "take fewer islands or programs")
+
+
 def checked_fitness(programs: Programs, told: Any) -> np.ndarray:
     """`[n]` float64.
 
     Raises:
-      ValueError: a fitness that is NaN, or not one for each program.
+      ValueError: a fitness that is NaN or infinite, or not one for each program.
     """
-    fitness = np.asarray(told, np.float64)
-    if fitness.shape != (len(programs),) or np.isnan(fitness).any():
-        raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for")
+    fitness = real_array("fitness", told).astype(np.float64)
+    if fitness.shape != (len(programs),):
+        shape = f"an array of shape {fitness.shape}"
+        raise ValueError(f"fitness must be {len(programs)} numbers, one for each program asked for, not {shape}")
+    wrong = np.flatnonzero(~np.isfinite(fitness))
+    if len(wrong):
+        raise ValueError(
+            f"fitness must be {len(programs)} numbers, all of them finite, but that of program {wrong[0]} is "
+            f"{fitness[wrong[0]]}"
+        )
     return fitness
 
 

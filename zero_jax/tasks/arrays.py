@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from zero_jax.foreign import shown
+from zero_jax.given import given_array, real_array
 from zero_jax.tasks.tasks import Tasks
 
 Pair = tuple[int, int]
@@ -239,12 +240,10 @@ def digit_examples() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    array, ids = np.asarray(x), np.asarray(labels)
+    array, ids = real_array("x", x), given_array("labels", labels)
     if array.ndim < 2 or ids.shape != array.shape[:1]:
         raise ValueError(f"x {array.shape} and labels {ids.shape} do not fit: [examples, ...] and [examples]")
     flat = array.reshape(len(array), -1)
-    if flat.dtype.kind not in "biuf":  # not of a whole set of images, of which a task takes a part
-        flat = flat.astype(np.float64)
     if flat.dtype.kind == "f" and not np.isfinite(flat).all():
         wrong = np.argwhere(~np.isfinite(flat))[0]
         raise ValueError(f"x has {flat[tuple(wrong)]} in example {wrong[0]}; the data must be finite")

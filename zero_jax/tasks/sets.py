@@ -2,15 +2,19 @@
 
 import dataclasses
 import functools
+import math
+import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from zero_jax.bounds import MAX_BYTES, check_bytes, check_number
 from zero_jax.foreign import cut, shown
 from zero_jax.tasks import arrays, images, synthetic
-from zero_jax.tasks.tasks import Loss, Tasks
+from zero_jax.tasks.tasks import Loss, Tasks, check_seen
 
 Role = Literal["search", "select", "unseen"]
 
@@ -56,8 +60,7 @@ class TaskSet:
         if not isinstance(self.source, str):
             raise ValueError(f"source must be a text, not {shown(self.source)}")
         for name in ("tasks", "features", "train", "valid", "epochs", "classes"):
-            if not isinstance(getattr(self, name), int | np.integer):
-                raise ValueError(f"{name} must be a whole number, not {shown(getattr(self, name))}")
+            check_number(name, getattr(self, name), most_only=True)  # `check` refuses what is too small
 
     @property
     def is_own(self) -> bool:
@@ -105,7 +108,9 @@ class TaskSet:
         if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
             told = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
             raise ValueError(f"{self.source} tasks {told}, not {self.classes}")
-        if self.source not in SYNTHETIC:
+        if self.source in SYNTHETIC:
+            synthetic.check_sizes(self.tasks, self.features, self.train, self.valid, self.epochs)
+        else:
             self._check_classification()
 
     def _check_classification(self) -> None:
@@ -130,6 +135,10 @@ class TaskSet:
                 f"{arrays.PER_CLASS:,} examples of a class are used at most, {classes * arrays.PER_CLASS:,} of "
                 f"{classes} classes; cannot take {self.train} to train, {self.valid} to validate and as many to test"
             )
+        check_seen(self.epochs, self.train)
+        features = self.features or (known.features if known else 1)
+        what = f"{self.tasks:,} tasks of {self.train:,} + {self.valid:,} examples of {features:,} features"
+        check_bytes(what, 8 * self.tasks * (self.train + self.valid) * (features + 1), "take fewer or smaller ones")
 
     def make(self, seed: int = 0, role: Role = "search") -> Tasks:
         """The tasks, with ids that tell different tasks apart wherever they are made.
@@ -238,29 +247,13 @@ def load(path: str | Path) -> Tasks:
     """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
 
     They are as `Tasks` says. Without loss it is rmse, regression, whatever the labels are; classes are told apart where
-    loss is accuracy, two of them unless classes says how many.
+    loss is accuracy, two of them unless classes says how many. A warning says so of labels that look like classes.
 
     Raises:
       ValueError: a file that cannot be read, lacks an array or has one that means nothing; all that `Tasks` objects to.
     """
-    needed = ("train_x", "train_y", "valid_x", "valid_y")
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_in_it:
-            stored = dict(arrays_in_it)
-    except FileNotFoundError:
-        raise ValueError(f"no file {path}") from None
-    except Exception as error:
-        reason = "it holds Python objects" if "pickle" in str(error) and "Object" in str(error) else "it cannot be read"
-        raise ValueError(f"{path} is not an NPZ file of arrays of numbers: {reason}") from None
-    missing = [name for name in needed if name not in stored]
-    if missing:
-        raise ValueError(f"{path} has no array {', '.join(missing)}; it has {cut(', '.join(stored)) or 'none'}")
-    unknown = [name for name in stored if name not in (*needed, "loss", "epochs", "classes")]
-    if unknown:
-        raise ValueError(
-            f"{path} has {cut(', '.join(unknown))}; all that it may have is {', '.join(needed)}, loss, epochs, classes"
-        )
-    train_x, train_y, valid_x, valid_y = (stored[name] for name in needed)
+    stored = _stored(path)
+    train_x, train_y, valid_x, valid_y = (stored[name] for name in _NEEDED)
     numbers: dict[str, Any]
     loss, numbers = str(stored.get("loss", "rmse")), {"epochs": 1, "classes": 2}
     try:
@@ -269,6 +262,67 @@ def load(path: str | Path) -> Tasks:
             if given.shape or not np.issubdtype(given.dtype, np.number):
                 raise ValueError(f"{name} must be one whole number, not {shown(given.tolist())}")
             numbers[name] = given.item()
-        return Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), **numbers)
+        tasks = Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), **numbers)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if "loss" not in stored and np.isin(tasks.train_y, (0, 1)).all() and np.isin(tasks.valid_y, (0, 1)).all():
+        warnings.warn(
+            f'{path} has no loss, so its labels, all 0 or 1, are taken for numbers: add loss="accuracy" to the file '
+            'if they are classes, or loss="rmse" if not',
+            stacklevel=2,
+        )
+    return tasks
+
+
+_NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epochs", "classes")
+
+
+def _stored(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an NPZ file, none of which is read before its header is known to tell the truth."""
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as members:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in members.infolist()}
+            _check_entries(path, entries, len(members.infolist()))
+            return {name: _member(members, entry, f"{path}: {name}") for name, entry in entries.items()}
+    except FileNotFoundError:
+        raise ValueError(f"no file {path}") from None
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except Exception:
+        raise ValueError(f"{path} is not an NPZ file of arrays of numbers: it cannot be read") from None
+
+
+class _Refused(Exception):
+    """A file that can be read, but that tasks cannot be made of."""
+
+
+def _check_entries(path: str | Path, entries: dict[str, zipfile.ZipInfo], count: int) -> None:
+    missing = [name for name in _NEEDED if name not in entries]
+    names = cut(", ".join(entries)) or "none"
+    if missing:
+        raise _Refused(f"{path} has no array {', '.join(missing)}; it has {names}")
+    unknown = [name for name in entries if name not in (*_NEEDED, *_OPTIONAL)]
+    if unknown:
+        allowed = ", ".join((*_NEEDED, *_OPTIONAL))
+        raise _Refused(f"{path} has {cut(', '.join(unknown))}; all that it may have is {allowed}")
+    if count > len(entries):
+        raise _Refused(f"{path} has an array twice")
+    size = sum(entry.file_size for entry in entries.values())
+    if size > MAX_BYTES:
+        raise _Refused(f"{path} has arrays of {size / 2**30:,.1f} GiB; {MAX_BYTES >> 30} GiB are allowed")
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def _member(members: zipfile.ZipFile, entry: zipfile.ZipInfo, what: str) -> np.ndarray:
+    with members.open(entry) as file:
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+    if dtype.kind not in "biufU":
+        kind = "Python objects" if dtype.hasobject else cut(dtype)
+        raise _Refused(f"{what} is an array of {kind}, not of numbers")
+    if claimed != there or min(shape, default=0) < 0:
+        raise _Refused(f"{what} is damaged: {shown(shape)} {dtype} would take {claimed:,} bytes, not {there:,}")
+    with members.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # to the last byte, so that its checksum is checked

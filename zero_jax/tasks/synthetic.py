@@ -4,17 +4,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zero_jax.tasks.tasks import Tasks
+from zero_jax.bounds import check_bytes, check_number
+from zero_jax.tasks.tasks import Tasks, check_seen
 
 Targets = Callable[[np.ndarray], np.ndarray]
+
+
+def check_sizes(n: int, features: int, train: int, valid: int, epochs: int) -> None:
+    """Refuses numbers below 1, and tasks that would take too much memory.
+
+    Raises:
+      ValueError: if so.
+    """
+    if (
+        all(isinstance(size, int | np.integer) for size in (n, features, train, valid))
+        and min(n, features, train, valid) < 1
+    ):
+        raise ValueError(f"tasks, features and examples must be at least 1, not {n}, {features}, {train}, {valid}")
+    sizes = {"tasks": n, "features": features, "train": train, "valid": valid, "epochs": epochs}
+    for name, size in sizes.items():
+        check_number(name, size)
+    check_seen(epochs, train)
+    what = f"{n:,} tasks of {train:,} + {valid:,} examples of {features:,} features"
+    # Numbers of 8 bytes while they are made; a teacher is a matrix besides.
+    check_bytes(what, 8 * (n * (train + valid) * (features + 1) + features**2), "take fewer or smaller ones")
 
 
 def _tasks(
     n: int, features: int, train: int, valid: int, epochs: int, seed: int, target: Callable[..., Targets]
 ) -> Tasks:
     """Features are N(0, 1); `target` draws one task's labelling function from its generator."""
-    if min(n, features, train, valid) < 1:
-        raise ValueError(f"tasks, features and examples must be at least 1, not {n}, {features}, {train}, {valid}")
+    check_sizes(n, features, train, valid, epochs)
     parts = []
     for rng in np.random.default_rng(seed).spawn(n):
         label = target(rng)

@@ -9,10 +9,15 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from zero_jax.bounds import check_number
 from zero_jax.foreign import shown
+from zero_jax.given import real_array
 
 Loss = Literal["rmse", "accuracy"]
 LOSSES: tuple[Loss, ...] = ("rmse", "accuracy")
+
+MOST_SEEN = 2**27
+"""So many training examples a run may see: their order takes half a gigabyte then."""
 
 _FIELDS = ("train_x", "train_y", "valid_x", "valid_y", "order", "ids")
 
@@ -40,7 +45,8 @@ class Tasks:
 
     Raises:
       ValueError: shapes that do not fit together, NaN or infinity in the data, labels other than 0 to C - 1 for
-        accuracy, more classes than features where there are more than two, an unknown loss, fewer than one epoch.
+        accuracy, more classes than features where there are more than two, an unknown loss, fewer than one epoch or
+        more than `bounds.BOUNDS` and `MOST_SEEN` allow.
 
     Example:
       >>> x, y = np.ones((1, 3, 2)), np.ones((1, 3))
@@ -63,12 +69,10 @@ class Tasks:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {shown(loss)}")
-        if not isinstance(classes, int | np.integer) or classes < 2:
-            raise ValueError(f"classes must be a whole number of at least 2, not {shown(classes)}")
+        check_number("classes", classes)
         if classes != 2 and loss != "accuracy":
             raise ValueError(f"classes are for the accuracy loss, not for {loss}")
-        if not isinstance(epochs, int | np.integer) or epochs < 1:
-            raise ValueError(f"epochs must be a whole number of at least 1, not {shown(epochs)}")
+        check_number("epochs", epochs)
         self.loss: Loss = loss
         self.classes = int(classes) if loss == "accuracy" else 0
         self.train_x, self.train_y = _float32("train_x", train_x, 3), _float32("train_y", train_y, 2)
@@ -76,6 +80,8 @@ class Tasks:
         self._check_shapes()
         self._check_labels()
         n = self.train_x.shape[1]
+        if epochs > 1:
+            check_seen(int(epochs), n)
         shuffles = np.random.default_rng(seed)
         epoch_orders = [np.arange(n), *(shuffles.permutation(n) for _ in range(int(epochs) - 1))]
         self.order: Any = np.stack(epoch_orders).astype(np.int32)
@@ -182,19 +188,27 @@ class Tasks:
         return tasks
 
 
+def check_seen(epochs: int, train: int) -> None:
+    """Refuses more training examples than a run may see.
+
+    Raises:
+      ValueError: if so.
+    """
+    if epochs * train > MOST_SEEN:
+        raise ValueError(
+            f"{epochs:,} epochs of {train:,} training examples are {epochs * train:,}; a run may see "
+            f"{MOST_SEEN:,}: take fewer epochs or examples"
+        )
+
+
 def _float32(name: str, values: Any, rank: int) -> Any:
     array: Any
     if isinstance(values, jax.core.Tracer):
         array = values.astype(np.float32)
     else:
-        try:
-            raw = np.asarray(values)
-            if not isinstance(values, jax.Array) and raw.dtype.kind not in "biuf":
-                raise ValueError(f"of {raw.dtype}")
-            with np.errstate(over="ignore"):
-                array = raw.astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} is not an array of numbers: {error}") from None
+        raw = values if isinstance(values, jax.Array) else real_array(name, values)
+        with np.errstate(over="ignore"):
+            array = np.asarray(raw).astype(np.float32)
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
             at = ", ".join(str(i) for i in wrong[0])
