@@ -15,7 +15,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @pytest.fixture(scope="module")
 def single_ops():
-    stored = np.load(GOLDEN / "ops.npz")
+    with np.load(GOLDEN / "ops.npz") as file:
+        stored = dict(file)
     n, (s, v, m, f) = len(stored["instructions"]), (int(x) for x in stored["sizes"])
     instructions = [
         [*map(int, i), *map(float, c)] for i, c in zip(stored["instructions"], stored["constants"], strict=True)

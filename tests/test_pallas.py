@@ -20,6 +20,9 @@ from zero_jax.tasks import synthetic
 
 GOLDEN = Path(__file__).parent / "golden"
 INTERPRETED = {"executor": "pallas", "interpret": True}
+LAST_BITS = {"rtol": 0, "atol": 1e-6}
+"""Interpreted, a kernel is code that XLA compiles for each number of programs; from JAX 0.12 on it fuses, and so rounds,
+that of one program otherwise than that of fifty. Programs that were mixed up would differ by far more."""
 SIMD = {"executor": "simd"}
 """Held to XLA and to the oracle by tests of its own, and compiles no interpreter for each shape."""
 
@@ -111,8 +114,8 @@ def test_chunks_batches_and_empty_populations():
     call = partial(evaluate, ops=SMALL.ops, **INTERPRETED)
     whole = np.asarray(call(programs, tasks).fitness)
     for more in ({"chunk_size": 7}, {"max_bytes": 20 * layout.program_bytes(SMALL.memory, tasks)}):
-        np.testing.assert_array_equal(call(programs, tasks, **more).fitness, whole)
-    np.testing.assert_array_equal(call(programs[13], tasks).fitness, whole[13:14])
+        np.testing.assert_allclose(call(programs, tasks, **more).fitness, whole, **LAST_BITS)
+    np.testing.assert_allclose(call(programs[13], tasks).fitness, whole[13:14], **LAST_BITS)
     assert len(np.unique(whole)) > 20
     assert evaluate(programs[:0], tasks, **INTERPRETED).fitness.shape == (0, 3)
 
@@ -196,9 +199,10 @@ def test_eight_devices_give_what_one_gives(executor):
     for count in (1000, 1003 - 100, 3):
         some = programs[np.arange(count)]
         one, eight = (call(some, tasks, 1, devices=jax.devices()[:n]) for n in (1, 8))
-        np.testing.assert_array_equal(eight.fitness, one.fitness)
+        last_bits = LAST_BITS if executor == "pallas" else {"rtol": 0}
+        np.testing.assert_allclose(eight.fitness, one.fitness, **last_bits)
         np.testing.assert_array_equal(eight.train_steps, one.train_steps)
-        np.testing.assert_array_equal(call(some, tasks, 1).fitness, one.fitness)
+        np.testing.assert_allclose(call(some, tasks, 1).fitness, one.fitness, **last_bits)
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
