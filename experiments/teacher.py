@@ -157,7 +157,7 @@ def experiment(size: Size, kind: str, seed: int) -> Experiment:
     """A search of that kind."""
     tasks = TaskSet("teacher", tasks=32, features=size.features, train=1000, valid=100)
     chosen = size.searches[kind]
-    common = {"threads": 1, "experiments": 1, "baselines": (), "out": "", "seed": seed, "train_steps": 10**15}
+    common = {"threads": 1, "experiments": 1, "baselines": (), "out": None, "seed": seed, "train_steps": 10**15}
     return dataclasses.replace(
         PAPER,
         search_tasks=dataclasses.replace(tasks, tasks=chosen.tasks),

@@ -43,7 +43,7 @@ def test_an_experiment_names_the_number_that_is_too_large(name):
     [
         ({"tournament": 2147483648}, "tournament must be from 1 to 1,000,000, not 2147483648"),
         ({"islands": 9223372036854775808}, "islands must be from 1 to 1,000,000, not 9223372036854775808"),
-        ({"population": 10**400}, "population must be from 1 to 100,000,000, not a number of some 39. digits"),
+        ({"population": 10**400}, "population must be from 1 to 100,000,000, not 1000"),
         ({"islands": 10**6, "population": 10**8}, r"1,000,000 islands of 100,000,000 programs .* GiB are allowed"),
         (
             {"tournament": 10**6, "population": 10**4, "cohort": 10**4},

@@ -191,7 +191,7 @@ def test_names_may_be_as_long_as_the_system_lets_them(tmp_path):
 
 
 def test_tune_looks_where_to_write_before_it_begins(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.tuning, "tune", lambda *args, **how: pytest.fail("it began"))
+    monkeypatch.setattr("zero_jax.tuning.tune", lambda *args, **how: pytest.fail("it began"))
     os.mkfifo(tmp_path / "fifo")
     assert cli.main(["tune", "linear", "--out", str(tmp_path / "fifo")]) == 2
     assert capsys.readouterr() == ("", f"zero-jax: cannot write {tmp_path / 'fifo'}: it is a FIFO\n")

@@ -38,7 +38,7 @@ class Experiment:
     """A search for a program: on which tasks, in which space, and how.
 
     Attributes:
-      name: what the run is called: letters, digits, and . _ - after the first.
+      name: what the run is called: letters and digits, and after the first also spaces, '.', '_' and '-'.
       search_tasks: T_search, which evolution sees. Made anew for every experiment of the run.
       select_tasks: T_select, on which the best program of each experiment is judged.
       unseen_tasks: on which the best of all is reported, once.
@@ -176,10 +176,10 @@ class Experiment:
             raise ValueError(f"no baseline {shown(unknown[0])}; there are {', '.join(BASELINES)}")
 
     def _check_names(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+        if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?", self.name):
             raise ValueError(
-                f"name must be 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit, since the "
-                f"run's folder is called after it; not {shown(self.name)}"
+                "name must be 1 to 100 letters, digits, spaces, '.', '_' and '-', beginning with a letter or digit, as "
+                f"the run's folder is called after it; not {shown(self.name)}"
             )
         if self.out is not None and (not self.out.strip() or not self.out.isprintable()):
             raise ValueError(f"out must be a folder, or None to write nothing; not {shown(self.out)}")
