@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tests.test_experiment import QUICK
 from zero_jax import library, listing
 from zero_jax.experiment import resume, run
 from zero_jax.programs import concatenate
-from zero_jax.tasks.sets import TaskSet
+from zero_jax.tasks import synthetic
+from zero_jax.tasks.sets import TaskSet, save
 
 OWN = dataclasses.replace(QUICK, side_by_side=1, experiments=1, train_steps=100_000)
 
@@ -150,6 +152,50 @@ def test_one_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
         with pytest.warns(UserWarning, match=rf"{newest.name} is damaged .*going on from {older.name}"):
             again = resume(copy)
         assert again.program.listing(0) == first.program.listing(0)
+
+
+def test_a_run_sees_the_data_that_were_there_when_it_began(begun, tmp_path):
+    def overwrite(progress):
+        for name in "abc":
+            write(tmp_path / f"{name}.npz", seed=ord(name), flip=True)
+
+    fresh = run(
+        dataclasses.replace(
+            OWN, search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
+        )
+    )
+    changed = run(
+        dataclasses.replace(
+            OWN, search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
+        ),
+        overwrite,
+    )
+    assert (changed.select_fitness, changed.unseen_fitness) == (fresh.select_fitness, fresh.unseen_fitness)
+
+
+def test_tasks_in_memory_make_an_experiment_that_goes_on_wherever_its_folder_is(tmp_path):
+    sets = {
+        f"{role}_tasks": synthetic.linear(3, train=30, epochs=2, seed=seed).with_ids([7, 8, 9])
+        for seed, role in enumerate(("search", "select", "unseen"))
+    }
+    given = dataclasses.replace(OWN, **sets, train_steps=60_000)
+    whole = run(dataclasses.replace(given, out=None))
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    first = run(dataclasses.replace(given, out=str(tmp_path / "runs")), interrupt)
+    moved = tmp_path / "moved"
+    first.folder.rename(moved)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = resume(moved)
+    assert again.progress._replace(seconds=0.0) == whole.progress._replace(seconds=0.0)
+    assert again.select_fitness >= whole.select_fitness
+    (search,) = moved.glob(f"{TaskSet.of(sets['search_tasks']).source}")
+    save(sets["select_tasks"], search)
+    with pytest.raises(ValueError, match=r"search_tasks .* differ from those"):
+        resume(moved)
 
 
 # ---------------------------------------------------------------------------------------------- extending a run

@@ -4,13 +4,14 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from zero_jax import cautions
 from zero_jax.runner import Runner
 from zero_jax.runs import Outcome, Progress, RunFolder, check_out, check_unedited
 from zero_jax.settings import Experiment as Experiment
 from zero_jax.settings import from_folder
+from zero_jax.tasks.sets import Role
 
 
 def run(experiment: Experiment, report: Callable[[Progress], None] | None = None) -> Outcome:
@@ -91,13 +92,15 @@ def begun(runner: Runner) -> Outcome:
         warnings.warn(caution, stacklevel=3)
     if runner.experiment.out is not None:
         runner.folder = RunFolder.create(dataclasses.asdict(runner.experiment), runner.identity)
+        for role in get_args(Role):
+            getattr(runner.experiment, f"{role}_tasks").write(runner.folder.path)
     return runner.run()
 
 
 def resumed(folder: str | Path, make: Callable[[Experiment], Runner], extension: Extension) -> Outcome:
     """`resume`, by a runner of any kind."""
     run = check_unedited(folder)
-    before = from_folder(folder)
+    before = from_folder(folder).self_contained(folder)
     opened = RunFolder(Path(folder))
     try:
         opened.run = run

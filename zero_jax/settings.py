@@ -39,7 +39,8 @@ class Experiment:
 
     Attributes:
       name: what the run is called: letters and digits, and after the first also spaces, '.', '_' and '-'.
-      search_tasks: T_search, which evolution sees. Made anew for every experiment of the run.
+      search_tasks: T_search, which evolution sees. Made anew for every experiment of the run. Here and below, `Tasks`
+        will do as well as a `TaskSet`.
       select_tasks: T_select, on which the best program of each experiment is judged.
       unseen_tasks: on which the best of all is reported, once.
       space: which programs there are.
@@ -137,6 +138,9 @@ class Experiment:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        for role in get_args(Role):
+            if isinstance(getattr(self, f"{role}_tasks"), Tasks):
+                object.__setattr__(self, f"{role}_tasks", TaskSet.of(getattr(self, f"{role}_tasks")))
         self._check_names()
         check_fields(self)
         if self.combine not in ("mean", "median"):
@@ -184,14 +188,17 @@ class Experiment:
         if self.out is not None and (not self.out.strip() or not self.out.isprintable()):
             raise ValueError(f"out must be a folder, or None to write nothing; not {shown(self.out)}")
 
-    def self_contained(self) -> "Experiment":
-        """The same, so that nothing depends on the current folder or on a program's file: paths of tasks are absolute,
-        and the text of the initial program stands in place of its path.
+    def self_contained(self, folder: str | Path = "") -> "Experiment":
+        """The same, so that nothing depends on files that may change: own tasks are in memory, the paths that they came
+        from absolute, and the text of the initial program stands in place of its path.
+
+        Args:
+          folder: of the run, if it has one already: where tasks are that came without a file.
 
         Raises:
           ValueError: a file that cannot be read.
         """
-        sets = {f"{role}_tasks": getattr(self, f"{role}_tasks").with_absolute_path() for role in get_args(Role)}
+        sets = {f"{role}_tasks": getattr(self, f"{role}_tasks").in_memory(folder) for role in get_args(Role)}
         if self.initial in (*INITIAL, *library.NAMES):
             return dataclasses.replace(self, **sets)
         library.load(self.initial, self.space.memory)  # errors name the path

@@ -186,8 +186,10 @@ def _print_outcome(outcome: Outcome, experiment: Experiment) -> None:
 
 def _again(outcome: Outcome, experiment: Experiment) -> str:
     """The command that evaluates the program on unseen tasks as the run did."""
-    seeds = outcome.seeds["unseen"]
-    words = ["zero-jax", "evaluate", f"{outcome.folder}/best.json", *options.options_of(experiment.unseen_tasks)]
+    seeds, unseen = outcome.seeds["unseen"], experiment.unseen_tasks
+    if unseen.is_own and Path(unseen.source).name == unseen.source and outcome.folder:  # it came without a file
+        unseen = dataclasses.replace(unseen, source=str(outcome.folder / unseen.source))
+    words = ["zero-jax", "evaluate", f"{outcome.folder}/best.json", *options.options_of(unseen)]
     words += ["--seed", str(seeds["tasks"]), "--draws-seed", str(seeds["draws"])]
     if experiment.max_abs_error != Experiment.max_abs_error:
         words += ["--max-abs-error", f"{experiment.max_abs_error:g}"]

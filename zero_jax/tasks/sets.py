@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+import io
 import math
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
 from zero_jax.bounds import MAX_BYTES, check_bytes, check_number
+from zero_jax.files import write_atomically
 from zero_jax.foreign import cut, shown
 from zero_jax.tasks import arrays, images, synthetic
 from zero_jax.tasks.tasks import Loss, Tasks, check_seen
@@ -81,13 +83,45 @@ class TaskSet:
             classes = 0 if self.source in SYNTHETIC else self.classes
         return f"{classes} classes" if classes else "numbers"
 
-    def with_absolute_path(self) -> "TaskSet":
-        """The same with the path of a file made absolute."""
-        if not self.source.endswith(".npz"):
+    _given: ClassVar[Tasks | None] = None  # of one object: tasks in memory, which are not read again
+
+    @classmethod
+    def of(cls, tasks: Tasks) -> "TaskSet":
+        """Tasks in memory, for an experiment on somebody's own data; all experiments of a run see the same.
+
+        Example:
+          >>> own = TaskSet.of(synthetic.linear(2, train=10))
+          >>> own.make() is own.make(seed=1), own.labels
+          (True, 'numbers')
+        """
+        return cls(f"tasks-{tasks.digest()[:16]}.npz")._with(tasks)
+
+    def in_memory(self, folder: str | Path = "") -> "TaskSet":
+        """The same, arrays of a file read now and for good, and its path absolute; a path without a folder is one in
+        the folder of a run, if one is named.
+
+        Raises:
+          ValueError: as `load`.
+        """
+        if not self.is_own or self._given is not None:
             return self
-        return dataclasses.replace(self, source=str(Path(self.source).absolute()))
+        if folder and Path(self.source).name == self.source:
+            return dataclasses.replace(self)._with(load(Path(folder) / self.source))
+        path = str(Path(self.source).absolute())
+        return dataclasses.replace(self, source=path)._with(self._own())
+
+    def write(self, folder: Path) -> None:
+        """Writes tasks that came without a file, where `in_memory` finds them."""
+        if self._given is not None and Path(self.source).name == self.source:
+            save(self._given, folder / self.source)
+
+    def _with(self, tasks: Tasks) -> "TaskSet":
+        object.__setattr__(self, "_given", tasks)
+        return self
 
     def _own(self) -> Tasks:
+        if self._given is not None:
+            return self._given
         file = Path(self.source).absolute()
         return _load_once(self.source, file, file.stat().st_mtime_ns if file.exists() else 0)
 
@@ -243,8 +277,22 @@ def _load_once(path: str, file: Path, changed: int) -> Tasks:
     return load(path)
 
 
+def save(tasks: Tasks, path: str | Path) -> None:
+    """Writes tasks as NPZ, for `load`: ids and the order of examples included.
+
+    Example:
+      >>> save(synthetic.linear(10), "mine.npz")    # doctest: +SKIP
+    """
+    arrays = {name: np.asarray(getattr(tasks, name)) for name in (*_NEEDED, "order", "ids")}
+    numbers = {"loss": tasks.loss, "epochs": tasks.epochs, "classes": tasks.classes or 2}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays, **{name: np.array(value) for name, value in numbers.items()})
+    write_atomically(Path(path), buffer.getvalue())
+
+
 def load(path: str | Path) -> Tasks:
-    """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
+    """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes;
+    and ids and order, as `save` writes them.
 
     They are as `Tasks` says. Without loss it is rmse, regression, whatever the labels are; classes are told apart where
     loss is accuracy, two of them unless classes says how many. A warning says so of labels that look like classes.
@@ -262,7 +310,9 @@ def load(path: str | Path) -> Tasks:
             if given.shape or not np.issubdtype(given.dtype, np.number):
                 raise ValueError(f"{name} must be one whole number, not {shown(given.tolist())}")
             numbers[name] = given.item()
-        tasks = Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), **numbers)
+        tasks = Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), ids=stored.get("ids"), **numbers)
+        if "order" in stored:
+            tasks = tasks.with_order(stored["order"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if "loss" not in stored and np.isin(tasks.train_y, (0, 1)).all() and np.isin(tasks.valid_y, (0, 1)).all():
@@ -274,7 +324,7 @@ def load(path: str | Path) -> Tasks:
     return tasks
 
 
-_NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epochs", "classes")
+_NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epochs", "classes", "ids", "order")
 
 
 def _stored(path: str | Path) -> dict[str, np.ndarray]:

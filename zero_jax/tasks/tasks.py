@@ -3,6 +3,7 @@
 Axes: `T` tasks, `N` training examples, `K` validation examples, `F` features, `E` epochs.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -134,6 +135,31 @@ class Tasks:
         return self.tree_unflatten(
             self._static, [*(getattr(self, name) for name in _FIELDS[:-1]), np.asarray(ids, np.int32)]
         )
+
+    def with_order(self, order: Any) -> "Tasks":
+        """The same tasks, their examples seen in another order.
+
+        Args:
+          order: `[E, N]` whole numbers, each row a permutation of the examples.
+
+        Raises:
+          ValueError: another shape, or a row that is no permutation.
+        """
+        rows, n = np.asarray(order), self.train_x.shape[1]
+        whole = np.issubdtype(rows.dtype, np.integer) and rows.shape == (self.epochs, n)
+        if not whole or (np.sort(rows, axis=1) != np.arange(n)).any():
+            raise ValueError(f"order must be {self.epochs} permutations of {n} examples, one for each epoch")
+        arrays = {name: getattr(self, name) for name in _FIELDS} | {"order": rows.astype(np.int32)}
+        return self.tree_unflatten(self._static, list(arrays.values()))
+
+    def digest(self) -> str:
+        """A hash of all of it: equal tasks have equal digests."""
+        hashed = hashlib.sha256(f"{self.loss} {self.classes}".encode())
+        for name in _FIELDS:
+            array = np.ascontiguousarray(getattr(self, name))
+            hashed.update(f"{array.dtype.str}{array.shape}".encode())
+            hashed.update(array.data)
+        return hashed.hexdigest()
 
     def shortened(self, train: int, valid: int) -> "Tasks":
         """The same tasks with at most so many examples of each sort, the first ones, seen once."""
