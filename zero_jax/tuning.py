@@ -17,7 +17,7 @@ from zero_jax import ops, stopping
 from zero_jax.bounds import check_bytes, check_number
 from zero_jax.canonical import live
 from zero_jax.executors import contract
-from zero_jax.executors.batches import MAX_BYTES
+from zero_jax.executors.batches import MAX_BYTES, default_device
 from zero_jax.executors.evaluate import evaluate
 from zero_jax.programs import Programs, program_bytes
 from zero_jax.tasks import Tasks
@@ -129,6 +129,7 @@ def tune(
       True
     """
     _check(program, tasks, method, evaluations, combine)
+    default_device()  # one that is missing is named
     if not 0 <= scout <= 1 or not 0 < learning_rate < np.inf:
         raise ValueError(f"scout must be from 0 to 1 and learning_rate above 0, not {scout} and {learning_rate}")
     if not time_limit >= 0:

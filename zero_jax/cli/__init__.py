@@ -42,7 +42,7 @@ commands:
   tune PROGRAM      look for better constants of a program
   show PROGRAM      print a program as listing, proto or JSON
   bench             measure how fast this machine trains programs
-  completion SHELL  print a script that completes commands and options: bash, zsh or tcsh
+  completion SHELL  print a script that completes commands and options: bash, zsh or fish
 
 options:
   --version         print the version
@@ -71,10 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return fail(str(error))
         except MemoryError as error:
             return fail(f"not enough memory for that: {error}")
-        except RuntimeError as error:
-            if "backend" in str(error):  # JAX's, for a device that is not there
-                return fail(f"{str(error).splitlines()[0]} (JAX_PLATFORMS=cpu takes the CPU)")
-            raise
 
 
 def _main(given: list[str], stop: stopping.Stop) -> int:

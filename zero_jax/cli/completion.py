@@ -8,7 +8,7 @@ from zero_jax.cli import bench, programs, report
 from zero_jax.cli.search import presets
 from zero_jax.cli.streams import captured
 
-Shell = Literal["bash", "zsh", "tcsh"]
+Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion_command(shell: Annotated[Shell, tyro.conf.Positional], /) -> int:
@@ -18,7 +18,7 @@ def completion_command(shell: Annotated[Shell, tyro.conf.Positional], /) -> int:
     is in fpath.
 
     Args:
-        shell: bash, zsh or tcsh.
+        shell: bash, zsh or fish.
     """
     print(_script(shell))
     return 0
@@ -40,7 +40,12 @@ def _script(shell: Shell) -> str:
         "completion": completion_command,
     }
     with captured() as printed:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="zero-jax", args=["--tyro-print-completion", shell])
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="zero-jax",
+            args=["--tyro-print-completion", shell],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     return printed.getvalue()
 
 
@@ -50,5 +55,5 @@ def _search() -> Any:
     def search(preset: Any, resume: str, ray: str, quiet: bool) -> None:
         """Search for a program, or go on with a run."""
 
-    search.__annotations__ |= {"preset": presets()}
+    search.__annotations__ |= {"preset": Annotated[presets(), tyro.conf.arg(name="")]}
     return search

@@ -3,6 +3,7 @@
 Axes: `P` programs, `D` devices, `W` programs a block, `T` tasks.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -40,11 +41,22 @@ def platform() -> str:
 
 
 def default_device() -> jax.Device:
-    """The device of `jax.default_device`, or the first there is."""
+    """The device of `jax.default_device`, or the first there is.
+
+    Raises:
+      ValueError: none of the kind that the environment asks for.
+    """
     chosen = getattr(jax.config, "jax_default_device", None)
     if isinstance(chosen, jax.Device):
         return chosen
-    return jax.local_devices(backend=chosen or None)[0]
+    try:
+        return jax.local_devices(backend=chosen or None)[0]
+    except (RuntimeError, AssertionError) as error:  # the latter, without a word, where JAX's plugin for it is missing
+        asked = os.environ.get("JAX_PLATFORMS") or chosen or "any platform"
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise ValueError(
+            f"JAX has no device for {asked}{reason}: install JAX for it, or set JAX_PLATFORMS=cpu to take the CPU"
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------------- memory

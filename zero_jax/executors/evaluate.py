@@ -96,6 +96,7 @@ def evaluate(
     interface(programs.memory, tasks.vector_labels)
     if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number from 1 on, not {chunk_size}")
+    batches.default_device()  # one that is missing is named
     leaves = jax.tree.leaves((programs, tasks, seed, max_abs_error, jnp.zeros(())))  # under jit zeros are traced too
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     check_threads(threads)

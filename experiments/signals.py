@@ -1,0 +1,106 @@
+"""Sends signals to searches at random moments, cold (nothing compiled yet) and warm, and looks at what they leave.
+
+    python experiments/signals.py
+
+Exit code 1 unless every search ended with the exit code of its signal and, once a first cohort was evaluated, left a
+checkpoint that can be gone on from, best.txt and outcome.json. The result is in `signals.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from zero_jax import library
+from zero_jax.experiment import resume
+
+SEARCH = [sys.executable, "-m", "zero_jax", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20, help="how often each signal is sent")
+    parser.add_argument("--warm-seconds", type=float, default=6.0, help="the latest moment in a warm search")
+    parser.add_argument("--cold-seconds", type=float, default=45.0, help="the latest moment in a cold one")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    chosen = parser.parse_args()
+    rng, rows = np.random.default_rng(chosen.seed), []
+    for number in CODES:
+        for cold in (False, True):
+            latest = chosen.cold_seconds if cold else chosen.warm_seconds
+            for moment in rng.uniform(0.1, latest, chosen.times):
+                rows.append({"signal": signal.Signals(number).name, "cold": cold} | sent(number, float(moment), cold))
+                print(rows[-1], flush=True)
+    wrong = [row for row in rows if row["wrong"]]
+    late = sum(row["evaluations"] > 0 for row in rows)
+    result = {
+        "command": " ".join(["python experiments/signals.py", *sys.argv[1:]]),
+        "machine": platform.processor(),
+        "date": str(date.today()),
+        "sent": len(rows),
+        "after_a_cohort": late,
+        "wrong": len(wrong),
+        "rows": rows,
+    }
+    chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        f"{len(rows)} signals, {late} of them after a first cohort: {len(wrong)} searches ended otherwise than they should"
+    )
+    sys.exit(bool(wrong))
+
+
+def sent(number: int, moment: float, cold: bool) -> dict[str, object]:
+    """Runs a search, sends it a signal, and looks at what it leaves."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"NUMBA_CACHE_DIR": f"{folder}/compiled"} if cold else {}
+        process = subprocess.Popen(
+            [*SEARCH, "--out", f"{folder}/runs"],
+            env=os.environ | caches,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(moment)
+        process.send_signal(number)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=120)
+        took = time.monotonic() - began
+        runs = list(Path(folder, "runs").glob("*"))
+        wrong = [] if process.returncode == CODES[number] else [f"exit code {process.returncode}"]
+        wrong += ["traceback"] * ("Traceback" in err)
+        evaluations, more = left(runs[0]) if runs else (0, [])
+        return {"moment": moment, "seconds": took, "evaluations": evaluations, "wrong": wrong + more}
+
+
+def left(run: Path) -> tuple[int, list[str]]:
+    """How many programs a run had evaluated when it ended, and what is missing of what it should have left."""
+    outcome = run / "outcome.json"
+    evaluations = json.loads(outcome.read_text())["progress"]["evaluations"] if outcome.exists() else 0
+    if not (evaluations or (run / "records.jsonl").exists()):
+        return 0, []
+    missing = [name for name in ("outcome.json", "best.txt", "best.json") if not (run / name).exists()]
+    if not missing:
+        library.load(str(run / "best.txt"))
+    if not list(run.glob("checkpoint-*.npz")):
+        return evaluations, [*missing, "checkpoint"]
+
+    def soon(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    again = resume(run, soon)
+    return evaluations, missing + ["went back"] * (again.progress.evaluations <= evaluations)
+
+
+if __name__ == "__main__":
+    main()

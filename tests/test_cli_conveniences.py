@@ -1,0 +1,88 @@
+"""What people expect of any command: a version, completion, one line about a missing device."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import zero_jax
+from tests.test_cli import call
+from zero_jax.cli.options import seconds
+
+
+def command(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "zero_jax", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | environment,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_version_comes_at_once_and_without_jax():
+    code = "import sys\nfrom zero_jax import cli\ncode = cli.main(['--version'])\nprint(code, 'jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"zero-jax {zero_jax.__version__}\n0 False\n"
+    assert command("--version") == (0, f"zero-jax {zero_jax.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["evaluate", "linear"], ["search", "linear"], ["tune", "linear"], ["bench"]])
+def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
+    where = ["--out", str(tmp_path / "runs")] if arguments[0] == "search" else []
+    code, out, error = command(*arguments, *where, JAX_PLATFORMS="cuda")
+    assert (code, out) == (2, "")
+    assert (
+        error == "zero-jax: JAX has no device for cuda: install JAX for it, or set JAX_PLATFORMS=cpu to take the CPU\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+WORDS = {
+    "zero-jax ": {"search", "report", "evaluate", "tune", "show", "bench", "completion"},
+    "zero-jax search ": {"linear", "affine", "teacher", "digits", "paper"},
+    "zero-jax search linear --ti": {"--time-limit"},
+    "zero-jax search --res": {"--resume"},
+    "zero-jax tune --eval": {"--evaluations"},
+    "zero-jax show --fo": {"--form"},
+}
+
+
+def test_bash_completes_commands_and_options(tmp_path):
+    code, script, error = command("completion", "bash")
+    assert (code, error) == (0, "")
+    (tmp_path / "script").write_text(script)
+    for typed, wanted in WORDS.items():
+        words = typed.split(" ")
+        ask = (
+            f"source {tmp_path / 'script'}; COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); "
+            f"COMP_CWORD={len(words) - 1}; COMP_LINE='{typed}'; COMP_POINT={len(typed)}; "
+            "_tyro_zero_jax zero-jax; printf '%s\\n' \"${COMPREPLY[@]}\""
+        )
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+        assert wanted <= set(done.stdout.split()), typed
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_too(shell, capsys):
+    assert call("completion", shell) == 0
+    assert "evaluate" in capsys.readouterr().out
+    assert call("completion", "cmd") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("90", 90), ("1.5", 1.5), ("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)],
+)
+def test_times_are_seconds(text, wanted):
+    assert seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "10x", "m", "-5", "1e3", "nan", "inf", "10 m", "1h30", "\uff11\uff10m", "9" * 20])
+def test_what_is_not_a_time_is_refused(text, capsys):
+    with pytest.raises(ValueError, match="--time-limit must be a time as in 90, 90s, 10m or 1h30m, not "):
+        seconds(text)
+    assert call("tune", "linear", f"--time-limit={text}") == 2
+    assert "must be a time as in" in capsys.readouterr().err
