@@ -31,6 +31,7 @@ def python(code, timeout=120, **env):
 
 
 CHILDREN = """
+import hashlib
 import numpy as np
 from tests.spaces import ALL_OPS
 from zero_jax import compiled
