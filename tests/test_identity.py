@@ -12,7 +12,7 @@ import pytest
 from tests.test_cli import call
 from tests.test_experiment import QUICK
 from zero_jax import library, listing
-from zero_jax.experiment import resume, run
+from zero_jax.experiment import Experiment, resume, run
 from zero_jax.programs import concatenate
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet, save
@@ -239,6 +239,24 @@ def test_a_run_ends_at_its_time_limit_and_goes_on_with_a_larger_one(tmp_path):
     assert more.progress.evaluations > first.progress.evaluations
     assert more.progress.seconds >= 2
     assert more.select_fitness >= first.select_fitness
+
+
+def test_a_run_that_was_interrupted_while_it_was_judged_had_not_ended(tmp_path, monkeypatch):
+    real = Experiment.fitness
+
+    def fitness(self, programs, tasks, role):
+        if role == "unseen":
+            raise KeyboardInterrupt
+        return real(self, programs, tasks, role)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, "fitness", fitness)
+        first = run(dataclasses.replace(OWN, train_steps=20_000, out=str(tmp_path)))
+    assert first.interrupted
+    again = resume(first.folder)
+    assert not again.had_ended
+    assert again.unseen_fitness is not None
+    assert resume(first.folder).had_ended
 
 
 def test_the_command_line_says_that_a_run_had_ended_and_extends_it(tmp_path, monkeypatch, capsys):

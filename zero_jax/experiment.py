@@ -117,7 +117,7 @@ def resumed(folder: str | Path, make: Callable[[Experiment], Runner], extension:
             return one
 
         runner = opened.restore(restored) or runner
-        runner.folder = opened
+        runner.folder, runner.was_judged = opened, opened.was_judged()
         runner.take_earlier(opened.best())
         if runner.extended:
             opened.write_config(dataclasses.asdict(runner.experiment), runner.identity)

@@ -80,7 +80,7 @@ class Runner:
         self.hall: list[Entry] = []
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
-        self.interrupted = self.timed_out = self.had_ended = self.extended = False
+        self.interrupted = self.timed_out = self.had_ended = self.extended = self.was_judged = False
         self.strands: list[Strand] = []
         self.searched = False
         self.stop = Stop()
@@ -378,7 +378,7 @@ class Runner:
             self.folder.path if self.folder else None,
             {role: self.experiment.seeds(role, number) for role, number in numbers.items()},
             self.timed_out,
-            self.had_ended,
+            self.had_ended and self.was_judged,
         )
 
 

@@ -322,6 +322,14 @@ class RunFolder:
         judged, number = outcome.select_fitness, outcome.experiment
         return Entry(outcome.search_fitness, 0.0, 0, program, experiment=number, select_fitness=judged)
 
+    def was_judged(self) -> bool:
+        """Whether the run has come to its end before, as outcome.json says."""
+        try:
+            outcome = foreign.read_json(self.path / "outcome.json", schemas.Outcome)
+        except ValueError:
+            return False
+        return outcome is not None and not outcome.interrupted
+
     def write(self, name: str, tree: dict[str, Any]) -> None:
         """A JSON file."""
         files.write_atomically(self.path / name, json.dumps(tree) + "\n")
