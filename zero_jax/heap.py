@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def trim() -> None:
-    """Gives free memory back to the system, in a few milliseconds, where the C library can (glibc); else does nothing."""
+    """Gives free memory back to the system, in a few milliseconds, where the C library can (glibc does)."""
     _trim()(0)
 
 
