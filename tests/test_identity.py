@@ -49,6 +49,14 @@ def begun(tmp_path, monkeypatch):
     return outcome.folder.absolute()
 
 
+def test_a_damaged_outcome_is_said_to_be_of_no_use(begun):
+    (begun / "outcome.json").write_text("{")
+    with pytest.warns(
+        UserWarning, match=r"the best program that the run had found is not compared with: .*outcome\.json"
+    ):
+        resume(begun)
+
+
 @pytest.mark.parametrize("how", [{"flip": True}, {"features": 3}])
 @pytest.mark.parametrize("name", "abc")
 def test_a_run_does_not_go_on_with_other_data(begun, tmp_path, name, how):
@@ -267,10 +275,13 @@ def test_the_command_line_says_that_a_run_had_ended_and_extends_it(tmp_path, mon
         f"{folder} had already ended, so there is nothing to do. A larger --train-steps or --experiments extends it"
         in out
     )
-    assert call("search", "--resume", folder, "--train-steps", 60_000, "--time-limit", "10m") == 2
-    assert "time_limit of a run can be raised, not lowered: it is unlimited" in capsys.readouterr().err
-    assert call("search", "--resume", folder, "--train-steps", 60_000) == 0
+    assert call("search", "--resume", folder, "--train-steps", 20_000) == 2
+    assert "train_steps of a run can be raised, not lowered: it is 30000, not 20000" in capsys.readouterr().err
+    assert call("search", "--resume", folder, "--train-steps", 60_000, "--time-limit", "10m") == 0
     assert "already ended" not in capsys.readouterr().out
+    solved = run(dataclasses.replace(OWN, sufficient_fitness=0.01, out=str(tmp_path))).folder
+    assert call("search", "--resume", solved, "--train-steps", 10**9) == 0
+    assert "It had solved its tasks, and a larger budget changes nothing" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------------------------- whose data it is
@@ -288,6 +299,19 @@ def test_a_search_on_ones_own_data_names_what_it_is_judged_on(tmp_path, monkeypa
     assert call("search", "digits", *all_roles, *small) == 0
     error = capsys.readouterr().err
     assert "note: select tasks and unseen tasks are those that the search sees" in error
+
+
+def test_tuning_that_gets_nowhere_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(2, 40, 4))
+    np.savez("tall.npz", train_x=x, train_y=x.sum(-1) + 152, valid_x=x, valid_y=x.sum(-1) + 152)
+    assert call("tune", "linear", "--task", "tall.npz", "--evaluations", 20) == 0
+    assert "all candidates have fitness 0: an error above 100 in training" in capsys.readouterr().err
+    assert call("tune", "linear", "--evaluations", 10**6, "--time-limit", "1s") == 0
+    assert "Out of time after " in capsys.readouterr().out
+    for value in ("0", "-1", "nan"):
+        assert call("evaluate", "linear", f"--max-abs-error={value}") == 2
+        assert "max_abs_error must be above 0" in capsys.readouterr().err
 
 
 def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tmp_path, monkeypatch, capsys):
@@ -365,6 +389,9 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
         ("--out", "INSIDE", "is in the folder of a run"),
         ("--out", "INSIDE/deeper/still", "is in the folder of a run"),
         ("--initial", "NOTHING", "has no best program yet"),
+        ("--initial", ".", "is a folder, but not that of a run"),
+        ("--out", "/dev/null", "cannot make a folder for the run in /dev/null: /dev/null is not a folder"),
+        ("--out", "/proc/version/x/y", "/proc/version is not a folder"),
     ],
 )
 def test_names_and_folders_that_make_no_sense_are_refused(tmp_path, monkeypatch, capsys, option, value, words):

@@ -267,8 +267,10 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monk
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
-        form = r"linear: (\d+%, \d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, experiment 1, best fitness \d\.\d{5}"
+        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, experiment 1, best fitness \d\.\d{5}"
         assert re.fullmatch(form, line), line
+    assert "left" not in lines[0]  # nobody knows yet
+    assert "left" in lines[-1]
     shares = [int(found[1]) for line in lines if (found := re.search(r"(\d+)%", line))]
     assert shares == sorted(shares)
     assert shares[-1] > 30

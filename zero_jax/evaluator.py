@@ -17,7 +17,7 @@ from zero_jax.cost import UPSTREAM, Costs, operations, within_budget
 from zero_jax.executors import batches
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import choose
-from zero_jax.executors.evaluate import check_threads, launch
+from zero_jax.executors.evaluate import check_bound, check_threads, launch
 from zero_jax.hurdles import Hurdles, Rung
 from zero_jax.programs import Programs
 from zero_jax.tasks import Tasks
@@ -172,6 +172,7 @@ class Evaluator:
         if not budget >= 0 or costs not in get_args(Costs):
             raise ValueError(f"budget must be at least 0 and costs upstream or operations, not {budget} and {costs!r}")
         check_threads(threads)
+        check_bound(max_abs_error)
         self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
         # Threads do not see the caller's `with jax.default_device(...)`.
         self._home = self.devices or (batches.default_device(),)

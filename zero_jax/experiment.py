@@ -52,7 +52,7 @@ def resume(
       report: as in `run`.
       train_steps: a larger budget for each experiment than the run began with; a run that had ended goes on.
       experiments: more experiments, likewise.
-      time_limit: more seconds, likewise, those before the interruption included.
+      time_limit: how many seconds the run may take, those before the interruption included; 0 for no limit.
 
     Raises:
       ValueError: no run's folder, one that another process is writing, edited settings, other data than the run began
@@ -73,13 +73,13 @@ class Extension(NamedTuple):
         """The experiment with more of it.
 
         Raises:
-          ValueError: less than before.
+          ValueError: fewer train steps or experiments than before.
         """
         new = {name: value for name, value in self._asdict().items() if value is not None}
         for name, value in new.items():
             before = getattr(experiment, name)
-            unlimited = name != "train_steps" and not value
-            if not unlimited and (value < before or (name != "train_steps" and not before)):
+            unlimited = name == "experiments" and not value
+            if name != "time_limit" and not unlimited and (value < before or (name == "experiments" and not before)):
                 raise ValueError(
                     f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, not {value}"
                 )
@@ -90,6 +90,7 @@ def begun(runner: Runner) -> Outcome:
     """`run`, by a runner of any kind."""
     for caution in cautions.of(runner.experiment, runner.search_tasks):
         warnings.warn(caution, stacklevel=3)
+    runner.load()
     if runner.experiment.out is not None:
         runner.folder = RunFolder.create(dataclasses.asdict(runner.experiment), runner.identity)
         for role in get_args(Role):
@@ -108,11 +109,12 @@ def resumed(folder: str | Path, make: Callable[[Experiment], Runner], extension:
         runner.extended = runner.experiment != before
         roles = runner.identity.data
         opened.check_data(runner.identity, {role: getattr(before, role).source for role in roles})
-        unused = [runner]
+        runner.load()
+        unused, began = [runner], runner.began
 
         def restored(tree: dict[str, Any]) -> Runner:
             one = unused.pop() if unused else make(extension.applied(before))
-            one.extended = runner.extended
+            one.extended, one.began, one.written = runner.extended, began, runner.written
             one.restore(tree)
             return one
 

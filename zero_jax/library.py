@@ -182,6 +182,8 @@ def text_of(source: str) -> str:
         path = path / "best.json"
         if not path.exists():
             raise ValueError(f"the run in {source} has no best program yet: there is no {path.name}")
+    elif path.is_dir():
+        raise ValueError(f"{cut(source)} is a folder, but not that of a run: there is no config.json in it")
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_TEXT + 1)  # a device has no end

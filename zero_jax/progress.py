@@ -32,6 +32,7 @@ class Display:
         self.name, self.unit = name, unit
         self.works = not quiet and sys.stderr is not None
         self.began: float | None = None
+        self._first_share = 0.0  # of a search that goes on, what was done before
         self._line_at = -SECONDS_PER_LINE
         self._bar: Any = None
 
@@ -40,7 +41,8 @@ class Display:
         if not self.works:
             return
         now = time.monotonic()
-        self.began = now if self.began is None else self.began
+        if self.began is None:
+            self.began, self._first_share = now, share or 0.0
         with self._giving_up():
             if _has_bar():
                 self._show_bar(count, share, state)
@@ -68,7 +70,11 @@ class Display:
 
     def _show_bar(self, count: int, share: float | None, state: str) -> None:
         if self._bar is None:
-            known = {"total": 1.0, "bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"}
+            known = {
+                "total": 1.0,
+                "initial": share or 0.0,
+                "bar_format": "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            }
             counted = {"unit": f" {self.unit}", "unit_scale": True}
             self._bar = any_tqdm(desc=self.name, dynamic_ncols=True, **(counted if share is None else known))
         elif share is not None:
@@ -78,10 +84,11 @@ class Display:
 
     def _in_words(self, count: int, share: float | None, seconds: float) -> str:
         words = f"{count:,} {self.unit}, {plain_tqdm.format_interval(seconds)}"
-        if not share:
+        if share is None:
             return words
-        left = plain_tqdm.format_interval(seconds * (1 - min(share, 1.0)) / share)
-        return f"{min(share, 1.0):.0%}, {left} left, {words}"
+        done = share - self._first_share
+        left = f", {plain_tqdm.format_interval(seconds * max(0.0, 1 - share) / done)} left" if done > 0.001 else ""
+        return f"{min(share, 1.0):.0%}{left}, {words}"
 
     @contextlib.contextmanager
     def _giving_up(self) -> Iterator[None]:

@@ -67,7 +67,6 @@ class Runner:
             check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
         roles = {"search_tasks": self.search_tasks, "select_tasks": [self.select_tasks], "unseen_tasks": [unseen_tasks]}
         self.identity = Identity.of(dataclasses.asdict(experiment), roles)
-        self._load(self.search_tasks)
         self.task_counts = (len(self.search_tasks[0]), len(self.select_tasks), len(unseen_tasks))
         self.began = time.monotonic()
         self.started = 0
@@ -84,8 +83,7 @@ class Runner:
         self.strands: list[Strand] = []
         self.searched = False
         self.stop = Stop()
-        # The first checkpoint comes soon, so that little is lost where the first minute is interrupted within a cohort.
-        self.written = self.began - max(0.0, experiment.checkpoint_seconds - EARLY_SECONDS)
+        self.written = self.began
 
     def check_kind(self, experiment: Experiment) -> None:
         """Whether such a runner is for this experiment.
@@ -130,8 +128,15 @@ class Runner:
                 self.folder.write_outcome(outcome)
         return outcome
 
+    def load(self) -> None:
+        """Compiles the loops, or loads them from disk; then the clock starts."""
+        self._load(self.search_tasks)
+        self.began = time.monotonic()
+        # The first checkpoint comes soon, so that little is lost where the first minute is interrupted within a cohort.
+        self.written = self.began - max(0.0, self.experiment.checkpoint_seconds - EARLY_SECONDS)
+
     def _load(self, sets: Sequence[Tasks]) -> None:
-        """Compiles the loops, or loads them from disk, before the clock starts: one program, one example."""
+        """One program, one example."""
         state, programs = self.searcher.ask(self.searcher.init(0))
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
         for tasks in sets:

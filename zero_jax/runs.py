@@ -315,7 +315,8 @@ class RunFolder:
             if outcome is None or best is None:
                 return None
             program = listing.from_json(best.decode())
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            warnings.warn(f"the best program that the run had found is not compared with: {error}", stacklevel=3)
             return None
         if len(program) != 1:
             return None
@@ -401,10 +402,10 @@ CONFIG = "config.json"
 
 
 def check_out(out: str | Path) -> None:
-    """Refuses to put the folder of a run into that of another.
+    """Refuses to put the folder of a run into that of another, or where none can be made.
 
     Raises:
-      ValueError: `out` is the folder of a run, or in one.
+      ValueError: `out` is the folder of a run, or in one; it is not a folder, or may not be written.
     """
     for above in (Path(out).absolute(), *Path(out).absolute().parents):
         if (above / CONFIG).exists():
@@ -412,6 +413,17 @@ def check_out(out: str | Path) -> None:
             raise ValueError(
                 f"out ({foreign.plain(out)}) is in the folder of a run, {name}: name a folder outside of it"
             )
+    reason = _writable(Path(out))
+    if reason:
+        raise ValueError(f"cannot make a folder for the run in {foreign.plain(out)}: {reason}")
+
+
+def _writable(out: Path) -> str:
+    """Why no folder can be made in `out`; empty if one can."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"{foreign.plain(there)} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"there is no permission to write {foreign.plain(there)}"
 
 
 def config_of(path: str | Path) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Tuned(NamedTuple):
       seconds: how long it took, compilation included.
       history: `[evaluations]` float64, the best fitness after each evaluation; it ends with `fitness`.
       interrupted: whether Ctrl-C or another signal ended it.
+      timed_out: whether its time limit did.
     """
 
     program: Programs
@@ -63,6 +64,7 @@ class Tuned(NamedTuple):
     seconds: float
     history: np.ndarray
     interrupted: bool = False
+    timed_out: bool = False
 
 
 def tune(
@@ -136,7 +138,7 @@ def tune(
         raise ValueError(f"time_limit must be at least 0, not {time_limit}")
     how = {"executor": executor, "threads": threads, "max_bytes": max_bytes, "max_abs_error": max_abs_error}
     judge = _Judge(program, tasks, seed, combine, how, time_limit or np.inf, report)
-    interrupted = False
+    interrupted = timed_out = False
     with stopping.handled():
         try:
             judge(np.zeros((1, judge.constants)))
@@ -148,12 +150,12 @@ def tune(
                 else:
                     _by_gradient(judge, evaluations - 1, scout, learning_rate)
         except _OutOfTimeError:
-            pass
+            timed_out = True
         except KeyboardInterrupt:
             if not judge.history:
                 raise
             interrupted = True
-        return judge.result()._replace(interrupted=interrupted)
+        return judge.result()._replace(interrupted=interrupted, timed_out=timed_out)
 
 
 def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
@@ -354,7 +356,7 @@ def _by_gradient(judge: _Judge, evaluations: int, scout: float, learning_rate: f
 
     scouts = int(scout * evaluations)
     if scouts:
-        judge(judge.draw(scouts))
+        judge.all(judge.draw(scouts))
     steps = (evaluations - scouts - 1) // GRADIENT_COST  # the last evaluation is that of the best, by `executor`
     adam, rate = optax.scale_by_adam(), optax.cosine_decay_schedule(learning_rate, max(1, steps))
     at = best = jnp.asarray(judge.spread(judge.best[None]), jnp.float32)

@@ -1,5 +1,6 @@
 """`zero-jax evaluate`, `tune` and `show`: what to do with one program."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,14 +130,17 @@ def tune_command(
         limits: dict[str, Any] = {"evaluations": evaluations, "time_limit": time_limit, "report": report}
         tuned = tuning.tune(before, made, method, seed=seed, combine=combine, **limits, **how)
     print(
-        f"{'Interrupted after ' * tuned.interrupted}{tuned.evaluations:,} evaluations, "
+        f"{'Interrupted after ' * tuned.interrupted}{'Out of time after ' * tuned.timed_out}"
+        f"{tuned.evaluations:,} evaluation{'s' * (tuned.evaluations != 1)}, "
         f"{tuned.train_steps:,} train steps, {tuned.seconds:.1f} s\n"
         f"{options.measure(made.loss)} on the {len(made)} tasks of the tuning: {tuned.fitness_before:.6f} before, "
         f"{tuned.fitness:.6f} after"
     )
     text = tuned.program.listing(0)
     if out is not None:
-        write_atomically(out, f"{text.rstrip()}\n")
+        _write(out, text)
+    if made.loss == "rmse" and tuned.fitness == 0:
+        warnings.warn(f"all candidates have fitness 0: {cautions.advice(made, max_abs_error)}", stacklevel=1)
     if not described.is_own and not tuned.interrupted:  # there are others
         _print_held_out(tuned, before, described.make(seed + 1, "select"), seed + 1, combine, how)
     print(f"\n{text}")
@@ -144,6 +148,15 @@ def tune_command(
         print(f"Written to {plain(out)}")
     with handled() as stop:
         return stop.exit_code if tuned.interrupted else 0
+
+
+def _write(out: Path, text: str) -> None:
+    """Writes a listing; one that cannot be written is printed, lest it be lost."""
+    try:
+        write_atomically(out, f"{text.rstrip()}\n")
+    except OSError:
+        print(f"\n{text}")
+        raise
 
 
 def _print_held_out(tuned: Tuned, before: Any, held_out: Any, seed: int, combine: tuning.Combine, how: Any) -> None:

@@ -143,7 +143,7 @@ def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int
 
 def _how_to_extend(outcome: Outcome) -> str:
     if outcome.solved:
-        return ""
+        return " It had solved its tasks, and a larger budget changes nothing."
     name = "--time-limit" if outcome.timed_out else "--train-steps or --experiments"
     return f" A larger {name} extends it."
 

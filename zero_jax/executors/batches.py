@@ -53,7 +53,8 @@ def default_device() -> jax.Device:
         return jax.local_devices(backend=chosen or None)[0]
     except (RuntimeError, AssertionError) as error:  # the latter, without a word, where JAX's plugin for it is missing
         asked = os.environ.get("JAX_PLATFORMS") or chosen or "any platform"
-        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        said = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0]
+        reason = f" ({said})" if said else ""
         raise ValueError(
             f"JAX has no device for {asked}{reason}: install JAX for it, or set JAX_PLATFORMS=cpu to take the CPU"
         ) from None

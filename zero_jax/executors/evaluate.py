@@ -89,6 +89,7 @@ def evaluate(
       True
     """
     check_executor(executor)
+    check_bound(max_abs_error)
     if differentiable and tasks.loss != "rmse":
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
     if not len(tasks):
@@ -380,6 +381,16 @@ def _execute_on_lanes(programs: Programs, memory: Any, component: str, seed: Any
 
 
 # ---------------------------------------------------------------------------------------------- checks
+
+
+def check_bound(max_abs_error: Any) -> None:
+    """Refuses a bound on errors that no error could keep to; one that is traced is not known yet.
+
+    Raises:
+      ValueError: 0 or less, or NaN.
+    """
+    if isinstance(max_abs_error, int | float | np.number) and not max_abs_error > 0:
+        raise ValueError(f"max_abs_error must be above 0, not {max_abs_error}")
 
 
 def check_threads(threads: int | None) -> None:
