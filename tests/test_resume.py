@@ -142,6 +142,38 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
     np.testing.assert_equal(final(first.folder), want)
 
 
+def no_regular_file(kind, path):
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
+    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    want = final(folder)
+    before, last = sorted(folder.glob("checkpoint-*.npz"))
+    no_regular_file(kind, last)
+    with pytest.warns(
+        UserWarning, match=rf"{last.name} is (a folder|not a regular file)\): going on from {before.name}"
+    ):
+        resume(folder)
+    last.rmdir() if kind == "folder" else last.unlink()
+    np.testing.assert_equal(final(folder), want)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_records_that_are_no_file_are_refused(tmp_path, kind):
+    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    no_regular_file(kind, folder / "records.jsonl")
+    with pytest.raises(ValueError, match=r"records.jsonl is not a regular file"):
+        resume(folder)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_read_back_from_its_configuration(name):
     preset = PRESETS[name][1]

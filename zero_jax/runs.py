@@ -250,8 +250,8 @@ class RunFolder:
         unusable = []
         for path in reversed(found):
             try:
-                stored = files.unpacked(path.read_bytes())
-                schema = stored["schema"] if isinstance(stored, dict) else None
+                stored = _checkpoint_in(path)
+                schema = stored["schema"]
             except (ValueError, KeyError) as error:
                 unusable.append(f"{path} is damaged ({error})")
                 continue
@@ -296,6 +296,8 @@ class RunFolder:
 
     def _cut_records(self, size: int) -> None:
         records = self.path / "records.jsonl"
+        if records.exists() and not records.is_file():  # a FIFO would wait for a reader
+            raise ValueError(f"{records} is not a regular file")
         there = records.stat().st_size if records.exists() else 0
         if there < size:
             raise ValueError(
@@ -357,11 +359,23 @@ def _edits(path: Path, experiment: dict[str, Any]) -> str:
     """What was edited, as the last checkpoint that can be read knows it."""
     for checkpoint in reversed(_checkpoints(path)):
         try:
-            before = files.unpacked(checkpoint.read_bytes())["identity"]["settings"]
+            before = _checkpoint_in(checkpoint)["identity"]["settings"]
             return "; ".join(changes(Identity.of(experiment, {}).settings, before))
-        except (ValueError, OSError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return ""
+
+
+def _checkpoint_in(path: Path) -> dict[str, Any]:
+    """What is in a file that should be a checkpoint.
+
+    Raises:
+      ValueError: no regular file, or not what `files.packed` makes of a dict.
+    """
+    stored = files.unpacked(foreign.read_bytes(path, foreign.LARGEST_CHECKPOINT) or b"")
+    if not isinstance(stored, dict):
+        raise ValueError("it holds no run")
+    return stored
 
 
 def _checkpoints(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fuzz import runs
 from tests.fuzz.fuzzing import Fuzzer
 
 
@@ -9,3 +10,8 @@ from tests.fuzz.fuzzing import Fuzzer
 def fuzz(request, record_property, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Fuzzer(60 * request.config.getoption("--fuzz-minutes"), record_property)
+
+
+@pytest.fixture(scope="session")
+def runs_to_damage(tmp_path_factory):
+    return runs.made(tmp_path_factory.mktemp("runs"))

@@ -3,17 +3,23 @@
 import contextlib
 import faulthandler
 import json
+import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import time
 import traceback
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 HANG_SECONDS = 30
 CPU_SECONDS = 10
 """An input takes milliseconds; what takes the square of its size takes minutes."""
+
+MOST_BYTES = 2**30
 
 MOST_FAILURES = 10
 
@@ -60,7 +66,7 @@ def watched():
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(HANG_SECONDS)
     faulthandler.dump_traceback_later(3 * HANG_SECONDS, exit=True)
-    began = time.process_time()
+    began, memory = time.process_time(), _peak()
     try:
         yield
     finally:
@@ -69,6 +75,11 @@ def watched():
         signal.signal(signal.SIGALRM, before)
     took = time.process_time() - began
     must(took < CPU_SECONDS, f"took {took:.1f} s")
+    must(_peak() - memory < MOST_BYTES, f"took {_peak() - memory:,} bytes")
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def tried(attempt, kind, number):
@@ -83,6 +94,24 @@ def tried(attempt, kind, number):
         shown = "".join(traceback.format_exception(error, limit=-8))
         return False, f"{kind} {number}: {shown[-3000:]}"
     return True, ""
+
+
+class Process:
+    """Tries inputs in another process, which may end at one."""
+
+    def __enter__(self):
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        return self
+
+    def __exit__(self, *_):
+        self.pool.shutdown(cancel_futures=True)
+
+    def __call__(self, attempt, kind, number):
+        try:
+            return self.pool.submit(tried, attempt, kind, number).result()
+        except BrokenProcessPool:
+            self.__enter__()
+            return False, f"{kind} {number}: the process ended"
 
 
 class Fuzzer:

@@ -99,9 +99,27 @@ def changed_members(rng, members):
         size = int.from_bytes(data[8:10], "little")
         header = data[10 : 10 + size].decode("latin1")
         old = rng.choice(["'<f8'", "False", "(2, 8, 3)", "(2, 8)", "2", "8", "descr", "{", "shape", ",", "\n"])
-        new = rng.choice([*NUMBERS[:12], "'|O'", "'<f4'", "True", "(2**62, 4)", "(-1, 8)", "(2, 8, 3, 0)", "()", "None", "[" * 200, "9" * 5000, "x()"])
+        new = rng.choice(
+            [
+                *NUMBERS[:12],
+                "'|O'",
+                "'<f4'",
+                "True",
+                "(2**62, 4)",
+                "(-1, 8)",
+                "(2, 8, 3, 0)",
+                "()",
+                "None",
+                "[" * 200,
+                "9" * 5000,
+                "x()",
+            ]
+        )
         header = header.replace(old, new, rng.choice([1, -1]))
-        members[at] = name, data[:8] + len(header).to_bytes(2, "little") + header.encode("latin1", "ignore") + data[10 + size :]
+        members[at] = (
+            name,
+            data[:8] + len(header).to_bytes(2, "little") + header.encode("latin1", "ignore") + data[10 + size :],
+        )
     elif way == 1:
         members[at] = name, mutated_bytes(rng, data, [other for _, other in members])
     elif way == 2:
