@@ -1,6 +1,7 @@
 """What a run tells and leaves behind: its progress and outcome, and the folder that it can be continued from."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import uuid
@@ -310,19 +311,33 @@ class RunFolder:
         return _checkpoints(self.path)
 
     def best(self) -> Entry | None:
-        """The best program that the run has written, as outcome.json and best.json say; None where they do not."""
+        """The best program that the run has written, as outcome.json and best.json say; None where they do not.
+
+        Files that are not as the run wrote them are left aside, with a warning.
+        """
         try:
-            outcome = foreign.read_json(self.path / "outcome.json", schemas.Outcome)
-            best = foreign.read_bytes(self.path / "best.json")
-            if outcome is None or best is None:
+            told = foreign.read_json(self.path / "outcome.json", dict[str, Any])
+            if told is None:
                 return None
-            program = listing.from_json(best.decode())
-        except (ValueError, RecursionError):
-            return None
-        if len(program) != 1:
+            text = (foreign.read_bytes(self.path / "best.json") or b"").decode()
+            if told.pop("digest", None) != self._digest(told, text):
+                raise ValueError("outcome.json or best.json was changed, or lacks the other")
+            if not text:
+                return None
+            outcome, program = foreign.described_by(schemas.Outcome, told), listing.from_json(text)
+        except (ValueError, RecursionError) as error:
+            name = foreign.plain(self.path)
+            warnings.warn(
+                f"the run goes on without the best program that {name} has: {foreign.reason(error)}", stacklevel=2
+            )
             return None
         judged, number = outcome.select_fitness, outcome.experiment
         return Entry(outcome.search_fitness, 0.0, 0, program, experiment=number, select_fitness=judged)
+
+    def _digest(self, outcome: dict[str, Any], program: str) -> str:
+        """A hash of what outcome.json and best.json say, and of whose they are."""
+        text = json.dumps([self.run, outcome, program], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def write(self, name: str, tree: dict[str, Any]) -> None:
         """A JSON file."""
@@ -330,11 +345,14 @@ class RunFolder:
 
     def write_outcome(self, outcome: Outcome) -> None:
         """The best program, and what is known of it."""
+        program = ""
         if outcome.program is not None:
+            program = listing.to_json(outcome.program) + "\n"
             files.write_atomically(self.path / "best.txt", outcome.program.listing(0) + "\n")
-            files.write_atomically(self.path / "best.json", listing.to_json(outcome.program) + "\n")
+            files.write_atomically(self.path / "best.json", program)
         told = {name: getattr(outcome, name) for name in (*_TOLD, "timed_out", "seeds")}
         told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
+        told |= {"digest": self._digest(told, program)}
         files.write_atomically(self.path / "outcome.json", json.dumps(told, indent=1) + "\n")
 
 

@@ -80,5 +80,6 @@ def outcome_in(folder):
     """What a run ended as, but for the clock."""
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
+    outcome.pop("digest")  # of the clock, too
     outcome["best"] = (folder / "best.json").read_text()
     return outcome

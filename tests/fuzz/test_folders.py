@@ -23,7 +23,7 @@ def undrawn(monkeypatch):
 def damage(rng, folder, other):
     """Changes one file."""
     there = sorted(p for p in folder.iterdir() if p.name != ".lock")
-    file = rng.choice([rng.choice(there), folder / rng.choice(NAMES)])
+    file = rng.choice([rng.choice(there), *[folder / rng.choice(NAMES)] * 2])
     elsewhere = rng.choice([other / file.name, *there, *sorted(other.iterdir())])
     way = rng.randrange(12)
     if way <= 4 and file.suffix == ".json" and file.is_file():

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from zero_jax.canonical import for_other_labels
-from zero_jax.foreign import cut, shown
+from zero_jax.foreign import cut, plain, shown
 from zero_jax.programs import Programs
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
@@ -99,11 +99,13 @@ def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
     safe = [cut(word) for word in arguments]
     if safe == [*arguments]:
         return tyro.cli(described, args=arguments, **how)
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
             made = tyro.cli(_delayed(described), args=arguments, **how)
     except SystemExit:
-        tyro.cli(described, args=safe, **how)  # the same message, or the help
+        tyro.cli(_delayed(described), args=safe, **how)  # the same message, or the help
+        print(plain(printed.getvalue(), lines=True), file=sys.stderr)  # what is escaped would be fine
         raise
     return made() if inspect.isfunction(described) else made
 
