@@ -26,6 +26,18 @@ def strict():
         jax.config.update(name, value)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz-minutes", type=float, default=0, help="how long each kind of fuzzing goes on at least")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was fuzzed, also where workers of xdist did it."""
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "fuzz":
+                terminalreporter.write_line(value)
+
+
 def pytest_collection_modifyitems(items):
     """Fast tests first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

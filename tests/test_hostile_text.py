@@ -1,6 +1,8 @@
 """Programs as text from strangers: numbers are read strictly, in time that grows with the text, and sizes are bounded."""
 
 import json
+import os
+import threading
 import time
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from zero_jax import Programs, library, listing
 from zero_jax.bounds import BOUNDS, MAX_TEXT
+from zero_jax.tasks import sets
 
 MOST = BOUNDS["instructions"][1]
 
@@ -190,3 +193,30 @@ def test_long_texts_are_refused_before_they_are_read(tmp_path):
         file.truncate(2**40)  # a sparse file: nobody could read it
     with pytest.raises(ValueError, match=r"long.txt has more than 16,777,216 characters"):
         library.load(str(path))
+
+
+def test_a_fifo_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="no 'def Setup"):
+        library.load(str(path))
+    os.mkfifo(tmp_path / "mine.npz")
+    with pytest.raises(ValueError, match=r"mine\.npz is not a regular file"):
+        sets.load(tmp_path / "mine.npz")
+
+
+def test_a_pipe_is_read_to_its_end():
+    text = library.program("network").listing(0)
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        slow = threading.Thread(target=lambda: (time.sleep(0.3), pipe.write(text), pipe.close()))
+        slow.start()
+        assert library.load(f"/dev/fd/{read}").listing(0) == text
+        slow.join()
+    os.close(read)
+
+
+def test_a_name_that_is_too_long_is_no_program():
+    with pytest.raises(ValueError, match="cannot read xxxx") as refused:
+        library.load(5000 * "x")
+    assert len(str(refused.value)) < 500

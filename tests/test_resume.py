@@ -49,6 +49,7 @@ def final(folder):
     tree["progress"].pop("seconds")
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
+    outcome.pop("digest")  # of the clock, too
     told = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
     return tree, outcome, told, without_clock(records(folder))
 
@@ -140,6 +141,53 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
         path.unlink()
     resume(first.folder)
     np.testing.assert_equal(final(first.folder), want)
+
+
+def no_regular_file(kind, path):
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "best.json"])
+def test_a_best_program_that_was_edited_is_left_out(tmp_path, name):
+    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    want = final(first.folder)
+    tree = json.loads((first.folder / name).read_text())
+    edited = tree | {"select_fitness": 1.0} if "select_fitness" in tree else tree | {"programs": [[[], [], []]]}
+    (first.folder / name).write_text(json.dumps(edited))
+    with pytest.warns(UserWarning, match=r"goes on without the best program that .* has: outcome\.json or best\.json"):
+        again = resume(first.folder)
+    assert again.select_fitness == first.select_fitness
+    assert not again.solved
+    np.testing.assert_equal(final(first.folder), want)
+    assert resume(first.folder).select_fitness == first.select_fitness
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
+    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    want = final(folder)
+    before, last = sorted(folder.glob("checkpoint-*.npz"))
+    no_regular_file(kind, last)
+    with pytest.warns(
+        UserWarning, match=rf"{last.name} is (a folder|not a regular file)\): going on from {before.name}"
+    ):
+        resume(folder)
+    last.rmdir() if kind == "folder" else last.unlink()
+    np.testing.assert_equal(final(folder), want)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_records_that_are_no_file_are_refused(tmp_path, kind):
+    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    no_regular_file(kind, folder / "records.jsonl")
+    with pytest.raises(ValueError, match=r"records.jsonl is not a regular file"):
+        resume(folder)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -166,3 +166,39 @@ def deep(depth):
     for _ in range(depth):
         tree = [tree]
     return tree
+
+
+SHORT = ["--tasks", "2", "--train", "10", "--valid", "5"]
+
+
+@pytest.mark.parametrize("word", [NASTY, "\ud800", "x" * 900])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "linear", "--seed", "{}"], ["evaluate", "linear", "{}"], ["evaluate", "linear", "--{}"], ["tune", "linear", "--method={}"],
+        ["show", "linear", "--form", "{}"], ["report", "run", "--out", "x", "{}"], ["bench", "--features", "{}"], ["bench", "--json", "{}"],
+        ["completion", "{}"], ["search", "linear", "--seed", "{}"], ["search", "linear", "{}"], ["search", "{}"], ["search", "linear", "--method", "{}"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_arguments_that_are_refused_are_repeated_without_harm(capsys, arguments, word):
+    code, out, err = said([argument.replace("{}", word) for argument in arguments], capsys)
+    assert (code, out) == (2, "")
+    assert "x" * (ECHOED + 1) not in "".join(err.split())
+
+
+def test_arguments_with_such_characters_do_what_they_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("\x1b[31m", "\u202e", "x" * 200):
+        (tmp_path / name).write_text(LISTING)
+        want = said(["evaluate", "linear", *SHORT], capsys)
+        assert said(["evaluate", name, *SHORT], capsys) == want
+        assert said(["tune", name, *SHORT, "--evaluations", "2", "--quiet", "--out", f"{name}2"], capsys)[0] == 0
+        assert said(["show", f"{name}2"], capsys)[0] == 0
+        assert said(["show", name, "--help"], capsys)[1].startswith("usage")
+
+
+@pytest.mark.parametrize("arguments", [["report", "{}"], ["show", "{}"], ["evaluate", "linear", "--task", "{}.npz"], ["search", "linear", "--out", "{}"]])  # fmt: skip
+def test_names_of_any_length_make_no_long_message(capsys, arguments):
+    assert cli.main([argument.replace("{}", 100_000 * "x") for argument in arguments]) == 2
+    assert len(capsys.readouterr().err) < 2500

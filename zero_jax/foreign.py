@@ -18,6 +18,9 @@ LARGEST = 2**28
 LARGEST_RECORDS = 2**31
 """The same of records.jsonl, which grows with a run."""
 
+LARGEST_CHECKPOINT = 2**33
+"""The same of checkpoints, which grow with the population."""
+
 _REASON = 300
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 4, ECHOED, ECHOED

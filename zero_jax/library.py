@@ -1,5 +1,6 @@
 """Hand-written programs (SPEC 5), by name."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -178,14 +179,14 @@ def text_of(source: str) -> str:
     if "\n" in source:
         return source
     path = Path(source)
-    if (path / "config.json").is_file():  # the folder of a run
-        path = path / "best.json"
-        if not path.exists():
-            raise ValueError(f"the run in {source} has no best program yet: there is no {path.name}")
-    elif path.is_dir():
-        raise ValueError(f"{cut(source)} is a folder, but not that of a run: there is no config.json in it")
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        if (path / "config.json").is_file():  # the folder of a run
+            path = path / "best.json"
+            if not path.exists():
+                raise ValueError(f"the run in {cut(source)} has no best program yet: there is no {path.name}")
+        elif path.is_dir():
+            raise ValueError(f"{cut(source)} is a folder, but not that of a run: there is no config.json in it")
+        with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
             text = file.read(MAX_TEXT + 1)  # a device has no end
     except FileNotFoundError:
         names = ", ".join(NAMES)
@@ -195,3 +196,12 @@ def text_of(source: str) -> str:
     if len(text) > MAX_TEXT:
         raise ValueError(f"{cut(source)} has more than {MAX_TEXT:,} characters: it is no program")
     return text
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a FIFO without waiting for somebody to write to it: one that nobody writes to is empty."""
+    if not hasattr(os, "O_NONBLOCK"):
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor

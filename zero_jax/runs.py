@@ -1,6 +1,7 @@
 """What a run tells and leaves behind: its progress and outcome, and the folder that it can be continued from."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import uuid
@@ -250,8 +251,8 @@ class RunFolder:
         unusable = []
         for path in reversed(found):
             try:
-                stored = files.unpacked(path.read_bytes())
-                schema = stored["schema"] if isinstance(stored, dict) else None
+                stored = _checkpoint_in(path)
+                schema = stored["schema"]
             except (ValueError, KeyError) as error:
                 unusable.append(f"{path} is damaged ({error})")
                 continue
@@ -296,6 +297,8 @@ class RunFolder:
 
     def _cut_records(self, size: int) -> None:
         records = self.path / "records.jsonl"
+        if records.exists() and not records.is_file():  # a FIFO would wait for a reader
+            raise ValueError(f"{records} is not a regular file")
         there = records.stat().st_size if records.exists() else 0
         if there < size:
             raise ValueError(
@@ -308,17 +311,25 @@ class RunFolder:
         return _checkpoints(self.path)
 
     def best(self) -> Entry | None:
-        """The best program that the run has written, as outcome.json and best.json say; None where they do not."""
+        """The best program that the run has written, as outcome.json and best.json say; None where they do not.
+
+        Files that are not as the run wrote them are left aside, with a warning.
+        """
         try:
-            outcome = foreign.read_json(self.path / "outcome.json", schemas.Outcome)
-            best = foreign.read_bytes(self.path / "best.json")
-            if outcome is None or best is None:
+            told = foreign.read_json(self.path / "outcome.json", dict[str, Any])
+            if told is None:
                 return None
-            program = listing.from_json(best.decode())
+            text = (foreign.read_bytes(self.path / "best.json") or b"").decode()
+            if told.pop("digest", None) != self._digest(told, text):
+                raise ValueError("outcome.json or best.json was changed, or lacks the other")
+            if not text:
+                return None
+            outcome, program = foreign.described_by(schemas.Outcome, told), listing.from_json(text)
         except (ValueError, RecursionError) as error:
-            warnings.warn(f"the best program that the run had found is not compared with: {error}", stacklevel=3)
-            return None
-        if len(program) != 1:
+            name = foreign.plain(self.path)
+            warnings.warn(
+                f"the run goes on without the best program that {name} has: {foreign.reason(error)}", stacklevel=2
+            )
             return None
         judged, number = outcome.select_fitness, outcome.experiment
         return Entry(outcome.search_fitness, 0.0, 0, program, experiment=number, select_fitness=judged)
@@ -331,17 +342,25 @@ class RunFolder:
             return False
         return outcome is not None and not outcome.interrupted
 
+    def _digest(self, outcome: dict[str, Any], program: str) -> str:
+        """A hash of what outcome.json and best.json say, and of whose they are."""
+        text = json.dumps([self.run, outcome, program], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def write(self, name: str, tree: dict[str, Any]) -> None:
         """A JSON file."""
         files.write_atomically(self.path / name, json.dumps(tree) + "\n")
 
     def write_outcome(self, outcome: Outcome) -> None:
         """The best program, and what is known of it."""
+        program = ""
         if outcome.program is not None:
+            program = listing.to_json(outcome.program) + "\n"
             files.write_atomically(self.path / "best.txt", outcome.program.listing(0) + "\n")
-            files.write_atomically(self.path / "best.json", listing.to_json(outcome.program) + "\n")
+            files.write_atomically(self.path / "best.json", program)
         told = {name: getattr(outcome, name) for name in (*_TOLD, "timed_out", "seeds")}
         told |= {"progress": outcome.progress._asdict(), "baselines": [b._asdict() for b in outcome.baselines]}
+        told |= {"digest": self._digest(told, program)}
         files.write_atomically(self.path / "outcome.json", json.dumps(told, indent=1) + "\n")
 
 
@@ -366,11 +385,23 @@ def _edits(path: Path, experiment: dict[str, Any]) -> str:
     """What was edited, as the last checkpoint that can be read knows it."""
     for checkpoint in reversed(_checkpoints(path)):
         try:
-            before = files.unpacked(checkpoint.read_bytes())["identity"]["settings"]
+            before = _checkpoint_in(checkpoint)["identity"]["settings"]
             return "; ".join(changes(Identity.of(experiment, {}).settings, before))
-        except (ValueError, OSError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return ""
+
+
+def _checkpoint_in(path: Path) -> dict[str, Any]:
+    """What is in a file that should be a checkpoint.
+
+    Raises:
+      ValueError: no regular file, or not what `files.packed` makes of a dict.
+    """
+    stored = files.unpacked(foreign.read_bytes(path, foreign.LARGEST_CHECKPOINT) or b"")
+    if not isinstance(stored, dict):
+        raise ValueError("it holds no run")
+    return stored
 
 
 def _checkpoints(path: Path) -> list[Path]:

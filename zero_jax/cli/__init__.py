@@ -16,6 +16,9 @@ from zero_jax.foreign import shown
 
 BAD_INPUT = 2
 
+_LONGEST = 2000
+"""A message has no more characters than these."""
+
 COMMANDS = {
     "search": "search",
     "report": "report",
@@ -66,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         except OSError as error:
             is_output = error.errno is not None and error.filename is None  # files have names
-            return fail(f"{'cannot write the output: ' * is_output}{error}")
+            return fail(f"{'cannot write the output: ' * is_output}{_short(error)}")
         except ValueError as error:
-            return fail(str(error))
+            return fail(_short(error))
         except MemoryError as error:
-            return fail(f"not enough memory for that: {error}")
+            return fail(f"not enough memory for that: {_short(error)}")
 
 
 def _main(given: list[str], stop: stopping.Stop) -> int:
@@ -97,6 +100,12 @@ def _loaded(stop: stopping.Stop, module: str) -> Any:
 
 def _usage(stop: stopping.Stop) -> str:
     return _USAGE.format(presets=", ".join(_loaded(stop, "zero_jax.presets").PRESETS))
+
+
+def _short(error: Exception) -> str:
+    """What an error says; names of files can be of any length."""
+    text = str(error)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def fail(message: str) -> int:

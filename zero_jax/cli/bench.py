@@ -7,6 +7,7 @@ import tyro
 
 from zero_jax import bench as benchmark
 from zero_jax.bounds import check_number
+from zero_jax.cli import options
 from zero_jax.executors.choice import check_executor
 
 
@@ -49,4 +50,4 @@ def bench_command(
 
 def bench(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return tyro.cli(bench_command, args=arguments, prog="zero-jax bench")
+    return options.parsed(bench_command, arguments, prog="zero-jax bench")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zero_jax.cli import bench, programs, report
+from zero_jax.cli import bench, options, programs, report
 from zero_jax.cli.search import presets
 from zero_jax.cli.streams import captured
 
@@ -26,7 +26,7 @@ def completion_command(shell: Annotated[Shell, tyro.conf.Positional], /) -> int:
 
 def completion(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return tyro.cli(completion_command, args=arguments, prog="zero-jax completion")
+    return options.parsed(completion_command, arguments, prog="zero-jax completion")
 
 
 def _script(shell: Shell) -> str:

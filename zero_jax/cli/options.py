@@ -1,16 +1,20 @@
 """Options that several commands share."""
 
+import contextlib
 import dataclasses
+import functools
+import inspect
+import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from zero_jax.canonical import for_other_labels
-from zero_jax.foreign import shown
+from zero_jax.foreign import cut, plain, shown
 from zero_jax.programs import Programs
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
@@ -88,6 +92,34 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
             else "v2, these tasks read s1: as linear"
         )
         print(f"zero-jax: note: {which} predicts {reads} does", file=sys.stderr)
+
+
+def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
+    """`tyro.cli`, whose messages repeat arguments as they are: here they are cut, and escaped, where need be."""
+    safe = [cut(word) for word in arguments]
+    if safe == [*arguments]:
+        return tyro.cli(described, args=arguments, **how)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
+            made = tyro.cli(_delayed(described), args=arguments, **how)
+    except SystemExit:
+        tyro.cli(_delayed(described), args=safe, **how)  # the same message, or the help
+        print(plain(printed.getvalue(), lines=True), file=sys.stderr)  # what is escaped would be fine
+        raise
+    return made() if inspect.isfunction(described) else made
+
+
+def _delayed(described: Any) -> Any:
+    """A function that only takes note of its arguments; types as they are."""
+    if not inspect.isfunction(described):
+        return described
+
+    @functools.wraps(described)
+    def noted(*args: Any, **named: Any) -> Any:
+        return functools.partial(described, *args, **named)
+
+    return noted
 
 
 def taken(

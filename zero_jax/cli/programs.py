@@ -75,7 +75,7 @@ def evaluate_command(
 
 def evaluate(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return tyro.cli(evaluate_command, args=arguments, prog="zero-jax evaluate")
+    return options.parsed(evaluate_command, arguments, prog="zero-jax evaluate")
 
 
 def tune_command(
@@ -170,7 +170,7 @@ def tune(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     rest, timed = options.taken(arguments, valued=["--time-limit"])
     words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
-    return tyro.cli(tune_command, args=words, prog="zero-jax tune")
+    return options.parsed(tune_command, words, prog="zero-jax tune")
 
 
 def show_command(
@@ -203,4 +203,4 @@ def show_command(
 
 def show(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return tyro.cli(show_command, args=arguments, prog="zero-jax show")
+    return options.parsed(show_command, arguments, prog="zero-jax show")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import tyro
 
+from zero_jax.cli import options
 from zero_jax.foreign import plain
 
 
@@ -33,4 +34,4 @@ def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None
 
 def report(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return tyro.cli(report_command, args=arguments, prog="zero-jax report")
+    return options.parsed(report_command, arguments, prog="zero-jax report")

@@ -61,7 +61,7 @@ def _chosen(arguments: list[str], address: str | None) -> Experiment:
     )
     how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
     alone = {} if address is None else {"side_by_side": 1}  # actors keep all cores busy
-    chosen: Experiment = tyro.cli(presets(**alone), args=words, config=(tyro.conf.FlagCreatePairsOff,), **how)
+    chosen: Experiment = options.parsed(presets(**alone), words, config=(tyro.conf.FlagCreatePairsOff,), **how)
     _check_sources(chosen, arguments)
     chosen.searcher()
     chosen.check_tasks()  # mistakes show before a forecast

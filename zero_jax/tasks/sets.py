@@ -329,6 +329,8 @@ _NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epo
 
 def _stored(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an NPZ file, none of which is read before its header is known to tell the truth."""
+    if Path(path).exists() and not Path(path).is_file():  # a FIFO would wait for a writer
+        raise ValueError(f"{path} is not a regular file")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as members:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in members.infolist()}

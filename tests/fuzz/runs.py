@@ -1,0 +1,85 @@
+"""Small runs that were killed, interrupted or ended, to be damaged and gone on with."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from zero_jax.experiment import resume, run
+from zero_jax.presets import PRESETS
+from zero_jax.tasks.sets import TaskSet
+
+_TASKS = TaskSet("linear", tasks=2, features=4, train=8, valid=8)
+
+TINY = dataclasses.replace(
+    PRESETS["linear"][1],
+    search_tasks=_TASKS, select_tasks=_TASKS, unseen_tasks=_TASKS,
+    islands=1, population=12, cohort=6, remember=64, side_by_side=1, threads=1, train_steps=600, experiments=2,
+    baselines=(), candidates=2, checkpoint_seconds=0.0,
+)  # fmt: skip
+
+_OTHER_DATA = dataclasses.replace(_TASKS, train=9)
+
+KINDS = {
+    "killed": (TINY, SystemError),
+    "killed, another seed": (dataclasses.replace(TINY, seed=5), SystemError),
+    "killed, other data": (dataclasses.replace(TINY, search_tasks=_OTHER_DATA), SystemError),
+    "killed, several searches": (
+        dataclasses.replace(TINY, islands=4, groups=2, migrate_every=10, probe=5, hurdle_tasks=0.5),
+        SystemError,
+    ),
+    "killed, efficient": (dataclasses.replace(TINY, method="efficient"), SystemError),
+    "interrupted": (TINY, KeyboardInterrupt),
+    "ended": (TINY, None),
+}
+
+
+class Run(NamedTuple):
+    """The folder of a run, and what it ends as when it goes on, damaged or not."""
+
+    folder: Path
+    outcome: dict
+    listing: str
+
+
+def made(root):
+    """The run of each kind."""
+    return [_made(root / str(i), *kind) for i, kind in enumerate(KINDS.values())]
+
+
+def _made(root, experiment, end):
+    left = [8]
+
+    def report(progress):
+        left[0] -= 1
+        if end and not left[0]:
+            raise end
+
+    try:
+        run(dataclasses.replace(experiment, out=str(root)), report)
+    except SystemError:
+        assert end is SystemError
+    (folder,) = root.iterdir()
+    config = json.loads((folder / "config.json").read_text())
+    config["experiment"]["checkpoint_seconds"] = 1e6  # results do not depend on it; they come sooner
+    (folder / "config.json").write_text(json.dumps(config))
+    whole = shutil.copytree(folder, root / "whole")
+    resume(whole)
+    return Run(folder, outcome_in(whole), (whole / "best.txt").read_text())
+
+
+def copied(run, root):
+    """The folder of a run once more, in place of the last such copy."""
+    folder = root / "damaged"
+    shutil.rmtree(folder, ignore_errors=True)
+    return shutil.copytree(run.folder, folder)
+
+
+def outcome_in(folder):
+    """What a run ended as, but for the clock."""
+    outcome = json.loads((folder / "outcome.json").read_text())
+    outcome["progress"].pop("seconds")
+    outcome.pop("digest")  # of the clock, too
+    outcome["best"] = (folder / "best.json").read_text()
+    return outcome
