@@ -51,7 +51,7 @@ def test_only_the_command_line_prints():
 def test_imports_run_one_way():
     """ops <- programs <- (listing, library, tasks, dataflow) <- executors, search <- experiment <- cli."""
     rank = {
-        "ops": 0, "bounds": 0, "given": 0, "instructions": 0, "files": 0, "checked": 0, "compiled": 0, "parallel": 0, "foreign": 0, "heap": 0, "schemas": 0, "stopping": 0, "programs": 1, "listing": 2, "tasks": 2, "dataflow": 2,
+        "ops": 0, "bounds": 0, "given": 0, "instructions": 0, "files": 0, "checked": 0, "compiled": 0, "parallel": 0, "foreign": 0, "schemas": 0, "stopping": 0, "programs": 1, "listing": 2, "tasks": 2, "dataflow": 2,
         "canonical": 3, "library": 3, "baselines": 3, "executors": 4, "search": 4, "cost": 4, "hurdles": 4, "cache": 1, "identity": 3,
         "hall": 5, "runs": 5, "tensorboard": 5, "evaluator": 5, "settings": 6, "tuning": 6, "strands": 6, "progress": 7,
         "cautions": 7, "runner": 7, "experiment": 8, "presets": 8, "forecast": 8, "cluster": 9, "report": 9, "bench": 9, "cli": 10, "__main__": 11,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax import checked, heap, library, parallel, runs, stopping, tensorboard
+from zero_jax import checked, library, parallel, runs, stopping, tensorboard
 from zero_jax.checked import Fields
 from zero_jax.evaluator import Counts, counts_from
 from zero_jax.executors.choice import choose
@@ -221,7 +221,6 @@ class Runner:
         }
         self.folder.checkpoint(told | searches)
         self._write_hall(under_way)
-        heap.trim()
         self.written = time.monotonic()
 
     def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
