@@ -1,6 +1,7 @@
 """The command line: `zero-jax search | report | evaluate | tune | show | bench | completion`.
 
-This module imports nothing that takes long, so that signals are handled from the first moment on.
+What it imports at once takes no time, so that signals are handled from the first moment on; one that meets an import of
+compiled code may be lost in there.
 """
 
 import importlib
@@ -12,7 +13,6 @@ from typing import Any
 
 from zero_jax import stopping
 from zero_jax.cli import streams
-from zero_jax.foreign import shown
 
 BAD_INPUT = 2
 
@@ -86,7 +86,7 @@ def _main(given: list[str], stop: stopping.Stop) -> int:
         print(_usage(stop))
         return 0
     if not given or given[0] not in COMMANDS:
-        usage = _usage(stop)
+        usage, shown = _usage(stop), _loaded(stop, "zero_jax.foreign").shown
         return fail(f"unknown command {shown(given[0])}\n{usage}" if given else f"no command given\n{usage}")
     command: Callable[[list[str]], int] = getattr(_loaded(stop, f"zero_jax.cli.{COMMANDS[given[0]]}"), given[0])
     return command(given[1:])
@@ -95,7 +95,10 @@ def _main(given: list[str], stop: stopping.Stop) -> int:
 def _loaded(stop: stopping.Stop, module: str) -> Any:
     """A module, imported without an interruption halfway."""
     with stop.deferred(None):
-        return importlib.import_module(module)
+        loaded = importlib.import_module(module)
+    if stop.signal:  # before, and lost
+        raise KeyboardInterrupt
+    return loaded
 
 
 def _usage(stop: stopping.Stop) -> str:
@@ -120,9 +123,9 @@ def _note(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def entry() -> None:
     """What the `zero-jax` command calls."""
-    streams.make_safe()
     with stopping.handled() as stop:
         try:
+            streams.make_safe()
             code = main()
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has seen enough

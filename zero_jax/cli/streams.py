@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from zero_jax.foreign import plain
-
 
 class _Forgiving:
     """A text stream whose failures to write are no errors: what it says is of use only to whoever watches."""
@@ -46,6 +44,8 @@ def make_safe() -> None:
 
 def say(message: str) -> None:
     """Prints a message to stderr; where that fails, nothing is lost."""
+    from zero_jax.foreign import plain  # compiled code: see the package
+
     with contextlib.suppress(OSError, ValueError):
         print(plain(message, lines=True), file=sys.stderr, flush=True)
 
