@@ -30,6 +30,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20, help="how often each signal is sent")
+    parser.add_argument("--kinds", nargs="+", choices=["warm", "cold"], default=["warm", "cold"], help="of searches")
     parser.add_argument("--warm-seconds", type=float, default=6.0, help="the latest moment in a warm search")
     parser.add_argument("--cold-seconds", type=float, default=45.0, help="the latest moment in a cold one")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -37,7 +38,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rng, rows = np.random.default_rng(chosen.seed), []
     for number in CODES:
-        for cold in (False, True):
+        for cold in [kind == "cold" for kind in chosen.kinds]:
             latest = chosen.cold_seconds if cold else chosen.warm_seconds
             for moment in rng.uniform(0.1, latest, chosen.times):
                 rows.append({"signal": signal.Signals(number).name, "cold": cold} | sent(number, float(moment), cold))
@@ -74,7 +75,11 @@ def sent(number: int, moment: float, cold: bool) -> dict[str, object]:
         time.sleep(moment)
         process.send_signal(number)
         began = time.monotonic()
-        _, err = process.communicate(timeout=120)
+        try:
+            _, err = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return {"moment": moment, "seconds": 120.0, "evaluations": 0, "wrong": ["went on"]}
         took = time.monotonic() - began
         runs = list(Path(folder, "runs").glob("*"))
         wrong = [] if process.returncode == CODES[number] else [f"exit code {process.returncode}"]
