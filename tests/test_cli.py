@@ -180,7 +180,7 @@ def arrays(**change):
         (["evaluate", "op.json"], ["op.json: program 0, setup, instruction 1: there is no op 65"]),
         (["evaluate", "address.json"], ["s9 is outside the memory of 4 scalars"]),
         (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): there is no op 'NOPE'"]),
-        (["evaluate", "."], ["cannot read ."]),
+        (["evaluate", "."], [". is a folder, but not that of a run"]),
         (["evaluate", "linear", "--task", "nan.npz"], ["nan.npz: valid_x[1, 2, 0] is nan"]),
         (["evaluate", "linear", "--task", "shape.npz"], ["train_x (2, 5, 3) and valid_x (2, 5, 2) differ"]),
         (["evaluate", "linear", "--task", "labels.npz"], ["train_y[0, 0] is 3.0: labels must be 0 or 1"]),
