@@ -41,6 +41,18 @@ def without_clock(lines):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
+def after(reports):
+    """Interrupts a run at that report."""
+
+    def interrupt(progress):
+        nonlocal reports
+        reports -= 1
+        if not reports:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
 def test_a_run_says_and_writes_what_it_found(tmp_path):
     seen = []
     outcome = run(dataclasses.replace(QUICK, out=str(tmp_path)), seen.append)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.test_cli import call
-from tests.test_experiment import QUICK, records, without_clock
+from tests.test_experiment import QUICK, after, records, without_clock
 from zero_jax import files, library, runner, runs
 from zero_jax.experiment import resume, run
 from zero_jax.presets import PRESETS
@@ -101,16 +101,6 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
     monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
     quick = dataclasses.replace(OFTEN, **{"candidates": 3, "experiments": 2, **more})
     whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
-
-    def after(reports):
-        def interrupt(progress):
-            nonlocal reports
-            reports -= 1
-            if not reports:
-                raise KeyboardInterrupt
-
-        return interrupt
-
     interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), after(4))
     folder = interrupted.folder
     assert interrupted.interrupted

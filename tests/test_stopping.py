@@ -17,7 +17,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
+from tests.test_experiment import QUICK, after
 from zero_jax import files, library, stopping, strands, tune
 from zero_jax.cli import main
 from zero_jax.experiment import resume, run
@@ -135,18 +135,6 @@ def test_streams_that_fail_lose_nothing(tmp_path, redirection):
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "outcome.json").read_text())["solved"]
     assert (folder / "best.txt").read_text().startswith("def Setup():")
-
-
-def after(reports):
-    """Interrupts a run at that report."""
-
-    def interrupt(progress):
-        nonlocal reports
-        reports -= 1
-        if not reports:
-            raise KeyboardInterrupt
-
-    return interrupt
 
 
 def test_a_worse_result_never_overwrites_a_better_one(tmp_path):

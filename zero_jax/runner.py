@@ -136,7 +136,7 @@ class Runner:
         self.written = self.began - max(0.0, self.experiment.checkpoint_seconds - EARLY_SECONDS)
 
     def _load(self, sets: Sequence[Tasks]) -> None:
-        """One program, one example."""
+        """Has one program trained on one example, and children made of one cohort."""
         state, programs = self.searcher.ask(self.searcher.init(0))
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
         for tasks in sets:
