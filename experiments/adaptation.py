@@ -32,9 +32,10 @@ import results
 from matplotlib.figure import Figure
 from scipy.stats import fisher_exact
 
-from zero_jax import Mutations, Programs, SearchSpace, Tasks, evaluate, execute, library, ops, program_fitness, tune
-from zero_jax.canonical import pruned
-from zero_jax.experiment import Experiment, run
+from zero_jax import Mutations, Programs, SearchSpace, Tasks, evaluate, execute, library, program_fitness, tune
+from zero_jax.program import ops
+from zero_jax.program.canonical import pruned
+from zero_jax.run.api import Experiment, run
 from zero_jax.tasks.sets import TaskSet
 
 EVERY = tuple(range(1, 65))

@@ -32,14 +32,15 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax import baselines, evaluate, library, program_fitness, tune
-from zero_jax.canonical import pruned
-from zero_jax.programs import MemorySize, Programs, SearchSpace, concatenate
+from zero_jax import evaluate, library, program_fitness, tune
+from zero_jax.program.canonical import pruned
+from zero_jax.program.programs import MemorySize, Programs, SearchSpace, concatenate
+from zero_jax.run.config import Experiment
+from zero_jax.run.strands import Strand
 from zero_jax.search import Mutations
-from zero_jax.settings import Experiment
-from zero_jax.strands import Strand
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import TaskSet
+from zero_jax.use import baselines
 
 SPACE = SearchSpace(
     MemorySize(6, 10, 3),

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 import zero_jax
-from zero_jax import cluster
-from zero_jax.bench import machine
-from zero_jax.cluster.connection import connected, installed
-from zero_jax.presets import PRESETS
+from zero_jax.run import cluster
+from zero_jax.run.cluster.connection import connected, installed
+from zero_jax.run.presets import PRESETS
+from zero_jax.use.bench import machine
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     print(f"two actors: {np.median(ratios):.2f} times the evaluations/s of one, written to {chosen.out}")
 
 
-def measure(preset: zero_jax.experiment.Experiment, actors: int, seed: int, steps: int) -> dict:
+def measure(preset: zero_jax.run.api.Experiment, actors: int, seed: int, steps: int) -> dict:
     shared = dataclasses.replace(preset, actors=actors, islands=2 * actors, train_steps=steps * actors, seed=seed)
     others = busy_cores()
     progress = cluster.run(shared).progress
@@ -105,12 +105,12 @@ def busy_cores() -> float:
     return round((busy() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began), 2)
 
 
-def kill(preset: zero_jax.experiment.Experiment, steps: int) -> dict:
+def kill(preset: zero_jax.run.api.Experiment, steps: int) -> dict:
     """A search of two actors, one of which is killed."""
     shared = dataclasses.replace(preset, actors=2, train_steps=2 * steps, checkpoint_seconds=1.0)
     told: dict = {}
 
-    def report(progress: zero_jax.runs.Progress) -> None:
+    def report(progress: zero_jax.run.folder.Progress) -> None:
         if not told and progress.train_steps > shared.train_steps / 3:
             told["killed_at_train_steps"] = progress.train_steps
             os.kill(actor_process(), signal.SIGKILL)

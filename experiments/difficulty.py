@@ -44,8 +44,8 @@ import results
 from matplotlib.figure import Figure
 
 from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, program_fitness, random_programs
-from zero_jax.ops import INPUT_KINDS, OUTPUT_KINDS
-from zero_jax.search.validity import CONDITIONS, conditions
+from zero_jax.program.ops import INPUT_KINDS, OUTPUT_KINDS
+from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.tasks import synthetic
 
 SUFFICIENT, HELD_OUT = 0.9999, 0.999

@@ -23,9 +23,9 @@ from unittest import mock
 import numpy as np
 
 from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, program_fitness
-from zero_jax.bench import machine
 from zero_jax.search import EfficientEvolution, efficient
 from zero_jax.tasks import synthetic
+from zero_jax.use.bench import machine
 
 SPACE = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
 BAR = 5270

@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.canonical import canonical
-from zero_jax.executors import blocks, contract, pallas, simd
-from zero_jax.presets import PRESETS
-from zero_jax.programs import concatenate
+from zero_jax.executors import blocks, contract
+from zero_jax.executors.pallas import gpu as pallas
+from zero_jax.executors.simd import lanes as simd
+from zero_jax.program.canonical import canonical
+from zero_jax.program.programs import concatenate
+from zero_jax.run.presets import PRESETS
 
 PROBE = 10
 BITS = (24, 22, 20, 18, 16, 14, 12, 10, 8)

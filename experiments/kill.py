@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zero_jax import files
+from zero_jax.support import files
 
 SEARCH = [sys.executable, "-m", "zero_jax.cli", "search"]
 

@@ -19,8 +19,8 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from zero_jax.bench import machine
-from zero_jax.files import write_atomically
+from zero_jax.support.files import write_atomically
+from zero_jax.use.bench import machine
 
 HERE = Path(__file__).parent
 

@@ -22,8 +22,8 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax.experiment import Experiment, run
-from zero_jax.presets import PRESETS
+from zero_jax.run.api import Experiment, run
+from zero_jax.run.presets import PRESETS
 
 DIGITS = PRESETS["digits"][1]
 BASIC = dataclasses.replace(

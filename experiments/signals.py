@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from zero_jax import library
-from zero_jax.experiment import resume
+from zero_jax.run.api import resume
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}

@@ -35,14 +35,14 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library, program_fitness
-from zero_jax.canonical import pruned
-from zero_jax.experiment import run
-from zero_jax.hurdles import Rung
-from zero_jax.presets import PRESETS
-from zero_jax.programs import concatenate
-from zero_jax.runs import Progress
+from zero_jax.evaluation.hurdles import Rung
+from zero_jax.program.canonical import pruned
+from zero_jax.program.programs import concatenate
+from zero_jax.run.api import run
+from zero_jax.run.config import Experiment
+from zero_jax.run.folder import Progress
+from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations
-from zero_jax.settings import Experiment
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet
 

@@ -1,4 +1,4 @@
-"""Three ways to tune a program's constants, on the same budgets: random search, Optuna, gradients (`zero_jax.tuning`).
+"""Three ways to tune a program's constants, on the same budgets: random search, Optuna, gradients (`zero_jax.use.tuning`).
 
     python experiments/tuning.py
 
@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zero_jax import bench, evaluate, library, program_fitness, tune
-from zero_jax.programs import Programs
+from zero_jax import evaluate, library, program_fitness, tune
+from zero_jax.program.programs import Programs
 from zero_jax.tasks.sets import TaskSet
+from zero_jax.use import bench
 
 REGRESSION, DIGITS = TaskSet("teacher", 16, 4, 100, 100), TaskSet("digits", 16, 16, 200, 50)
 PROGRAMS = {

@@ -14,9 +14,9 @@ import numpy as np
 
 from tests.test_experiment import QUICK
 from zero_jax import Mutations
-from zero_jax.files import packed, unpacked
-from zero_jax.presets import PRESETS
-from zero_jax.runner import strand_of
+from zero_jax.run.presets import PRESETS
+from zero_jax.run.runner import strand_of
+from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks.sets import TaskSet
 
 TINY = dataclasses.replace(QUICK, islands=1, population=12, cohort=6, remember=64, side_by_side=1, threads=1)

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zero_jax import Tasks, baselines
-from zero_jax.baselines import Classifier
+from zero_jax import Tasks
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet
+from zero_jax.use import baselines
+from zero_jax.use.baselines import Classifier
 
 DIGITS = TaskSet("digits", 4, 8, 60, 30)
 

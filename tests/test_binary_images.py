@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zero_jax import Programs, files
+from zero_jax import Programs
+from zero_jax.support import files
 from zero_jax.tasks.sets import TaskSet
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

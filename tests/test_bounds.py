@@ -9,10 +9,10 @@ import pytest
 
 from tests.spaces import SMALL
 from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, Tasks, evaluate, library, tune
-from zero_jax.bounds import BOUNDS, check_bytes, check_number
-from zero_jax.presets import PRESETS
+from zero_jax.run.config import Experiment
+from zero_jax.run.presets import PRESETS
 from zero_jax.search.efficient import EfficientEvolution
-from zero_jax.settings import Experiment
+from zero_jax.support.bounds import BOUNDS, check_bytes, check_number
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet
 

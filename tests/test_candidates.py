@@ -8,10 +8,10 @@ import pytest
 
 from tests.test_experiment import QUICK
 from zero_jax import Programs, RandomSearch, RegularizedEvolution, library
-from zero_jax.canonical import pruned
-from zero_jax.cost import cost
-from zero_jax.experiment import run
-from zero_jax.programs import concatenate
+from zero_jax.evaluation.cost import cost
+from zero_jax.program.canonical import pruned
+from zero_jax.program.programs import concatenate
+from zero_jax.run.api import run
 
 ONE = dataclasses.replace(QUICK, side_by_side=1, experiments=1, probe=0, train_steps=60_000, sufficient_fitness=2.0)
 EXAMPLES = QUICK.search_tasks.train
@@ -129,7 +129,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
 
         monkeypatch.setattr(kind, "tell", tell)
     experiment = dataclasses.replace(ONE, out=str(tmp_path), **more)
-    monkeypatch.setattr("zero_jax.runner.Runner._load", lambda *_: None)  # it tells of fitness 0
+    monkeypatch.setattr("zero_jax.run.runner.Runner._load", lambda *_: None)  # it tells of fitness 0
     outcome = run(experiment)
     rows = told(outcome.folder)["rows"]
     fitness = np.concatenate([one for _, one in everything])
@@ -156,7 +156,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
 @pytest.mark.parametrize("after", [1, 2, 9])
 @pytest.mark.parametrize("more", [{}, {"experiments": 3, "side_by_side": 2}, {"islands": 4, "groups": 2}])
 def test_a_run_that_is_interrupted_tells_of_its_best_all_the_same(tmp_path, monkeypatch, after, more):
-    monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
     reports = []
 
     def interrupt(progress):

@@ -17,13 +17,13 @@ from tests import damage
 from tests.spaces import ALL_OPS, DEMO, SMALL
 from tests.test_lineage import evolved, scores, searching
 from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, SearchState
-from zero_jax.cluster.runner import _kept_from, _with_arrays
-from zero_jax.cluster.share import Order, Share
-from zero_jax.files import packed, unpacked
-from zero_jax.hall import entries_from
-from zero_jax.presets import PRESETS
+from zero_jax.run.cluster.runner import _kept_from, _with_arrays
+from zero_jax.run.cluster.share import Order, Share
+from zero_jax.run.hall import entries_from
+from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
-from zero_jax.search.migration import Migrants, offered
+from zero_jax.search.operators.migration import Migrants, offered
+from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
 TREE = {"a": np.arange(6.0).reshape(2, 3), "b": [None, 2**70, -np.inf], "c": {"d": np.zeros((0, 4), np.int32)}}

@@ -64,7 +64,7 @@ def test_search_solves_an_easy_space(capsys):
 
 
 def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
-    monkeypatch.setattr("zero_jax.forecast.LONG", 1000)
+    monkeypatch.setattr("zero_jax.run.forecast.LONG", 1000)
     easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", "None"]
     assert call("search", "linear", *easy, "--experiments", 1) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
@@ -314,7 +314,7 @@ def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
 
 IN_THE_COLLECTOR = """
 import gc, os, signal, time
-from zero_jax import stopping
+from zero_jax.support import stopping
 
 once = [True]
 

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from tests.test_experiment import QUICK, records
-from zero_jax import cluster, experiment, files
-from zero_jax.cluster import connection
-from zero_jax.cluster import runner as runners
-from zero_jax.cluster.runner import ActorRunner
-from zero_jax.cluster.share import Order, Share
-from zero_jax.search.migration import Migrants, offered, taken
+from zero_jax.run import api as experiment
+from zero_jax.run import cluster
+from zero_jax.run.cluster import connection
+from zero_jax.run.cluster import runner as runners
+from zero_jax.run.cluster.runner import ActorRunner
+from zero_jax.run.cluster.share import Order, Share
+from zero_jax.search.operators.migration import Migrants, offered, taken
+from zero_jax.support import files
 
 ray = pytest.importorskip("ray")
 

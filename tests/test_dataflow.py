@@ -6,7 +6,7 @@ import numpy as np
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, evaluate, library, random_programs
-from zero_jax.dataflow import liveness, number_draws
+from zero_jax.program.liveness import liveness, number_draws
 from zero_jax.tasks import synthetic
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from tests.spaces import DEMO
 from tests.test_candidates import ONE
-from zero_jax import Evaluator, Mutations, RegularizedEvolution, evaluate, files, program_fitness
-from zero_jax.experiment import run
-from zero_jax.programs import programs_from
+from zero_jax import Evaluator, Mutations, RegularizedEvolution, evaluate, program_fitness
+from zero_jax.program.programs import programs_from
+from zero_jax.run.api import run
 from zero_jax.search import migrate
+from zero_jax.support import files
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)

@@ -5,11 +5,11 @@ import pytest
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, Programs, SearchSpace, cli, library, program_fitness, random_programs
-from zero_jax.canonical import canonical
-from zero_jax.presets import PRESETS
+from zero_jax.program.canonical import canonical
+from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution, migrate
 from zero_jax.search.efficient import structures
-from zero_jax.search.validity import can_learn
+from zero_jax.search.operators.validity import can_learn
 from zero_jax.tasks import synthetic
 
 FIG4 = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from tests.spaces import DEMO, SMALL
-from zero_jax import Evaluator, Mutations, Programs, cost, evaluate, library, mutate, random_programs
-from zero_jax.canonical import canonical
-from zero_jax.files import packed, unpacked
-from zero_jax.hurdles import Rung
-from zero_jax.programs import concatenate
+from zero_jax import Evaluator, Mutations, Programs, evaluate, library, mutate, random_programs
+from zero_jax.evaluation import cost
+from zero_jax.evaluation.hurdles import Rung
+from zero_jax.program.canonical import canonical
+from zero_jax.program.programs import concatenate
+from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=30, valid=20)

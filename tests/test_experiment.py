@@ -6,17 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from zero_jax import (
-    Mutations,
-    Programs,
-    SearchSpace,
-    evaluate,
-    random_programs,
-)
-from zero_jax.experiment import Experiment, run
-from zero_jax.forecast import forecast, is_long
-from zero_jax.library import load as load_program
-from zero_jax.presets import PRESETS
+from zero_jax import Mutations, Programs, SearchSpace, evaluate, random_programs
+from zero_jax.program.library import load as load_program
+from zero_jax.run.api import Experiment, run
+from zero_jax.run.forecast import forecast, is_long
+from zero_jax.run.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
 
 SMALL_SET = TaskSet("linear", tasks=3, features=4, train=30, valid=10)
@@ -245,7 +239,7 @@ def test_presets_are_the_specifications():
 
 @pytest.mark.parametrize("method", ["evolution", "random", "efficient"])
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
-    monkeypatch.setattr("zero_jax.strands.EXHAUSTED", 20_000)
+    monkeypatch.setattr("zero_jax.run.strands.EXHAUSTED", 20_000)
     narrow = SearchSpace((3, 2, 1), (27,), (27,), (2, 18), (1, 1, 1), (1, 1, 2), (1, 1, 2))
     narrow = dataclasses.replace(QUICK, space=narrow, method=method, population=10, cohort=10, train_steps=10**12)
     seen = []
@@ -256,7 +250,7 @@ def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
 
 
 def test_a_run_that_can_train_nothing_ends_with_its_first_experiment(monkeypatch):
-    monkeypatch.setattr("zero_jax.strands.EXHAUSTED", 5000)
+    monkeypatch.setattr("zero_jax.run.strands.EXHAUSTED", 5000)
     progress = run(dataclasses.replace(QUICK, budget=1e-9, experiments=0, side_by_side=1)).progress
     assert (progress.experiment, progress.exhausted, progress.train_steps) == (1, 1, 0)
     assert progress.too_dear >= 5000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zero_jax import evaluate, program_fitness, random_programs
-from zero_jax.search.validity import CONDITIONS, conditions
+from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.tasks import synthetic
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, evaluate, execute, library
-from zero_jax.programs import concatenate
+from zero_jax.program.programs import concatenate
 from zero_jax.tasks import arrays
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

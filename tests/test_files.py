@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from zero_jax import cli, files
-from zero_jax.files import check_writable, write_atomically
+from zero_jax import cli
+from zero_jax.support import files
+from zero_jax.support.files import check_writable, write_atomically
 
 
 def entries(folder):
@@ -136,7 +137,7 @@ def test_a_link_to_a_device_is_written_through(tmp_path):
 PRINTS = """
 import sys
 from pathlib import Path
-from zero_jax.files import check_writable, write_atomically
+from zero_jax.support.files import check_writable, write_atomically
 print("before")
 check_writable(sys.argv[1])
 write_atomically(Path(sys.argv[1]), "text\\n")
@@ -191,7 +192,7 @@ def test_names_may_be_as_long_as_the_system_lets_them(tmp_path):
 
 
 def test_tune_looks_where_to_write_before_it_begins(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("zero_jax.tuning.tune", lambda *args, **how: pytest.fail("it began"))
+    monkeypatch.setattr("zero_jax.use.tuning.tune", lambda *args, **how: pytest.fail("it began"))
     os.mkfifo(tmp_path / "fifo")
     assert cli.main(["tune", "linear", "--out", str(tmp_path / "fifo")]) == 2
     assert capsys.readouterr() == ("", f"zero-jax: cannot write {tmp_path / 'fifo'}: it is a FIFO\n")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, Tasks, evaluate, execute
-from zero_jax.ops import OPS
+from zero_jax.program.ops import OPS
 
 GOLDEN = Path(__file__).parent / "golden"
 LARGEST = float(np.finfo(np.float32).max)

@@ -7,12 +7,12 @@ import pytest
 
 from tests.spaces import ALL_OPS
 from zero_jax import Programs, library, random_programs
-from zero_jax.canonical import canonical
-from zero_jax.cost import UPSTREAM, cost
-from zero_jax.files import packed, unpacked
-from zero_jax.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
-from zero_jax.programs import concatenate
-from zero_jax.search.lineage import Ancestor
+from zero_jax.evaluation.cost import UPSTREAM, cost
+from zero_jax.program.canonical import canonical
+from zero_jax.program.programs import concatenate
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.search.operators.lineage import Ancestor
+from zero_jax.support.files import packed, unpacked
 
 EXAMPLES = 100
 

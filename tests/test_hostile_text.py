@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from zero_jax import Programs, library, listing
-from zero_jax.bounds import BOUNDS, MAX_TEXT
+from zero_jax import Programs, library
+from zero_jax.program import text as listing
+from zero_jax.support.bounds import BOUNDS, MAX_TEXT
 from zero_jax.tasks import sets
 
 MOST = BOUNDS["instructions"][1]

@@ -11,9 +11,10 @@ import pytest
 
 from tests.test_cli import call
 from tests.test_experiment import QUICK
-from zero_jax import library, listing
-from zero_jax.experiment import Experiment, resume, run
-from zero_jax.programs import concatenate
+from zero_jax import library
+from zero_jax.program import text as listing
+from zero_jax.program.programs import concatenate
+from zero_jax.run.api import Experiment, resume, run
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet, save
 

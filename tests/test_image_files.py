@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zero_jax.cli import main
-from zero_jax.files import packed
+from zero_jax.support.files import packed
 from zero_jax.tasks import images, prepare
 
 

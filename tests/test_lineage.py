@@ -9,9 +9,10 @@ import pytest
 
 from tests.spaces import DEMO
 from zero_jax import Mutations, RandomSearch, RegularizedEvolution, SearchState
-from zero_jax.files import packed, unpacked
-from zero_jax.search import lineage, migrate
-from zero_jax.search.lineage import Ancestor, chain
+from zero_jax.search import migrate
+from zero_jax.search.operators import lineage
+from zero_jax.search.operators.lineage import Ancestor, chain
+from zero_jax.support.files import packed, unpacked
 
 WANTED = np.resize(DEMO.ops[0], sum(DEMO.capacity))
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 
 from tests.test_programs import assert_equal
-from zero_jax import Programs, library, listing
-from zero_jax.ops import OPS
+from zero_jax import Programs, library
+from zero_jax.program import text as listing
+from zero_jax.program.ops import OPS
 
 MEMORY = (5, 4, 3)
 

@@ -12,11 +12,11 @@ import pytest
 
 import zero_jax
 from tests.spaces import ALL_OPS, SMALL
-from zero_jax import compiled
-from zero_jax.evaluator import Evaluator
-from zero_jax.programs import random_programs
+from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.program.programs import random_programs
 from zero_jax.search import EfficientEvolution, Mutations, RegularizedEvolution, mutate
-from zero_jax.search.mutation import TYPES
+from zero_jax.search.operators.mutation import TYPES
+from zero_jax.support import compiled
 from zero_jax.tasks import synthetic
 
 pytestmark = pytest.mark.skipif(not compiled.HAVE_NUMBA, reason="nothing is compiled without Numba")
@@ -59,7 +59,7 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
     modules = [
         importlib.import_module(found.name)
         for found in pkgutil.walk_packages(zero_jax.__path__, "zero_jax.")
-        if not found.name.startswith(("zero_jax.cluster", "zero_jax.report"))
+        if not found.name.startswith(("zero_jax.run.cluster", "zero_jax.report"))
     ]
     loops = set()
     for module in modules:
@@ -81,10 +81,10 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
     programs = random_programs(ALL_OPS, 20, np.random.default_rng(0))
     mutate(programs, ALL_OPS, Mutations(types=TYPES), np.random.default_rng(1))
     zero_jax.evaluate(programs, tasks, executor="simd", threads=1)
-    importlib.import_module("zero_jax.canonical").live(programs)
+    importlib.import_module("zero_jax.program.canonical").live(programs)
     memory = tuple(np.zeros(shape, np.float32) for shape in ((20, 3, 5), (20, 3, 4, 4), (20, 3, 3, 4, 4)))
     zero_jax.execute(programs, memory, "setup", executor="simd")
-    importlib.import_module("zero_jax.executors.peak").multiply_add(1)
+    importlib.import_module("zero_jax.executors.simd.peak").multiply_add(1)
     assert {loop.__name__ for loop in loops - called} == set()
     assert kept == []
 

@@ -8,7 +8,7 @@ import pytest
 from tests.spaces import DEMO
 from tests.test_experiment import QUICK
 from zero_jax import RegularizedEvolution
-from zero_jax.experiment import run
+from zero_jax.run.api import run
 from zero_jax.search import migrate
 
 

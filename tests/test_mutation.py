@@ -8,9 +8,9 @@ from scipy import stats
 
 from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Mutations, Programs, SearchSpace, library, mutate, random_programs
-from zero_jax.ops import OPS
-from zero_jax.programs import clean
-from zero_jax.search.mutation import PAPER, TYPES
+from zero_jax.program.ops import OPS
+from zero_jax.program.programs import clean
+from zero_jax.search.operators.mutation import PAPER, TYPES
 
 ALWAYS = 1.0
 

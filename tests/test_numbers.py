@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, evaluate, execute
-from zero_jax.ops import OPS
+from zero_jax.program.ops import OPS
 from zero_jax.tasks import synthetic
 
 EXECUTORS = ("xla", "simd", "pallas")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tests import oracle
-from zero_jax import ops
+from zero_jax.program import ops
 
 
 def test_names_and_numbers_are_upstreams():

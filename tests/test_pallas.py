@@ -14,8 +14,10 @@ import pytest
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import batches, blocks, choice, contract, layout, pallas
-from zero_jax.executors.evaluate import _width, launch
+from zero_jax.executors import batches, blocks, choice, contract
+from zero_jax.executors.api import _width, launch
+from zero_jax.executors.pallas import gpu as pallas
+from zero_jax.executors.pallas import layout
 from zero_jax.tasks import synthetic
 
 GOLDEN = Path(__file__).parent / "golden"

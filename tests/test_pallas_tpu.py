@@ -18,9 +18,11 @@ from jax.experimental.pallas import tpu as pltpu
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, Tasks, evaluate, execute, library, random_programs
-from zero_jax.evaluator import Evaluator
-from zero_jax.executors import batches, blocks, choice, contract, layout, pallas_tpu
-from zero_jax.executors.evaluate import launch
+from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.executors import batches, blocks, choice, contract
+from zero_jax.executors.api import launch
+from zero_jax.executors.pallas import layout
+from zero_jax.executors.pallas import tpu as pallas_tpu
 from zero_jax.tasks import synthetic
 
 GOLDEN = Path(__file__).parent / "golden"

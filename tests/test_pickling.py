@@ -14,12 +14,13 @@ import pytest
 from tests.spaces import DEMO
 from tests.test_lineage import evolved, searching, told
 from tests.test_programs import assert_equal
-from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, evaluator, library
+from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, library
+from zero_jax.evaluation import evaluator
+from zero_jax.evaluation.hurdles import Rung
 from zero_jax.executors import batches
-from zero_jax.hurdles import Rung
-from zero_jax.presets import PRESETS
+from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
-from zero_jax.search.lineage import Ancestor, chain
+from zero_jax.search.operators.lineage import Ancestor, chain
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, train=20, valid=10)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import MemorySize, Programs, SearchSpace, library, random_programs
-from zero_jax.ops import OPS
-from zero_jax.programs import concatenate
+from zero_jax.program.ops import OPS
+from zero_jax.program.programs import concatenate
 
 
 def assert_equal(a, b):

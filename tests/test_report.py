@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from tests.test_experiment import QUICK
-from zero_jax import cli, evaluate, library, listing, random_programs, report
-from zero_jax.canonical import pruned
-from zero_jax.experiment import Experiment, run
-from zero_jax.presets import PRESETS
+from zero_jax import cli, evaluate, library, random_programs, report
+from zero_jax.program import text as listing
+from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
-from zero_jax.runs import Progress
+from zero_jax.run.api import Experiment, run
+from zero_jax.run.folder import Progress
+from zero_jax.run.presets import PRESETS
 
 SPACE = QUICK.space
 LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from tests.test_report import ROWS, STEPS, ended, write_best  # noqa: F401
 from zero_jax import cli, report
 from zero_jax.report import figures
-from zero_jax.runs import Progress
-from zero_jax.schemas import Record
+from zero_jax.run.folder import Progress
+from zero_jax.run.schemas import Record
 
 FILES = ("config.json", "records.jsonl", "hall.json", "lineage.json", "outcome.json", "best.json")
 MISSING, EXTRA = object(), object()

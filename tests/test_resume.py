@@ -14,11 +14,14 @@ import pytest
 
 from tests.test_cli import call
 from tests.test_experiment import QUICK, after, records, without_clock
-from zero_jax import files, library, runner, runs
-from zero_jax.experiment import resume, run
-from zero_jax.presets import PRESETS
-from zero_jax.runs import RunFolder, config_of
-from zero_jax.settings import from_config
+from zero_jax import library
+from zero_jax.run import folder as runs
+from zero_jax.run import runner
+from zero_jax.run.api import resume, run
+from zero_jax.run.config import from_config
+from zero_jax.run.folder import RunFolder, config_of
+from zero_jax.run.presets import PRESETS
+from zero_jax.support import files
 
 OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=45_000, remember=500, checkpoint_seconds=0)
 """Writes a checkpoint after every cohort."""
@@ -60,8 +63,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("how", VARIANTS)
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, monkeypatch):
-    monkeypatch.setattr("zero_jax.strands.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.strands.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
     quick = dataclasses.replace(OFTEN, **VARIANTS[how])
     whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
     reports = []
@@ -97,8 +100,8 @@ def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
 
 @pytest.mark.parametrize("more", [{}, {"side_by_side": 2}, VARIANTS["workers"]])
 def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_not(tmp_path, monkeypatch, more):
-    monkeypatch.setattr("zero_jax.strands.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.strands.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.strands.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
     quick = dataclasses.replace(OFTEN, **{"candidates": 3, "experiments": 2, **more})
     whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
     interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), after(4))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import zero_jax
-from zero_jax import compiled
-from zero_jax.compiled import entry_point, on_compile
+from zero_jax.support import compiled
+from zero_jax.support.compiled import entry_point, on_compile
 
 pytestmark = pytest.mark.skipif(not compiled.HAVE_NUMBA, reason="nothing is compiled without Numba")
 ROOT = Path(zero_jax.__file__).parent.parent
@@ -34,10 +34,10 @@ CHILDREN = """
 import hashlib
 import numpy as np
 from tests.spaces import ALL_OPS
-from zero_jax import compiled
-from zero_jax.programs import random_programs
+from zero_jax.support import compiled
+from zero_jax.program.programs import random_programs
 from zero_jax.search import Mutations, mutate
-from zero_jax.search.mutation import TYPES
+from zero_jax.search.operators.mutation import TYPES
 from zero_jax.search.regularized_evolution import hold_tournaments
 
 rng = np.random.default_rng(2)
@@ -187,8 +187,8 @@ except PermissionError:
     pass
 import numpy as np
 from tests.spaces import SMALL
-from zero_jax.cost import cost
-from zero_jax.programs import random_programs
+from zero_jax.evaluation.cost import cost
+from zero_jax.program.programs import random_programs
 from zero_jax.search import Mutations, mutate
 programs = random_programs(SMALL, 5, np.random.default_rng(0))
 mutate(programs, SMALL, Mutations(), np.random.default_rng(0))
@@ -328,10 +328,11 @@ import multiprocessing, os, sys, threading, time, warnings
 warnings.simplefilter("ignore")  # JAX and Python say that threads and fork do not go well together
 import numpy as np
 from tests.spaces import SMALL
-from zero_jax import evaluate, parallel
-from zero_jax.compiled import entry_point
-from zero_jax.evaluator import Evaluator
-from zero_jax.programs import random_programs
+from zero_jax import evaluate
+from zero_jax.support import threads as parallel
+from zero_jax.support.compiled import entry_point
+from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.program.programs import random_programs
 from zero_jax.tasks import synthetic
 from numba.core.compiler_lock import global_compiler_lock
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
-from zero_jax.canonical import canonical, table
-from zero_jax.executors import machine, simd, translate, vector
-from zero_jax.programs import interface
+from zero_jax.executors.simd import lanes as simd
+from zero_jax.executors.simd import machine, translate, vector
+from zero_jax.program.canonical import canonical, table
+from zero_jax.program.programs import interface
 from zero_jax.tasks import synthetic
 
 EVERY = tuple(range(1, 65))
@@ -209,7 +210,7 @@ import sys
 sys.modules["numba"] = None
 import warnings, numpy as np
 from zero_jax import Mutations, SearchSpace, evaluate, mutate, random_programs
-from zero_jax.canonical import canonical
+from zero_jax.program.canonical import canonical
 from zero_jax.tasks import synthetic
 space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (1, 1, 1), (3, 1, 4), (5, 2, 6))
 programs = mutate(random_programs(space, 50, np.random.default_rng(0)), space, Mutations(), np.random.default_rng(1))

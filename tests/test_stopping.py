@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 
 from tests.test_experiment import QUICK, after
-from zero_jax import files, library, stopping, strands, tune
+from zero_jax import library, tune
 from zero_jax.cli import main
-from zero_jax.experiment import resume, run
+from zero_jax.run import strands
+from zero_jax.run.api import resume, run
+from zero_jax.support import files, stopping
 from zero_jax.tasks import synthetic
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search"]
@@ -249,7 +251,7 @@ def test_a_run_on_another_thread_needs_no_signals():
 
 
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("zero_jax.progress.SECONDS_PER_LINE", 0.3)
+    monkeypatch.setattr("zero_jax.run.progress.SECONDS_PER_LINE", 0.3)
     few = ["--population", "60", "--cohort", "30", "--side-by-side", "1", "--sufficient-fitness", "2"]
     assert main(["search", "linear", *few, "--experiments", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]

@@ -5,8 +5,8 @@ import numpy as np
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
-from zero_jax.canonical import canonical
-from zero_jax.strands import Strand
+from zero_jax.program.canonical import canonical
+from zero_jax.run.strands import Strand
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)

@@ -10,7 +10,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from tests.test_experiment import QUICK
 from zero_jax import cli
-from zero_jax.experiment import resume, run
+from zero_jax.run.api import resume, run
 
 DRAWN = dataclasses.replace(QUICK, side_by_side=1, tensorboard=True, out="runs", checkpoint_seconds=0)
 

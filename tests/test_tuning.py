@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.test_cli import call
-from zero_jax import Programs, Tasks, evaluate, library, program_fitness, tune, tuning
-from zero_jax.programs import concatenate
+from zero_jax import Programs, Tasks, evaluate, library, program_fitness, tune
+from zero_jax.program.programs import concatenate
 from zero_jax.tasks import synthetic
+from zero_jax.use import tuning
 
 METHODS = ("random", "optuna", "gradient")
 SLOW = library.program("linear", learning_rate=1e-4)
@@ -287,7 +288,7 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
     ],
 )
 def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, folder, arguments, words):
-    from zero_jax import listing
+    from zero_jax.program import text as listing
 
     (folder / "two.json").write_text(listing.to_json(concatenate([SLOW, SLOW])))
     before = sorted(path.name for path in folder.iterdir())

@@ -9,10 +9,10 @@ import pytest
 from tests import oracle
 from tests.spaces import ALL_OPS
 from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
-from zero_jax.canonical import canonical, live, pruned
-from zero_jax.dataflow import liveness
 from zero_jax.executors import contract
-from zero_jax.search.validity import can_learn
+from zero_jax.program.canonical import canonical, live, pruned
+from zero_jax.program.liveness import liveness
+from zero_jax.search.operators.validity import can_learn
 
 FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
 
@@ -89,7 +89,8 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
     tasks = blobs(3, 5, 3, train=8, valid=8, epochs=2)
     want = evaluate(programs, tasks, 3, executor="simd")
     if tpu:
-        from zero_jax.executors import blocks, pallas_tpu
+        from zero_jax.executors import blocks
+        from zero_jax.executors.pallas import tpu as pallas_tpu
 
         ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, vector_labels=True)
         sets = contract.op_sets(FEW_OPS.ops, FEW_OPS.memory)

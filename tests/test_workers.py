@@ -9,11 +9,12 @@ from tests.spaces import DEMO
 from tests.test_candidates import ONE, costs_of, program_of, same, told
 from tests.test_cli import QUICK as COMMAND
 from tests.test_cli import call
-from zero_jax import Evaluator, RegularizedEvolution, evaluate, files, program_fitness
-from zero_jax.experiment import resume, run
-from zero_jax.forecast import forecast
-from zero_jax.programs import programs_from
-from zero_jax.strands import Strand
+from zero_jax import Evaluator, RegularizedEvolution, evaluate, program_fitness
+from zero_jax.program.programs import programs_from
+from zero_jax.run.api import resume, run
+from zero_jax.run.forecast import forecast
+from zero_jax.run.strands import Strand
+from zero_jax.support import files
 from zero_jax.tasks import synthetic
 
 KINDS = ("features=4,train=30", "features=8,train=20,epochs=2")

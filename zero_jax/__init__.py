@@ -7,48 +7,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zero_jax import library as library
-    from zero_jax.evaluator import Evaluator as Evaluator
+    from zero_jax.evaluation.evaluator import Evaluator as Evaluator
+    from zero_jax.executors.api import evaluate as evaluate
+    from zero_jax.executors.api import execute as execute
     from zero_jax.executors.contract import Evaluation as Evaluation
     from zero_jax.executors.contract import Memory as Memory
     from zero_jax.executors.contract import program_fitness as program_fitness
-    from zero_jax.executors.evaluate import evaluate as evaluate
-    from zero_jax.executors.evaluate import execute as execute
-    from zero_jax.programs import MemorySize as MemorySize
-    from zero_jax.programs import Programs as Programs
-    from zero_jax.programs import SearchSpace as SearchSpace
-    from zero_jax.programs import random_programs as random_programs
+    from zero_jax.program import library as library
+    from zero_jax.program.programs import MemorySize as MemorySize
+    from zero_jax.program.programs import Programs as Programs
+    from zero_jax.program.programs import SearchSpace as SearchSpace
+    from zero_jax.program.programs import random_programs as random_programs
     from zero_jax.search import Mutations as Mutations
     from zero_jax.search import RandomSearch as RandomSearch
     from zero_jax.search import RegularizedEvolution as RegularizedEvolution
     from zero_jax.search import SearchState as SearchState
     from zero_jax.search import mutate as mutate
     from zero_jax.tasks import Tasks as Tasks
-    from zero_jax.tuning import Tuned as Tuned
-    from zero_jax.tuning import tune as tune
+    from zero_jax.use.tuning import Tuned as Tuned
+    from zero_jax.use.tuning import tune as tune
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "Evaluation": "executors.contract",
-    "Evaluator": "evaluator",
+    "Evaluator": "evaluation.evaluator",
     "Memory": "executors.contract",
-    "MemorySize": "programs",
+    "MemorySize": "program.programs",
     "Mutations": "search",
-    "Programs": "programs",
+    "Programs": "program.programs",
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
-    "SearchSpace": "programs",
+    "SearchSpace": "program.programs",
     "SearchState": "search",
     "Tasks": "tasks",
-    "Tuned": "tuning",
-    "evaluate": "executors.evaluate",
-    "execute": "executors.evaluate",
-    "library": "library",
+    "Tuned": "use.tuning",
+    "evaluate": "executors.api",
+    "execute": "executors.api",
+    "library": "program.library",
     "mutate": "search",
     "program_fitness": "executors.contract",
-    "random_programs": "programs",
-    "tune": "tuning",
+    "random_programs": "program.programs",
+    "tune": "use.tuning",
 }
 """Where each public name comes from."""
 
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    value = module if name == _MODULES[name] else getattr(module, name)
+    value = module if _MODULES[name].endswith(f".{name}") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from zero_jax.bench import machine
-from zero_jax.experiment import run
-from zero_jax.presets import PRESETS
+from zero_jax.run.api import run
+from zero_jax.run.presets import PRESETS
+from zero_jax.use.bench import machine
 
 STEPS = {
     "Basic": {"remember": 0, "probe": 0},

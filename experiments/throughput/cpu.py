@@ -15,7 +15,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from zero_jax import bench
+from zero_jax.use import bench
 
 FEATURES = (4, 8, 16, 32)
 

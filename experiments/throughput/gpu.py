@@ -12,7 +12,7 @@ into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any 
               bandwidth and float32 rate; then the table of `zero-jax bench`.
 4. ptx:       does XLA's custom call for PTX load and run, so that a kernel in CUDA C++ could be shipped as text?
 5. compiling: how long is a first call, and does JAX's persistent compilation cache remove it?
-6. layouts:   other lanes and warps than the table's (`zero_jax/executors/layout.py`).
+6. layouts:   other lanes and warps than the table's (`zero_jax/executors/pallas/layout.py`).
 7. overlap:   how long the device waits for the host (`overlap.py`).
 8. searches:  `linear` and `digits`, whole.
 """
@@ -42,22 +42,15 @@ sys.path.insert(0, str(HERE))
 
 import overlap  # noqa: E402
 
-from zero_jax import (  # noqa: E402
-    MemorySize,
-    Programs,
-    SearchSpace,
-    Tasks,
-    bench,
-    evaluate,
-    library,
-    random_programs,
-)
-from zero_jax.executors import blocks, contract, pallas  # noqa: E402
-from zero_jax.executors.evaluate import launch  # noqa: E402
-from zero_jax.executors.layout import Layout, layout_for  # noqa: E402
-from zero_jax.experiment import run as run_experiment  # noqa: E402
-from zero_jax.presets import PRESETS  # noqa: E402
+from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
+from zero_jax.executors import blocks, contract  # noqa: E402
+from zero_jax.executors.api import launch  # noqa: E402
+from zero_jax.executors.pallas import gpu as pallas  # noqa: E402
+from zero_jax.executors.pallas.layout import Layout, layout_for  # noqa: E402
+from zero_jax.run.api import run as run_experiment  # noqa: E402
+from zero_jax.run.presets import PRESETS  # noqa: E402
 from zero_jax.tasks import synthetic  # noqa: E402
+from zero_jax.use import bench  # noqa: E402
 
 GOLDEN = HERE.parent.parent / "tests" / "golden" / "programs.json"
 BUDGET = 420.0

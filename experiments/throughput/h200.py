@@ -30,10 +30,11 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract, pallas
+from zero_jax.executors import contract
 from zero_jax.executors.blocks import prepared
-from zero_jax.executors.layout import Layout, layout_for
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.executors.pallas import gpu as pallas
+from zero_jax.executors.pallas.layout import Layout, layout_for
+from zero_jax.program.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
 
 TARGET = """

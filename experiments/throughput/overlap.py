@@ -19,10 +19,10 @@ from pathlib import Path
 
 import jax
 
-from zero_jax import bench
-from zero_jax.evaluator import Evaluator
-from zero_jax.presets import PRESETS
-from zero_jax.strands import Strand
+from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.run.presets import PRESETS
+from zero_jax.run.strands import Strand
+from zero_jax.use import bench
 
 ISLANDS, COHORTS = 40, 24
 
@@ -119,7 +119,7 @@ def watch(strand: Strand) -> list[dict]:
 
         return call
 
-    from zero_jax.executors import simd  # only where there is Numba
+    from zero_jax.executors.simd import lanes as simd  # only where there is Numba
 
     plain = simd.evaluate
     simd.evaluate = noting("device", 2, getattr(plain, "__wrapped__", plain))

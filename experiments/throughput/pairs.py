@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zero_jax.canonical import canonical, table
-from zero_jax.evaluator import Evaluator
+from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.translate import FUSIONS
-from zero_jax.ops import OPS
-from zero_jax.presets import PRESETS
-from zero_jax.programs import Programs
+from zero_jax.executors.simd.translate import FUSIONS
+from zero_jax.program.canonical import canonical, table
+from zero_jax.program.ops import OPS
+from zero_jax.program.programs import Programs
+from zero_jax.run.presets import PRESETS
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract, pallas_tpu
+from zero_jax.executors import contract
 from zero_jax.executors.blocks import prepared
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.executors.pallas import tpu as pallas_tpu
+from zero_jax.program.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
 
 COUNT = 64

@@ -9,8 +9,8 @@ import numpy as np
 from tests.damage import at, other_numbers, paths, put, structural
 from tests.fuzz import runs
 from tests.fuzz.fuzzing import must, mutated_bytes, refusals
-from zero_jax.experiment import resume
-from zero_jax.files import packed, unpacked
+from zero_jax.run.api import resume
+from zero_jax.support.files import packed, unpacked
 
 
 def checkpoints(folder):

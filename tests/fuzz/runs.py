@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from zero_jax.experiment import resume, run
-from zero_jax.presets import PRESETS
+from zero_jax.run.api import resume, run
+from zero_jax.run.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
 
 _TASKS = TaskSet("linear", tasks=2, features=4, train=8, valid=8)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests.fuzz.fuzzing import check_message, dumped, mutated_bytes, mutated_text, mutated_tree, refusals
-from zero_jax import MemorySize, SearchSpace, library, listing, ops
-from zero_jax.programs import random_programs
+from zero_jax import MemorySize, SearchSpace, library
+from zero_jax.program import ops
+from zero_jax.program import text as listing
+from zero_jax.program.programs import random_programs
 
 TRIED = 2  # programs of an accepted batch
 

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zero_jax import stopping
 from zero_jax.cli import streams
+from zero_jax.support import stopping
 
 BAD_INPUT = 2
 
@@ -86,7 +86,7 @@ def _main(given: list[str], stop: stopping.Stop) -> int:
         print(_usage(stop))
         return 0
     if not given or given[0] not in COMMANDS:
-        usage, shown = _usage(stop), _loaded(stop, "zero_jax.foreign").shown
+        usage, shown = _usage(stop), _loaded(stop, "zero_jax.support.foreign").shown
         return fail(f"unknown command {shown(given[0])}\n{usage}" if given else f"no command given\n{usage}")
     command: Callable[[list[str]], int] = getattr(_loaded(stop, f"zero_jax.cli.{COMMANDS[given[0]]}"), given[0])
     return command(given[1:])
@@ -102,7 +102,7 @@ def _loaded(stop: stopping.Stop, module: str) -> Any:
 
 
 def _usage(stop: stopping.Stop) -> str:
-    return _USAGE.format(presets=", ".join(_loaded(stop, "zero_jax.presets").PRESETS))
+    return _USAGE.format(presets=", ".join(_loaded(stop, "zero_jax.run.presets").PRESETS))
 
 
 def _short(error: Exception) -> str:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import tyro
 
-from zero_jax import bench as benchmark
-from zero_jax.bounds import check_number
 from zero_jax.cli import options
 from zero_jax.executors.choice import check_executor
+from zero_jax.support.bounds import check_number
+from zero_jax.use import bench as benchmark
 
 
 def bench_command(

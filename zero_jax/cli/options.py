@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from zero_jax.canonical import for_other_labels
-from zero_jax.foreign import cut, plain, shown
-from zero_jax.programs import Programs
+from zero_jax.program.canonical import for_other_labels
+from zero_jax.program.programs import Programs
+from zero_jax.support.foreign import cut, plain, shown
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
 

@@ -7,21 +7,24 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from zero_jax import cautions, library, listing, tuning
-from zero_jax.canonical import for_other_labels, pruned
 from zero_jax.cli import options
 from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
+from zero_jax.executors.api import evaluate as evaluate_programs
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
-from zero_jax.executors.evaluate import evaluate as evaluate_programs
-from zero_jax.files import check_writable, write_atomically
-from zero_jax.foreign import plain
-from zero_jax.programs import concatenate
-from zero_jax.progress import displayed
-from zero_jax.stopping import handled
+from zero_jax.program import library
+from zero_jax.program import text as listing
+from zero_jax.program.canonical import for_other_labels, pruned
+from zero_jax.program.programs import concatenate
+from zero_jax.run import cautions
+from zero_jax.run.progress import displayed
+from zero_jax.support.files import check_writable, write_atomically
+from zero_jax.support.foreign import plain
+from zero_jax.support.stopping import handled
 from zero_jax.tasks.sets import Role
-from zero_jax.tuning import Tuned
+from zero_jax.use import tuning
+from zero_jax.use.tuning import Tuned
 
 
 def evaluate_command(

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from zero_jax.cli import options
-from zero_jax.foreign import plain
+from zero_jax.support.foreign import plain
 
 
 def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:

@@ -8,16 +8,16 @@ from typing import Any
 
 import tyro
 
-from zero_jax import cluster
-from zero_jax import experiment as experiments
-from zero_jax import forecast as forecasts
 from zero_jax.cli import options
-from zero_jax.foreign import plain, shown
-from zero_jax.presets import PRESETS
-from zero_jax.progress import progress_bar
-from zero_jax.runs import Outcome, check_unedited
-from zero_jax.settings import Experiment, from_folder
-from zero_jax.stopping import handled
+from zero_jax.run import api as experiments
+from zero_jax.run import cluster
+from zero_jax.run import forecast as forecasts
+from zero_jax.run.config import Experiment, from_folder
+from zero_jax.run.folder import Outcome, check_unedited
+from zero_jax.run.presets import PRESETS
+from zero_jax.run.progress import progress_bar
+from zero_jax.support.foreign import plain, shown
+from zero_jax.support.stopping import handled
 
 _EXTENSION: dict[str, Callable[[str], float]] = {
     "--train-steps": int,

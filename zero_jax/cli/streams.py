@@ -44,7 +44,7 @@ def make_safe() -> None:
 
 def say(message: str) -> None:
     """Prints a message to stderr; where that fails, nothing is lost."""
-    from zero_jax.foreign import plain  # compiled code: see the package
+    from zero_jax.support.foreign import plain  # compiled code: see the package
 
     with contextlib.suppress(OSError, ValueError):
         print(plain(message, lines=True), file=sys.stderr, flush=True)

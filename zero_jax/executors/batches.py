@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from zero_jax import ops as op_table
-from zero_jax.executors import layout
 from zero_jax.executors.contract import OpSets
-from zero_jax.programs import MemorySize, Programs
+from zero_jax.executors.pallas import layout
+from zero_jax.program import ops as op_table
+from zero_jax.program.programs import MemorySize, Programs
 from zero_jax.tasks import Tasks
 
 AXIS = "programs"

@@ -15,12 +15,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from zero_jax import dataflow
-from zero_jax import ops as op_table
 from zero_jax.executors import contract, xla
 from zero_jax.executors.batches import AXIS
 from zero_jax.executors.contract import Array, OpSets
-from zero_jax.programs import Programs
+from zero_jax.program import liveness as dataflow
+from zero_jax.program import ops as op_table
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 
@@ -105,7 +105,7 @@ def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs
 
 def _pallas(plan: Plan) -> ModuleType:
     """The Pallas executor of a GPU or a TPU; imported where it is used, since that takes a third of a second."""
-    return importlib.import_module("zero_jax.executors." + ("pallas_tpu" if plan.tpu else "pallas"))
+    return importlib.import_module("zero_jax.executors.pallas." + ("tpu" if plan.tpu else "gpu"))
 
 
 @partial(jax.jit, static_argnames=("component", "plan"))

@@ -6,11 +6,12 @@ import warnings
 
 import jax
 
-from zero_jax.compiled import HAVE_NUMBA, WHY_INTERPRETED
-from zero_jax.executors import batches, layout
+from zero_jax.executors import batches
 from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.foreign import shown
-from zero_jax.programs import MemorySize
+from zero_jax.executors.pallas import layout
+from zero_jax.program.programs import MemorySize
+from zero_jax.support.compiled import HAVE_NUMBA, WHY_INTERPRETED
+from zero_jax.support.foreign import shown
 from zero_jax.tasks import Tasks
 
 EXECUTORS: tuple[str, ...] = ("auto", "xla", "simd", "pallas")
@@ -144,7 +145,7 @@ def refuse_pallas(reason: str) -> None:
 
 
 def _too_large(memory: MemorySize, tasks: Tasks, max_bytes: int) -> str:
-    from zero_jax.executors import simd  # only where there is Numba
+    from zero_jax.executors.simd import lanes as simd  # only where there is Numba
 
     program, lanes = simd.bytes_needed(memory, tasks)
     if program + lanes <= max_bytes:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zero_jax import ops as op_table
-from zero_jax.programs import COMPONENTS, MemorySize
+from zero_jax.program import ops as op_table
+from zero_jax.program.programs import COMPONENTS, MemorySize
 
 Array = jax.Array
 

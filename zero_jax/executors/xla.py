@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zero_jax import ops as op_table
 from zero_jax.executors import contract
 from zero_jax.executors.contract import Array, Evaluation, OpSets
-from zero_jax.programs import Programs
+from zero_jax.program import ops as op_table
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 Values = Mapping[str, Array]

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from zero_jax import files, foreign, runs, schemas
-from zero_jax.presets import PRESETS
 from zero_jax.report import figures, tables
-from zero_jax.settings import Experiment, from_folder
+from zero_jax.run import folder as runs
+from zero_jax.run import schemas
+from zero_jax.run.config import Experiment, from_folder
+from zero_jax.run.presets import PRESETS
+from zero_jax.support import files, foreign
 from zero_jax.tasks.sets import TaskSet
 
 OPEN = 5

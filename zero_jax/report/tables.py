@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from zero_jax import foreign, listing, runs, schemas
-from zero_jax.canonical import pruned
-from zero_jax.programs import Programs, concatenate
-from zero_jax.runs import QUANTILES, Progress
+from zero_jax.program import text as listing
+from zero_jax.program.canonical import pruned
+from zero_jax.program.programs import Programs, concatenate
+from zero_jax.run import folder as runs
+from zero_jax.run import schemas
+from zero_jax.run.folder import QUANTILES, Progress
+from zero_jax.support import foreign
 
 SCHEMA = 1
 """The version of hall.json and lineage.json that this reads."""
@@ -85,7 +88,7 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
 def programs(run: str | Path) -> Programs:
     """The programs of `hall_of_fame`, in its order, as evolution left them: dead code included.
 
-    Each can be had in every form (`listing`, `zero_jax.listing.to_proto`, `to_json`), and evaluated.
+    Each can be had in every form (`listing`, `zero_jax.program.text.to_proto`, `to_json`), and evaluated.
 
     Raises:
       ValueError: no run's folder, no hall of fame in it, or a damaged file, by name.

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from zero_jax.canonical import Canonical, canonical
-from zero_jax.compiled import entry_point
-from zero_jax.programs import Programs
-from zero_jax.search.lineage import Lines, born, first, placed
-from zero_jax.search.mutation import Mutations, mutate_in_place
+from zero_jax.program.canonical import Canonical, canonical
+from zero_jax.program.programs import Programs
+from zero_jax.search.operators.lineage import Lines, born, first, placed
+from zero_jax.search.operators.mutation import Mutations, mutate_in_place
+from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.search.regularized_evolution import RegularizedEvolution, first_programs, hold_tournaments
 from zero_jax.search.state import Niches, SearchState, check_sizes, checked_fitness, with_results
-from zero_jax.search.validity import CONDITIONS, conditions
+from zero_jax.support.compiled import entry_point
 
 KNOWN = 2**16
 """How many programs a search remembers having asked for."""
@@ -51,7 +51,7 @@ class EfficientEvolution(RegularizedEvolution):
 
     Example:
       >>> from zero_jax import SearchSpace
-      >>> from zero_jax.search.validity import can_learn
+      >>> from zero_jax.search.operators.validity import can_learn
       >>> space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
       >>> search = EfficientEvolution(space, population=20, cohort=5)
       >>> state, programs = search.ask(search.init(seed=0))
@@ -92,8 +92,9 @@ class EfficientEvolution(RegularizedEvolution):
             programs, _ = self._new(given[self.taken_in_turn(given)], self._always(), known, rng, climbs=0)
         if not (conditions(programs, self.vector_labels) == CONDITIONS).any():
             raise ValueError(
-                "no program was found that can learn from its mistakes in this space (zero_jax.search.validity): leave "
-                "method='efficient' for evolution, or give Predict and Learn more ops"
+                "no program was found that can learn from its mistakes in this space "
+                "(zero_jax.search.operators.validity): leave method='efficient' for evolution, or give Predict and "
+                "Learn more ops"
             )
         kinds = structures(programs, self.vector_labels)
         niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds, self.vector_labels)

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from zero_jax.bounds import check_number
-from zero_jax.programs import Programs, SearchSpace, random_programs
+from zero_jax.program.programs import Programs, SearchSpace, random_programs
 from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
+from zero_jax.support.bounds import check_number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,21 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from zero_jax import library
-from zero_jax.bounds import check_number
-from zero_jax.compiled import address_of, entry_point, generator_at
-from zero_jax.foreign import shown
-from zero_jax.programs import Programs, SearchSpace, random_programs
-from zero_jax.search.lineage import born, first, placed
-from zero_jax.search.mutation import Mutations, mutate_in_place
-from zero_jax.search.state import (
-    SearchState,
-    check_ops,
-    check_population,
-    check_sizes,
-    checked_fitness,
-    with_results,
-)
+from zero_jax.program import library
+from zero_jax.program.programs import Programs, SearchSpace, random_programs
+from zero_jax.search.operators.lineage import born, first, placed
+from zero_jax.search.operators.mutation import Mutations, mutate_in_place
+from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
+from zero_jax.support.bounds import check_number
+from zero_jax.support.compiled import address_of, entry_point, generator_at
+from zero_jax.support.foreign import shown
 
 MOST_DRAWS = 10**8
 """So many draws the tournaments of a cohort may have: a second of a compiled loop, in which Ctrl-C has to wait."""

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from zero_jax import files
-from zero_jax.bounds import check_bytes
-from zero_jax.checked import Fields, shown
-from zero_jax.given import real_array
-from zero_jax.programs import COMPONENTS, Programs, SearchSpace, program_bytes, programs_from, programs_tree
-from zero_jax.search import lineage
-from zero_jax.search.lineage import Ancestor, Lines
+from zero_jax.program.programs import COMPONENTS, Programs, SearchSpace, program_bytes, programs_from, programs_tree
+from zero_jax.search.operators import lineage
+from zero_jax.search.operators.lineage import Ancestor, Lines
+from zero_jax.support import files
+from zero_jax.support.bounds import check_bytes
+from zero_jax.support.checked import Fields, shown
+from zero_jax.support.given import real_array
 
 SCHEMA = 5
 """The version that a saved state carries."""
@@ -95,7 +95,7 @@ class SearchState:
         return np.random.Generator(bits)
 
     def tree(self) -> dict[str, Any]:
-        """All of it as arrays and plain values, as `zero_jax.files.packed` takes them."""
+        """All of it as arrays and plain values, as `zero_jax.support.files.packed` takes them."""
         plain = {name: getattr(self, name) for name in ("fitness", "oldest", "evaluations", "best_fitness", "rng")}
         programs = {"population": programs_tree(self.population), "best": programs_tree(self.best)}
         niches = None if self.niches is None else dict(vars(self.niches))

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from zero_jax.foreign import shown
-from zero_jax.given import given_array, real_array
+from zero_jax.support.foreign import shown
+from zero_jax.support.given import given_array, real_array
 from zero_jax.tasks.tasks import Tasks
 
 Pair = tuple[int, int]

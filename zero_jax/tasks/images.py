@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.files import packed, unpacked, write_atomically
-from zero_jax.foreign import shown
+from zero_jax.support.files import packed, unpacked, write_atomically
+from zero_jax.support.foreign import shown
 
 
 class Known(NamedTuple):

@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 from tqdm.auto import tqdm
 
-from zero_jax.foreign import shown
+from zero_jax.support.foreign import shown
 
 FORMAT = "array_record"
 """Of tensorflow-datasets' formats, one that serves examples in any order, without TensorFlow."""

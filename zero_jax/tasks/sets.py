@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
-from zero_jax.bounds import MAX_BYTES, check_bytes, check_number
-from zero_jax.files import write_atomically
-from zero_jax.foreign import cut, shown
+from zero_jax.support.bounds import MAX_BYTES, check_bytes, check_number
+from zero_jax.support.files import write_atomically
+from zero_jax.support.foreign import cut, shown
 from zero_jax.tasks import arrays, images, synthetic
 from zero_jax.tasks.tasks import Loss, Tasks, check_seen
 

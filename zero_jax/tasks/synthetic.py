@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zero_jax.bounds import check_bytes, check_number
+from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.tasks.tasks import Tasks, check_seen
 
 Targets = Callable[[np.ndarray], np.ndarray]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from zero_jax.bounds import check_number
-from zero_jax.foreign import shown
-from zero_jax.given import real_array
+from zero_jax.support.bounds import check_number
+from zero_jax.support.foreign import shown
+from zero_jax.support.given import real_array
 
 Loss = Literal["rmse", "accuracy"]
 LOSSES: tuple[Loss, ...] = ("rmse", "accuracy")

@@ -1,4 +1,0 @@
-"""A search on many machines, through Ray: islands shared among actors. Ray is imported when a run begins."""
-
-from zero_jax.cluster.runner import resume as resume
-from zero_jax.cluster.runner import run as run

@@ -1,0 +1,1 @@
+"""What saves work around the executors."""

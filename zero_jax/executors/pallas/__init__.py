@@ -1,0 +1,1 @@
+"""The Pallas kernel, on NVIDIA GPUs and on TPUs."""

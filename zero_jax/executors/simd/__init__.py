@@ -1,0 +1,1 @@
+"""The executor for CPUs: tasks are the lanes of a vector register."""

@@ -1,0 +1,399 @@
+"""The interpreter of the SIMD executor: one instruction at a time, sixteen tasks at once.
+
+Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
+F * F, row by row. An instruction is a row of eight int64: op, the places of up to four operands (in floats), the place
+of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of
+`ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are
+unrolled for a known F (`step`), the others loop (`_other`).
+"""
+
+import numpy as np
+
+from zero_jax.executors.simd import vector as v
+from zero_jax.support.compiled import compiled, compiled_into_caller
+
+OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)
+"""The columns of a row."""
+ROW_BYTES, CONSTANT_BYTES = 64, 12
+
+# Superinstructions: what they compute, with operands a, b, c, d in the order given. s, v and m as everywhere.
+SCALAR_FMA = 65  # s = a * b + c
+SCALAR_DIFF_PRODUCT = 66  # s = (a - b) * c
+DOT_SUM = 67  # s = dot(va, vb) + sc
+SCALED_SUM = 68  # v = sa * vb + vc
+SCALED_PRODUCT = 69  # v = (sa * vb) * vc
+STEP_PRODUCT = 70  # v = heaviside(va) * vb
+GATED_SCALE = 71  # v = (sa * vb) * heaviside(vc)
+MATVEC_SUM = 72  # v = dot(ma, vb) + vc
+RANK_ONE = 73  # m = outer(va, vb) + mc
+SCALED_RANK_ONE = 74  # m = outer(sa * vb, vc) + md
+VECTOR_SUM_OF_THREE = 75  # v = (va + vb) + vc
+DIFF_SCALE = 76  # v = (sa - sb) * vc
+
+# What `training.py` does between the components; no instructions of a program.
+NEXT, CHECK, JUDGE = 77, 78, 79
+
+W = v.WIDTH
+
+
+@compiled
+def _map1(fn, memory, a, out, n):
+    for i in range(n):
+        v.store(memory, out + i * W, fn(v.load(memory, a + i * W)))
+
+
+@compiled
+def _map2(fn, memory, a, b, out, n):
+    for i in range(n):
+        v.store(memory, out + i * W, fn(v.load(memory, a + i * W), v.load(memory, b + i * W)))
+
+
+@compiled
+def _scale(memory, a, b, out, n):
+    factor = v.load(memory, a)
+    for i in range(n):
+        v.store(memory, out + i * W, v.mul(factor, v.load(memory, b + i * W)))
+
+
+@compiled
+def _fill(memory, out, n, value):
+    for i in range(n):
+        v.store(memory, out + i * W, value)
+
+
+@compiled
+def _copy(memory, a, out, n):
+    for i in range(n):
+        v.store(memory, out + i * W, v.load(memory, a + i * W))
+
+
+@compiled
+def _dot(memory, a, b, n):
+    """Four sums side by side hide the latency of the additions."""
+    s0 = v.mul(v.load(memory, a), v.load(memory, b))
+    if n < 4:
+        for i in range(1, n):
+            s0 = v.fma(v.load(memory, a + i * W), v.load(memory, b + i * W), s0)
+        return s0
+    s1 = v.mul(v.load(memory, a + W), v.load(memory, b + W))
+    s2 = v.mul(v.load(memory, a + 2 * W), v.load(memory, b + 2 * W))
+    s3 = v.mul(v.load(memory, a + 3 * W), v.load(memory, b + 3 * W))
+    for k in range(1, n // 4):
+        i = k * 4 * W
+        s0 = v.fma(v.load(memory, a + i), v.load(memory, b + i), s0)
+        s1 = v.fma(v.load(memory, a + i + W), v.load(memory, b + i + W), s1)
+        s2 = v.fma(v.load(memory, a + i + 2 * W), v.load(memory, b + i + 2 * W), s2)
+        s3 = v.fma(v.load(memory, a + i + 3 * W), v.load(memory, b + i + 3 * W), s3)
+    for i in range(n // 4 * 4, n):
+        s0 = v.fma(v.load(memory, a + i * W), v.load(memory, b + i * W), s0)
+    return v.add(v.add(s0, s1), v.add(s2, s3))
+
+
+@compiled
+def _matvec(memory, a, b, c, plus, out, n):
+    """`dot(m_a, v_b)`, four rows at a time so that v_b is read a quarter as often; `plus` adds v_c."""
+    blocks = n // 4
+    for block in range(blocks):
+        r = block * 4
+        m0 = a + r * n * W
+        m1, m2, m3 = m0 + n * W, m0 + 2 * n * W, m0 + 3 * n * W
+        x = v.load(memory, b)
+        s0, s1 = v.mul(v.load(memory, m0), x), v.mul(v.load(memory, m1), x)
+        s2, s3 = v.mul(v.load(memory, m2), x), v.mul(v.load(memory, m3), x)
+        for i in range(1, n):
+            x = v.load(memory, b + i * W)
+            s0, s1 = v.fma(v.load(memory, m0 + i * W), x, s0), v.fma(v.load(memory, m1 + i * W), x, s1)
+            s2, s3 = v.fma(v.load(memory, m2 + i * W), x, s2), v.fma(v.load(memory, m3 + i * W), x, s3)
+        if plus:
+            s0, s1 = v.add(s0, v.load(memory, c + r * W)), v.add(s1, v.load(memory, c + r * W + W))
+            s2, s3 = v.add(s2, v.load(memory, c + r * W + 2 * W)), v.add(s3, v.load(memory, c + r * W + 3 * W))
+        v.store(memory, out + r * W, s0)
+        v.store(memory, out + r * W + W, s1)
+        v.store(memory, out + r * W + 2 * W, s2)
+        v.store(memory, out + r * W + 3 * W, s3)
+    for r in range(blocks * 4, n):
+        s0 = _dot(memory, a + r * n * W, b, n)
+        if plus:
+            s0 = v.add(s0, v.load(memory, c + r * W))
+        v.store(memory, out + r * W, s0)
+
+
+@compiled_into_caller
+def step(size, features, op, row, constants, memory, scratch, seed, ids, at, count):
+    """Runs one instruction on `memory`.
+
+    Args:
+      size: a `vector.Size` of F, or of 0: compiled for that F, or for any.
+      features: F.
+      op, row: its op, and the address of its row.
+      constants: the address of its constants, three float32.
+      memory: float32, aligned.
+      scratch: the place in memory of F * F numbers that are free.
+      seed, ids, at, count: of the random stream: the seed, the task ids, the first of this group, and the number of the
+        draw but for the ordinal.
+    """
+    n = v.number(size, features)
+    a, b, out = v.integer(row, A), v.integer(row, B), v.integer(row, OUT)
+    if op == 1:
+        v.store(memory, out, v.add(v.load(memory, a), v.load(memory, b)))
+    elif op == 2:
+        v.store(memory, out, v.sub(v.load(memory, a), v.load(memory, b)))
+    elif op == 3:
+        v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
+    elif op == 16:
+        _map1(v.positive, memory, a, out, n)
+    elif op == 18:
+        _scale(memory, a, b, out, n)
+    elif op == 23:
+        _map2(v.add, memory, a, b, out, n)
+    elif op == 24:
+        _map2(v.sub, memory, a, b, out, n)
+    elif op == 25:
+        _map2(v.mul, memory, a, b, out, n)
+    elif op == 27:
+        v.store(memory, out, _dot(memory, a, b, n))
+    elif op == 28:
+        for r in range(n):
+            _scale(memory, a + r * W, b, out + r * n * W, n)
+    elif op == 31 or op == MATVEC_SUM:
+        c = v.integer(row, C)
+        to = scratch if out == b or (op == MATVEC_SUM and out == c) else out
+        if op == 31:
+            _matvec(memory, a, b, c, False, to, n)
+        else:
+            _matvec(memory, a, b, c, True, to, n)
+        if to != out:
+            _copy(memory, to, out, n)
+    elif op == 39:
+        _map2(v.add, memory, a, b, out, n * n)
+    elif op == 48:
+        _map2(v.maximum, memory, a, b, out, n)
+    elif op == 56:
+        v.store(memory, out, v.splat(v.real(constants, 0)))
+    elif op == SCALAR_FMA:
+        v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, v.integer(row, C))))
+    elif op == SCALAR_DIFF_PRODUCT:
+        difference = v.sub(v.load(memory, a), v.load(memory, b))
+        v.store(memory, out, v.mul(difference, v.load(memory, v.integer(row, C))))
+    elif op == DOT_SUM:
+        v.store(memory, out, v.add(_dot(memory, a, b, n), v.load(memory, v.integer(row, C))))
+    elif op == SCALED_SUM:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + i * W))
+            v.store(memory, out + i * W, total)
+    elif op == SCALED_PRODUCT:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            scaled = v.mul(factor, v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.mul(scaled, v.load(memory, c + i * W)))
+    elif op == STEP_PRODUCT:
+        for i in range(n):
+            step = v.positive(v.load(memory, a + i * W))
+            v.store(memory, out + i * W, v.mul(step, v.load(memory, b + i * W)))
+    elif op == GATED_SCALE:
+        factor, c = v.load(memory, a), v.integer(row, C)
+        for i in range(n):
+            scaled = v.mul(factor, v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.mul(scaled, v.positive(v.load(memory, c + i * W))))
+    elif op == RANK_ONE:
+        c = v.integer(row, C)
+        for r in range(n):
+            factor = v.load(memory, a + r * W)
+            for i in range(n):
+                at_element = (r * n + i) * W
+                total = v.fma(factor, v.load(memory, b + i * W), v.load(memory, c + at_element))
+                v.store(memory, out + at_element, total)
+    elif op == SCALED_RANK_ONE:
+        scale, c, d = v.load(memory, a), v.integer(row, C), v.integer(row, D)
+        for r in range(n):
+            factor = v.mul(scale, v.load(memory, b + r * W))
+            for i in range(n):
+                at_element = (r * n + i) * W
+                total = v.fma(factor, v.load(memory, c + i * W), v.load(memory, d + at_element))
+                v.store(memory, out + at_element, total)
+    elif op == VECTOR_SUM_OF_THREE:
+        c = v.integer(row, C)
+        for i in range(n):
+            two = v.add(v.load(memory, a + i * W), v.load(memory, b + i * W))
+            v.store(memory, out + i * W, v.add(two, v.load(memory, c + i * W)))
+    elif op == DIFF_SCALE:
+        factor, c = v.sub(v.load(memory, a), v.load(memory, b)), v.integer(row, C)
+        for i in range(n):
+            v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
+    else:
+        _other(op, features, row, constants, memory, scratch, seed, ids, at, count)
+
+
+@compiled
+def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):
+    """The ops that are not unrolled."""
+    n, a, b, out, size = features, v.integer(row, A), v.integer(row, B), v.integer(row, OUT), v.integer(row, COUNT)
+    if op == 4 or op == 26 or op == 42:
+        _map2(v.div, memory, a, b, out, size)
+    elif op == 5 or op == 22 or op == 38:
+        _map1(v.absolute, memory, a, out, size)
+    elif op == 6 or op == 20 or op == 30:
+        _map1(v.reciprocal, memory, a, out, size)
+    elif op <= 15:
+        _function(op, memory, a, out)
+    elif op == 17:
+        _map1(v.positive, memory, a, out, size)
+    elif op == 19:
+        _fill(memory, out, size, v.load(memory, a))
+    elif op == 29:
+        _scale(memory, a, b, out, size)
+    elif op == 32:
+        for r in range(n):
+            _fill(memory, out + r * n * W, n, v.load(memory, a + r * W))
+    elif op == 33:
+        for r in range(n):
+            _copy(memory, a, out + r * n * W, n)
+    elif op == 37:
+        for r in range(n):
+            for i in range(n):
+                v.store(memory, scratch + (i * n + r) * W, v.load(memory, a + (r * n + i) * W))
+        _copy(memory, scratch, out, size)
+    elif op == 40:
+        _map2(v.sub, memory, a, b, out, size)
+    elif op == 41:
+        _map2(v.mul, memory, a, b, out, size)
+    elif op == 43:
+        _matmul(memory, a, b, scratch, n)
+        _copy(memory, scratch, out, size)
+    elif op == 44 or op == 45:
+        _map2(v.minimum, memory, a, b, out, size)
+    elif op == 46:
+        _map2(v.matrix_minimum, memory, a, b, out, size)
+    elif op == 47:
+        _map2(v.maximum, memory, a, b, out, size)
+    elif op == 49:
+        _map2(v.matrix_maximum, memory, a, b, out, size)
+    elif op <= 55:
+        _reduction(op, memory, a, out, n)
+    elif op == 57:
+        place = _place(n, v.real(constants, 0))
+        v.store(memory, out + place * W, v.splat(v.real(constants, 1)))
+    elif op == 58:
+        place = _place(n, v.real(constants, 0)) * n + _place(n, v.real(constants, 1))
+        v.store(memory, out + place * W, v.splat(v.real(constants, 2)))
+    elif op >= 59:
+        _random(op, row, constants, memory, seed, ids, at, count)
+
+
+@compiled
+def _function(op, memory, a, out):
+    x = v.load(memory, a)
+    if op == 7:
+        x = v.sine(x)
+    elif op == 8:
+        x = v.cosine(x)
+    elif op == 9:
+        x = v.tangent(x)
+    elif op == 10:
+        x = v.arcsine(x)
+    elif op == 11:
+        x = v.arccosine(x)
+    elif op == 12:
+        x = v.arctangent(x)
+    elif op == 13:
+        x = v.exponential(x)
+    elif op == 14:
+        # A sum makes a subnormal number zero; the C library would take its bits apart.
+        x = v.logarithm(v.add(x, v.splat(np.float32(0))))
+    elif op == 15:
+        x = v.not_negative(x)
+    v.store(memory, out, x)
+
+
+@compiled
+def _sum(memory, a, step, n):
+    total = v.load(memory, a)
+    for i in range(1, n):
+        total = v.add(total, v.load(memory, a + i * step))
+    return total
+
+
+@compiled
+def _squares(memory, a, step, n):
+    total = v.mul(v.load(memory, a), v.load(memory, a))
+    for i in range(1, n):
+        x = v.load(memory, a + i * step)
+        total = v.add(total, v.mul(x, x))
+    return total
+
+
+@compiled
+def _deviation(memory, a, n):
+    """Around the first value, as `ops.py` does."""
+    share, first = v.splat(np.float32(1.0 / n)), v.load(memory, a)
+    total = v.sub(first, first)
+    for i in range(1, n):
+        total = v.add(total, v.sub(v.load(memory, a + i * W), first))
+    mean, squares = v.mul(total, share), v.splat(np.float32(0))
+    for i in range(n):
+        around = v.sub(v.sub(v.load(memory, a + i * W), first), mean)
+        squares = v.add(squares, v.mul(around, around))
+    return v.root(v.mul(squares, share))
+
+
+@compiled
+def _reduction(op, memory, a, out, n):
+    share = v.splat(np.float32(1.0 / n))
+    if op == 21:
+        v.store(memory, out, v.root(_squares(memory, a, W, n)))
+    elif op == 34:
+        v.store(memory, out, v.root(_squares(memory, a, W, n * n)))
+    elif op == 35:
+        for i in range(n):
+            v.store(memory, out + i * W, v.root(_squares(memory, a + i * W, n * W, n)))
+    elif op == 36:
+        for r in range(n):
+            v.store(memory, out + r * W, v.root(_squares(memory, a + r * n * W, W, n)))
+    elif op == 50:
+        v.store(memory, out, v.mul(_sum(memory, a, W, n), share))
+    elif op == 51:
+        v.store(memory, out, v.mul(_sum(memory, a, W, n * n), v.splat(np.float32(1.0 / (n * n)))))
+    elif op == 52:
+        for r in range(n):
+            v.store(memory, out + r * W, v.mul(_sum(memory, a + r * n * W, W, n), share))
+    elif op == 53:
+        for r in range(n):
+            v.store(memory, out + r * W, _deviation(memory, a + r * n * W, n))
+    elif op == 54:
+        v.store(memory, out, _deviation(memory, a, n))
+    elif op == 55:
+        v.store(memory, out, _deviation(memory, a, n * n))
+
+
+@compiled
+def _matmul(memory, a, b, out, n):
+    for r in range(n):
+        for i in range(n):
+            total = v.mul(v.load(memory, a + r * n * W), v.load(memory, b + i * W))
+            for k in range(1, n):
+                total = v.fma(v.load(memory, a + (r * n + k) * W), v.load(memory, b + (k * n + i) * W), total)
+            v.store(memory, out + (r * n + i) * W, total)
+
+
+@compiled
+def _place(n, index):
+    """The element that an index constant names, computed in float32 as `ops.py` does."""
+    return int(min(max(np.floor(np.float32(index) * np.float32(n)), 0), n - 1))
+
+
+@compiled
+def _random(op, row, constants, memory, seed, ids, at, count):
+    draw = count | (v.integer(row, ORDINAL) << 2)
+    first, second = v.splat(v.real(constants, 0)), v.splat(v.real(constants, 1))
+    for i in range(v.integer(row, COUNT)):
+        u, w = v.draws(seed, ids, at, i, draw)
+        if op >= 62:
+            radius = v.root(v.mul(v.splat(np.float32(-2)), v.logarithm(v.sub(v.splat(np.float32(1)), u))))
+            value = v.mul(radius, v.cosine(v.mul(v.splat(np.float32(2 * np.pi)), w)))
+            value = v.fma(second, value, first)
+        elif v.real(constants, 0) > v.real(constants, 1):
+            value = first
+        else:
+            value = v.fma(v.sub(second, first), u, first)
+        v.store(memory, v.integer(row, OUT) + i * W, value)

@@ -1,0 +1,309 @@
+"""Training and validation on sixteen tasks at once: the compiled loops of the SIMD executor."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from zero_jax.executors.simd import machine as m
+from zero_jax.executors.simd import vector as v
+from zero_jax.executors.simd.translate import translate
+from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point
+
+FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, CLASSES, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK = range(12)
+"""What `settings` holds: F, N, K, E; whether the loss is accuracy; C where labels are vectors, else 0; the seed;
+whether to make superinstructions, to keep errors, to make fingerprints, and where in a program's memory; how many items
+a thread takes at a time."""
+
+TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP = range(7)
+"""What `addresses` holds: the tasks in lanes, their ids, the common counter, and the flag that ends the work."""
+
+_LANE_BYTES = 4 * v.WIDTH
+
+
+class _Job(NamedTuple):
+    """One program on one group of tasks; all are numbers.
+
+    Attributes:
+      rows, constants, memory: addresses of the program's rows and constants, and of its memory.
+      predict, validate: the rows that Predict begins at, in training and in validation.
+      features_place, label, prediction, scratch: places in memory, of what it is and of what is free.
+      classes: C where labels are vectors, else 0; rewrites: whether Predict writes features or label.
+      seed, ids, lane: of the random stream; the first lane of the group.
+      train_x, train_y, valid_x, valid_y: addresses of the group's examples.
+      program: its number.
+    """
+
+    rows: int
+    constants: int
+    memory: int
+    predict: int
+    validate: int
+    features_place: int
+    label: int
+    prediction: int
+    scratch: int
+    classes: int
+    rewrites: int
+    seed: int
+    ids: int
+    lane: int
+    train_x: int
+    train_y: int
+    valid_x: int
+    valid_y: int
+    program: int
+
+
+@entry_point
+def train_programs(
+    size, settings, addresses, chosen, code, data, length, starts, table, ends, where, order, masks, max_error, scratch,
+    places, fitness, steps, errors, prints,
+):  # fmt: skip
+    """Trains one chosen program on one group of tasks after the other, until none is left or the flag is raised."""
+    features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
+    groups = len(masks)
+    work, rows, constants, shape = scratch
+    last, block = len(chosen) * groups, settings[BLOCK]
+    before = v.flush_subnormals()
+    while True:
+        begin = v.take(addresses[COUNTER]) * block
+        if begin >= last:
+            v.restore(before)
+            return
+        for item in range(begin, min(begin + block, last)):
+            if v.raised(addresses[STOP]):
+                v.restore(before)
+                return
+            program, g = item // groups, item % groups
+            p = chosen[program]
+            translate(
+                code[p],
+                data[p],
+                length[p],
+                starts,
+                table,
+                ends,
+                where,
+                settings[FUSE] != 0,
+                work,
+                rows,
+                constants,
+                shape,
+            )
+            job = _Job(
+                places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3,
+                where[ends[1], 0], where[ends[0], 0], where[ends[2], 0], where[len(where) - 4, 0], settings[CLASSES],
+                shape[4],
+                settings[SEED], addresses[IDS], g * v.WIDTH,
+                addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
+                addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
+            )  # fmt: skip
+            for place in range(0, shape[3], v.WIDTH):
+                v.store(job.memory, place, v.splat(np.float32(0)))
+            if settings[FINGERPRINTS]:
+                v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
+            _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
+            if settings[FINGERPRINTS]:
+                _sign(job.memory, settings[PRINT_PLACE], prints[program, g])
+
+
+_PREDICT, _LEARN = 1, 2
+"""The components' numbers, in the count of draws."""
+
+
+@compiled
+def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):
+    """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
+
+    The rows are one loop, the interpreter compiled into it: what is to be done between components are rows too (`NEXT`
+    presents a training example, `CHECK` ends Predict, `JUDGE` ends it in validation), since a call for each run of a
+    component would take longer than a short component does. `alive` has a bit for each lane that has not stopped.
+    """
+    features, n, k, epochs = settings[FEATURES], settings[TRAIN], settings[VALID], settings[EPOCHS]
+    accuracy, signed, kept = settings[ACCURACY] != 0, settings[FINGERPRINTS] != 0, settings[ERRORS] != 0
+    memory, limit, zero, one = job.memory, v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
+    nothing = v.splat(np.float32(-1 if job.classes else 0))  # for a label: no class, or 0
+    lost, epoch, i, example, at, draw = zero, 0, -1, 0, 0, 0
+    while True:
+        row = job.rows + at * m.ROW_BYTES
+        op = v.integer(row, m.OP)
+        if op < m.NEXT:
+            constants = job.constants + at * m.CONSTANT_BYTES
+            m.step(size, features, op, row, constants, memory, job.scratch, job.seed, job.ids, job.lane, draw)
+            at += 1
+        elif op == m.NEXT:
+            if v.raised(stop):
+                return
+            i += 1
+            if i < n:
+                example = order[epoch, i]
+                _present(size, features, job, job.train_x, example, nothing)
+                at, draw = job.predict, ((epoch * (n + k) + i) << 10) | _PREDICT
+            else:
+                _present(size, features, job, job.valid_x, 0, nothing)
+                i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
+        elif op == m.CHECK:
+            label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, job.prediction)
+            if job.classes:
+                error = _softmax(job, label, job.prediction)
+            else:
+                if accuracy:
+                    prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
+                    v.store(memory, job.prediction, prediction)
+                error = v.sub(label, prediction)
+            if job.rewrites:
+                _present(size, features, job, job.train_x, example, label)
+            elif job.classes:
+                _tell_class(job, v.number(size, features), label)
+            else:
+                v.store(memory, 0, label)
+            if signed:
+                _mix(memory, settings[PRINT_PLACE], error, alive)
+            if kept:
+                _keep(job, epoch * (n + k) + i, alive, error, errors)
+            going = alive & v.within(error, limit)
+            if going != alive:
+                _stop(alive & ~going, steps, job, epoch * n + i + 1)
+                alive = going
+                if alive == 0:
+                    return
+            at, draw = at + 1, ((epoch * n + i) << 10) | _LEARN
+        else:
+            label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, job.prediction)
+            error = v.sub(label, prediction)
+            if job.classes and (signed or kept):
+                error = _softmax(job, label, job.scratch)
+            if signed:
+                _mix(memory, settings[PRINT_PLACE], error, alive)
+            if kept:
+                _keep(job, epoch * (n + k) + n + i, alive, error, errors)
+            if job.classes:
+                lost = v.add(lost, _other_class(job, label))
+            elif accuracy:
+                lost = v.add(lost, v.wrong_class(prediction, label))
+            else:
+                going = alive & v.within(error, limit)
+                if going != alive:
+                    _stop(alive & ~going, steps, job, (epoch + 1) * n)
+                    alive = going
+                    if alive == 0:
+                        return
+                lost = v.fma(error, error, lost)
+            i += 1
+            if i < k:
+                if v.raised(stop):
+                    return
+                _present(size, features, job, job.valid_x, i, nothing)
+                at, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
+            else:
+                if not signed:
+                    _score(job, lost, k, accuracy, alive, fitness)
+                epoch += 1
+                if epoch == epochs:
+                    _stop(alive, steps, job, epochs * n)
+                    return
+                i, at = -1, job.predict - 1
+
+
+@compiled
+def _score(job, lost, k, accuracy, alive, fitness):
+    """The fitness of an epoch (SPEC 2.4), in float32; the best so far stays."""
+    v.store(job.memory, job.scratch, lost)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            mean = v.real(job.memory, job.scratch + lane) / np.float32(k)
+            score = np.float32(1) - mean
+            if not accuracy:
+                score = np.float32(1) - np.float32(2 / np.pi) * np.float32(np.arctan(np.sqrt(mean)))
+            at = job.lane + lane
+            fitness[job.program, at] = max(fitness[job.program, at], score)
+
+
+@compiled
+def _present(size, features, job, x, example, label):
+    """Features to v0, the label, -1 for no class, to s0 or v1."""
+    numbers = v.number(size, features)
+    for f in range(numbers):
+        v.store(job.memory, job.features_place + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
+    if job.classes:
+        _tell_class(job, numbers, label)
+    else:
+        v.store(job.memory, 0, label)
+
+
+@compiled
+def _is_class(number, label):
+    """1 in lanes whose label is this class, 0 elsewhere."""
+    return v.positive(v.sub(v.splat(np.float32(0.5)), v.absolute(v.sub(label, v.splat(np.float32(number))))))
+
+
+@compiled
+def _tell_class(job, numbers, label):
+    """The label as a vector: 1 at its class, 0 elsewhere."""
+    for f in range(numbers):
+        v.store(job.memory, job.label + f * v.WIDTH, _is_class(f, label))
+
+
+@compiled
+def _softmax(job, label, to):
+    """Writes the probabilities of the classes to a place; returns the largest |label - probability|, NaN if any is."""
+    top, total, worst = v.load(job.memory, job.prediction), v.splat(np.float32(0)), v.splat(np.float32(0))
+    for c in range(1, job.classes):
+        top = v.maximum(top, v.load(job.memory, job.prediction + c * v.WIDTH))
+    for c in range(job.classes):
+        each = v.exponential(v.sub(v.load(job.memory, job.prediction + c * v.WIDTH), top))
+        v.store(job.memory, to + c * v.WIDTH, each)
+        total = v.add(total, each)
+    for c in range(job.classes):
+        probability = v.div(v.load(job.memory, to + c * v.WIDTH), total)
+        v.store(job.memory, to + c * v.WIDTH, probability)
+        worst = v.maximum(v.absolute(v.sub(_is_class(c, label), probability)), worst)
+    return worst
+
+
+@compiled
+def _other_class(job, label):
+    """1 where another class than the label has the largest element, the last of equal ones; a NaN is none."""
+    top, found = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
+    for c in range(job.classes):
+        value = v.load(job.memory, job.prediction + c * v.WIDTH)
+        better = v.at_least(value, top)
+        found = v.fma(better, v.sub(v.splat(np.float32(c)), found), found)
+        top = v.maximum(top, value)
+    return v.positive(v.sub(v.absolute(v.sub(found, label)), v.splat(np.float32(0.5))))
+
+
+@compiled
+def _stop(lanes, steps, job, count):
+    """Runs that end after so many training examples."""
+    for lane in range(v.WIDTH):
+        if (lanes >> lane) & 1:
+            steps[job.program, job.lane + lane] = count
+
+
+@compiled_into_caller
+def _mix(memory, place, error, alive):
+    """Mixes an example's errors into the fingerprint, in the lanes that have not stopped."""
+    exact = v.add(error, v.splat(np.float32(0)))  # -0 becomes 0
+    v.store(memory, place, v.mixed(v.load(memory, place), exact, alive))
+
+
+@compiled
+def _keep(job, example, alive, error, errors):
+    """Keeps an example's errors, in the lanes that have not stopped."""
+    v.store(job.memory, job.scratch, error)
+    for lane in range(v.WIDTH):
+        if (alive >> lane) & 1:
+            errors[job.program, example, job.lane + lane] = v.real(job.memory, job.scratch + lane)
+
+
+@compiled
+def _sign(memory, place, out):
+    """Joins the hashes of sixteen lanes."""
+    h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+    for lane in range(v.WIDTH):
+        bits = np.uint64(v.word(memory, place + lane))
+        h = (h ^ bits) * np.uint64(0xBF58476D1CE4E5B9)
+        g = (g ^ bits) * np.uint64(0x94D049BB133111EB)
+        h, g = h ^ (h >> np.uint64(31)), g ^ (g >> np.uint64(29))
+    out[0], out[1] = h, g

@@ -1,0 +1,223 @@
+"""From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions.
+
+A superinstruction does the work of two or three instructions where the value that one hands to the other is read by
+nobody else. They need not stand side by side, as long as nothing in between touches what either uses.
+"""
+
+import functools
+
+import numpy as np
+
+from zero_jax.executors.simd import machine as m
+from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
+from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.support.compiled import compiled, compiled_into_caller
+
+_P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
+"""The operands of the instruction that hands its value on, and of the one that takes it."""
+
+FUSIONS = (
+    # the one that hands on, the one that takes, as which operand, what they become, and its operands
+    (3, 1, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
+    (3, 1, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
+    (2, 3, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
+    (2, 3, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
+    (27, 1, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
+    (27, 1, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
+    (18, 23, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
+    (18, 23, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
+    (18, 25, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
+    (18, 25, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
+    (16, 25, 0, m.STEP_PRODUCT, (_P1, _Q2)),
+    (16, 25, 1, m.STEP_PRODUCT, (_P1, _Q1)),
+    (16, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
+    (18, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
+    (31, 23, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
+    (31, 23, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
+    (28, 39, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
+    (28, 39, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
+    (18, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
+    (23, 23, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
+    (23, 23, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
+    (2, 18, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
+)
+"""What becomes one: the pairs of the 2-layer network, and those that head a count over evolved populations
+(`experiments/throughput/pairs.py`)."""
+
+_N_OPS = m.DIFF_SCALE + 1
+_FUSION = np.full((_N_OPS, _N_OPS, 3), -1, np.int64)
+_SOURCES = np.full((len(FUSIONS), 4), -1, np.int64)
+for _i, (_from, _to, _slot, _, _operands) in enumerate(FUSIONS):
+    _FUSION[_from, _to, _slot] = _i
+    _SOURCES[_i, : len(_operands)] = _operands
+_FUSED = np.array([fusion[3] for fusion in FUSIONS])
+_TAKES = (_FUSION >= 0).any(axis=0)
+"""`[op, operand]`: whether there is a superinstruction for what some instruction hands it there."""
+
+
+@functools.lru_cache(maxsize=64)
+def places(memory: MemorySize, features: int) -> np.ndarray:
+    """Where each address is in memory, in floats, and how many numbers it holds: `[A + 4, 2]` int64.
+
+    The last but three is where free memory begins; those behind it stand for operands that are not there.
+    """
+    numbers = np.repeat([1, features, features * features], memory)
+    first = np.cumsum([0, *numbers])
+    return np.stack([[*(first * m.W), 0, 0, 0], [*numbers, 0, 0, 0, 0]], axis=1).astype(np.int64)
+
+
+def most_rows(programs: Programs) -> int:
+    """How many rows a program can have: Predict is there twice, and four rows are not the program's."""
+    return programs.starts[-1] + programs.capacity[1] + 4
+
+
+@compiled_into_caller
+def translate(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape):
+    """Writes the rows of a program in canonical form.
+
+    Args:
+      code: of one program, as the next three.
+      data: its constants.
+      length: its lengths.
+      starts: the first slot of each component.
+      table: `canonical.table` of its memory size.
+      ends: `[3]`, its `Interface`.
+      places: from `places`.
+      fuse: whether to make superinstructions; only where there are at most 64 addresses.
+      scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
+        it came from, output, ordinal; operands and output as addresses among all kinds.
+      rows: int64 `[most_rows, 8]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE.
+      constants: float32 `[most_rows, 3]`, to be filled.
+      shape: int64 `[5]`, to be filled: how many rows each component has, the end of the memory in use, and whether
+        Predict writes features or label.
+    """
+    bits, used, cells = scratch
+    free, highest, n, takers = len(places) - 4, max(ends[1], ends[2]), 0, False
+    shape[4] = 0
+    for c in range(3):
+        first, ordinal = n, 0
+        for k in range(starts[c], starts[c] + length[c]):
+            op = code[k, 0]
+            a, b, out = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2], table[op, OUT] + code[k, 3]
+            cells[n, 0], cells[n, 1], cells[n, 2], cells[n, 3], cells[n, 4] = op, a, b, -1, -1
+            cells[n, 5], cells[n, 6], cells[n, 7] = k, out, ordinal
+            ordinal += table[op, RANDOM]
+            takers = takers or _TAKES[op, 0]
+            highest = max(highest, max(out, max(a if a < free else 0, b if b < free else 0)))
+            if c == 1 and (out == ends[0] or out == ends[1]):
+                shape[4] = 1
+            n += 1
+        shape[c] = n - first
+    if fuse and takers:
+        _fuse_all(code, length, starts, table, ends, bits, used, cells, shape)
+    at = _write(cells, 0, shape[0], m.NEXT, 0, data, places, rows, constants)
+    at = _write(cells, shape[0], shape[1], m.CHECK, at, data, places, rows, constants)
+    at = _write(cells, shape[0] + shape[1], shape[2], m.NEXT, at, data, places, rows, constants)
+    _write(cells, shape[0], shape[1], m.JUDGE, at, data, places, rows, constants)
+    shape[3] = places[highest + 1, 0]
+
+
+@compiled_into_caller
+def _write(cells, first, count, then, at, data, places, rows, constants):
+    """Writes `count` rows from row `at` on, and one of the op `then`; returns what comes after."""
+    for k in range(first, first + count):
+        rows[at, m.OP] = cells[k, 0]
+        for operand in range(1, 5):
+            rows[at, operand] = places[max(cells[k, operand], 0), 0]
+        out, source = cells[k, 6], cells[k, 5]
+        rows[at, m.OUT], rows[at, m.COUNT], rows[at, m.ORDINAL] = places[out, 0], places[out, 1], cells[k, 7]
+        for i in range(3):
+            constants[at, i] = data[source, i]
+        at += 1
+    rows[at, m.OP] = then
+    return at + 1
+
+
+@compiled
+def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):
+    """Makes superinstructions in each component."""
+    decode(code, length, starts, table, bits)
+    after = liveness(length, starts, ends, bits, used)
+    n = first = 0
+    for c in range(3):
+        live = after[0] if c == 0 else (after[1] if c == 1 else after[2])
+        _live_after(starts[c], starts[c] + length[c], live, bits)
+        for k in range(shape[c]):
+            for field in range(8):
+                cells[n + k, field] = cells[first + k, field]
+        first += shape[c]
+        end = _fuse(cells, n, n + shape[c], bits)
+        shape[c], n = end - n, end
+
+
+@compiled
+def _live_after(first, last, live, bits):
+    """`bits[3]` `[L]`: what is live after each instruction, all of which are live."""
+    for k in range(last - 1, first - 1, -1):
+        bits[3][k] = live
+        live = (live & ~bits[1][k]) | bits[0][k] | bits[2][k]
+
+
+@compiled
+def _fuse(cells, first, n, bits):
+    """Joins instructions of one component, rows `first` to `n - 1` of `cells`; returns where the rows now end.
+
+    A row of `cells`: op, four operands, the instruction it came from, output, ordinal.
+    """
+    j = first
+    while j < n:
+        joined = False
+        for slot in range(3):
+            if not _TAKES[cells[j, 0], slot]:
+                continue
+            cell = cells[j, 1 + slot]
+            i = _giver(cells, first, j, cell)
+            if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3][cells[j, 5]]):
+                continue
+            fusion = _FUSION[cells[i, 0], cells[j, 0], slot]
+            a, b, c, d = cells[j, 1], cells[j, 2], cells[j, 3], cells[j, 4]
+            for operand in range(4):
+                source = _SOURCES[fusion, operand]
+                taken = -1
+                if source >= 4:
+                    taken = a if source == 4 else (b if source == 5 else (c if source == 6 else d))
+                elif source >= 0:
+                    taken = cells[i, 1 + source]
+                cells[j, 1 + operand] = taken
+            cells[j, 0] = _FUSED[fusion]
+            for k in range(i, n - 1):
+                for field in range(8):
+                    cells[k, field] = cells[k + 1, field]
+            n -= 1
+            j -= 1
+            joined = True
+            break
+        if not joined:
+            j += 1
+    return n
+
+
+@compiled
+def _giver(cells, first, j, cell):
+    """The last row before j that writes a cell, -1 if there is none."""
+    for i in range(j - 1, first - 1, -1):
+        if cells[i, 6] == cell:
+            return i
+    return -1
+
+
+@compiled
+def _may_join(cells, i, j, cell, slot, live_after):
+    """Whether what row i writes to a cell reaches nobody but operand `slot` of row j, and i may run as late as j."""
+    if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
+        return False
+    if cells[j, 6] != cell and (live_after >> np.uint64(cell)) & np.uint64(1) != np.uint64(0):
+        return False
+    for other in range(4):
+        if other != slot and cells[j, 1 + other] == cell:
+            return False
+    for k in range(i + 1, j):
+        for operand in range(4):
+            if cells[k, 1 + operand] == cell or (cells[i, 1 + operand] == cells[k, 6]):
+                return False
+    return True

@@ -1,0 +1,67 @@
+"""An instruction as it comes from outside: a list of numbers, read strictly."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from zero_jax.support.foreign import shown
+
+
+def entries(values: Any, what: str) -> list[Any]:
+    """What a list holds; a text is none, though Python would take it for a list of letters."""
+    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+        raise ValueError(f"{what} must be a list, not {shown(values)}")
+    return list(values)
+
+
+_WRITTEN = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}
+"""Numbers that JSON cannot write, as `listing.to_json` writes them."""
+
+
+def _real(x: Any) -> float:
+    """A number as a float; neither a text nor a truth value, which `float` would take."""
+    if isinstance(x, np.ndarray | np.generic) and not np.issubdtype(x.dtype, np.number):
+        raise TypeError(x)
+    if isinstance(x, bool | str | bytes | bytearray):
+        raise TypeError(x)
+    return float(x)
+
+
+def instruction_fields(fields: Sequence[float], where: str) -> tuple[list[int], list[float]]:
+    """Op and addresses, and constants, of one instruction.
+
+    Args:
+      fields: as `Programs.from_lists` takes them; a constant may be one of the texts inf, -inf and nan.
+      where: of which instruction, for messages.
+
+    Raises:
+      ValueError: another thing than 1 to 8 numbers; addresses that are not whole; a constant beyond float32.
+    """
+    try:
+        given = entries(fields, "an instruction")
+        numbers = [
+            _WRITTEN[x] if i > 3 and isinstance(x, str) and x in _WRITTEN else _real(x) for i, x in enumerate(given[:9])
+        ]
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: an instruction is a list of up to 8 numbers, not {shown(fields)}") from None
+    except OverflowError:
+        raise ValueError(f"{where}: a number is beyond float32") from None
+    if not 1 <= len(numbers) <= 8 or any(not x.is_integer() or abs(x) > 2**31 - 1 for x in numbers[:4]):
+        raise ValueError(f"{where}: an instruction is [op, in1, in2, out, up to four constants], not {shown(fields)}")
+    for constant in numbers[4:]:
+        check_constant(constant, f"{where}: ")
+    numbers += [0.0] * (8 - len(numbers))
+    op, in1, in2, out = (int(x) for x in numbers[:4])
+    constants = [numbers[4], 0.0, 0.0] if op == 56 else numbers[5:]
+    return [op, in1, in2, out], constants
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+_HALF_A_STEP = _LARGEST * 2.0**-25
+
+
+def check_constant(constant: float, where: str = "") -> None:
+    """Refuses a finite number that float32 would turn into infinity."""
+    if _LARGEST + _HALF_A_STEP <= abs(constant) < np.inf:
+        raise ValueError(f"{where}the constant {constant:g} is beyond float32")

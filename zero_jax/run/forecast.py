@@ -1,0 +1,106 @@
+"""What a search will take, told before it starts."""
+
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.executors import batches, contract
+from zero_jax.executors.choice import choose, pallas_bytes
+from zero_jax.program import library
+from zero_jax.run.config import Experiment
+from zero_jax.support import threads as parallel
+from zero_jax.tasks import Tasks
+
+LONG = 1_000_000_000
+"""A search is worth a forecast if a generation sees so many training examples, some seconds' worth."""
+
+_SHARE = 16
+"""The forecast measures on this part of the examples."""
+
+
+class Forecast(NamedTuple):
+    """What a search will take.
+
+    Attributes:
+      programs: in a generation: I * P.
+      examples: that these see in training, if none stops early and none is known already.
+      seconds: for a generation, as if each of its programs were the library's 2-layer network.
+      bytes: of this process: what it has taken so far, and programs and their memories on top.
+      executor: which will run.
+    """
+
+    programs: int
+    examples: int
+    seconds: float
+    bytes: int
+    executor: str
+
+
+def is_long(experiment: Experiment) -> bool:
+    """Whether a generation takes so long that a forecast is in place."""
+    count = experiment.islands * experiment.population
+    return count * _examples(_largest(experiment)) >= LONG
+
+
+def forecast(experiment: Experiment) -> Forecast:
+    """Measures the library's network on few examples of the right shape.
+
+    Raises:
+      ValueError: as `evaluate`.
+    """
+    whole = _largest(experiment)
+    small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
+    program = library.program("network", learning_rate=0.001)
+    memory = experiment.space.memory
+    executor = choose(experiment.executor, memory, whole, experiment.max_bytes)
+    evaluator = Evaluator(small, executor=executor, remember=0, threads=experiment.threads or None)
+    batch = 32 * parallel.cores() if batches.platform() == "cpu" else 1024
+    programs = program[np.zeros(batch, int)]
+    programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once
+    evaluator(programs)  # compiles
+    began = time.perf_counter()
+    evaluator(programs)
+    rate = batch / (time.perf_counter() - began)
+    count = experiment.islands * experiment.population
+    share = batches.runs(whole) / batches.runs(small)
+    used = _process_bytes() + _program_bytes(experiment, executor, whole)
+    return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
+
+
+def _largest(experiment: Experiment) -> Tasks:
+    """T_search; of several kinds of `workers`, the one with most examples."""
+    return max(experiment.worker_tasks(), key=_examples)
+
+
+def _examples(tasks: Tasks) -> int:
+    """That one program sees in training."""
+    return len(tasks) * int(tasks.order.size)
+
+
+def _process_bytes() -> int:
+    """What this process has taken so far, tasks included; 0 where it is not told."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _program_bytes(experiment: Experiment, executor: str, tasks: Tasks) -> int:
+    """Of all programs as arrays, and of the memories of those that are trained at a time."""
+    memory, slots = experiment.space.memory, sum(experiment.space.capacity)
+    count = experiment.islands * experiment.population
+    arrays = 4 * count * (slots * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
+    if executor == "pallas":
+        return arrays + min(experiment.max_bytes, count * pallas_bytes(memory, tasks))
+    if executor == "simd":
+        from zero_jax.executors.simd import lanes as simd  # only where there is Numba
+
+        program, lanes = simd.bytes_needed(memory, tasks)
+        return arrays + lanes + (experiment.threads or parallel.cores()) * program
+    need = batches.program_bytes(memory, contract.op_sets(experiment.space.ops, memory), tasks)
+    return arrays + need * batches.block_width(need, experiment.max_bytes)

@@ -1,0 +1,367 @@
+"""Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
+
+import functools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zero_jax.evaluation.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
+from zero_jax.executors.contract import program_fitness
+from zero_jax.program.canonical import canonical
+from zero_jax.program.programs import Programs
+from zero_jax.run.hall import Entry, HallOfFame
+from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState, migrate
+from zero_jax.support import threads as parallel
+from zero_jax.support.checked import Fields
+
+WORK_PER_ROUND = 100_000
+"""Strands that run side by side wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
+waking a thread takes time, and often, since one that has found something waits for the others."""
+
+
+def _work(counts: Counts) -> float:
+    """How much work it was, in programs asked for: as fitted to searches for linear regression, where cohorts differ by
+    a sixth in the time they take, and by a fifteenth in the time for this much work. It must not depend on a clock.
+    """
+    return counts.considered + 3 * (counts.evaluated + counts.alike) + counts.train_steps / 250
+
+
+EXHAUSTED, STALE = 1_000_000, 100
+"""After so many programs in a row none of which had to be trained, nothing new is left; and after so few where a search
+looks for new programs itself, thousands each time, and found none."""
+
+COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
+"""Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
+be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it. They
+also do after the first cohort of each, so that there soon is a checkpoint."""
+
+
+_STORED = (
+    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "recorded", "migrations"),
+    *("states", "evaluators", "halls"),
+)
+"""What `Strand.tree` tells."""
+
+
+def _difference(now: Counts, before: Counts) -> Counts:
+    return Counts(*(a - b for a, b in zip(now, before, strict=True)))
+
+
+class _Cohort(NamedTuple):
+    """Programs that a device is evaluating: of which group of islands, and the evaluator's steps."""
+
+    group: int
+    programs: Programs
+    steps: Steps
+
+
+class Strand:
+    """One search.
+
+    Args:
+      number: of the experiment.
+      searcher: the search of one group of islands.
+      seed: of the search.
+      evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
+      combine: how fitnesses on several tasks make one.
+      train_steps: its budget.
+      sufficient_fitness: it ends as soon as its best passes this.
+      migrate_every: after so many programs of all islands, these exchange programs; 0 for never. All groups wait for
+        each other then.
+      groups: how many groups of islands there are. While a device evaluates the programs of one, the host selects and
+        mutates those of the next; what happens in which order does not depend on how long anything takes.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        searcher: RegularizedEvolution | RandomSearch,
+        seed: int,
+        evaluators: Sequence[Evaluator],
+        combine: str,
+        train_steps: int,
+        sufficient_fitness: float,
+        groups: int = 1,
+        migrate_every: int = 0,
+    ) -> None:
+        self.number = number
+        self.searcher = searcher
+        self.seed = seed
+        self.evaluators = evaluators
+        self.vector_labels = evaluators[0].tasks.vector_labels
+        self.halls = [HallOfFame(one.examples, one.costs, vector_labels=self.vector_labels) for one in evaluators]
+        self.combine = combine
+        self.train_steps = train_steps
+        self.sufficient_fitness = sufficient_fitness
+        self.groups = groups
+        self.migrate_every = migrate_every
+        self.migrations = 0
+        self.cohorts = 0
+        self.owed = 0.0
+        self._trained_at = 0, 0
+        self._idle = deque(range(groups))
+        self._under_way: deque[_Cohort] = deque()
+        self._counted = Counts()
+        self._recorded = 0
+        self._settled_at = 0, 0
+        self._settling = False
+
+    @functools.cached_property
+    def states(self) -> list[SearchState]:
+        """Where the search of each group is: first asked for, and so drawn, by the thread that advances it."""
+        seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
+        return [self.searcher.init(seed) for seed in seeds]
+
+    @property
+    def counts(self) -> Counts:
+        """Of all evaluators."""
+        if len(self.evaluators) == 1:
+            return self.evaluators[0].counts
+        return Counts(*map(sum, zip(*(evaluator.counts for evaluator in self.evaluators), strict=True)))
+
+    @property
+    def state(self) -> SearchState:
+        """That of the group with the best program."""
+        return max(self.states, key=lambda state: state.best_fitness)
+
+    @property
+    def evaluations(self) -> int:
+        """How many programs have been told."""
+        return sum(state.evaluations for state in self.states)
+
+    @property
+    def fitness(self) -> np.ndarray:
+        """`[I, P]` of all islands whose first programs have been told."""
+        return np.concatenate([state.fitness for state in self.states if state.evaluations])
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """`[I * P]` of their canonical forms."""
+        told = [state.population for state in self.states if state.evaluations]
+        return np.concatenate([canonical(one, vector_labels=self.vector_labels).hashes[:, 0] for one in told])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
+        spent = self.counts.train_steps >= self.train_steps or self.exhausted
+        return self.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether none of so many programs in a row was new that the search has nothing new to ask for."""
+        if all(state.niches and state.niches.stale >= STALE for state in self.states):
+            return True
+        return self.evaluations - self._trained_at[0] >= EXHAUSTED
+
+    def advance(self, work: float) -> None:
+        """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""
+        self.owed += work
+        while self.owed > 0 and not self.ended:
+            before = self.counts
+            self.evaluate_cohort()
+            self.owed -= _work(_difference(self.counts, before))
+
+    def evaluate_cohort(self) -> None:
+        """Asks for programs, evaluates them, and tells their fitness: one cohort's, while others are under way."""
+        told = self.cohorts
+        while self.cohorts == told:
+            if self._idle and not self._settling:
+                group = self._idle.popleft()
+                self.states[group], programs = self.searcher.ask(self.states[group])
+                evaluator = self.evaluators[group % len(self.evaluators)]
+                self._step(_Cohort(group, programs, evaluator.steps(programs)))
+            else:
+                self._step(self._under_way.popleft())
+
+    def _step(self, cohort: _Cohort) -> None:
+        """Gives a device the next work for a cohort, or ends it."""
+        try:
+            next(cohort.steps)
+        except StopIteration as end:
+            self._end(cohort, end.value)
+        else:
+            self._under_way.append(cohort)
+
+    def _end(self, cohort: _Cohort, told: Evaluated) -> None:
+        fitness = program_fitness(told.fitness, self.combine)
+        asked = self.states[cohort.group]
+        self.states[cohort.group] = self.searcher.tell(asked, cohort.programs, fitness)
+        self._offer(cohort.group, asked, told, fitness)
+        self.cohorts += 1
+        self._idle.append(cohort.group)
+        steps = self.counts.train_steps
+        if steps > self._trained_at[1]:
+            self._trained_at = self.evaluations, steps
+        if self.settled:
+            self._migrate()
+            self._settling, self._settled_at = False, (self.cohorts, steps)
+        cohorts_since, steps_since = self.cohorts - self._settled_at[0], steps - self._settled_at[1]
+        often = COHORTS_PER_CHECKPOINT if self._settled_at[0] else 1
+        if cohorts_since >= often * self.groups or steps_since >= STEPS_PER_CHECKPOINT:
+            self._settling = True
+        if self._migration_due() and not self.settled:
+            self._settling = True
+
+    def _offer(self, group: int, asked: SearchState, told: Evaluated, fitness: np.ndarray) -> None:
+        """Shows a cohort's new programs to the hall of fame."""
+        assert told.fresh is not None
+        programs, which, rows = told.fresh
+        lines = None
+        if asked.lines is not None:
+            parents = asked.lines.parents[rows]
+            lines = asked.lines.ancestors[parents], asked.lines.births[parents] + 1
+        hall = self.halls[group % len(self.halls)]
+        hall.offer(programs, which, fitness[rows], self.states[group].evaluations, lines)
+
+    def _migration_due(self) -> bool:
+        told = all(state.evaluations for state in self.states)  # a group may end before another has begun
+        return self.migrate_every > 0 and told and self.evaluations >= (self.migrations + 1) * self.migrate_every
+
+    def _migrate(self) -> None:
+        """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
+        if self._migration_due():
+            self.migrations = self.evaluations // self.migrate_every
+            rng = np.random.default_rng([abs(self.seed), self.migrations])
+            self.states = migrate(self.states, rng)
+
+    def candidates(self, count: int) -> list[Entry]:
+        """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind;
+        of a kind whose first programs have not been told yet, none.
+        """
+        return [entry for kind in range(len(self.halls)) for entry in self.candidates_of_kind(kind, count)]
+
+    def candidates_of_kind(self, kind: int, count: int) -> list[Entry]:
+        """Those on one kind of tasks, the best first."""
+        hall = self.halls[kind]
+        state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
+        if state.best_line is None:
+            return []
+        best = hall.entry(state.best_line)
+        return [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
+
+    def entries(self) -> list[Entry]:
+        """All that its halls of fame hold."""
+        return [entry for hall in self.halls for entry in hall.entries()]
+
+    @property
+    def settled(self) -> bool:
+        """Whether no cohort is under way: only then can a search be written down."""
+        return not self._under_way
+
+    def settle(self) -> None:
+        """Ends the cohorts under way, and begins none."""
+        while self._under_way:
+            self._step(self._under_way.popleft())
+
+    def tree(self) -> dict[str, Any]:
+        """All that the search continues from, as `files.packed` takes it; cohorts under way are left out, and their groups are
+        idle.
+        """
+        return {
+            "number": self.number,
+            "cohorts": self.cohorts,
+            "owed": self.owed,
+            "trained_at": list(self._trained_at),
+            "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
+            "counted": self._counted._asdict(),
+            "recorded": self._recorded,
+            "migrations": self.migrations,
+            "states": [state.tree() for state in self.states],
+            "evaluators": [evaluator.tree() for evaluator in self.evaluators],
+            "halls": [hall.tree() for hall in self.halls],
+        }
+
+    def restore(self, tree: Any, where: str = "search") -> None:
+        """Goes on from what `tree` told of a strand with the same arguments.
+
+        Raises:
+          ValueError: saying what in it, as errors call it, is damaged or of another search; this strand is then of no
+            more use.
+        """
+        told = Fields(tree, where, _STORED)
+        if told.whole("number") != self.number:
+            raise ValueError(f"{told.where('number')} is {told['number']}, not {self.number}")
+        states = [SearchState.from_tree(*state) for state in told.items("states", self.groups)]
+        for number, state in enumerate(states):
+            try:
+                self.searcher.check(state)
+            except ValueError as error:
+                raise ValueError(f"{told.where('states')}[{number}]: {error}") from None
+        for kind, evaluator in enumerate(self.evaluators):
+            evaluator.restore(*told.items("evaluators", len(self.evaluators))[kind])
+            tree_of_hall, name = told.items("halls", len(self.halls))[kind]
+            self.halls[kind].restore(tree_of_hall, self.searcher.space, name)
+        idle = told.wholes("idle", self.groups)
+        if sorted(idle) != list(range(self.groups)):
+            raise ValueError(f"{told.where('idle')} is {idle}, not each of {self.groups} groups once")
+        counted = counts_from(told["counted"], told.where("counted"))
+        if any(before > now for before, now in zip(counted, self.counts, strict=True)):
+            raise ValueError(f"{told.where('counted')} has more than the evaluators have")
+        self.states, self._idle, self._counted = states, deque(idle), counted
+        evaluations, steps = told.wholes("trained_at", 2)
+        self._trained_at = evaluations, steps
+        self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
+        self._recorded = told.whole("recorded", most=self.cohorts)
+        self._settled_at = self.cohorts, self.counts.train_steps
+
+    def new_counts(self) -> Counts:
+        """What was counted since this was last asked for."""
+        now = self.counts
+        new = _difference(now, self._counted)
+        self._counted = now
+        return new
+
+    def is_due(self) -> bool:
+        """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
+        end.
+        """
+        due = record_due(self.cohorts, self._recorded) or self.ended
+        if due:
+            self._recorded = self.cohorts
+        return due
+
+
+def record_due(cohorts: int, recorded: int) -> bool:
+    """Whether there is to be a record after so many cohorts, the last having been made after `recorded`."""
+    step = 10
+    while cohorts >= step * 100:
+        step *= 10
+    return cohorts // step > recorded // step
+
+
+def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
+    """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
+    `[n]` of their canonical forms, for a record.
+    """
+    points = (0, 0.25, 0.5, 0.75, 1)
+    return {
+        "quantiles": tuple(np.quantile(fitness, points).tolist()),
+        "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
+        "diversity": len(np.unique(hashes)) / len(hashes),
+    }
+
+
+def rounds(strands: Sequence[Strand], threads: int, alone: bool) -> Iterator[None]:
+    """Advances strands for ever, and yields after each round; who iterates takes out those that have ended.
+
+    One strand alone advances by a cohort on the caller's thread. What a strand does depends on nothing but itself, so
+    neither does it matter how many threads there are.
+    """
+    if alone:
+        while True:
+            strands[0].evaluate_cohort()
+            yield
+    with ThreadPoolExecutor(max(1, min(threads, len(strands))), thread_name_prefix="zero-jax strand") as pool:
+        while True:
+            work = WORK_PER_ROUND + max(0.0, *(-strand.owed for strand in strands))  # each a cohort at least
+            futures = [pool.submit(strand.advance, work) for strand in strands]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                parallel.stop_all()
+                raise
+            yield

@@ -1,0 +1,354 @@
+"""Mutation of whole batches of programs (SPEC 3).
+
+The loops are compiled where there is Numba. They draw nothing but uniforms and normals from the generator, and these
+one by one, so that children are the same where the loops are interpreted.
+Axes: `n` programs, `L` instruction slots.
+"""
+
+import dataclasses
+import functools
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from zero_jax.program import ops
+from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.support.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
+from zero_jax.support.foreign import shown
+
+MutationType = Literal[
+    "alter_param",
+    "randomize_instruction",
+    "randomize_component",
+    "insert_instruction",
+    "remove_instruction",
+    "trade_instruction",
+    "randomize_algorithm",
+    "identity",
+]
+
+TYPES: tuple[MutationType, ...] = (
+    "alter_param",
+    "randomize_instruction",
+    "randomize_component",
+    "insert_instruction",
+    "remove_instruction",
+    "trade_instruction",
+    "randomize_algorithm",
+    "identity",
+)
+"""All mutation types."""
+
+_ALTER, _INSTRUCTION, _COMPONENT, _INSERT, _REMOVE, _TRADE, _ALGORITHM, _IDENTITY = range(8)
+
+FLIP_PROBABILITY = 0.1
+"""How often altering a constant flips its sign."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutations:
+    """How children differ from their parents.
+
+    Attributes:
+      types: the mutation types in use: `alter_param` (redraws one address or alters one constant of an instruction),
+        `randomize_instruction`, `randomize_component` (every instruction of one, length kept), `insert_instruction`,
+        `remove_instruction`, `trade_instruction` (inserts one, then removes one), `randomize_algorithm` (every
+        component), `identity`.
+      weights: how often each type is drawn, relative to the others; empty for equally often.
+      probability: of a child being mutated at all (SPEC's U).
+      born: new constants are `uniform`, as SPEC 3 says, or those that are values (not bounds, means, deviations or
+        places) of a uniform sign and a log-uniform magnitude from 0.001 to 1.
+      constants: `upstream` multiplies an altered constant by exp(N(0, 1)), `paper` by U(0.5, 2).
+
+    Raises:
+      ValueError: no types, an unknown one, weights that do not fit, a probability outside 0 to 1.
+    """
+
+    types: tuple[MutationType, ...] = ("alter_param", "randomize_instruction", "randomize_component")
+    weights: tuple[float, ...] = ()
+    probability: float = 0.9
+    constants: Literal["upstream", "paper"] = "upstream"
+    born: Literal["uniform", "log"] = "uniform"
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.types if kind not in TYPES]
+        if unknown or not self.types:
+            raise ValueError(f"mutation types must be among {', '.join(TYPES)}, not {self.types}")
+        if self.weights and (
+            len(self.weights) != len(self.types) or min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf
+        ):
+            raise ValueError(
+                f"weights {self.weights} must give each of the {len(self.types)} types a number, not all 0"
+            )
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
+        if self.constants not in ("upstream", "paper"):
+            raise ValueError(f"constants must be 'upstream' or 'paper', not {shown(self.constants)}")
+        if self.born not in ("uniform", "log"):
+            raise ValueError(f"born must be 'uniform' or 'log', not {shown(self.born)}")
+
+
+def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
+    """A mutated copy of every program.
+
+    Args:
+      programs: the parents, one for each child; their capacity is the space's.
+      space: what random instructions may be, and the sizes that insertion and removal keep to.
+      mutations: which mutations, and how often.
+      rng: where randomness comes from; it is advanced.
+
+    Returns:
+      The children. A mutation that cannot apply (no instruction to alter, no room to insert) leaves its child a copy.
+
+    Example:
+      >>> from zero_jax import library
+      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (1, 1, 4), (1, 1, 4))
+      >>> parent = library.program("linear", memory=(4, 3, 1))
+      >>> len(mutate(parent, space, Mutations(), np.random.default_rng(0)))
+      1
+    """
+    if programs.capacity != tuple(space.capacity):
+        raise ValueError(f"programs of capacity {programs.capacity} are not of this space, whose is {space.capacity}")
+    code, data, length = (np.array(part, order="C") for part in (programs.code, programs.data, programs.length))
+    mutate_in_place(programs.with_arrays(code, data, length), space, mutations, rng)
+    return programs.with_arrays(code, data, length)
+
+
+def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> None:
+    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's."""
+    _mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), address_of(rng))
+
+
+class _Settings(NamedTuple):
+    """What the loops need to know of a space and of mutations, as arrays.
+
+    Attributes:
+      starts: int64 `[4]`, the first slot of each component, and the number of slots.
+      memory, smallest, largest: int64 `[3]`.
+      ops, n_ops: int64 `[3, n]` and `[3]`, the allowed ops.
+      open: int64, the components that have some.
+      fields: int64 `[65, 3]`, the kind of each address, -1 for none.
+      meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
+      types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
+      probability: of a child being mutated; `paper`: whether constants are scaled as the paper does; `log`:
+        whether values are born with log-uniform magnitudes.
+    """
+
+    starts: np.ndarray
+    memory: np.ndarray
+    smallest: np.ndarray
+    largest: np.ndarray
+    ops: np.ndarray
+    n_ops: np.ndarray
+    open: np.ndarray
+    fields: np.ndarray
+    meanings: np.ndarray
+    n_constants: np.ndarray
+    types: np.ndarray
+    below: np.ndarray
+    probability: float
+    paper: bool
+    log: bool
+
+
+_MEANINGS = ("", "bound", "mean", "stdev", "value", "index")
+_BOUND, _STDEV, _INDEX = _MEANINGS.index("bound"), _MEANINGS.index("stdev"), _MEANINGS.index("index")
+_VALUE, _LEAST = _MEANINGS.index("value"), float(np.log(1e-3))
+
+
+@functools.lru_cache(maxsize=16)
+def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
+    counts = [len(allowed) for allowed in space.ops]
+    if not any(counts):
+        raise ValueError("no component of the space has ops, so nothing can be mutated")
+    allowed = np.zeros((3, max(counts)), np.int64)
+    for c, numbers in enumerate(space.ops):
+        allowed[c, : len(numbers)] = numbers
+    weights = np.array(mutations.weights or [1.0] * len(mutations.types))
+    below = np.cumsum(weights / weights.sum())
+    below[np.flatnonzero(weights)[-1] :] = 2.0  # whatever rounding left of the sum
+    return _Settings(
+        np.cumsum([0, *space.capacity]),
+        np.array(space.memory),
+        np.array(space.min_size),
+        np.array(space.max_size),
+        allowed,
+        np.array(counts),
+        np.flatnonzero(counts),
+        np.stack([*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS], axis=1).astype(np.int64),
+        np.array([[_MEANINGS.index(meaning) for meaning in row] for row in ops.CONSTANT_MEANINGS]),
+        ops.CONSTANT_COUNTS.astype(np.int64),
+        np.array([TYPES.index(kind) for kind in mutations.types]),
+        below,
+        float(mutations.probability),
+        mutations.constants == "paper",
+        mutations.born == "log",
+    )
+
+
+# ---------------------------------------------------------------------------------------------- compiled loops
+
+
+@entry_point
+def _mutate_all(code, data, length, settings, address):
+    rng = generator_at(address)
+    for i in range(len(code)):
+        if rng.random() >= settings.probability:
+            continue
+        drawn, which = rng.random(), 0
+        while drawn >= settings.below[which]:
+            which += 1
+        component = settings.open[_below(len(settings.open), rng)]
+        _mutate_one(code[i], data[i], length[i], settings.types[which], component, settings, rng)
+
+
+@compiled
+def _below(n, rng):
+    """A uniform whole number from 0 to n - 1."""
+    return int(rng.random() * n)
+
+
+@compiled_into_caller
+def _mutate_one(code, data, length, kind, component, settings, rng):
+    start, n = settings.starts[component], length[component]
+    if kind == _ALTER and n > 0:
+        _alter(code, data, start + _below(n, rng), settings, rng)
+    elif kind == _INSTRUCTION and n > 0:
+        _draw(code, data, start + _below(n, rng), component, settings, rng)
+    elif kind == _COMPONENT:
+        for k in range(start, start + n):
+            _draw(code, data, k, component, settings, rng)
+    elif kind == _INSERT and n < settings.largest[component] - 1:
+        _insert(code, data, length, component, settings, rng)
+    elif kind == _REMOVE and n > settings.smallest[component]:
+        _remove(code, data, length, component, settings, rng)
+    elif kind == _TRADE:
+        _trade(code, data, length, component, settings, rng)
+    elif kind == _ALGORITHM:
+        for c in settings.open:
+            for k in range(settings.starts[c], settings.starts[c] + length[c]):
+                _draw(code, data, k, c, settings, rng)
+
+
+@compiled_into_caller
+def _address(kind, output, settings, rng):
+    """A uniform address of a kind; an output is never s0 or v0, unless there is no other."""
+    n = settings.memory[kind]
+    if output and kind < 2 and n > 1:
+        return 1 + _below(n - 1, rng)
+    return _below(n, rng)
+
+
+@compiled_into_caller
+def _draw(code, data, k, component, settings, rng):
+    """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
+    U(0, 1), other constants as U(-1, 1).
+    """
+    op = settings.ops[component, _below(settings.n_ops[component], rng)]
+    code[k, 0] = op
+    for field in range(3):
+        kind = settings.fields[op, field]
+        code[k, field + 1] = _address(kind, field == 2, settings, rng) if kind >= 0 else 0
+    for i in range(3):
+        data[k, i] = 0
+        if i < settings.n_constants[op]:
+            drawn, meaning = rng.random(), settings.meanings[op, i]
+            value = drawn if meaning == _INDEX or meaning == _STDEV else 2 * drawn - 1
+            if settings.log and meaning == _VALUE:
+                value = np.sign(value) * np.exp(_LEAST * (1 - abs(value)))
+            data[k, i] = value
+
+
+@compiled_into_caller
+def _alter(code, data, k, settings, rng):
+    """Redraws an input, or alters the output or the data, half each where there are both. A NO_OP stays."""
+    op = code[k, 0]
+    if op == 0:
+        return
+    inputs = int(settings.fields[op, 0] >= 0) + int(settings.fields[op, 1] >= 0)
+    choice = _below(inputs + 1 + int(settings.n_constants[op] > 0), rng)
+    if choice > inputs:
+        _alter_data(data[k], op, settings, rng)
+    else:
+        field = 2 if choice == inputs else choice
+        code[k, field + 1] = _address(settings.fields[op, field], field == 2, settings, rng)
+
+
+@compiled_into_caller
+def _alter_data(data, op, settings, rng):
+    i = _below(settings.n_constants[op], rng)
+    meaning = settings.meanings[op, i]
+    if meaning == _INDEX:
+        data[i] = rng.random()
+        return
+    if rng.random() < FLIP_PROBABILITY and meaning != _STDEV:
+        data[i] = -data[i]
+    elif settings.paper:
+        data[i] = data[i] * (0.5 + 1.5 * rng.random())
+    else:
+        data[i] = data[i] * np.exp(rng.standard_normal())
+    if meaning == _BOUND and data[0] > data[1]:
+        data[0], data[1] = data[1], data[0]
+
+
+@compiled
+def _insert(code, data, length, component, settings, rng):
+    """A random instruction at a random place, the ones behind it moved up."""
+    first, n = settings.starts[component], length[component]
+    place = first + _below(n + 1, rng)
+    for k in range(first + n, place, -1):
+        _move(code, data, k - 1, k)
+    _draw(code, data, place, component, settings, rng)
+    length[component] = n + 1
+
+
+@compiled
+def _remove(code, data, length, component, settings, rng):
+    """Without one instruction, the ones behind it moved down."""
+    first, n = settings.starts[component], length[component]
+    for k in range(first + _below(n, rng), first + n - 1):
+        _move(code, data, k + 1, k)
+    _clear(code, data, first + n - 1)
+    length[component] = n - 1
+
+
+@compiled
+def _trade(code, data, length, component, settings, rng):
+    """Inserts a random instruction, then removes one, without the room for one more in between."""
+    first, n = settings.starts[component], length[component]
+    place, gone = _below(n + 1, rng), _below(n + 1, rng)
+    if place == gone:
+        return  # the new one goes again
+    if place < gone:
+        for k in range(first + gone - 1, first + place, -1):
+            _move(code, data, k - 1, k)
+        _draw(code, data, first + place, component, settings, rng)
+    else:
+        for k in range(first + gone, first + place - 1):
+            _move(code, data, k + 1, k)
+        _draw(code, data, first + place - 1, component, settings, rng)
+
+
+@compiled
+def _move(code, data, source, to):
+    for i in range(4):
+        code[to, i] = code[source, i]
+    for i in range(3):
+        data[to, i] = data[source, i]
+
+
+@compiled
+def _clear(code, data, k):
+    for i in range(4):
+        code[k, i] = 0
+    for i in range(3):
+        data[k, i] = 0
+
+
+PAPER = Mutations(
+    types=("insert_instruction", "remove_instruction", "randomize_component", "alter_param"),
+    weights=(1.0, 2.0, 3.0, 3.0),
+    constants="paper",
+)
+"""The paper's distribution (section 3): a third adds or removes, removal twice as likely; a third randomizes a
+component; a third modifies an argument."""

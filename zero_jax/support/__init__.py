@@ -1,0 +1,1 @@
+"""What every other part stands on: compiled loops, threads, files, checks of what comes from outside."""

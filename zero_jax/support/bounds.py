@@ -1,0 +1,109 @@
+"""How large the numbers may be that users give: one table, and one way to check them. Imports nothing heavy."""
+
+import numbers
+from typing import Any
+
+from zero_jax.support.foreign import shown
+
+_MANY = 10**18
+
+BOUNDS: dict[str, tuple[int, int]] = {
+    # programs
+    "instructions": (0, 10_000),
+    "scalars": (2, 10_000),
+    "vectors": (1, 10_000),
+    "matrices": (0, 10_000),
+    # searches
+    "islands": (1, 1_000_000),
+    "population": (1, 100_000_000),
+    "cohort": (1, 100_000_000),
+    "tournament": (1, 1_000_000),
+    # tasks
+    "tasks": (1, 1_000_000),
+    "features": (1, 20_000),
+    "train": (1, 10_000_000),
+    "valid": (1, 10_000_000),
+    "epochs": (1, 1_000_000),
+    "classes": (2, 20_000),
+    # experiments
+    "train_steps": (1, _MANY),
+    "experiments": (0, 1_000_000_000),
+    "side_by_side": (1, 1_024),
+    "candidates": (1, 1_000_000),
+    "groups": (1, 1_000_000),
+    "actors": (0, 100_000),
+    "migrate_every": (0, _MANY),
+    # evaluation
+    "probe": (0, 1_000_000_000),
+    "remember": (0, 100_000_000),
+    "forget_every": (0, _MANY),
+    "threads": (0, 1_024),
+    "devices": (0, 65_536),
+    "max_bytes": (1, _MANY),
+    "evaluations": (1, 10_000_000),
+    "seed": (-(2**63), 2**64 - 1),
+}
+"""The least and the most of each number, by name. What is dear together, as islands and population, has a bound on the
+memory that it takes besides (`check_bytes`)."""
+
+MAX_BYTES = 2**33
+"""So much memory one thing may take: a population, or the examples of tasks."""
+
+MAX_TEXT = 2**24
+"""So many characters a program's text may have."""
+
+
+def check_number(name: str, value: Any, least: int | None = None, most_only: bool = False) -> int:
+    """A number that a user gave, if it is a whole one within the bounds of its name.
+
+    Args:
+      name: what it is called; a key of `BOUNDS`.
+      value: what was given.
+      least: another lower bound than the table's.
+      most_only: whether the lower bound does not count.
+
+    Raises:
+      ValueError: another number, or no whole one.
+
+    Example:
+      >>> check_number("tournament", 2147483648)
+      Traceback (most recent call last):
+      ValueError: tournament must be from 1 to 1,000,000, not 2147483648
+    """
+    low, high = BOUNDS[name]
+    low = low if least is None else least
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, not {shown(value)}")
+    number = int(value)
+    if number < low and not most_only:
+        raise ValueError(f"{name} must be at least {low:,}, not {shown(number)}")
+    if number > high:
+        raise ValueError(f"{name} must be from {low:,} to {high:,}, not {shown(number)}")
+    return number
+
+
+def check_fields(settings: Any) -> None:
+    """Checks the fields of a dataclass that have a name of the table.
+
+    Raises:
+      ValueError: as `check_number`.
+    """
+    for name, value in vars(settings).items():
+        if name in BOUNDS:
+            check_number(name, value)
+
+
+def check_bytes(what: str, count: int, remedy: str) -> None:
+    """Refuses what would take too much memory, before any is taken.
+
+    Raises:
+      ValueError: more than `MAX_BYTES`.
+
+    Example:
+      >>> check_bytes("10 programs", 2**40, "take fewer")
+      Traceback (most recent call last):
+      ValueError: 10 programs would take 1,024.0 GiB of memory; 8 GiB are allowed: take fewer
+    """
+    if count > MAX_BYTES:
+        size = f"{count / 2**30:,.1f}" if count < 2**60 else f"{count >> 30:.1e}"
+        raise ValueError(f"{what} would take {size} GiB of memory; {MAX_BYTES >> 30} GiB are allowed: {remedy}")

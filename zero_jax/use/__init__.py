@@ -1,0 +1,1 @@
+"""What a discovery is good for, and how fast programs are trained."""

@@ -1,0 +1,323 @@
+"""How fast this machine evaluates: what `zero-jax bench` measures."""
+
+import functools
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import zero_jax
+from zero_jax.executors import batches
+from zero_jax.executors.api import launch
+from zero_jax.executors.choice import choose
+from zero_jax.program import library
+from zero_jax.program.canonical import canonical
+from zero_jax.program.programs import Programs, random_programs
+from zero_jax.run.presets import PRESETS
+from zero_jax.support import threads as parallel
+from zero_jax.support.compiled import HAVE_NUMBA, WHY_INTERPRETED
+from zero_jax.tasks import Tasks, synthetic
+
+TRAIN, VALID = 8000, 1000
+"""Examples per task of the network's benchmark."""
+
+LEARNING_RATE = 0.001
+"""Of the network: so small that no run stops early."""
+
+REPEATS = 3
+"""The fastest of so many runs counts: others share the machine."""
+
+
+class Measurement(NamedTuple):
+    """One line of the benchmark.
+
+    Attributes:
+      what: `network`, the library's 2-layer network; `demo`, random programs of the `linear` preset's space.
+      features: F.
+      tasks: T.
+      threads: how many of the host were used.
+      executor: `simd`, `xla` or `pallas`.
+      fused: whether superinstructions were used.
+      programs_per_second: programs trained and validated on all tasks.
+      train_steps_per_second: training examples, counted once for each task.
+      gflops: 1e9 floating-point operations per second that the tasks need (padding not counted); 0 where unknown.
+      share_of_peak: of the multiply-add rate that `peak` measured on as many threads, or `device_rates` on the device;
+        0 where unknown.
+      first_seconds: what the first call took, compilation or loading of compiled code included.
+    """
+
+    what: str
+    features: int
+    tasks: int
+    threads: int
+    executor: str
+    fused: bool
+    programs_per_second: float
+    train_steps_per_second: float
+    gflops: float
+    share_of_peak: float
+    first_seconds: float
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
+    if HAVE_NUMBA:
+        import numba
+
+        versions["numba"] = numba.__version__
+    return {
+        "cpu": model,
+        "cores": parallel.cores(),
+        "devices": [str(device) for device in jax.devices()],
+        "system": platform.platform(),
+        "versions": versions,
+    }
+
+
+def peaks(threads: Iterable[int]) -> dict[str, Any]:
+    """What the machine does at best: on a CPU by number of threads, else `device_rates`."""
+    if batches.platform() != "cpu":
+        return {"device": device_rates()._asdict()}
+    return {"peak_gflops": {n: _peak(n) for n in sorted(threads)} if HAVE_NUMBA else {}}
+
+
+def peak(threads: int, seconds: float = 0.3) -> float:
+    """GFLOP/s of multiply-adds in vector registers, on some threads at a time.
+
+    Raises:
+      ValueError: without Numba.
+    """
+    if not HAVE_NUMBA:
+        raise ValueError(f"{WHY_INTERPRETED}, and measuring the peak multiply-add rate needs it")
+    from zero_jax.executors.simd import peak as loops
+
+    loops.multiply_add(1)
+    rounds = 100_000
+    while True:
+        began = time.perf_counter()
+        parallel.share(lambda rounds=rounds: loops.multiply_add(rounds), threads, brief=True)  # type: ignore[misc]
+        took = time.perf_counter() - began
+        if took > seconds:
+            return threads * rounds * loops.OPERATIONS / took / 1e9
+        rounds = int(rounds * max(2.0, 1.3 * seconds / took))
+
+
+class DeviceRates(NamedTuple):
+    """What a device does at best: GB/s of copying (read and written bytes), GFLOP/s of float32 multiply-adds."""
+
+    copy: float
+    multiply_adds: float
+
+
+@functools.cache
+def device_rates(numbers: int = 2**27, chain: int = 256) -> DeviceRates:
+    """Measures the default device of JAX.
+
+    Args:
+      numbers: how many float32 to work on.
+      chain: how many multiply-adds on each, in one kernel.
+    """
+
+    def multiply_add(x: jax.Array) -> jax.Array:
+        for _ in range(chain):
+            x = x * np.float32(0.999) + np.float32(0.001)
+        return x
+
+    values = jax.numpy.ones(numbers, np.float32)
+    copying = _fastest(jax.jit(lambda x: x + np.float32(1)), values)
+    adding = _fastest(jax.jit(multiply_add), values)
+    return DeviceRates(8 * numbers / copying / 1e9, 2 * chain * numbers / adding / 1e9)
+
+
+def _fastest(function: Callable[[jax.Array], jax.Array], x: jax.Array, calls: int = 10) -> float:
+    """Seconds a call, of the fastest of some rounds; the calls of a round wait in the device's queue for each other."""
+    times = []
+    for _ in range(REPEATS + 1):  # the first one compiles
+        began, y = time.perf_counter(), x
+        for _ in range(calls):
+            y = function(y)
+        y.block_until_ready()
+        times.append((time.perf_counter() - began) / calls)
+    return min(times)
+
+
+def network_operations(features: int) -> tuple[int, int]:
+    """Floating-point operations of the network's Predict, and of its Predict and Learn, on one example."""
+    f = features
+    predict = 2 * f * f + f + f + 2 * f
+    learn = 3 + 2 * f + 3 * f + f + 2 * f * f
+    return predict, predict + learn
+
+
+def network(
+    features: int,
+    tasks: int = 10,
+    threads: int = 1,
+    *,
+    executor: str = "auto",
+    fused: bool = True,
+    seconds: float = 1.0,
+    examples: tuple[int, int] = (TRAIN, VALID),
+    batch: int = 0,
+    interpret: bool = False,
+) -> Measurement:
+    """Measures the library's network on linear tasks.
+
+    Args:
+      features: F.
+      tasks: T.
+      threads: how many.
+      executor: as in `evaluate`.
+      fused: whether `simd` may make superinstructions.
+      seconds: how long each of `REPEATS` runs should take.
+      examples: N and K.
+      batch: how many programs in a call; 0 for as many as it takes.
+      interpret: as in `evaluate`.
+    """
+    program = library.program("network", learning_rate=LEARNING_RATE)
+    on = synthetic.linear(tasks, features=features, train=examples[0], valid=examples[1])
+    chosen = choose(executor, program.memory, on, interpret=interpret)
+    if chosen == "pallas" and not batch:
+        batch = max(512, 2**18 // features**2)  # some blocks for every multiprocessor, whatever their size
+    call = _caller(on, threads, chosen, fused, interpret)
+    first, rate, steps = _measure(call, program, seconds, batch)
+    predict, both = network_operations(features)
+    gflops = rate * tasks * (examples[0] * both + examples[1] * predict) / 1e9
+    share = gflops / _peak(threads) if HAVE_NUMBA and chosen != "pallas" else 0.0
+    if chosen == "pallas" and not interpret:
+        share = gflops / device_rates().multiply_adds
+    return Measurement(
+        "network", features, tasks, threads, chosen, fused and chosen == "simd", rate, steps, gflops, share, first
+    )
+
+
+def demo(
+    threads: int = 1, *, executor: str = "auto", seconds: float = 1.0, batch: int = 0, interpret: bool = False
+) -> Measurement:
+    """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
+    experiment = PRESETS["linear"][1]
+    tasks = experiment.search_tasks.make(0)
+    chosen = choose(executor, experiment.space.memory, tasks, interpret=interpret)
+    if chosen == "pallas" and not batch:
+        batch = 6 * 2**14
+    programs = random_programs(experiment.space, batch or 2000, np.random.default_rng(0))
+    call = _caller(tasks, threads, chosen, interpret=interpret, ops=experiment.space.ops)
+    first, rate, steps = _measure(call, programs, seconds, batch)
+    return Measurement("demo", tasks.features, len(tasks), threads, chosen, False, rate, steps, 0.0, 0.0, first)
+
+
+def run(
+    features: tuple[int, ...] = (4, 8, 16, 32), *, executor: str = "auto", seconds: float = 1.0
+) -> Iterator[Measurement]:
+    """All measurements, one by one: on a CPU on one thread and on all, with and without superinstructions, with 10
+    tasks and with 16; on a GPU or TPU those of the device.
+    """
+    host = batches.platform() == "cpu"
+    for threads in dict.fromkeys((1, parallel.cores())) if host else (1,):
+        yield demo(threads, executor=executor, seconds=seconds)
+        for f in features:
+            found = network(f, 10, threads, executor=executor, seconds=seconds)
+            yield found
+            if found.executor == "simd":
+                yield network(f, 16, threads, executor=executor, seconds=seconds)
+                yield network(f, 10, threads, executor=executor, fused=False, seconds=seconds)
+
+
+_peaks: dict[int, float] = {}
+
+
+def _peak(threads: int) -> float:
+    if threads not in _peaks:
+        _peaks[threads] = peak(threads)
+    return _peaks[threads]
+
+
+Call = Callable[[Programs], Callable[[], np.ndarray]]
+"""Begins to train programs, and returns a function that waits for their train steps."""
+
+
+def _caller(
+    tasks: Tasks, threads: int, chosen: str, fused: bool = True, interpret: bool = False, ops: Any = None
+) -> Call:
+    if chosen == "simd":
+        from zero_jax.executors.simd import lanes as simd
+
+        lanes = simd.lay_out(tasks)
+
+        def on_lanes(programs: Programs) -> Callable[[], np.ndarray]:
+            form = canonical(programs, threads).programs
+            steps = simd.evaluate(form, lanes, 0, threads=threads, fuse=None if fused else False).train_steps
+            return lambda: steps
+
+        return on_lanes
+    placed = batches.placed(tasks, None)
+
+    def on_device(programs: Programs) -> Callable[[], np.ndarray]:
+        wait = launch(programs, placed, executor=chosen, threads=threads, interpret=interpret, ops=ops)
+        return lambda: wait()[1]
+
+    return on_device
+
+
+def _measure(call: Call, programs: Programs, seconds: float, size: int) -> tuple[float, float, float]:
+    """Seconds of the first call, then programs and train steps per second; of `size` programs a call, if given."""
+    batch, calls = programs, 1
+    if size:
+        batch = batch[np.arange(size) % len(batch)]
+    began = time.perf_counter()
+    call(batch)()
+    first = time.perf_counter() - began
+
+    def timed() -> tuple[float, int]:
+        """As a search does it: the host prepares a batch while the device has another."""
+        began, steps = time.perf_counter(), 0
+        waiting = call(batch)
+        for _ in range(calls - 1):
+            following = call(batch)
+            steps += int(waiting().sum(dtype=np.int64))
+            waiting = following
+        steps += int(waiting().sum(dtype=np.int64))
+        return time.perf_counter() - began, steps
+
+    while (took := timed()[0]) < seconds / 4:
+        if len(batch) < _BATCH and not size:
+            batch = batch[np.arange(2 * len(batch)) % len(batch)]
+        else:
+            calls *= 2
+    calls = max(1, round(calls * seconds / took))
+    best, steps = min(timed() for _ in range(REPEATS))
+    return first, calls * len(batch) / best, steps / best
+
+
+_BATCH = 16_000
+"""Programs in one call, at most twice as many."""
+
+
+HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
+
+
+def machine_line(about: dict[str, Any]) -> str:
+    """What `machine` and `peaks` found, as text."""
+    if "device" in about:
+        rates = about["device"]
+        told = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
+        return f"{', '.join(about['devices'])}: {told}; host {about['cpu']}, {about['cores']} cores"
+    rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
+    return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
+
+
+def line(m: Measurement) -> str:
+    """A row of the table below `HEAD`."""
+    name = f"{m.executor}{' fused' * m.fused}"
+    speed = f"{m.gflops:7.1f}  {m.share_of_peak:6.1%}" if m.gflops else " " * 15
+    return (
+        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:12} {m.programs_per_second:11,.0f}  "
+        f"{m.train_steps_per_second:13,.0f}  {speed}  {m.first_seconds:8.2f} s"
+    )
