@@ -35,9 +35,9 @@ from matplotlib.figure import Figure
 from zero_jax import evaluate, library, program_fitness, tune
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import MemorySize, Programs, SearchSpace, concatenate
-from zero_jax.run.config import Experiment
-from zero_jax.run.strands import Strand
-from zero_jax.search import Mutations
+from zero_jax.run import build
+from zero_jax.run.config import RunConfig, TaskConfig
+from zero_jax.search import Mutations, RegularizedEvolution
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import TaskSet
 from zero_jax.use import baselines
@@ -144,27 +144,25 @@ def held_out(dataset: str, size: Size, features: int) -> Tasks:
 def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs, dict]:
     """Evolves programs: the best ones, the best first, and how it went."""
     described = TaskSet()  # not asked: the tasks are given
-    experiment = Experiment(
-        "binary images", described, described, described, SPACE, mutations=MUTATIONS, initial=initial, seed=seed, threads=1,
-        **size.searching,
-    )  # fmt: skip
-    searcher = experiment.searcher()
-    evaluator = experiment.evaluator(tasks, "search", searcher.ops)
-    strand = Strand(
-        1, searcher, seed, [evaluator], "mean", experiment.train_steps, 2.0, experiment.groups,
-        experiment.migrate_every * experiment.islands,
-    )  # fmt: skip
+    config = RunConfig(
+        "binary images",
+        TaskConfig(described, described, described),
+        RegularizedEvolution(SPACE, mutations=MUTATIONS, initial=initial),
+        seed=seed,
+    ).replace(threads=1, sufficient_fitness=2.0, **size.searching)
+    evaluator = build.evaluator(config, tasks, "search", build.searcher(config).ops)
+    trial = build.trial(config, 1, seed, [evaluator])
     began, curve = time.monotonic(), []
-    while not strand.ended:
-        strand.evaluate_cohort()
-        if strand.is_due():
-            curve.append([strand.counts.train_steps, round(strand.state.best_fitness, 5)])
-    found = strand.candidates(size.candidates)
+    while not trial.ended:
+        trial.evaluate_cohort()
+        if trial.is_due():
+            curve.append([trial.counts.train_steps, round(trial.state.best_fitness, 5)])
+    found = trial.candidates(size.candidates)
     told = {
         "search_fitness": found[0].fitness,
-        "evaluations": strand.evaluations,
-        "trained": strand.counts.evaluated,
-        "train_steps": strand.counts.train_steps,
+        "evaluations": trial.evaluations,
+        "trained": trial.counts.evaluated,
+        "train_steps": trial.counts.train_steps,
         "seconds": round(time.monotonic() - began, 1),
         "curve": curve[:: max(1, len(curve) // 40)],
     }

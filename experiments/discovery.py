@@ -64,7 +64,7 @@ def run(preset: str, seed: int) -> dict:
     row = {
         "seed": seed,
         "solved": outcome["solved"],
-        "experiments": progress["experiment"],
+        "experiments": progress["trial"],
         "evaluations": progress["evaluations"],
         "trained": progress["trained"],
         "search_seconds": round(progress["seconds"], 2),

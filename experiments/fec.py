@@ -9,7 +9,6 @@ gives another mean fitness (by more than 1e-4). Results: `fec.json`.
 """
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
 
 PROBE = 10
@@ -47,20 +47,20 @@ def main() -> None:
 
 
 def measure(name: str, count: int) -> list[dict]:
-    experiment = dataclasses.replace(PRESETS[name][1], probe=0)
+    experiment = PRESETS[name][1].replace(probe=0)
     programs, tasks = asked(experiment, count)
-    seed = experiment.derived_seed("search draws", 0)
+    seed = build.derived_seed(experiment, "search draws", 0)
     fitness = simd.evaluate(programs, simd.lay_out(tasks), seed).fitness.mean(1)
     probe = tasks.shortened(PROBE, PROBE)
     one = simd.evaluate(programs, simd.lay_out(probe), seed, errors=True, fuse=False).errors
-    other = interpreted(programs, probe, seed, experiment.space.ops)
+    other = interpreted(programs, probe, seed, experiment.searcher.space.ops)
     return [row(name, bits, fitness, one, other) for bits in BITS]
 
 
 def asked(experiment, count: int):
     """Programs that a search asks for, each canonical form once, and its tasks."""
-    searcher, tasks = experiment.searcher(), experiment.tasks("search")
-    evaluator = experiment.evaluator(tasks, "search", searcher.ops)
+    searcher, tasks = build.searcher(experiment), build.tasks(experiment, "search")
+    evaluator = build.evaluator(experiment, tasks, "search", searcher.ops)
     state, found, seen = searcher.init(1), [], set()
     while len(seen) < count:
         state, programs = searcher.ask(state)

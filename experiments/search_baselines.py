@@ -22,16 +22,15 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax.run.api import Experiment, run
+from zero_jax.run.api import run
+from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
 
 DIGITS = PRESETS["digits"][1]
-BASIC = dataclasses.replace(
-    DIGITS, budget=2.0, remember=0, experiments=1, out=None, baselines=(), sufficient_fitness=2.0
-)
-FULL = dataclasses.replace(BASIC, remember=DIGITS.remember, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
-NETWORK_SIZES = dataclasses.replace(DIGITS.space, initial_size=(3, 5, 11))
-RANDOM = dataclasses.replace(BASIC, method="random", space=NETWORK_SIZES)  # programs of one length; the network's
+BASIC = DIGITS.replace(train_budget=2.0, cache_size=0, trials=1, out=None, baselines=(), sufficient_fitness=2.0)
+FULL = BASIC.replace(cache_size=DIGITS.evaluation.cache_size, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
+NETWORK_SIZES = dataclasses.replace(DIGITS.searcher.space, initial_size=(3, 5, 11))
+RANDOM = BASIC.replace(method="random", space=NETWORK_SIZES)  # programs of one length; the network's
 METHODS = {"random search": RANDOM, "Basic": BASIC, "Full": FULL}
 MIGRATE_EVERY = 1000
 PUBLISHED = {"Basic": (0.671, 0.681, 0.691), "Full": (0.684, 0.693, 0.707)}
@@ -55,20 +54,24 @@ SIZES = {
 }
 
 
-def experiment(size: Size, method: str, processes: int, seed: int, steps: int) -> Experiment:
+def experiment(size: Size, method: str, processes: int, seed: int, steps: int) -> RunConfig:
     """One cell of the table, one repeat."""
     chosen = METHODS[method]
     judged = size.tasks | {"tasks": size.select_tasks}
     sets = {
-        "search_tasks": dataclasses.replace(chosen.search_tasks, **size.tasks),
-        "select_tasks": dataclasses.replace(chosen.select_tasks, **judged),
-        "unseen_tasks": dataclasses.replace(chosen.unseen_tasks, **judged),
+        "search_tasks": dataclasses.replace(chosen.tasks.search, **size.tasks),
+        "select_tasks": dataclasses.replace(chosen.tasks.select, **judged),
+        "unseen_tasks": dataclasses.replace(chosen.tasks.unseen, **judged),
     }
     migrate_every = MIGRATE_EVERY if method == "Full" and processes > 1 else 0
     more = {"threads": 1 if size.at_a_time > 1 else 0, "migrate_every": migrate_every, "train_steps": steps * processes}
     if method == "Basic" and processes == size.processes[0]:
         more["baselines"] = ("linear", "network")
-    return dataclasses.replace(chosen, seed=seed, islands=processes, **sets, **more)
+    if method == "random search":  # as many programs at a time as the islands of the others have children
+        more |= {"cohort": processes * DIGITS.searcher.cohort, "migrate_every": 0}
+    else:
+        more["islands"] = processes
+    return chosen.replace(seed=seed, **sets, **more)
 
 
 def one(job: tuple[Size, str, int, int, int]) -> dict:

@@ -160,16 +160,16 @@ def test_migrants_are_checked():
 
 
 def test_what_was_kept_of_an_actor_is_checked():
-    experiment = dataclasses.replace(PRESETS["teacher"][1], islands=2, actors=2, population=10, cohort=5)
+    experiment = PRESETS["teacher"][1].replace(islands=2, workers=2, population=10, cohort=5)
     share = Share(experiment, 0)
     share.begin(1)
     kept = share.advance(Order(0.0, 1, keep=True)).kept
     whole = unpacked(packed(_with_arrays(kept)))
-    assert _kept_from(whole, "actor", experiment) == kept
+    assert _kept_from(whole, "worker", experiment) == kept
     for path in damage.paths(whole):
         for other in damage.structural(damage.at(whole, path)):
-            with pytest.raises(ValueError, match="actor"):
-                _kept_from(damage.put(whole, path, other), "actor", experiment)
+            with pytest.raises(ValueError, match="worker"):
+                _kept_from(damage.put(whole, path, other), "worker", experiment)
 
 
 @pytest.mark.parametrize("field", [1, 2])
@@ -245,11 +245,11 @@ def test_halls_of_another_space_are_refused():
 
 
 def test_a_search_that_ends_with_cohorts_under_way_can_be_read_back():
-    strand = damage.searching("groups")
-    strand._settling = False
-    while strand.settled:
-        strand.evaluate_cohort()
-    again = damage.restored("groups", unpacked(packed(strand.tree())))
+    trial = damage.searching("groups")
+    trial._settling = False
+    while trial.settled:
+        trial.evaluate_cohort()
+    again = damage.restored("groups", unpacked(packed(trial.tree())))
     for _ in range(4):
         again.evaluate_cohort()
     again.settle()

@@ -13,7 +13,7 @@ import pytest
 from zero_jax import cli, library
 
 QUICK = [
-    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--experiments", "1",
+    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--trials", "1",
     "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
 ]  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_search_solves_an_easy_space(capsys):
         "--space.setup-ops", "56", "--space.predict-ops", "27", "--space.learn-ops", "2", "3", "18", "23",
         "--space.min-size", "1", "1", "4", "--space.initial-size", "1", "1", "4", "--space.max-size", "1", "1", "4",
     ]  # fmt: skip
-    assert call("search", "linear", *easy, "--experiments", 5) == 0
+    assert call("search", "linear", *easy, "--trials", 5) == 0
     out = capsys.readouterr().out
     assert "Solved in experiment" in out
 
@@ -66,7 +66,7 @@ def test_search_solves_an_easy_space(capsys):
 def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
     monkeypatch.setattr("zero_jax.run.forecast.LONG", 1000)
     easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", "None"]
-    assert call("search", "linear", *easy, "--experiments", 1) == 0
+    assert call("search", "linear", *easy, "--trials", 1) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
     assert first.startswith("A generation of 2,000 programs sees 256,000 training examples: about 0.")
     assert "GiB of memory" in first

@@ -1,7 +1,5 @@
 """The hall of fame: what it keeps of a stream of programs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -207,8 +205,8 @@ def test_the_files_say_what_the_entries_say():
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
     told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
     (row,) = hall_told([(told, True, False)])["rows"]
-    assert {name: row[name] for name in ("experiment", "evaluations", "search_fitness", "select_fitness", "cost")} == {
-        "experiment": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
+    assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
+        "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()
@@ -217,7 +215,7 @@ def test_the_files_say_what_the_entries_say():
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
-    alone = dataclasses.replace(before, fitness=0.1)
+    alone = before.replace(fitness=0.1)
     assert len(lineage_told(entry(0.4, 1.0))["steps"]) == 1
     again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [

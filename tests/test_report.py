@@ -15,11 +15,12 @@ from zero_jax import cli, evaluate, library, random_programs, report
 from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
-from zero_jax.run.api import Experiment, run
+from zero_jax.run import build
+from zero_jax.run.api import RunConfig, run
 from zero_jax.run.folder import Progress
 from zero_jax.run.presets import PRESETS
 
-SPACE = QUICK.space
+SPACE = QUICK.searcher.space
 LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)
 
 
@@ -28,7 +29,7 @@ def one(program):
 
 
 def row(program, fitness, cost, **rest):
-    usual = {"experiment": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
+    usual = {"trial": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
     sizes = {"instructions": int(pruned(program).length.sum()), "cost": cost, "search_fitness": fitness}
     return usual | sizes | {"program": one(program)} | rest
 
@@ -49,17 +50,16 @@ STEPS = [
 
 def write_best(folder, rows=ROWS, steps=STEPS):
     (folder / "hall.json").write_text(json.dumps({"schema": 1, "rows": rows}))
-    (folder / "lineage.json").write_text(json.dumps({"schema": 1, "experiment": 2, "steps": steps}))
+    (folder / "lineage.json").write_text(json.dumps({"schema": 1, "trial": 2, "steps": steps}))
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """The folder of a run that has ended, as it is."""
-    settings = dataclasses.replace(
-        QUICK,
+    settings = QUICK.replace(
         islands=2,
         train_steps=150_000,
-        side_by_side=1,
+        parallel_trials=1,
         baselines=("linear",),
         out=str(tmp_path_factory.mktemp("runs")),
     )
@@ -124,7 +124,7 @@ def test_records_are_a_table(ended):
         assert table[name].tolist() == [line[name] for line in lines]
     assert table["median"].tolist() == [line["quantiles"][2] for line in lines]
     assert table.islands.iloc[-1] == tuple(map(tuple, lines[-1]["islands"]))
-    kinds = {"i": ("experiment", "evaluations", "saved_steps"), "f": ("seconds", "best_fitness", "least", "greatest")}
+    kinds = {"i": ("trial", "evaluations", "saved_steps"), "f": ("seconds", "best_fitness", "least", "greatest")}
     assert all(table[name].dtype.kind == kind for kind, names in kinds.items() for name in names)
 
 
@@ -158,13 +158,13 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
         assert programs.listing(i) == expected.listing(0)
         assert table.listing[i] == pruned(expected).listing(0)
     front = programs[table.index[table.pareto]]
-    assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
+    assert evaluate(front, build.tasks(QUICK, "search")).fitness.shape == (2, 3)
     assert listing.to_proto(programs, 0) == listing.to_proto(LINEAR)
 
 
 def test_a_lineage_tells_gains_and_what_changed(folder):
     table = report.lineage(folder)
-    assert table.attrs["experiment"] == 2
+    assert table.attrs["trial"] == 2
     np.testing.assert_allclose(table.gain, [np.nan, 0.3, 0.399])
     assert table.births.tolist() == [0, 2, 1]
     before, after = table.listing[1].splitlines(), table.listing[2].splitlines()
@@ -227,7 +227,7 @@ def test_a_killed_run_has_a_page(folder):
         (folder / name).unlink(missing_ok=True)
     rows = len(report.records(folder))
     with open(folder / "records.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"experiment": 2, "evalua')
+        file.write('{"trial": 2, "evalua')
     assert len(report.records(folder)) == rows
     page = page_of(folder)
     assert "Under way, or killed" in page.text
@@ -240,7 +240,7 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
+    outcome = run(QUICK.replace(parallel_trials=1, out=str(tmp_path)), interrupt)
     page = page_of(outcome.folder)
     assert "Interrupted in experiment 1" in page.text
     assert "There are no records yet" in page.text
@@ -255,7 +255,7 @@ def test_only_the_steps_that_gained_most_stand_open(folder):
 
 
 def test_a_run_of_one_island_and_one_experiment_with_a_perfect_program(tmp_path):
-    outcome = run(dataclasses.replace(QUICK, method="random", experiments=1, train_steps=9000, out=str(tmp_path)))
+    outcome = run(QUICK.replace(method="random", trials=1, train_steps=9000, out=str(tmp_path)))
     write_best(outcome.folder, [row(LINEAR, 1.0, 0.3, pareto=True)], [STEPS[0] | {"fitness": 1.0}])
     page = page_of(outcome.folder)
     assert page.count("svg") == 4  # progress, front, lineage, work
@@ -263,8 +263,8 @@ def test_a_run_of_one_island_and_one_experiment_with_a_perfect_program(tmp_path)
 
 
 def test_the_command_says_what_differs_from_the_preset():
-    changed = dataclasses.replace(PRESETS["linear"][1], seed=3, initial="my program.txt")
-    changed = dataclasses.replace(changed, search_tasks=dataclasses.replace(changed.search_tasks, train=7))
+    changed = PRESETS["linear"][1].replace(seed=3, initial="my program.txt")
+    changed = changed.replace(search_tasks=dataclasses.replace(changed.search_tasks, train=7))
     assert command(changed) == "zero-jax search linear --search-tasks.train 7 --initial 'my program.txt' --seed 3"
 
 
@@ -274,7 +274,7 @@ def test_the_command_says_what_differs_from_the_preset():
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("records.jsonl", '{"experiment": 1}\n'),
+        ("records.jsonl", '{"trial": 1}\n'),
         ("records.jsonl", "nonsense\n{}\n"),
         ("records.jsonl", json.dumps(Progress("x", 0, 0, 0, 0.0, 0.0)._asdict()) + "\n"),
         ("hall.json", "{"),
@@ -339,7 +339,7 @@ def test_a_page_is_written_through_links_and_to_devices_but_not_over_others(fold
 def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_path, capsys):
     assert cli.main(["report", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["T_search", "T_select", "cost", "instructions", "experiment", "front"]
+    assert lines[0].split() == ["T_search", "T_select", "cost", "instructions", "trial", "front"]
     assert lines[1].split() == ["0", "0.999000", "0.998000", "0.3000", "6", "1", "*"]
     assert lines[2].split()[:4] == ["1", "0.900000", "-", "0.4000"]
     assert lines[-1] == f"Written to {folder / 'report.html'}"
@@ -352,5 +352,5 @@ def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_pat
 
 def test_every_preset_has_a_command():
     for name, (_, preset) in PRESETS.items():
-        assert isinstance(preset, Experiment)
+        assert isinstance(preset, RunConfig)
         assert command(preset) == f"zero-jax search {name}"

@@ -1,6 +1,5 @@
 """Signals and streams: a search that ends for any reason that lets code run leaves what it has."""
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -20,18 +19,18 @@ import pytest
 from tests.test_experiment import QUICK, after
 from zero_jax import library, tune
 from zero_jax.cli import main
-from zero_jax.run import strands
+from zero_jax.run import trials
 from zero_jax.run.api import resume, run
 from zero_jax.support import files, stopping
 from zero_jax.tasks import synthetic
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search"]
 ENDLESS = ["linear", "--sufficient-fitness", "2", "--train-steps", "1000000000000", "--population", "100", "--cohort", "50",
-           "--side-by-side", "1", "--seed", "1"]  # fmt: skip
+           "--parallel-trials", "1", "--seed", "1"]  # fmt: skip
 
 
 def quick_with(**changes):
-    return dataclasses.replace(QUICK, side_by_side=1, experiments=1, **changes)
+    return QUICK.replace(parallel_trials=1, trials=1, **changes)
 
 
 def started(tmp_path, *more, arguments=ENDLESS, **how):
@@ -122,7 +121,7 @@ def test_streams_that_fail_lose_nothing(tmp_path, redirection):
         "100",
         "--cohort",
         "50",
-        "--side-by-side",
+        "--parallel-trials",
         "1",
         "--seed",
         "1",
@@ -144,7 +143,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
     would_be_worse = 0
     for seed in range(4):
         quick = quick_with(seed=seed, train_steps=10**9, sufficient_fitness=2.0, out=str(tmp_path))
-        first, alone = run(quick, after(60)), run(dataclasses.replace(quick, out=None), after(1))
+        first, alone = run(quick, after(60)), run(quick.replace(out=None), after(1))
         would_be_worse += alone.select_fitness < first.select_fitness
         for path in first.folder.glob("checkpoint-*"):
             path.unlink()
@@ -160,7 +159,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
 
 
 def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    real, cohorts = strands.Strand.evaluate_cohort, []
+    real, cohorts = trials.Trial.evaluate_cohort, []
 
     def evaluate_cohort(self):
         cohorts.append(1)
@@ -170,7 +169,7 @@ def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, mo
 
     quick = quick_with(train_steps=10**6, out=str(tmp_path), checkpoint_seconds=0)
     with monkeypatch.context() as patched:
-        patched.setattr(strands.Strand, "evaluate_cohort", evaluate_cohort)
+        patched.setattr(trials.Trial, "evaluate_cohort", evaluate_cohort)
         outcome = run(quick)
     assert outcome.interrupted
     whole = run(quick)
@@ -252,8 +251,8 @@ def test_a_run_on_another_thread_needs_no_signals():
 
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("zero_jax.run.progress.SECONDS_PER_LINE", 0.3)
-    few = ["--population", "60", "--cohort", "30", "--side-by-side", "1", "--sufficient-fitness", "2"]
-    assert main(["search", "linear", *few, "--experiments", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
+    few = ["--population", "60", "--cohort", "30", "--parallel-trials", "1", "--sufficient-fitness", "2"]
+    assert main(["search", "linear", *few, "--trials", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
@@ -274,7 +273,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
         "30",
         "--train-steps",
         "20000",
-        "--experiments",
+        "--trials",
         "1",
         "--out",
         str(tmp_path),
@@ -291,7 +290,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
 def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))
-    few = ["--population", "60", "--cohort", "30", "--train-steps", "30000000", "--experiments", "1", "--out", "None"]
+    few = ["--population", "60", "--cohort", "30", "--train-steps", "30000000", "--trials", "1", "--out", "None"]
     process = subprocess.Popen([*SEARCH, "linear", *few], stdout=subprocess.PIPE, stderr=writer, text=True)
     os.close(writer)
     shown = b""

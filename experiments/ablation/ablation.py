@@ -10,7 +10,6 @@ here its fingerprints are made of programs that are new in their canonical form.
 """
 
 import argparse
-import dataclasses
 import json
 import random
 import subprocess
@@ -29,9 +28,9 @@ from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
 
 STEPS = {
-    "Basic": {"remember": 0, "probe": 0},
+    "Basic": {"cache_size": 0, "probe": 0},
     "+ migration": {"migrate_every": 1000},
-    "+ duplicates": {"remember": 2**15},
+    "+ duplicates": {"cache_size": 2**15},
     "+ FEC": {"probe": 10},
     "+ hurdles": {"hurdle_tasks": 0.3, "hurdle_examples": 0.3},
     "+ efficiency": {"method": "efficient"},
@@ -50,15 +49,15 @@ def experiment(preset: str, row: str, seed: int):
         changes |= change
         if name == row:
             break
-    common = {"threads": 1, "side_by_side": 1, "experiments": 1, "baselines": (), "candidates": 5, "out": ""}
-    return dataclasses.replace(PRESETS[preset][1], seed=seed, **common, **SIZES[preset], **changes)
+    common = {"threads": 1, "parallel_trials": 1, "trials": 1, "baselines": (), "candidates": 5, "out": None}
+    return PRESETS[preset][1].replace(seed=seed, **common, **SIZES[preset], **changes)
 
 
 def one(job: tuple[str, str, str, int]) -> dict:
     budget, preset, row, seed = job
     amount = BUDGETS[budget][preset]
     steps = int(amount) if budget == "train steps" else 10**15
-    chosen = dataclasses.replace(experiment(preset, row, seed), train_steps=steps)
+    chosen = experiment(preset, row, seed).replace(train_steps=steps)
     curve: list[tuple[float, float]] = []
     began = None
 

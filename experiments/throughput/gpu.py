@@ -261,7 +261,7 @@ def child(what: str, size: Size) -> None:
         network(size, 16, 10, 1024)
         return
     tasks = synthetic.linear(10, features=4, train=100, valid=100)
-    programs = random_programs(PRESETS["linear"][1].space, 100, np.random.default_rng(0))
+    programs = random_programs(PRESETS["linear"][1].searcher.space, 100, np.random.default_rng(0))
     jnp.zeros(3).block_until_ready()
     began = time.perf_counter()
     np.asarray(evaluate(programs, tasks, ops=range(65), executor="pallas", interpret=size.interpret).fitness)
@@ -310,9 +310,9 @@ def overlapping(size: Size) -> list:
 def searches(size: Size) -> dict:
     found = {}
     for name in ("linear", "digits"):
-        experiment = dataclasses.replace(PRESETS[name][1], out=None, seed=1)
+        experiment = PRESETS[name][1].replace(out=None, seed=1)
         if size.interpret:
-            experiment = dataclasses.replace(experiment, train_steps=1_000_000, experiments=1, baselines=())
+            experiment = experiment.replace(train_steps=1_000_000, trials=1, baselines=())
         began = time.perf_counter()
 
         def stop(progress, began=began) -> None:

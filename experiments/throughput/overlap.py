@@ -8,7 +8,6 @@ file, or to `--out`, and a trace for chrome://tracing or ui.perfetto.dev beside 
 """
 
 import argparse
-import dataclasses
 import glob
 import gzip
 import json
@@ -20,8 +19,9 @@ from pathlib import Path
 import jax
 
 from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
-from zero_jax.run.strands import Strand
+from zero_jax.run.trial import Trial
 from zero_jax.use import bench
 
 ISLANDS, COHORTS = 40, 24
@@ -45,30 +45,30 @@ def main() -> None:
 
 def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executor: str = "auto") -> tuple[dict, list]:
     """How long the device idles in a search of `digits`, every program trained; and the trace's events."""
-    strand = search(groups, islands, executor)
+    trial = search(groups, islands, executor)
     for _ in range(2 * groups):  # first populations, and compilation
-        strand.evaluate_cohort()
+        trial.evaluate_cohort()
     on_gpu = jax.default_backend() != "cpu"
-    trained = strand.evaluator.counts.evaluated
+    trained = trial.counts.evaluated
     began = time.perf_counter()
     if on_gpu:
-        run(strand, groups * cohorts)
+        run(trial, groups * cohorts)
         seconds = time.perf_counter() - began
-        trained = strand.evaluator.counts.evaluated - trained
+        trained = trial.counts.evaluated - trained
         with tempfile.TemporaryDirectory() as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # it would slow the host down
             with jax.profiler.trace(folder, create_perfetto_trace=True, profiler_options=options):
-                run(strand, groups * cohorts)
+                run(trial, groups * cohorts)
             (name,) = glob.glob(f"{folder}/**/perfetto_trace.json.gz", recursive=True)
             events = json.loads(gzip.decompress(Path(name).read_bytes()))["traceEvents"]
         spans = kernels(events)
     else:
-        events = watch(strand)
-        run(strand, groups * cohorts)
+        events = watch(trial)
+        run(trial, groups * cohorts)
         seconds = time.perf_counter() - began
         spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "device"]
-        trained = strand.evaluator.counts.evaluated - trained
+        trained = trial.counts.evaluated - trained
     return {
         "groups": groups,
         "device_idle": idle_share(spans),
@@ -90,21 +90,21 @@ def kernels(events: list[dict]) -> list[tuple[float, float]]:
     return [(e["ts"], e["ts"] + e["dur"]) for e in ran if "memcpy" not in e["name"].lower()]
 
 
-def search(groups: int, islands: int, executor: str) -> Strand:
-    experiment = dataclasses.replace(PRESETS["digits"][1], islands=islands, groups=groups)
-    searcher = experiment.searcher()
+def search(groups: int, islands: int, executor: str) -> Trial:
+    experiment = PRESETS["digits"][1].replace(islands=islands, groups=groups)
+    searcher = build.searcher(experiment)
     evaluator = Evaluator(
-        experiment.tasks("search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
+        build.tasks(experiment, "search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
     )
-    return Strand(1, searcher, 7, evaluator, "mean", 10**15, 2.0, groups)
+    return build.trial(experiment.replace(sufficient_fitness=2.0, train_steps=10**15), 1, 7, [evaluator])
 
 
-def run(strand: Strand, cohorts: int) -> None:
+def run(trial: Trial, cohorts: int) -> None:
     for _ in range(cohorts):
-        strand.evaluate_cohort()
+        trial.evaluate_cohort()
 
 
-def watch(strand: Strand) -> list[dict]:
+def watch(trial: Trial) -> list[dict]:
     """Notes when the SIMD executor works, and when the host selects, mutates and replaces."""
     events: list[dict] = []
 
@@ -124,7 +124,7 @@ def watch(strand: Strand) -> list[dict]:
     plain = simd.evaluate
     simd.evaluate = noting("device", 2, getattr(plain, "__wrapped__", plain))
     simd.evaluate.__wrapped__ = plain
-    searcher = strand.searcher
+    searcher = trial.searcher
     for name in ("ask", "tell"):
         object.__setattr__(searcher, name, noting(name, 1, getattr(searcher, name)))
     return events

@@ -8,7 +8,6 @@ Predict and Learn of which the second alone reads what the first writes.
 
 import argparse
 import collections
-import dataclasses
 import json
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from zero_jax.executors.simd.translate import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import Programs
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
 
 
@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def evolved(preset: str, seed: int, cohorts: int) -> Programs:
-    experiment = dataclasses.replace(PRESETS[preset][1], seed=seed)
-    search = experiment.searcher()
-    evaluator = Evaluator(experiment.tasks("search"), probe=10)
+    experiment = PRESETS[preset][1].replace(seed=seed)
+    search = build.searcher(experiment)
+    evaluator = Evaluator(build.tasks(experiment, "search"), probe=10)
     state = search.init(seed)
     for _ in range(cohorts):
         state, programs = search.ask(state)

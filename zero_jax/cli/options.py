@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 import inspect
 import io
 import re
@@ -147,6 +148,25 @@ def taken(
             value = left.pop(0)
         found[name] = value
     return rest, found
+
+
+def imported(arguments: Sequence[str]) -> list[str]:
+    """Arguments without `--import MODULE`, which is imported: it may register searchers.
+
+    Raises:
+      ValueError: a module that cannot be imported.
+    """
+    rest, given = taken(arguments, valued=["--import"])
+    if given:
+        name = given["--import"]
+        sys.path.insert(0, "")  # the folder where the command is called, as with python -m
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(f"--import {shown(name)}: {type(error).__name__}: {error}") from None
+        finally:
+            sys.path.remove("")
+    return rest
 
 
 def seconds(text: str) -> float:

@@ -60,16 +60,16 @@ def is_close(fitness: float) -> bool:
     return bool(fitness > 0.99)
 
 
-def overview(records: pd.DataFrame, experiment: int) -> Markup:
-    """The best fitness of each of several experiments by evaluations, that one's in colour."""
+def overview(records: pd.DataFrame, trial: int) -> Markup:
+    """The best fitness of each of several trials by evaluations, that one's in colour."""
 
     def draw(axes: Axes) -> None:
-        groups = list(records.groupby("experiment"))
-        for k, (_, group) in enumerate(_picked([group for group in groups if group[0] != experiment])):
-            label = "other experiments" if k == 0 else None
+        groups = list(records.groupby("trial"))
+        for k, (_, group) in enumerate(_picked([group for group in groups if group[0] != trial])):
+            label = "other trials" if k == 0 else None
             axes.plot(group.evaluations, group.best_fitness, color=GREY, alpha=0.7, lw=1, label=label)
-        one = records[records.experiment == experiment]
-        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"experiment {experiment}")
+        one = records[records.trial == trial]
+        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"trial {trial}")
         _mark_beginnings(axes, groups, records.evaluations.max())
         _fitness_scale(axes, records.best_fitness)
 
@@ -77,7 +77,7 @@ def overview(records: pd.DataFrame, experiment: int) -> Markup:
 
 
 def progress(records: pd.DataFrame) -> Markup:
-    """Fitness of the best and of the population by evaluations, in one experiment."""
+    """Fitness of the best and of the population by evaluations, in one trial."""
 
     def draw(axes: Axes) -> None:
         for low, high, alpha, label in (("least", "greatest", 0.12, "population: all"),
@@ -93,7 +93,7 @@ def progress(records: pd.DataFrame) -> Markup:
 
 
 def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], last: int) -> None:
-    """The numbers of experiments above where they begin, as far as there is room."""
+    """The numbers of trials above where they begin, as far as there is room."""
     room = -1.0
     for number, group in groups:
         first = group.evaluations.iloc[0]
@@ -105,7 +105,7 @@ def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], las
 
 
 def islands(records: pd.DataFrame) -> Markup:
-    """Medians of the islands of one experiment."""
+    """Medians of the islands of one trial."""
 
     def draw(axes: Axes) -> None:
         told = records[records.islands.map(len) > 0]
@@ -163,7 +163,7 @@ def lineage(steps: pd.DataFrame) -> Markup:
         if steps.evaluations.iloc[-1] > 50 * steps.evaluations.iloc[0] > 0:  # most gains come early
             axes.set_xscale("log")
 
-    return _svg("lineage", draw, "programs asked for, in this experiment", "fitness on T_search", legend=False)
+    return _svg("lineage", draw, "programs asked for, in this trial", "fitness on T_search", legend=False)
 
 
 def _picked(items: Sequence) -> Sequence:

@@ -24,7 +24,7 @@ _HALL = {
     "select_fitness": "float64",
     "cost": "float64",
     "instructions": "int64",
-    "experiment": "int64",
+    "trial": "int64",
     "evaluations": "int64",
     "best": "bool",
     "pareto": "bool",
@@ -70,7 +70,7 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
     Returns:
       A table sorted by fitness on T_search, the cheaper first among equals: search_fitness, select_fitness (NaN for
       those that were not judged), cost (of the program without its dead code, in multiples of the library's 2-layer
-      network), instructions (of the same), experiment, evaluations (programs asked for in that experiment until it was
+      network), instructions (of the same), trial, evaluations (programs asked for in that trial until it was
       found), best (whether it is one of the best by fitness), pareto (whether it is on the front), and listing, without
       dead code. A row's label is its number in `programs`. Without hall.json there are no rows.
 
@@ -112,9 +112,9 @@ def lineage(run: str | Path) -> pd.DataFrame:
       run: its folder.
 
     Returns:
-      A table: evaluations (programs asked for in that experiment until it was found), fitness on T_search, gain over
+      A table: evaluations (programs asked for in that trial until it was found), fitness on T_search, gain over
       the step before, births since then, listing without dead code, and change: that listing line by line, led by
-      "+" if new, "-" if gone, else by a space. `attrs["experiment"]` is the number of the experiment. Without
+      "+" if new, "-" if gone, else by a space. `attrs["trial"]` is the number of the trial. Without
       lineage.json there are no rows.
 
     Raises:
@@ -127,7 +127,7 @@ def lineage(run: str | Path) -> pd.DataFrame:
     texts = _programs(file, found.steps, found.vector_labels)[1] if found and found.steps else []
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
-    table.attrs["experiment"] = found.experiment if found else None
+    table.attrs["trial"] = found.trial if found else None
     return table
 
 

@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA = 2
-"""The version of config.json: the run's identity is new in 2."""
+SCHEMA = 3
+"""The version of config.json: settings are in groups since 3."""
 
-CHECKPOINT_SCHEMA = 4
-"""The version of checkpoints: halls of fame and lineages are new in 2, how long nothing was trained in 3, a digest and
-the run's identity in 4."""
+CHECKPOINT_SCHEMA = 5
+"""The version of checkpoints: trials were called experiments before 5."""
 
 KEPT = 2
 """How many checkpoints a folder keeps: the last, and the one before it, should the last be damaged."""
@@ -45,22 +44,22 @@ class Progress(NamedTuple):
     """How far a run has come; also a line of records.jsonl.
 
     Attributes:
-      experiment: the number of the experiment, from 1.
+      trial: the number of the trial, from 1.
       evaluations: programs whose fitness on T_search was asked for, in the whole run.
       trained: those of them that were trained, because no equal one was known.
       train_steps: training examples that these saw.
       seconds: since the run began.
-      best_fitness: the best on T_search in this experiment.
+      best_fitness: the best on T_search in this trial.
       repeated, known, alike, too_dear, stopped, empty: what became of the programs, in the whole run, as in `Counts`.
       saved_steps: training examples that need not be seen, since programs were known, too dear or stopped early.
       quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
       islands: the same, island by island.
       diversity: the share of the population's programs that do something of their own (canonical forms).
-      lost: how many actors of Ray were lost and started again, in the whole run.
-      exhausted: how many experiments ended since their search found nothing new to train.
+      lost: how many workers of Ray were lost and started again, in the whole run.
+      exhausted: how many trials ended since their search found nothing new to train.
     """
 
-    experiment: int
+    trial: int
     evaluations: int
     trained: int
     train_steps: int
@@ -103,15 +102,15 @@ class Outcome:
 
     Attributes:
       program: a batch of the one best program; None where a run was interrupted before it evaluated any.
-      experiment: the number of the experiment that found it.
-      search_fitness: on that experiment's T_search.
+      trial: the number of the trial that found it.
+      search_fitness: on that trial's T_search.
       select_fitness: on T_select; None where the run was interrupted before.
       unseen_fitness: on unseen tasks; None where the run was interrupted before.
       sufficient_fitness: what was asked for.
       solved: whether it passed that on T_select.
       interrupted: whether the run was ended by Ctrl-C or another signal.
       progress: the last there was.
-      baselines: as the experiment asked for.
+      baselines: as the config asked for.
       loss: of T_select: what its fitness means.
       tasks: how many there are in T_search, T_select and the unseen set.
       folder: where the run was written, if anywhere.
@@ -121,7 +120,7 @@ class Outcome:
     """
 
     program: Programs | None
-    experiment: int
+    trial: int
     search_fitness: float
     select_fitness: float | None
     unseen_fitness: float | None
@@ -171,14 +170,14 @@ class RunFolder:
         self._next = 1 + max((_number(p) for p in self._checkpoints()), default=0)
 
     @classmethod
-    def create(cls, experiment: dict[str, Any], identity: Identity) -> "RunFolder":
-        """A new one in the folder `out` of an experiment as `dataclasses.asdict` gives it, with its configuration.
+    def create(cls, config: dict[str, Any], identity: Identity) -> "RunFolder":
+        """A new one in the folder `out` of a config, as `RunConfig.tree` gives it.
 
         Raises:
           ValueError: `out` is in the folder of another run.
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        parent, name = Path(experiment["out"]), f"{experiment['name']}-seed{experiment['seed']}-{stamp}"
+        parent, name = Path(config["output"]["out"]), f"{config['name']}-seed{config['seed']}-{stamp}"
         check_out(parent)
         for suffix in ("", *(f"-{i}" for i in range(2, 100))):
             path = parent / f"{name}{suffix}"
@@ -190,15 +189,15 @@ class RunFolder:
                     raise
         folder = cls(path)
         folder.run = uuid.uuid4().hex
-        folder.write_config(experiment, identity)
+        folder.write_config(config, identity)
         return folder
 
-    def write_config(self, experiment: dict[str, Any], identity: Identity) -> None:
+    def write_config(self, config: dict[str, Any], identity: Identity) -> None:
         """Writes config.json, of a run that begins or is extended."""
         versions = {"zero_jax": zero_jax.__version__, "jax": jax.__version__, "numpy": np.__version__}
-        config = {"schema": SCHEMA, "versions": versions, "run": self.run, "experiment": experiment}
-        config |= {"digest": settings_digest(experiment), "data": dict(identity.data)}
-        files.write_atomically(self.path / CONFIG, json.dumps(config, indent=1) + "\n")
+        whole = {"schema": SCHEMA, "versions": versions, "run": self.run, "config": config}
+        whole |= {"digest": settings_digest(config), "data": dict(identity.data)}
+        files.write_atomically(self.path / CONFIG, json.dumps(whole, indent=1) + "\n")
         self.identity = identity
 
     def close(self) -> None:
@@ -333,8 +332,8 @@ class RunFolder:
                 f"the run goes on without the best program that {name} has: {foreign.reason(error)}", stacklevel=2
             )
             return None
-        judged, number = outcome.select_fitness, outcome.experiment
-        return Entry(outcome.search_fitness, 0.0, 0, program, experiment=number, select_fitness=judged)
+        judged, number = outcome.select_fitness, outcome.trial
+        return Entry(outcome.search_fitness, 0.0, 0, program, trial=number, select_fitness=judged)
 
     def was_judged(self) -> bool:
         """Whether the run has come to its end before, as outcome.json says."""
@@ -373,22 +372,22 @@ def check_unedited(path: str | Path) -> str:
       ValueError: config.json is missing, damaged, of another schema, or edited.
     """
     config = _config(Path(path))
-    if config.digest != settings_digest(config.experiment):
-        edits = _edits(Path(path), config.experiment)
+    if config.digest != settings_digest(config.config):
+        edits = _edits(Path(path), config.config)
         raise ValueError(
             f"{foreign.plain(Path(path) / CONFIG)} was edited{f': {edits}' if edits else ''}. A run goes on with the "
             "settings that it began with: undo the change, or begin another run. (zero-jax search --resume RUN with "
-            "--train-steps, --experiments or --time-limit extends a run.)"
+            "--train-steps, --trials or --time-limit extends a run.)"
         )
     return config.run
 
 
-def _edits(path: Path, experiment: dict[str, Any]) -> str:
+def _edits(path: Path, config: dict[str, Any]) -> str:
     """What was edited, as the last checkpoint that can be read knows it."""
     for checkpoint in reversed(_checkpoints(path)):
         try:
             before = _checkpoint_in(checkpoint)["identity"]["settings"]
-            return "; ".join(changes(Identity.of(experiment, {}).settings, before))
+            return "; ".join(changes(Identity.of(config, {}).settings, before))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return ""
@@ -411,7 +410,7 @@ def _checkpoints(path: Path) -> list[Path]:
     return sorted((p for p in path.glob("checkpoint-*.npz") if p.stem[11:].isdecimal()), key=_number)
 
 
-_TOLD = ("experiment", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+_TOLD = ("trial", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
 
 
 def progress_from(tree: Any) -> Progress:
@@ -460,12 +459,12 @@ def _writable(out: Path) -> str:
 
 
 def config_of(path: str | Path) -> dict[str, Any]:
-    """The experiment that a run's folder describes, as `dataclasses.asdict` gave it.
+    """The config of a run, as `RunConfig.tree` gave it.
 
     Raises:
       ValueError: no such folder, or one whose config.json is damaged or of another schema.
     """
-    return _config(Path(path)).experiment
+    return _config(Path(path)).config
 
 
 def _config(path: Path) -> schemas.Config:

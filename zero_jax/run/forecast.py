@@ -10,7 +10,9 @@ from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.executors import batches, contract
 from zero_jax.executors.choice import choose, pallas_bytes
 from zero_jax.program import library
-from zero_jax.run.config import Experiment
+from zero_jax.run import build
+from zero_jax.run.config import RunConfig
+from zero_jax.run.searchers import generation
 from zero_jax.support import threads as parallel
 from zero_jax.tasks import Tasks
 
@@ -39,24 +41,24 @@ class Forecast(NamedTuple):
     executor: str
 
 
-def is_long(experiment: Experiment) -> bool:
+def is_long(config: RunConfig) -> bool:
     """Whether a generation takes so long that a forecast is in place."""
-    count = experiment.islands * experiment.population
-    return count * _examples(_largest(experiment)) >= LONG
+    count = generation(config.searcher)
+    return count * _examples(_largest(config)) >= LONG
 
 
-def forecast(experiment: Experiment) -> Forecast:
+def forecast(config: RunConfig) -> Forecast:
     """Measures the library's network on few examples of the right shape.
 
     Raises:
       ValueError: as `evaluate`.
     """
-    whole = _largest(experiment)
+    whole = _largest(config)
     small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
     program = library.program("network", learning_rate=0.001)
-    memory = experiment.space.memory
-    executor = choose(experiment.executor, memory, whole, experiment.max_bytes)
-    evaluator = Evaluator(small, executor=executor, remember=0, threads=experiment.threads or None)
+    memory = config.searcher.space.memory
+    executor = choose(config.evaluation.executor, memory, whole, config.evaluation.max_bytes)
+    evaluator = Evaluator(small, executor=executor, remember=0, threads=config.schedule.threads or None)
     batch = 32 * parallel.cores() if batches.platform() == "cpu" else 1024
     programs = program[np.zeros(batch, int)]
     programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once
@@ -64,15 +66,15 @@ def forecast(experiment: Experiment) -> Forecast:
     began = time.perf_counter()
     evaluator(programs)
     rate = batch / (time.perf_counter() - began)
-    count = experiment.islands * experiment.population
+    count = generation(config.searcher)
     share = batches.runs(whole) / batches.runs(small)
-    used = _process_bytes() + _program_bytes(experiment, executor, whole)
+    used = _process_bytes() + _program_bytes(config, executor, whole)
     return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
 
 
-def _largest(experiment: Experiment) -> Tasks:
-    """T_search; of several kinds of `workers`, the one with most examples."""
-    return max(experiment.worker_tasks(), key=_examples)
+def _largest(config: RunConfig) -> Tasks:
+    """T_search; of several task variants, the one with most examples."""
+    return max(build.variant_tasks(config), key=_examples)
 
 
 def _examples(tasks: Tasks) -> int:
@@ -90,17 +92,17 @@ def _process_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _program_bytes(experiment: Experiment, executor: str, tasks: Tasks) -> int:
+def _program_bytes(config: RunConfig, executor: str, tasks: Tasks) -> int:
     """Of all programs as arrays, and of the memories of those that are trained at a time."""
-    memory, slots = experiment.space.memory, sum(experiment.space.capacity)
-    count = experiment.islands * experiment.population
+    memory, slots = config.searcher.space.memory, sum(config.searcher.space.capacity)
+    count = generation(config.searcher)
     arrays = 4 * count * (slots * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
     if executor == "pallas":
-        return arrays + min(experiment.max_bytes, count * pallas_bytes(memory, tasks))
+        return arrays + min(config.evaluation.max_bytes, count * pallas_bytes(memory, tasks))
     if executor == "simd":
         from zero_jax.executors.simd import lanes as simd  # only where there is Numba
 
         program, lanes = simd.bytes_needed(memory, tasks)
-        return arrays + lanes + (experiment.threads or parallel.cores()) * program
-    need = batches.program_bytes(memory, contract.op_sets(experiment.space.ops, memory), tasks)
-    return arrays + need * batches.block_width(need, experiment.max_bytes)
+        return arrays + lanes + (config.schedule.threads or parallel.cores()) * program
+    need = batches.program_bytes(memory, contract.op_sets(config.searcher.space.ops, memory), tasks)
+    return arrays + need * batches.block_width(need, config.evaluation.max_bytes)

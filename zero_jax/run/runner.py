@@ -1,7 +1,6 @@
-"""`Runner`: the loop that carries an `Experiment` out, its searches under way in this process."""
+"""`Runner`: the loop that carries an `RunConfig` out, its searches under way in this process."""
 
 import contextlib
-import dataclasses
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +13,14 @@ from zero_jax.executors.api import check_fits
 from zero_jax.executors.choice import choose
 from zero_jax.program import library
 from zero_jax.program.programs import concatenate
+from zero_jax.run import build, tensorboard
 from zero_jax.run import folder as runs
-from zero_jax.run import tensorboard
-from zero_jax.run.config import LEARNING_RATES
-from zero_jax.run.config import Experiment as Experiment
+from zero_jax.run.build import LEARNING_RATES
+from zero_jax.run.config import RunConfig as RunConfig
 from zero_jax.run.folder import Baseline, Outcome, Progress, RunFolder, progress_from
 from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.run.identity import Identity
-from zero_jax.run.strands import Strand, population_told, rounds
+from zero_jax.run.trial import Trial, population_told, rounds
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support import checked, stopping
 from zero_jax.support import threads as parallel
@@ -34,43 +33,28 @@ EARLY_SECONDS = 1.0
 """When the first checkpoint is due, where they come less often."""
 
 
-def strand_of(experiment: Experiment, number: int, seed: int) -> Strand:
-    """The search of the experiment of that number, from a seed."""
-    searcher = experiment.searcher()
-    return Strand(
-        number,
-        searcher,
-        seed,
-        [experiment.evaluator(one, "search", searcher.ops) for one in experiment.worker_tasks(number)],
-        experiment.combine,
-        experiment.train_steps,
-        experiment.sufficient_fitness,
-        experiment.groups,
-        experiment.migrate_every * experiment.islands,
-    )
-
-
 class Runner:
     """The state of one run, whose searches are under way in this process."""
 
     resumed_by = "zero-jax search --resume {folder}"
 
-    def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
-        self.check_kind(experiment)
-        experiment = experiment.self_contained()
-        if experiment.tensorboard:
+    def __init__(self, config: RunConfig, report: Callable[[Progress], None] | None = None) -> None:
+        self.check_kind(config)
+        config = build.self_contained(config)
+        if config.output.tensorboard:
             tensorboard.check_installed()
-        self.experiment = experiment
+        self.config = config
         self.report = report or (lambda progress: None)
         self.folder: RunFolder | None = None
-        self.searcher = experiment.searcher()
-        experiment.check_tasks()
-        self.select_tasks = experiment.tasks("select")
-        self.search_tasks, unseen_tasks = experiment.worker_tasks(), experiment.tasks("unseen")
+        self.searcher = build.searcher(config)
+        build.check_tasks(config)
+        self.select_tasks = build.tasks(config, "select")
+        self.search_tasks, unseen_tasks = build.variant_tasks(config), build.tasks(config, "unseen")
+        how = config.evaluation
         for tasks in (*self.search_tasks, self.select_tasks, unseen_tasks):  # mistakes show before anything is written
-            check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
+            check_fits(config.searcher.space, self.searcher.ops, tasks, how.max_bytes, how.executor)
         roles = {"search_tasks": self.search_tasks, "select_tasks": [self.select_tasks], "unseen_tasks": [unseen_tasks]}
-        self.identity = Identity.of(dataclasses.asdict(experiment), roles)
+        self.identity = Identity.of(config.tree(), roles)
         self.task_counts = (len(self.search_tasks[0]), len(self.select_tasks), len(unseen_tasks))
         self.began = time.monotonic()
         self.started = 0
@@ -84,20 +68,20 @@ class Runner:
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
         self.interrupted = self.timed_out = self.had_ended = self.extended = self.was_judged = False
-        self.strands: list[Strand] = []
+        self.trials: list[Trial] = []
         self.searched = False
         self.stop = Stop()
         self.written = self.began
 
-    def check_kind(self, experiment: Experiment) -> None:
-        """Whether such a runner is for this experiment.
+    def check_kind(self, config: RunConfig) -> None:
+        """Whether such a runner is for this config.
 
         Raises:
           ValueError: if not.
         """
-        if experiment.actors:
+        if config.schedule.workers:
             raise ValueError(
-                f"this run shares its islands among {experiment.actors} actors of Ray: begin it, and go on with "
+                f"this run shares its islands among {config.schedule.workers} workers of Ray: begin it, and go on with "
                 "it, with --ray (zero-jax search) or zero_jax.run.cluster (Python)"
             )
 
@@ -105,7 +89,7 @@ class Runner:
         """All of it, or what is left."""
         with stopping.handled() as self.stop:
             try:
-                if self.folder and self.experiment.tensorboard:
+                if self.folder and self.config.output.tensorboard:
                     self.folder.curves = tensorboard.Curves(self.folder.path)
                 try:
                     if not self.searched:
@@ -128,7 +112,7 @@ class Runner:
         outcome = self.outcome()
         with contextlib.suppress(KeyboardInterrupt), self.stop.deferred(None):
             if self.folder:
-                self._write_hall(self.under_way(self.strands))
+                self._write_hall(self.under_way(self.trials))
                 self.folder.write_outcome(outcome)
         return outcome
 
@@ -137,79 +121,80 @@ class Runner:
         self._load(self.search_tasks)
         self.began = time.monotonic()
         # The first checkpoint comes soon, so that little is lost where the first minute is interrupted within a cohort.
-        self.written = self.began - max(0.0, self.experiment.checkpoint_seconds - EARLY_SECONDS)
+        self.written = self.began - max(0.0, self.config.output.checkpoint_seconds - EARLY_SECONDS)
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
         state, programs = self.searcher.ask(self.searcher.init(0))
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        how = self.config.evaluation
         for tasks in sets:
-            if choose(self.experiment.executor, programs.memory, tasks, self.experiment.max_bytes) == "simd":
-                self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
+            if choose(how.executor, programs.memory, tasks, how.max_bytes) == "simd":
+                build.evaluator(self.config, tasks.shortened(1, 1), "search")(programs[:1])
 
     def search(self) -> None:
-        """Experiments, until one is good enough on T_select, there are no more, or there is a reason to leave."""
-        self.strands = self.strands or [s for _ in range(self.experiment.side_by_side) for s in self._next()]
+        """Trials, until one is good enough on T_select, there are no more, or there is a reason to leave."""
+        self.trials = self.trials or [s for _ in range(self.config.schedule.parallel_trials) for s in self._next()]
         try:
             with self.stop.deferred():
-                if self._advanced(self.strands):
+                if self._advanced(self.trials):
                     return
         except KeyboardInterrupt:  # within a cohort: what there was at the last checkpoint stands
             self.interrupted = True
         self.interrupted |= bool(self.stop.signal)
         if self.interrupted and self.folder:  # before the judgement, which may take a while
             self.folder.write_outcome(self.outcome())
-        for strand in self.strands:
-            if strand.evaluations:
-                self._select(strand)
+        for trial in self.trials:
+            if trial.evaluations:
+                self._select(trial)
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def _advanced(self, strands: list[Strand]) -> bool:
+    def _advanced(self, trials: list[Trial]) -> bool:
         """Whether the search came to its end, and not to a reason to leave it; there is a checkpoint then."""
-        experiment = self.experiment
+        config = self.config
         if self.had_ended:
             return False
-        for _ in rounds(strands, experiment.threads or parallel.cores(), experiment.side_by_side == 1):
-            self._record(strands)
-            before = list(strands)
-            for i, strand in reversed(list(enumerate(strands))):
-                if strand.ended:
-                    self._select(strand)
-                    last = self._solved() or not strand.counts.train_steps  # nor would the next train any
-                    strands[i : i + 1] = [] if last else self._next()
-            self.searched = self._solved() or not strands
+        for _ in rounds(trials, config.schedule.threads or parallel.cores(), config.schedule.parallel_trials == 1):
+            self._record(trials)
+            before = list(trials)
+            for i, trial in reversed(list(enumerate(trials))):
+                if trial.ended:
+                    self._select(trial)
+                    last = self._solved() or not trial.counts.train_steps  # nor would the next train any
+                    trials[i : i + 1] = [] if last else self._next()
+            self.searched = self._solved() or not trials
             if self.searched:
                 self._checkpoint(before)
                 return True
-            leaving = self._leaving(strands)
-            if leaving or time.monotonic() - self.written >= experiment.checkpoint_seconds:
-                self._checkpoint(strands)
+            leaving = self._leaving(trials)
+            if leaving or time.monotonic() - self.written >= config.output.checkpoint_seconds:
+                self._checkpoint(trials)
             if leaving:
                 return False
         raise AssertionError("rounds end only here")
 
-    def _leaving(self, strands: Sequence[Strand]) -> bool:
+    def _leaving(self, trials: Sequence[Trial]) -> bool:
         """Whether a signal or the time limit asks to leave, and the search can be written down as it is."""
-        limit, seconds = self.experiment.time_limit, self.progress.seconds
+        limit, seconds = self.config.schedule.time_limit, self.progress.seconds
         self.timed_out = 0 < limit <= seconds
         late = self.timed_out and seconds >= limit + stopping.GRACE_SECONDS
-        return late or ((self.timed_out or bool(self.stop.signal)) and all(strand.settled for strand in strands))
+        return late or ((self.timed_out or bool(self.stop.signal)) and all(trial.settled for trial in trials))
 
-    def _next(self) -> list[Strand]:
-        """The next experiment, if there is one."""
-        if self.experiment.experiments and self.started == self.experiment.experiments:
+    def _next(self) -> list[Trial]:
+        """The next trial, if there is one."""
+        if self.config.schedule.trials and self.started == self.config.schedule.trials:
             return []
         self.started += 1
-        return [self._strand(self.started)]
+        return [self._trial(self.started)]
 
-    def _strand(self, number: int) -> Strand:
-        return strand_of(self.experiment, number, self.experiment.derived_seed("search", number))
+    def _trial(self, number: int) -> Trial:
+        return build.trial(self.config, number, build.derived_seed(self.config, "search", number))
 
-    def _checkpoint(self, strands: Sequence[Strand]) -> None:
+    def _checkpoint(self, trials: Sequence[Trial]) -> None:
         """Writes down where the run is, unless some search cannot be left where it is."""
-        if self.folder and (self.searched or all(strand.settled for strand in strands)):
-            self._write_checkpoint({"strands": [strand.tree() for strand in strands]}, self.under_way(strands))
+        if self.folder and (self.searched or all(trial.settled for trial in trials)):
+            self._write_checkpoint({"trials": [trial.tree() for trial in trials]}, self.under_way(trials))
 
     def _write_checkpoint(self, searches: dict[str, Any], under_way: Sequence[Entry]) -> None:
         """Writes down where the run is, its searches as told, and what entries they have for the hall of fame."""
@@ -227,12 +212,12 @@ class Runner:
         self._write_hall(under_way)
         self.written = time.monotonic()
 
-    def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
-        """What experiments under way have for the hall of fame."""
-        return [entry._replace(experiment=s.number) for s in strands for entry in s.entries()]
+    def under_way(self, trials: Sequence[Trial]) -> list[Entry]:
+        """What trials under way have for the hall of fame."""
+        return [entry._replace(trial=s.number) for s in trials for entry in s.entries()]
 
     def _write_hall(self, under_way: Sequence[Entry]) -> None:
-        """The hall of fame so far, experiments under way included, and the lineage of its best."""
+        """The hall of fame so far, trials under way included, and the lineage of its best."""
         assert self.folder is not None
         vectors = self.select_tasks.vector_labels
         others = [self.earlier] if self.earlier and self._best_of_all() is self.earlier else []
@@ -254,39 +239,39 @@ class Runner:
         self.counts = counts_from(stored["counts"], "run.counts")
         seconds = stored.number("seconds", 0)
         self.began -= seconds
-        space = self.experiment.space
+        space = self.config.searcher.space
         self.best = next(iter(entries_from(stored["best"], space, "run.best")), None)
         self.hall = entries_from(stored["hall"], space, "run.hall")
         self._restore_searches(tree)
-        limit = self.experiment.time_limit
+        limit = self.config.schedule.time_limit
         self.had_ended = self.searched or 0 < limit <= seconds
         self.timed_out = self.had_ended and not self.searched
 
     def _restore_searches(self, tree: dict[str, Any]) -> None:
-        most = self.experiment.side_by_side
-        for stored, where in Fields({"strands": tree.get("strands")}, "run", ("strands",)).items("strands"):
-            if len(self.strands) == most or not isinstance(stored, dict):
-                raise ValueError(f"{where} does not belong there: {most} experiments are under way at most")
-            strand = self._strand(checked.whole(stored.get("number"), f"{where}.number", 1, self.started))
-            strand.restore(stored, where)
-            self.strands.append(strand)
+        most = self.config.schedule.parallel_trials
+        for stored, where in Fields({"trials": tree.get("trials")}, "run", ("trials",)).items("trials"):
+            if len(self.trials) == most or not isinstance(stored, dict):
+                raise ValueError(f"{where} does not belong there: {most} trials are under way at most")
+            trial = self._trial(checked.whole(stored.get("number"), f"{where}.number", 1, self.started))
+            trial.restore(stored, where)
+            self.trials.append(trial)
         if self.searched and self.extended and not self._solved():
-            going_on = [strand for strand in self.strands if not strand.ended] or self._next()
-            self.strands, self.searched = going_on or self.strands, not going_on
+            going_on = [trial for trial in self.trials if not trial.ended] or self._next()
+            self.trials, self.searched = going_on or self.trials, not going_on
 
-    def _record(self, strands: Sequence[Strand]) -> None:
+    def _record(self, trials: Sequence[Trial]) -> None:
         """Counts what the last round did, writes the records that are due, and reports."""
-        for strand in strands:
-            self.exhausted += strand.exhausted
-            told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
-            self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
+        for trial in trials:
+            self.exhausted += trial.exhausted
+            told = population_told(trial.fitness, trial.hashes) if trial.is_due() else {}
+            self._count(trial.number, trial.new_counts(), trial.state.best_fitness, told)
         try:
             self.report(self.progress)
         except KeyboardInterrupt:  # all is counted, so the search can be left as it is
             self.stop.signal = self.stop.signal or signal.SIGINT
 
     def _count(self, number: int, new: Counts, best_fitness: float, told: dict[str, Any]) -> None:
-        """Counts what an experiment did, and writes a record, if something is told of its population."""
+        """Counts what a trial did, and writes a record, if something is told of its population."""
         self.counts = Counts(*map(sum, zip(self.counts, new, strict=True)))
         self.progress = Progress(
             number,
@@ -304,17 +289,17 @@ class Runner:
         if told and self.folder:
             self.folder.record(self.progress)
 
-    def _select(self, strand: Strand) -> None:
-        """Judges the candidates of an experiment, an interrupted one too, on T_select."""
-        found = strand.candidates(self.experiment.candidates)
-        self._judge(strand.number, found, strand.entries())
+    def _select(self, trial: Trial) -> None:
+        """Judges the candidates of a trial, an interrupted one too, on T_select."""
+        found = trial.candidates(self.config.schedule.candidates)
+        self._judge(trial.number, found, trial.entries())
 
     def _judge(self, number: int, found: list[Entry], hall: list[Entry]) -> None:
-        found, hall = ([entry._replace(experiment=number) for entry in entries] for entries in (found, hall))
+        found, hall = ([entry._replace(trial=number) for entry in entries] for entries in (found, hall))
         if self.best is None:  # stands, unjudged, should Ctrl-C come (again) before the judgement
             self.best = max(found, key=lambda entry: entry.fitness)
         programs = concatenate([entry.program for entry in found])
-        scores = self.experiment.fitness(programs, self.select_tasks, "select").tolist()
+        scores = build.fitness(self.config, programs, self.select_tasks, "select").tolist()
         judged = [entry._replace(select_fitness=score) for entry, score in zip(found, scores, strict=True)]
         known = {(entry.fitness, entry.cost) for entry in judged}
         hall = judged + [entry for entry in hall if (entry.fitness, entry.cost) not in known]
@@ -329,30 +314,30 @@ class Runner:
 
     def take_earlier(self, earlier: Entry | None) -> None:
         """Keeps the best program that the run had written before, in case it does not come to it again."""
-        if earlier is None or earlier.program.memory != self.experiment.space.memory:
+        if earlier is None or earlier.program.memory != self.config.searcher.space.memory:
             return
         tasks = self.search_tasks[0]
-        judge = self.experiment.evaluator(tasks, "search")
+        judge = build.evaluator(self.config, tasks, "search")
         hall = HallOfFame(judge.examples, judge.costs, vector_labels=tasks.vector_labels)
         entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
         self.earlier = earlier._replace(cost=entry.cost)
 
     def _is_sufficient(self, best: Entry | None) -> bool:
         fitness = best.select_fitness if best else None
-        return fitness is not None and fitness > self.experiment.sufficient_fitness
+        return fitness is not None and fitness > self.config.schedule.sufficient_fitness
 
     def judge(self) -> None:
         """The best program, and the baselines, on unseen tasks."""
         best = self._best_of_all()
         assert best is not None
-        unseen = self.experiment.tasks("unseen")
-        self.unseen = float(self.experiment.fitness(best.program, unseen, "unseen")[0])
-        search_tasks = self.experiment.tasks("search", best.experiment)
-        self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
+        unseen = build.tasks(self.config, "unseen")
+        self.unseen = float(build.fitness(self.config, best.program, unseen, "unseen")[0])
+        search_tasks = build.tasks(self.config, "search", best.trial)
+        self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.config.output.baselines)
 
     def _best_of_all(self) -> Entry | None:
         """The best program, be it one that the run had before it was interrupted and has not met again."""
-        under_way = self.under_way(self.strands) if self.best is None else []
+        under_way = self.under_way(self.trials) if self.best is None else []
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if self.earlier is None or best is None:
             return best or self.earlier
@@ -361,23 +346,23 @@ class Runner:
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
         known = f"softmax_{name}" if self.select_tasks.vector_labels else name
         programs = concatenate([library.program(known, learning_rate=rate) for rate in LEARNING_RATES])
-        scores = self.experiment.fitness(programs, search_tasks, "search")
+        scores = build.fitness(self.config, programs, search_tasks, "search")
         winner = int(np.argmax(scores))
-        select = self.experiment.fitness(programs[winner], self.select_tasks, "select")
-        final = self.experiment.fitness(programs[winner], unseen, "unseen")
+        select = build.fitness(self.config, programs[winner], self.select_tasks, "select")
+        final = build.fitness(self.config, programs[winner], unseen, "unseen")
         return Baseline(name, LEARNING_RATES[winner], float(scores[winner]), float(select[0]), float(final[0]))
 
     def outcome(self) -> Outcome:
         """All of it."""
         best = self._best_of_all()
-        numbers: dict[Role, int] = {"search": best.experiment if best else 1, "select": 0, "unseen": 0}
+        numbers: dict[Role, int] = {"search": best.trial if best else 1, "select": 0, "unseen": 0}
         return Outcome(
             best.program if best else None,
-            best.experiment if best else 0,
+            best.trial if best else 0,
             best.fitness if best else 0.0,
             best.select_fitness if best else None,
             self.unseen,
-            self.experiment.sufficient_fitness,
+            self.config.schedule.sufficient_fitness,
             self._is_sufficient(best),
             self.interrupted,
             self.progress,
@@ -385,7 +370,7 @@ class Runner:
             self.select_tasks.loss,
             self.task_counts,
             self.folder.path if self.folder else None,
-            {role: self.experiment.seeds(role, number) for role, number in numbers.items()},
+            {role: build.seeds(self.config, role, number) for role, number in numbers.items()},
             self.timed_out,
             self.had_ended and self.was_judged,
         )

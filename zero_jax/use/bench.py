@@ -202,13 +202,13 @@ def demo(
     threads: int = 1, *, executor: str = "auto", seconds: float = 1.0, batch: int = 0, interpret: bool = False
 ) -> Measurement:
     """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
-    experiment = PRESETS["linear"][1]
-    tasks = experiment.search_tasks.make(0)
-    chosen = choose(executor, experiment.space.memory, tasks, interpret=interpret)
+    config = PRESETS["linear"][1]
+    tasks = config.tasks.search.make(0)
+    chosen = choose(executor, config.searcher.space.memory, tasks, interpret=interpret)
     if chosen == "pallas" and not batch:
         batch = 6 * 2**14
-    programs = random_programs(experiment.space, batch or 2000, np.random.default_rng(0))
-    call = _caller(tasks, threads, chosen, interpret=interpret, ops=experiment.space.ops)
+    programs = random_programs(config.searcher.space, batch or 2000, np.random.default_rng(0))
+    call = _caller(tasks, threads, chosen, interpret=interpret, ops=config.searcher.space.ops)
     first, rate, steps = _measure(call, programs, seconds, batch)
     return Measurement("demo", tasks.features, len(tasks), threads, chosen, False, rate, steps, 0.0, 0.0, first)
 

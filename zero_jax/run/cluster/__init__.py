@@ -1,4 +1,4 @@
-"""A search on many machines, through Ray: islands shared among actors. Ray is imported when a run begins."""
+"""A search on many machines, through Ray: islands shared among workers. Ray is imported when a run begins."""
 
 from zero_jax.run.cluster.runner import resume as resume
 from zero_jax.run.cluster.runner import run as run

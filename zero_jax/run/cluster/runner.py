@@ -1,4 +1,4 @@
-"""`run` and `resume` with actors: gives them work, adds up what they did, and starts again those that are lost."""
+"""`run` and `resume` with workers: gives them work, adds up what they did, and starts again those that are lost."""
 
 import contextlib
 import dataclasses
@@ -11,87 +11,87 @@ from typing import Any
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts
-from zero_jax.run import api as experiments
-from zero_jax.run.cluster.connection import check_room, connected, default_actors, first_line, installed, resources
+from zero_jax.run import api
+from zero_jax.run.cluster.connection import check_room, connected, default_workers, first_line, installed, resources
 from zero_jax.run.cluster.share import Done, Found, Kept, Order, Share
-from zero_jax.run.config import Experiment, from_folder
+from zero_jax.run.config import RunConfig, from_folder
 from zero_jax.run.folder import Outcome, Progress, check_out
 from zero_jax.run.hall import Entry, entries_from
 from zero_jax.run.runner import Runner
-from zero_jax.run.strands import Strand, population_told, record_due
+from zero_jax.run.trial import Trial, population_told, record_due
 from zero_jax.support import files
 from zero_jax.support.checked import Fields
 
 ROUND_SECONDS = 0.5
-"""An actor is given work for so long at a time: thousands of times what a call takes, and short enough for Ctrl-C."""
+"""A worker is given work for so long at a time: thousands of times what a call takes, and short enough for Ctrl-C."""
 
 START_SECONDS = 120.0
-"""How long to wait for an actor at the start, and for any of them where all are being started again."""
+"""How long to wait for a worker at the start, and for any of them where all are being started again."""
 
 TRIES = 10
-"""An actor that is lost more often than this without having done anything in between ends the run."""
+"""A worker that is lost more often than this without having done anything in between ends the run."""
 
 
-def run(experiment: Experiment, report: Callable[[Progress], None] | None = None, address: str = "") -> Outcome:
-    """Carries an experiment out as `zero_jax.run.api.run` does, its islands shared among `experiment.actors` actors
+def run(config: RunConfig, report: Callable[[Progress], None] | None = None, address: str = "") -> Outcome:
+    """Carries a config out as `zero_jax.run.api.run` does, its islands shared among `config.schedule.workers` workers
     of Ray; 0 takes as many as the cluster has GPUs, or else CPUs.
 
-    Actors evaluate on their own, programs migrate between them as they come by, and all draw on one budget: so what is
+    Workers evaluate on their own, programs migrate between them as they come by, and all draw on one budget: so what is
     found depends on how fast each is. One that is lost is started again from its last checkpoint, with a warning.
 
     Args:
-      experiment: what to do.
-      report: called with the progress whenever an actor has answered.
+      config: what to do.
+      report: called with the progress whenever a worker has answered.
       address: HOST:PORT of a Ray cluster that this machine belongs to, or auto; empty to start a local one for it.
 
     Raises:
-      ValueError: without Ray; settings that do not go together; a cluster too small for all actors.
-      OSError: a cluster that does not answer; an actor that is lost again and again.
+      ValueError: without Ray; settings that do not go together; a cluster too small for all workers.
+      OSError: a cluster that does not answer; a worker that is lost again and again.
     """
-    dataclasses.replace(experiment, actors=experiment.actors or 1)  # mistakes show before a cluster is started
-    if experiment.out is not None:
-        check_out(experiment.out)
+    config.replace(workers=config.schedule.workers or 1)  # mistakes show before a cluster is started
+    if config.output.out is not None:
+        check_out(config.output.out)
     with connected(address):
-        if not experiment.actors:
-            experiment = dataclasses.replace(experiment, actors=default_actors(experiment))
-        return experiments.begun(ActorRunner(experiment, report))
+        if not config.schedule.workers:
+            config = config.replace(workers=default_workers(config))
+        return api.begun(RayRunner(config, report))
 
 
 def resume(
     folder: str | Path, report: Callable[[Progress], None] | None = None, address: str = "", **more: Any
 ) -> Outcome:
-    """Goes on with a run from the last checkpoints of its actors; not to the bit, since each is of another moment.
+    """Goes on with a run from the last checkpoints of its workers; not to the bit, since each is of another moment.
 
     Args:
       folder: as in `zero_jax.run.api.resume`.
       report: likewise.
       address: as in `run`.
-      **more: as in `zero_jax.run.api.resume`; an experiment that has ended does not go on with more `train_steps`,
+      **more: as in `zero_jax.run.api.resume`; a trial that has ended does not go on with more `train_steps`,
         later ones have them.
 
     Raises:
       ValueError, OSError: as `run`, and as `zero_jax.run.api.resume`.
     """
-    _check_has_actors(from_folder(folder))
+    _check_has_workers(from_folder(folder))
     with connected(address):
-        extension = experiments.Extension(**more)
-        return experiments.resumed(folder, lambda experiment: ActorRunner(experiment, report), extension)
+        extension = api.Extension(**more)
+        return api.resumed(folder, lambda config: RayRunner(config, report), extension)
 
 
-def _check_has_actors(experiment: Experiment) -> None:
-    if not experiment.actors:
-        raise ValueError("this run does not share its islands among actors of Ray: go on with it without --ray")
+def _check_has_workers(config: RunConfig) -> None:
+    if not config.schedule.workers:
+        raise ValueError("this run does not share its islands among workers of Ray: go on with it without --ray")
 
 
 @dataclasses.dataclass
 class _Slot:
-    """What is known here of an actor, and of the next where it was lost.
+    """What is known here of a worker, and of the next where it was lost.
 
     Attributes:
       index: from 0.
       handle: Ray's.
       call: what it has been asked and has not answered.
-      begun: whether it has the experiment under way.
+      begun: whether it has the trial under way.
       promised: train steps that it may use before it answers.
       best_fitness: its best.
       population: `[I, P]` fitness and `[I * P]` hashes of its islands, when last told.
@@ -118,30 +118,30 @@ class _Slot:
     exhausted: bool = False
 
 
-class ActorRunner(Runner):
-    """The state of one run, whose searches are under way in actors."""
+class RayRunner(Runner):
+    """The state of one run, whose searches are under way in workers."""
 
     resumed_by = "zero-jax search --resume {folder} --ray"
 
-    def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
-        super().__init__(experiment, report)
+    def __init__(self, config: RunConfig, report: Callable[[Progress], None] | None = None) -> None:
+        super().__init__(config, report)
         self.ray = installed()
-        kind, _ = resources(experiment)  # once: a cluster may lose its last GPU for a while
-        self.needs = {"num_cpus": experiment.threads or 1, "num_gpus": int(kind == "GPU"), "max_restarts": 0}
-        self.slots = [_Slot(index) for index in range(experiment.actors)]
-        self.number = 0  # of the experiment under way
+        kind, _ = resources(config)  # once: a cluster may lose its last GPU for a while
+        self.needs = {"num_cpus": config.schedule.threads or 1, "num_gpus": int(kind == "GPU"), "max_restarts": 0}
+        self.slots = [_Slot(index) for index in range(config.schedule.workers)]
+        self.number = 0  # of the trial under way
         self.spent = 0  # train steps, of those that were lost too
         self.cohorts = 0
         self.recorded = 0
         self.keeping = False
 
-    def check_kind(self, experiment: Experiment) -> None:
-        """Whether it has actors, and the cluster room for them."""
-        _check_has_actors(experiment)
-        check_room(experiment)
+    def check_kind(self, config: RunConfig) -> None:
+        """Whether it has workers, and the cluster room for them."""
+        _check_has_workers(config)
+        check_room(config)
 
     def search(self) -> None:
-        """Experiments, until one is good enough on T_select or there are no more."""
+        """Trials, until one is good enough on T_select or there are no more."""
         try:
             self._hire_all()
             while self.number or self._next_experiment():
@@ -150,7 +150,7 @@ class ActorRunner(Runner):
                     self._leave()
                     return
                 self._close(self._all_found())
-                if self._solved() or not self.spent:  # nor would the next experiment train any
+                if self._solved() or not self.spent:  # nor would the next trial train any
                     break
             self.searched = True
             self._write()
@@ -163,10 +163,10 @@ class ActorRunner(Runner):
             for slot in self.slots:
                 self._dismiss(slot)
 
-    # ------------------------------------------------------------------------------------------ experiments
+    # ------------------------------------------------------------------------------------------ trials
 
     def _hire_all(self) -> None:
-        """Starts all actors before the clock goes on."""
+        """Starts all workers before the clock goes on."""
         began = time.monotonic()
         for slot in self.slots:
             slot.handle = self._hired(slot.index)
@@ -179,11 +179,11 @@ class ActorRunner(Runner):
             self._answer(1.0)
             if time.monotonic() - began > START_SECONDS:
                 there = sum(slot.begun for slot in self.slots)
-                raise OSError(f"{there} of {len(self.slots)} actors could be started in {START_SECONDS:g} seconds")
+                raise OSError(f"{there} of {len(self.slots)} workers could be started in {START_SECONDS:g} seconds")
         self.began += time.monotonic() - began
 
     def _next_experiment(self) -> bool:
-        """Begins the next experiment, if there is one."""
+        """Begins the next trial, if there is one."""
         if self.searched or not self._next_is_allowed():
             return False
         self.started += 1
@@ -194,10 +194,10 @@ class ActorRunner(Runner):
         return True
 
     def _next_is_allowed(self) -> bool:
-        return not self.experiment.experiments or self.started < self.experiment.experiments
+        return not self.config.schedule.trials or self.started < self.config.schedule.trials
 
     def _advance(self) -> None:
-        """All actors go on until the experiment ends."""
+        """All workers go on until the trial ends."""
         heard = time.monotonic()
         while not self._ended():
             for slot in self.slots:
@@ -207,9 +207,9 @@ class ActorRunner(Runner):
             if answered or any(slot.begun for slot in self.slots):
                 heard = time.monotonic()
             elif time.monotonic() - heard > START_SECONDS:
-                raise OSError(f"all actors were lost, and none could be started again in {START_SECONDS:g} seconds")
+                raise OSError(f"all workers were lost, and none could be started again in {START_SECONDS:g} seconds")
             self._keep()
-            if 0 < self.experiment.time_limit <= self.progress.seconds:
+            if 0 < self.config.schedule.time_limit <= self.progress.seconds:
                 self.timed_out = True
                 break
         while any(slot.begun and slot.call is not None for slot in self.slots):
@@ -220,14 +220,14 @@ class ActorRunner(Runner):
 
     def _ended(self) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
-        spent = self.spent >= self.experiment.train_steps or all(slot.exhausted for slot in self.slots)
-        return spent or self._best_fitness() > self.experiment.sufficient_fitness
+        spent = self.spent >= self.config.schedule.train_steps or all(slot.exhausted for slot in self.slots)
+        return spent or self._best_fitness() > self.config.schedule.sufficient_fitness
 
     def _best_fitness(self) -> float:
         return max(slot.best_fitness for slot in self.slots)
 
     def _leave(self) -> None:
-        """Writes down where all actors are, and judges what they have so far."""
+        """Writes down where all workers are, and judges what they have so far."""
         found = self._all_found()
         self._write()
         if self.folder:
@@ -235,19 +235,19 @@ class ActorRunner(Runner):
         self._close(found)
 
     def _close(self, found: list[Found]) -> None:
-        """Judges the candidates of an experiment, one that was left too, on T_select."""
-        count = self.experiment.candidates
+        """Judges the candidates of a trial, one that was left too, on T_select."""
+        count = self.config.schedule.candidates
         if found:
             told = [[entries_from(kind) for kind in files.unpacked(one.candidates)] for one in found]
             candidates = [e for kind in zip(*told, strict=True) for e in _best([e for of in kind for e in of], count)]
             self._judge(self.number, candidates, self._entries())
         elif not (self.interrupted or self.timed_out):
-            raise OSError(f"all actors were lost at the end of experiment {self.number}, and with them all programs")
+            raise OSError(f"all workers were lost at the end of trial {self.number}, and with them all programs")
         self.number = 0
 
     def _all_found(self) -> list[Found]:
-        """What each actor has found; of one that is lost, what it had at its last checkpoint."""
-        count = self.experiment.candidates
+        """What each worker has found; of one that is lost, what it had at its last checkpoint."""
+        count = self.config.schedule.candidates
         calls = [slot.handle.found.remote(count) if slot.begun else None for slot in self.slots]
         answers = []
         for slot, call in zip(self.slots, calls, strict=True):
@@ -266,14 +266,14 @@ class ActorRunner(Runner):
     def _found_here(self, slot: _Slot) -> Found | None:
         if slot.kept is None:
             return None
-        share = Share(self.experiment, slot.index)
+        share = Share(self.config, slot.index)
         share.begin(self.number, slot.kept.checkpoint)
-        return share.found(self.experiment.candidates)
+        return share.found(self.config.schedule.candidates)
 
-    # ------------------------------------------------------------------------------------------ actors
+    # ------------------------------------------------------------------------------------------ workers
 
     def _hired(self, index: int) -> Any:
-        return self.ray.remote(Share).options(**self.needs).remote(self.experiment, index)
+        return self.ray.remote(Share).options(**self.needs).remote(self.config, index)
 
     def _dismiss(self, slot: _Slot) -> None:
         if slot.handle is not None:
@@ -286,8 +286,8 @@ class ActorRunner(Runner):
         slot.call = slot.handle.begin.remote(self.number, slot.kept and slot.kept.checkpoint)
 
     def _order(self, slot: _Slot) -> None:
-        """Gives an actor work: a share of the train steps that nobody has been promised, so that the budget is met."""
-        free = self.experiment.train_steps - self.spent - sum(slot.promised for slot in self.slots)
+        """Gives a worker work: a share of the train steps that nobody has been promised, so that the budget is met."""
+        free = self.config.schedule.train_steps - self.spent - sum(slot.promised for slot in self.slots)
         if free <= 0:
             return
         slot.promised = -(-free // len(self.slots))
@@ -296,7 +296,7 @@ class ActorRunner(Runner):
         slot.call = slot.handle.advance.remote(Order(ROUND_SECONDS, slot.promised, slot.keeping, pool))
 
     def _answer(self, seconds: float) -> bool:
-        """Waits so long for any actor to answer, and takes in what it says; whether one did."""
+        """Waits so long for any worker to answer, and takes in what it says; whether one did."""
         calls = {slot.call: slot for slot in self.slots if slot.call is not None}
         if not calls:
             return False
@@ -315,7 +315,7 @@ class ActorRunner(Runner):
         return bool(ready)
 
     def _got(self, call: Any) -> Any:
-        """An answer; mistakes that an actor met are raised as they are."""
+        """An answer; mistakes that a worker met are raised as they are."""
         try:
             return self.ray.get(call)
         except self.ray.exceptions.RayTaskError as error:
@@ -336,7 +336,7 @@ class ActorRunner(Runner):
         self.report(self.progress)
 
     def _record_all(self, counts: Counts, due: bool) -> None:
-        """Counts what an actor did; a record, if it is due, is of all islands, as soon as all have been told of."""
+        """Counts what a worker did; a record, if it is due, is of all islands, as soon as all have been told of."""
         self.spent += counts.train_steps
         told = [slot.population for slot in self.slots if slot.population]
         columns = []
@@ -346,13 +346,13 @@ class ActorRunner(Runner):
         self._count(self.number, counts, self._best_fitness(), population_told(*columns) if columns else {})
 
     def _replace(self, slot: _Slot, why: str) -> None:
-        """Starts an actor again from its last checkpoint, or from the beginning of the experiment."""
+        """Starts a worker again from its last checkpoint, or from the beginning of the trial."""
         self.lost += 1
         slot.losses += 1
         if slot.losses > TRIES:
-            raise OSError(f"actor {slot.index} was lost {slot.losses} times in a row before it did anything: {why}")
-        where = "its last checkpoint" if slot.kept else "the beginning of the experiment"
-        warnings.warn(f"actor {slot.index} was lost ({why}); it is started again from {where}", stacklevel=2)
+            raise OSError(f"worker {slot.index} was lost {slot.losses} times in a row before it did anything: {why}")
+        where = "its last checkpoint" if slot.kept else "the beginning of the trial"
+        warnings.warn(f"worker {slot.index} was lost ({why}); it is started again from {where}", stacklevel=2)
         self._dismiss(slot)
         slot.handle = self._hired(slot.index)
         slot.best_fitness = slot.kept.best_fitness if slot.kept else -np.inf
@@ -362,8 +362,8 @@ class ActorRunner(Runner):
     # ------------------------------------------------------------------------------------------ checkpoints
 
     def _keep(self) -> None:
-        """Has actors write down where they are, each when it comes by, if it is time; then writes it all."""
-        if not self.keeping and time.monotonic() - self.written >= self.experiment.checkpoint_seconds:
+        """Has workers write down where they are, each when it comes by, if it is time; then writes it all."""
+        if not self.keeping and time.monotonic() - self.written >= self.config.output.checkpoint_seconds:
             self.keeping = True
             for slot in self.slots:
                 slot.keeping = slot.begun
@@ -375,16 +375,16 @@ class ActorRunner(Runner):
         self.written = time.monotonic()
         if self.folder is None:
             return
-        actors = [slot.kept and _with_arrays(slot.kept) for slot in self.slots]
-        own = {name: getattr(self, name) for name in _STORED if name != "actors"}
-        self._write_checkpoint(own | {"actors": actors}, self._entries())
+        workers = [slot.kept and _with_arrays(slot.kept) for slot in self.slots]
+        own = {name: getattr(self, name) for name in _STORED if name != "workers"}
+        self._write_checkpoint(own | {"workers": workers}, self._entries())
 
     def _entries(self) -> list[Entry]:
-        """What actors had for the hall of fame at their last checkpoints."""
+        """What workers had for the hall of fame at their last checkpoints."""
         return [e for slot in self.slots if slot.kept for e in entries_from(files.unpacked(slot.kept.entries))]
 
-    def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
-        """What actors had for the hall of fame at their last checkpoints, while an experiment is under way."""
+    def under_way(self, trials: Sequence[Trial]) -> list[Entry]:
+        """What workers had for the hall of fame at their last checkpoints, while a trial is under way."""
         return self._entries() if self.number else []
 
     def _restore_searches(self, tree: dict[str, Any]) -> None:
@@ -394,18 +394,18 @@ class ActorRunner(Runner):
         self.recorded = told.whole("recorded", most=self.cohorts)
         if self.searched and self.extended and not self._solved():
             self.searched = not self._next_is_allowed()
-        for slot, (kept, where) in zip(self.slots, told.items("actors", len(self.slots)), strict=True):
+        for slot, (kept, where) in zip(self.slots, told.items("workers", len(self.slots)), strict=True):
             if kept is not None:
-                slot.kept = _kept_from(kept, where, self.experiment)
+                slot.kept = _kept_from(kept, where, self.config)
                 slot.best_fitness = slot.kept.best_fitness
 
 
-_STORED = ("number", "spent", "cohorts", "recorded", "lost", "actors")
-"""What a checkpoint tells of searches in actors."""
+_STORED = ("number", "spent", "cohorts", "recorded", "lost", "workers")
+"""What a checkpoint tells of searches in workers."""
 
 
-def _kept_from(tree: Any, where: str, experiment: Experiment) -> Kept:
-    """The inverse of `_with_arrays`. Its search is checked by the actor that goes on with it."""
+def _kept_from(tree: Any, where: str, config: RunConfig) -> Kept:
+    """The inverse of `_with_arrays`. Its search is checked by the worker that goes on with it."""
     told = Fields(tree, where, Kept._fields)
     checkpoint, entries = (told.array(name, np.uint8, (None,)).tobytes() for name in ("checkpoint", "entries"))
     for name, packed in (("checkpoint", checkpoint), ("entries", entries)):
@@ -413,12 +413,12 @@ def _kept_from(tree: Any, where: str, experiment: Experiment) -> Kept:
             unpacked = files.unpacked(packed)
         except ValueError as error:
             raise ValueError(f"{told.where(name)}: {error}") from None
-    entries_from(unpacked, experiment.space, told.where("entries"))
+    entries_from(unpacked, config.searcher.space, told.where("entries"))
     return Kept(checkpoint, entries, told.number("best_fitness"))
 
 
 class _LostError(Exception):
-    """An actor that does not answer any more."""
+    """A worker that does not answer any more."""
 
 
 def _with_arrays(kept: Kept) -> dict[str, Any]:

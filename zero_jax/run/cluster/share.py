@@ -1,9 +1,8 @@
-"""One actor's share of a search: some of the islands, on a thread or a GPU of their own.
+"""One worker's share of a search: some of the islands, on a thread or a GPU of their own.
 
 A plain class, so that it runs without Ray, too. What it is told and what it answers are numbers, arrays and bytes.
 """
 
-import dataclasses
 import os
 import time
 from typing import NamedTuple
@@ -11,22 +10,23 @@ from typing import NamedTuple
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts
-from zero_jax.run.config import Experiment
+from zero_jax.run import build
+from zero_jax.run.config import RunConfig
 from zero_jax.run.hall import entries_tree
-from zero_jax.run.runner import strand_of
-from zero_jax.run.strands import Strand
+from zero_jax.run.searchers import islands, part
+from zero_jax.run.trial import Trial
 from zero_jax.search.operators.migration import Migrants, offered, taken
 from zero_jax.support import files
 
 
 class Order(NamedTuple):
-    """What an actor is to do next.
+    """What a worker is to do next.
 
     Attributes:
       seconds: how long to go on, a cohort at least.
       steps: how many train steps to end after, earlier than that.
       keep: whether to write down where its search is.
-      pool: what actors have offered to each other, if it is to take from it first: packed `Migrants`.
+      pool: what workers have offered to each other, if it is to take from it first: packed `Migrants`.
     """
 
     seconds: float
@@ -36,10 +36,10 @@ class Order(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What an actor's search goes on from.
+    """What a worker's search goes on from.
 
     Attributes:
-      checkpoint: `Strand.tree`, packed.
+      checkpoint: `Trial.tree`, packed.
       entries: of its halls of fame, packed.
       best_fitness: on T_search.
     """
@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What an actor did. Axes: `I` islands of its own, `P` programs each.
+    """What a worker did. Axes: `I` islands of its own, `P` programs each.
 
     Attributes:
       counts: what became of the programs since it last answered.
@@ -74,7 +74,7 @@ class Done(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What an actor has found in an experiment.
+    """What a worker has found in a trial.
 
     Attributes:
       candidates: for T_select, those of each kind of tasks, packed.
@@ -88,106 +88,104 @@ class Found(NamedTuple):
 
 
 class Share:
-    """The islands of one actor.
+    """The islands of one worker.
 
     Args:
-      experiment: the whole.
-      index: of the actor, from 0.
+      config: the whole.
+      index: of the worker, from 0.
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> whole = dataclasses.replace(PRESETS["teacher"][1], islands=2, actors=2, population=10, cohort=5)
+      >>> whole = PRESETS["teacher"][1].replace(islands=2, workers=2, population=10, cohort=5)
       >>> share = Share(whole, 0)
       >>> share.begin(1)
       >>> share.advance(Order(seconds=0.0, steps=1)).fitness.shape  # one island of two: its first population
       (1, 10)
     """
 
-    def __init__(self, experiment: Experiment, index: int) -> None:
+    def __init__(self, config: RunConfig, index: int) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a GPU
         self.index = index
-        self.experiment = dataclasses.replace(
-            experiment,
-            islands=experiment.islands // experiment.actors,
-            actors=0,
-            threads=experiment.threads or 1,
-            devices=0,
-            migrate_every=0,  # within a strand; here it goes through whoever gives orders
+        alone = {"workers": 0, "threads": config.schedule.threads or 1, "devices": 0}
+        self.config = config.replace(
+            searcher=part(config.searcher, config.schedule.workers),
+            migrate_every=0,  # within a trial; here it goes through whoever gives orders
             out=None,
             tensorboard=False,
+            **alone,
         )
-        self.migrate_every = experiment.migrate_every * self.experiment.islands
-        self.strand: Strand | None = None
+        self.migrate_every = config.schedule.migrate_every * islands(self.config.searcher)
+        self.trial: Trial | None = None
         self._cohorts = 0
 
     def begin(self, number: int, checkpoint: bytes | None = None) -> None:
-        """Begins the experiment of that number, or goes on with it. All actors have one T_search, and each a generator
+        """Begins the trial of that number, or goes on with it. All workers have one T_search, and each a generator
         of its own.
         """
-        seed = self.experiment.derived_seed(f"search of actor {self.index}", number)
-        self.strand = strand_of(self.experiment, number, seed)
+        seed = build.derived_seed(self.config, f"search of worker {self.index}", number)
+        self.trial = build.trial(self.config, number, seed)
         if checkpoint is not None:
-            self.strand.restore(files.unpacked(checkpoint))
-        self._cohorts = self.strand.cohorts
+            self.trial.restore(files.unpacked(checkpoint))
+        self._cohorts = self.trial.cohorts
 
     def advance(self, order: Order) -> Done:
-        """Goes on with the experiment for a while."""
-        strand = self._strand()
+        """Goes on with the trial for a while."""
+        trial = self._trial()
         if order.pool:
             self._take(order.pool)
-        end, steps = time.monotonic() + order.seconds, strand.counts.train_steps + order.steps
+        end, steps = time.monotonic() + order.seconds, trial.counts.train_steps + order.steps
         while True:
-            strand.evaluate_cohort()
-            due = self._migration_due(strand)
-            if due or strand.ended or strand.counts.train_steps >= steps or time.monotonic() >= end:
+            trial.evaluate_cohort()
+            due = self._migration_due(trial)
+            if due or trial.ended or trial.counts.train_steps >= steps or time.monotonic() >= end:
                 break
         offer = self._offer() if due else None
         if order.keep:
-            strand.settle()  # before it is counted
-        new, cohorts = strand.new_counts(), strand.cohorts - self._cohorts
-        self._cohorts = strand.cohorts
-        best = strand.state.best_fitness
+            trial.settle()  # before it is counted
+        new, cohorts = trial.new_counts(), trial.cohorts - self._cohorts
+        self._cohorts = trial.cohorts
+        best = trial.state.best_fitness
         kept = self._keep() if order.keep else None
-        return Done(new, cohorts, best, strand.fitness, strand.hashes, offer, kept, strand.exhausted)
+        return Done(new, cohorts, best, trial.fitness, trial.hashes, offer, kept, trial.exhausted)
 
     def found(self, count: int) -> Found | None:
         """The `count` best programs of each kind of tasks, and the halls of fame; None before there is anything."""
-        strand = self._strand()
-        strand.settle()
-        if not all(state.evaluations for state in strand.states):
+        trial = self._trial()
+        trial.settle()
+        if not all(state.evaluations for state in trial.states):
             return None
-        candidates = [entries_tree(strand.candidates_of_kind(kind, count)) for kind in range(len(strand.halls))]
-        counts = strand.new_counts()
+        candidates = [entries_tree(trial.candidates_of_kind(kind, count)) for kind in range(len(trial.halls))]
+        counts = trial.new_counts()
         return Found(files.packed(candidates), counts, self._keep())
 
-    def _strand(self) -> Strand:
-        assert self.strand is not None, "begin comes first"
-        return self.strand
+    def _trial(self) -> Trial:
+        assert self.trial is not None, "begin comes first"
+        return self.trial
 
     def _keep(self) -> Kept:
-        strand = self._strand()
-        strand.settle()
-        entries = [entry._replace(experiment=strand.number) for entry in strand.entries()]
-        return Kept(files.packed(strand.tree()), files.packed(entries_tree(entries)), strand.state.best_fitness)
+        trial = self._trial()
+        trial.settle()
+        entries = [entry._replace(trial=trial.number) for entry in trial.entries()]
+        return Kept(files.packed(trial.tree()), files.packed(entries_tree(entries)), trial.state.best_fitness)
 
-    def _migration_due(self, strand: Strand) -> bool:
-        told = all(state.evaluations for state in strand.states)  # a group may end before another has begun
-        return told and 0 < self.migrate_every <= strand.evaluations - strand.migrations * self.migrate_every
+    def _migration_due(self, trial: Trial) -> bool:
+        told = all(state.evaluations for state in trial.states)  # a group may end before another has begun
+        return told and 0 < self.migrate_every <= trial.evaluations - trial.migrations * self.migrate_every
 
     def _offer(self) -> bytes:
-        strand = self._strand()
-        strand.settle()
-        strand.migrations = strand.evaluations // self.migrate_every
-        return files.packed(offered(strand.states, self._generator(0)).tree())
+        trial = self._trial()
+        trial.settle()
+        trial.migrations = trial.evaluations // self.migrate_every
+        return files.packed(offered(trial.states, self._generator(0)).tree())
 
     def _take(self, pool: tuple[bytes, ...]) -> None:
-        strand = self._strand()
-        strand.settle()
-        if not all(state.evaluations for state in strand.states):
+        trial = self._trial()
+        trial.settle()
+        if not all(state.evaluations for state in trial.states):
             return
-        offers = [Migrants.from_tree(files.unpacked(told), strand.searcher.space) for told in pool]
-        strand.states = taken(strand.states, offers, self._generator(1))
+        offers = [Migrants.from_tree(files.unpacked(told), trial.searcher.space) for told in pool]
+        trial.states = taken(trial.states, offers, self._generator(1))
 
     def _generator(self, purpose: int) -> np.random.Generator:
-        strand = self._strand()
-        return np.random.default_rng([strand.seed, strand.migrations, purpose])
+        trial = self._trial()
+        return np.random.default_rng([trial.seed, trial.migrations, purpose])
