@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK, records
+from tests.helpers import QUICK, records
 from zero_jax.run import api as experiment
 from zero_jax.run import build, cluster
 from zero_jax.run.cluster import connection

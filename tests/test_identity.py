@@ -9,9 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
+from tests.helpers import QUICK, call
 from tests.settings import with_setting
-from tests.test_cli import call
-from tests.test_experiment import QUICK
 from zero_jax import library
 from zero_jax.program import text as listing
 from zero_jax.program.programs import concatenate

@@ -12,8 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.test_cli import call
-from tests.test_experiment import QUICK, after, records, without_clock
+from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
 from zero_jax.run import folder as runs
 from zero_jax.run import runner
@@ -275,8 +274,8 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     whole = config.read_text()
     config.write_text(whole[:100])
     refused(["--resume", str(first.folder)], "config.json is damaged")
-    config.write_text(whole.replace('"schema": 2', '"schema": 99'))
-    refused(["--resume", str(first.folder)], "schema 99", "reads 2")
+    config.write_text(whole.replace('"schema": 3', '"schema": 99'))
+    refused(["--resume", str(first.folder)], "schema 99", "reads 3")
 
 
 def test_records_that_were_cut_are_told(tmp_path, refused):

@@ -56,6 +56,8 @@ def _options(kind: Any, group: str) -> Any:
             default = {} if field.default is dataclasses.MISSING else {"default": field.default}
             fields.append((field.name, Annotated[hints[field.name], name], dataclasses.field(**default)))
         else:
-            fields.append((field.name, Annotated[None, tyro.conf.Suppress], dataclasses.field(default=None, init=False)))
+            fields.append(
+                (field.name, Annotated[None, tyro.conf.Suppress], dataclasses.field(default=None, init=False))
+            )
     unchecked = {"__post_init__": lambda self: None}
     return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True, namespace=unchecked)

@@ -13,6 +13,7 @@ from zero_jax.executors import batches
 from zero_jax.executors.contract import program_fitness
 from zero_jax.program import library
 from zero_jax.program import text as listing
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.config import BASELINES, RunConfig
 from zero_jax.run.searchers import islands, part
@@ -28,10 +29,11 @@ def searcher(config: RunConfig) -> Any:
       ValueError: settings that do not go together.
     """
     one = part(config.searcher, config.schedule.groups)
-    names, vectors = [field.name for field in dataclasses.fields(one)], config.tasks.search.vector_labels
-    if vectors and getattr(one, "initial", None) in BASELINES:
-        one = dataclasses.replace(one, initial=library.program(f"softmax_{one.initial}"))
-    return dataclasses.replace(one, vector_labels=vectors) if "vector_labels" in names else one
+    if getattr(one, "initial", None) in BASELINES:
+        one = dataclasses.replace(one, initial=library.baseline(one.initial, config.tasks.search))
+    if not hasattr(one, "interface"):
+        return one
+    return dataclasses.replace(one, interface=Interface.of(one.space.memory, config.tasks.search))
 
 
 def trial(config: RunConfig, number: int, seed: int, evaluators: Sequence[Evaluator] = ()) -> Trial:

@@ -16,7 +16,7 @@ SEARCHERS: dict[str, type] = {
 }
 """The searchers, by the name of their method."""
 
-_FILLED_IN = ("interface", "vector_labels")
+_FILLED_IN = ("interface",)
 """Fields that are no settings: the run fills them in."""
 
 
