@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 from zero_jax.run import build, cautions
 from zero_jax.run.config import RunConfig as RunConfig
 from zero_jax.run.config import from_folder
+from zero_jax.run.crew import Crew, LocalCrew
 from zero_jax.run.folder import Outcome, Progress, RunFolder, check_out, check_unedited
 from zero_jax.run.runner import Runner
 from zero_jax.tasks.sets import Role
@@ -32,7 +33,7 @@ def run(config: RunConfig, report: Callable[[Progress], None] | None = None) -> 
     """
     if config.output.out is not None:
         check_out(config.output.out)
-    return begun(Runner(config, report))
+    return begun(config, report)
 
 
 def resume(
@@ -58,7 +59,7 @@ def resume(
         with, or damaged files, by name.
     """
     extension = Extension(train_steps, trials, time_limit)
-    return resumed(folder, lambda config: Runner(config, report), extension)
+    return resumed(folder, report, LocalCrew, extension)
 
 
 class Extension(NamedTuple):
@@ -85,8 +86,13 @@ class Extension(NamedTuple):
         return config.replace(**new)
 
 
-def begun(runner: Runner) -> Outcome:
-    """`run`, by a runner of any kind."""
+Report = Callable[[Progress], None]
+Crews = Callable[[RunConfig], Crew]
+
+
+def begun(config: RunConfig, report: Report | None = None, crew: Crews = LocalCrew) -> Outcome:
+    """`run`, by workers of any kind."""
+    runner = Runner(config, report, crew)
     for caution in cautions.of(runner.config, runner.search_tasks):
         warnings.warn(caution, stacklevel=3)
     runner.load()
@@ -97,30 +103,29 @@ def begun(runner: Runner) -> Outcome:
     return runner.run()
 
 
-def resumed(folder: str | Path, make: Callable[[RunConfig], Runner], extension: Extension) -> Outcome:
-    """`resume`, by a runner of any kind."""
+def resumed(folder: str | Path, report: Report | None, crew: Crews, extension: Extension) -> Outcome:
+    """`resume`, by workers of any kind."""
     run = check_unedited(folder)
     before = build.self_contained(from_folder(folder), folder)
     opened = RunFolder(Path(folder))
     try:
         opened.run = run
-        runner = make(extension.applied(before))
+        runner = Runner(extension.applied(before), report, crew)
         runner.extended = runner.config != before
-        opened.check_data(
-            runner.identity, {f"{role}_tasks": getattr(before.tasks, role).source for role in get_args(Role)}
-        )
+        sources = {f"{role}_tasks": getattr(before.tasks, role).source for role in get_args(Role)}
+        opened.check_data(runner.identity, sources)
         runner.load()
         unused, began = [runner], runner.began
 
         def restored(tree: dict[str, Any]) -> Runner:
-            one = unused.pop() if unused else make(extension.applied(before))
+            one = unused.pop() if unused else Runner(extension.applied(before), report, crew)
             one.extended, one.began, one.written = runner.extended, began, runner.written
             one.restore(tree)
             return one
 
         runner = opened.restore(restored) or runner
         runner.folder, runner.was_judged = opened, opened.was_judged()
-        runner.take_earlier(opened.best())
+        runner.judge.take_earlier(opened.best())
         if runner.extended:
             opened.write_config(runner.config.tree(), runner.identity)
     except BaseException:

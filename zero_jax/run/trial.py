@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.hall import Entry, HallOfFame
 from zero_jax.search import SearchState, migrate
-from zero_jax.support import threads as parallel
 from zero_jax.support.checked import Fields
 
 WORK_PER_ROUND = 100_000
@@ -42,7 +40,7 @@ also do after the first cohort of each, so that there soon is a checkpoint."""
 
 
 _STORED = (
-    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "recorded", "migrations"),
+    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "migrations"),
     *("states", "evaluators", "halls"),
 )
 """What `Trial.tree` tells."""
@@ -108,7 +106,6 @@ class Trial:
         self._idle = deque(range(terms.groups))
         self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
-        self._recorded = 0
         self._settled_at = 0, 0
         self._settling = False
 
@@ -274,7 +271,6 @@ class Trial:
             "trained_at": list(self._trained_at),
             "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
             "counted": self._counted._asdict(),
-            "recorded": self._recorded,
             "migrations": self.migrations,
             "states": [state.tree() for state in self.states],
             "evaluators": [evaluator.tree() for evaluator in self.evaluators],
@@ -311,7 +307,6 @@ class Trial:
         evaluations, steps = told.wholes("trained_at", 2)
         self._trained_at = evaluations, steps
         self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
-        self._recorded = told.whole("recorded", most=self.cohorts)
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:
@@ -320,15 +315,6 @@ class Trial:
         new = _difference(now, self._counted)
         self._counted = now
         return new
-
-    def is_due(self) -> bool:
-        """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
-        end.
-        """
-        due = record_due(self.cohorts, self._recorded) or self.ended
-        if due:
-            self._recorded = self.cohorts
-        return due
 
 
 def record_due(cohorts: int, recorded: int) -> bool:
@@ -339,7 +325,7 @@ def record_due(cohorts: int, recorded: int) -> bool:
     return cohorts // step > recorded // step
 
 
-def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
+def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
     """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
     `[n]` of their canonical forms, for a record.
     """
@@ -349,26 +335,3 @@ def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
         "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
         "diversity": len(np.unique(hashes)) / len(hashes),
     }
-
-
-def rounds(trials: Sequence[Trial], threads: int, alone: bool) -> Iterator[None]:
-    """Advances trials for ever, and yields after each round; who iterates takes out those that have ended.
-
-    One trial alone advances by a cohort on the caller's thread. What a trial does depends on nothing but itself, so
-    neither does it matter how many threads there are.
-    """
-    if alone:
-        while True:
-            trials[0].evaluate_cohort()
-            yield
-    with ThreadPoolExecutor(max(1, min(threads, len(trials))), thread_name_prefix="zero-jax trial") as pool:
-        while True:
-            work = WORK_PER_ROUND + max(0.0, *(-trial.owed for trial in trials))  # each a cohort at least
-            futures = [pool.submit(trial.advance, work) for trial in trials]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                parallel.stop_all()
-                raise
-            yield
