@@ -1,6 +1,6 @@
-"""What comes out of a file: trees of arrays and plain values, each checked when it is read.
+"""Checks for trees of arrays and plain values that were read from a file.
 
-An error (ValueError) says where in the tree something is wrong, and what.
+Each raises a ValueError that says where in the tree something is wrong, and what.
 """
 
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ def number(stored: Any, where: str, least: float = -np.inf) -> float:
 
 
 def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
-    """A list of so many items, which are not checked."""
+    """A list of `count` items, which are not checked."""
     if not isinstance(stored, list) or count not in (None, len(stored)):
         size = "" if count is None else f" of {count}"
         raise ValueError(f"{where} is {shown(stored)}, not a list{size}")
@@ -70,7 +70,7 @@ def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
 
 
 def wholes(stored: Any, where: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-    """A list of so many whole numbers."""
+    """A list of `count` whole numbers."""
     return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(stored, where, count))]
 
 
