@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from zero_jax.program import text as listing
+from zero_jax.program import text
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
@@ -89,7 +89,7 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
 def programs(run: str | Path) -> Programs:
     """The programs of `hall_of_fame`, in its order, as evolution left them: dead code included.
 
-    Each can be had in every form (`listing`, `zero_jax.program.text.to_proto`, `to_json`), and evaluated.
+    Each can be had in every form (`listing`, `to_proto`, `to_json`), and evaluated.
 
     Raises:
       ValueError: no run's folder, no hall of fame in it, or a damaged file, by name.
@@ -139,7 +139,7 @@ def best(run: str | Path) -> str | None:
       ValueError: a damaged file, by name.
     """
     file = Path(run) / "best.json"
-    found = foreign.read_json(file, schemas.Program, listing.SCHEMA)
+    found = foreign.read_json(file, schemas.Program, text.SCHEMA)
     if found is None:
         return None
     hall = foreign.read_json(Path(run) / "hall.json", schemas.Hall, SCHEMA)
@@ -167,7 +167,7 @@ def _table(listed: Sequence[Any], kinds: dict[str, str]) -> pd.DataFrame:
 def _programs(file: Path, listed: Sequence[schemas.Holder], interface: Interface | None) -> tuple[Programs, list[str]]:
     """The programs of what a file lists, and their listings without dead code."""
     try:
-        programs = concatenate([listing.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
+        programs = concatenate([Programs.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
         short = pruned(programs, interface)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"{foreign.plain(file)} is damaged: {foreign.reason(error)}") from None
