@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import damage
+from tests.helpers import evolved, scores, searching
 from tests.spaces import ALL_OPS, DEMO, SMALL
-from tests.test_lineage import evolved, scores, searching
 from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, SearchState
 from zero_jax.run.cluster.runner import _kept_from, _with_arrays
 from zero_jax.run.cluster.share import Order, Share

@@ -10,63 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
-from zero_jax import cli, evaluate, library, random_programs, report
+from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, write_best
+from zero_jax import cli, evaluate, library, report
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
 from zero_jax.run.api import Experiment, run
 from zero_jax.run.folder import Progress
 from zero_jax.run.presets import PRESETS
-
-SPACE = QUICK.space
-LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)
-
-
-def one(program):
-    return json.loads(program.to_json())
-
-
-def row(program, fitness, cost, **rest):
-    usual = {"experiment": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
-    sizes = {"instructions": int(pruned(program).length.sum()), "cost": cost, "search_fitness": fitness}
-    return usual | sizes | {"program": one(program)} | rest
-
-
-RANDOM = random_programs(SPACE, 4, np.random.default_rng(0))
-ROWS = [
-    row(RANDOM[0], 0.4, 0.1, best=False, pareto=True, experiment=2, evaluations=70),
-    row(RANDOM[1], 0.9, 0.5),
-    row(LINEAR, 0.999, 0.3, pareto=True, select_fitness=0.998),
-    row(RANDOM[2], 0.9, 0.4, best=False),
-]
-STEPS = [
-    {"evaluations": 60, "fitness": 0.3, "births": 0, "program": one(RANDOM[3])},
-    {"evaluations": 900, "fitness": 0.6, "births": 2, "program": one(RANDOM[0])},
-    {"evaluations": 4000, "fitness": 0.999, "births": 1, "program": one(LINEAR)},
-]
-
-
-def write_best(folder, rows=ROWS, steps=STEPS):
-    (folder / "hall.json").write_text(hall(rows))
-    (folder / "lineage.json").write_text(json.dumps({"schema": 2, "interface": None, "experiment": 2, "steps": steps}))
-
-
-def hall(rows, interface=None):
-    return json.dumps({"schema": 2, "interface": interface, "rows": rows})
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """The folder of a run that has ended, as it is."""
-    settings = dataclasses.replace(
-        QUICK,
-        islands=2,
-        train_steps=150_000,
-        side_by_side=1,
-        baselines=("linear",),
-        out=str(tmp_path_factory.mktemp("runs")),
-    )
-    return run(settings)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from zero_jax.program.memory import (
 from zero_jax.program.text import from_json, is_json, read, to_json, to_listing, to_proto
 from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import Known, register
 from zero_jax.support.foreign import shown
 
 
@@ -282,6 +283,14 @@ def programs_from(
         raise ValueError(f"{told.where('code')} has addresses that an op does not use, or ops behind a component's end")
     return found
 
+
+def _decoded(tree: Any, where: str, known: Known) -> Programs:
+    programs = programs_from(tree, known.shared.get("like"), where)
+    known.shared.setdefault("like", programs)
+    return programs
+
+
+register(Programs, programs_tree, _decoded)  # all programs of a tree have one layout, that of `like` if it is given
 
 _MOST = 2**31 - 1
 """The sizes of a memory, and addresses in it, are int32."""
