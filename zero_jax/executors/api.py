@@ -21,7 +21,8 @@ from zero_jax.program import liveness as dataflow
 from zero_jax.program.canonical import canonical, live
 from zero_jax.program.memory import COMPONENTS, Capacity, Interface
 from zero_jax.program.ops import OPS
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.support import threads as parallel
 from zero_jax.support.bounds import check_number
 from zero_jax.support.compiled import HAVE_NUMBA
