@@ -44,9 +44,10 @@ import overlap  # noqa: E402
 
 from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
 from zero_jax.executors import blocks, contract  # noqa: E402
-from zero_jax.executors.api import launch  # noqa: E402
-from zero_jax.executors.pallas import gpu as pallas  # noqa: E402
+from zero_jax.executors.base import Options  # noqa: E402
+from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
 from zero_jax.executors.pallas.layout import Layout, layout_for  # noqa: E402
+from zero_jax.executors.registry import EXECUTORS  # noqa: E402
 from zero_jax.run.api import run as run_experiment  # noqa: E402
 from zero_jax.run.presets import PRESETS  # noqa: E402
 from zero_jax.tasks import synthetic  # noqa: E402
@@ -144,7 +145,7 @@ def golden(size: Size) -> dict:
         for warps in size.warps if loss == "rmse" else size.warps[::3]:
             layout = layout_for(tasks.features, len(tasks))._replace(warps=warps)
             train = jax.jit(
-                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
+                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
             )
             runs = [
                 jax.device_get(train(ready, tasks, jnp.uint32(0), jnp.float32(stored["max_abs_error"])))
@@ -169,11 +170,13 @@ def against_cpu(size: Size, features: int, errors: bool) -> dict:
     space = SearchSpace(MemorySize(5, 4, 3), every, every, every, (2, 2, 2), (6, 8, 8), (8, 10, 12))
     programs = random_programs(space, 20 if size.interpret else 300, np.random.default_rng(features))
     tasks = synthetic.linear(19, features=features, train=12, valid=6, epochs=1 if errors else 2)
-    how = {"executor": "pallas", "ops": every, "interpret": size.interpret, "fingerprints": errors}
-    runs = [launch(programs, tasks, 5, **how)() for _ in range(size.repeats)]
+    pallas, xla = EXECUTORS["pallas"], EXECUTORS["xla"]
+    prepared = pallas.prepare(tasks, Options(ops=every, interpret=size.interpret))
+    runs = [pallas.launch(programs, prepared, 5, fingerprints=errors)() for _ in range(size.repeats)]
     told = {"equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True))}
     if not errors:
-        want = launch(programs, tasks, 5, executor="xla", ops=every, devices=jax.devices("cpu")[:1])()
+        on_cpu = Options(ops=every, devices=jax.devices("cpu")[:1])
+        want = xla.launch(programs, xla.prepare(tasks, on_cpu), 5)()
         told["close"] = float((np.abs(want[0] - runs[0][0]) <= 1e-4).mean())
         told["steps"] = float((want[1] == runs[0][1]).mean())
     return told
@@ -289,7 +292,7 @@ def layouts(size: Size) -> dict:
             if late():
                 return found | {"left out": "no time was left"}
             train = jax.jit(
-                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
+                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
             )
             call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(100))
             jax.block_until_ready(call())

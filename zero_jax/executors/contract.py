@@ -13,6 +13,7 @@ from jax import lax
 
 from zero_jax.program import ops as op_table
 from zero_jax.program.programs import COMPONENTS, MemorySize
+from zero_jax.tasks import Tasks
 
 Array = jax.Array
 
@@ -260,3 +261,8 @@ def op_sets(ops: Any, memory: MemorySize) -> OpSets:
         usable = (op_table.OPS[int(n)] for n in part)
         sets.append(tuple(sorted({op.number for op in usable if not absent & {*op.inputs, op.output}})))
     return cast(OpSets, tuple(sets))
+
+
+def runs(tasks: Tasks) -> int:
+    """How often Predict runs on a task."""
+    return int(tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1]))

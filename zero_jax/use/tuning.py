@@ -15,7 +15,8 @@ import numpy as np
 
 from zero_jax.executors import contract
 from zero_jax.executors.api import evaluate
-from zero_jax.executors.batches import MAX_BYTES, default_device
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.devices import default_device
 from zero_jax.program import ops
 from zero_jax.program.canonical import live
 from zero_jax.program.programs import Programs, program_bytes
@@ -407,7 +408,7 @@ def _slopes(
 
     def total(exponents: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         many = _scaled(program, exponents)
-        how: dict[str, Any] = {"executor": "xla", "ops": used, "max_bytes": max_bytes, "differentiable": True}
+        how: dict[str, Any] = {"ops": used, "max_bytes": max_bytes, "differentiable": True}
         told = evaluate(many, tasks, seed, max_abs_error=max_abs_error, **how)
         fitness = told.fitness.mean(1) if combine == "mean" else jnp.sort(told.fitness, 1)[:, len(tasks) // 2]
         return fitness.sum(), (fitness, told.train_steps)

@@ -16,8 +16,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-WIDTH = 16
-"""How many lanes there are."""
+from zero_jax.executors.simd.layout import WIDTH as WIDTH
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS = ir.VectorType(_FLOAT, WIDTH)
