@@ -14,7 +14,8 @@ from zero_jax.executors.base import MAX_BYTES, Options, Request
 from zero_jax.executors.contract import Array, Evaluation, Memory
 from zero_jax.executors.dispatch import check_stream, dispatched
 from zero_jax.executors.registry import REFERENCE, check_executor, choose
-from zero_jax.program.programs import COMPONENTS, Programs, SearchSpace, interface
+from zero_jax.program.memory import COMPONENTS, Interface
+from zero_jax.program.programs import Programs, SearchSpace
 from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
 
@@ -171,7 +172,7 @@ def _check(programs: Programs, tasks: Tasks, options: Options) -> None:
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
     if not len(tasks):
         raise ValueError("there are no tasks")
-    interface(programs.memory, tasks.vector_labels)
+    Interface.of(programs.memory, tasks)
     chunk_size = options.chunk_size
     if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number from 1 on, not {chunk_size}")
@@ -204,7 +205,7 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     Raises:
       ValueError: not even one program fits in `max_bytes`, the random stream is too short, or vectors are too few.
     """
-    interface(space.memory, tasks.vector_labels)
+    Interface.of(space.memory, tasks)
     options = Options(ops=contract.op_sets(ops, space.memory), max_bytes=max_bytes)
     check_stream(space.capacity, tasks, options.ops)
     request = Request(space.memory, tasks, options)

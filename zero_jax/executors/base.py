@@ -17,7 +17,8 @@ import numpy as np
 
 from zero_jax.executors import contract
 from zero_jax.executors.contract import Evaluation, Memory
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 MAX_BYTES = 2**30

@@ -17,6 +17,7 @@ from zero_jax.executors.contract import Array, OpSets
 from zero_jax.executors.devices import AXIS
 from zero_jax.program import liveness as dataflow
 from zero_jax.program import ops as op_table
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -109,7 +110,7 @@ def execute(programs: Programs, memory: Any, ids: Array, seed: Array, component:
     return plan.kernel.run_once(plan, prepared(programs, plan.sets, prune=False), memory, ids, seed, component)
 
 
-def prepared(programs: Programs, sets: OpSets, prune: bool, vector_labels: bool = False) -> Programs:
+def prepared(programs: Programs, sets: OpSets, prune: bool, interface: Interface | None = None) -> Programs:
     """Programs as kernels take them: NO_OP in unused slots, random instructions numbered, dead code gone."""
     if not sum(programs.capacity):
         return programs
@@ -119,7 +120,7 @@ def prepared(programs: Programs, sets: OpSets, prune: bool, vector_labels: bool 
     clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
     if not prune and not draws(sets):
         return clean
-    live = dataflow.liveness(clean, vector_labels)
+    live = dataflow.liveness(clean, interface)
     numbered = dataflow.number_draws(clean, live) if draws(sets) else clean
     return dataflow.compacted(numbered, live) if prune else numbered
 

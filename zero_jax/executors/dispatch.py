@@ -7,8 +7,9 @@ import numpy as np
 
 from zero_jax.executors import blocks, contract
 from zero_jax.executors.contract import OpSets
+from zero_jax.program.memory import COMPONENTS, Capacity
 from zero_jax.program.ops import OPS
-from zero_jax.program.programs import COMPONENTS, Capacity, Programs
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 

@@ -16,6 +16,7 @@ from zero_jax.executors.base import Executor, Options, Request
 from zero_jax.executors.registry import EXECUTORS, choose
 from zero_jax.program import library
 from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, random_programs
 from zero_jax.run.presets import PRESETS
 from zero_jax.support import threads as parallel
@@ -251,7 +252,7 @@ def _caller(executor: Executor, tasks: Tasks, options: Options) -> Call:
     prepared = executor.prepare(tasks, options)
 
     def call(programs: Programs) -> Callable[[], np.ndarray]:
-        form = canonical(programs, options.threads, tasks.vector_labels).programs
+        form = canonical(programs, options.threads, Interface.of(programs.memory, tasks)).programs
         wait = executor.launch(form, prepared, 0)
         return lambda: wait()[1]
 

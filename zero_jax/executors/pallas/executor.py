@@ -19,6 +19,7 @@ from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
 from zero_jax.executors.pallas import layout
 from zero_jax.program import liveness
 from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import HAVE_NUMBA
 from zero_jax.tasks import Tasks
@@ -46,7 +47,7 @@ class _Kernel:
     ) -> tuple[Array, ...]:
         ready = programs
         if not plan.ready:
-            ready = prepared(programs, plan.sets, prune=True, vector_labels=tasks.vector_labels)
+            ready = prepared(programs, plan.sets, prune=True, interface=Interface.of(programs.memory, tasks))
             filling = jnp.asarray(programs.length)[:, :1] < 0
             ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
         results = self._imported().evaluate_programs(
@@ -131,7 +132,7 @@ class Pallas(JaxExecutor):
         if job.options.canonical_form:
             plain = jax.tree.map(np.asarray, job.programs)
         else:
-            plain = canonical(job.programs.check(), vector_labels=job.tasks.vector_labels).programs
+            plain = canonical(job.programs.check(), interface=Interface.of(job.programs.memory, job.tasks)).programs
         if blocks.draws(job.plan.sets):
             plain = liveness.number_draws(plain, np.ones(plain.code.shape[:2], bool))
         return dataclasses.replace(job, plan=job.plan._replace(ready=True), programs=plain)

@@ -75,7 +75,7 @@ class Simd(Executor):
 
         options = prepared.options
         if not options.canonical_form:
-            programs = canonical(programs.check(), options.threads, prepared.tasks.classes > 0).programs
+            programs = canonical(programs.check(), options.threads, prepared.tasks.interface(programs.memory)).programs
         result = lanes.evaluate(
             programs,
             prepared.tasks,

@@ -18,7 +18,8 @@ from zero_jax.executors.simd import vector as v
 from zero_jax.executors.simd.training import train_programs
 from zero_jax.program import ops
 from zero_jax.program.canonical import table
-from zero_jax.program.programs import Programs, interface
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import entry_point, source_version
 from zero_jax.tasks import Tasks
@@ -63,6 +64,10 @@ class LaneTasks(NamedTuple):
     accuracy: bool
     classes: int
 
+    def interface(self, memory: MemorySize) -> Interface:
+        """Where programs of that memory size find features and labels."""
+        return (Interface.vector if self.classes else Interface.scalar)(memory)
+
 
 class Result(NamedTuple):
     """What an evaluation returns, as NumPy arrays.
@@ -106,7 +111,7 @@ def lay_out(tasks: Tasks) -> LaneTasks:
         np.array(masks, np.int64),
         n_tasks,
         tasks.loss == "accuracy",
-        tasks.classes * tasks.vector_labels,
+        tasks.vector_classes,
     )
 
 
@@ -170,10 +175,11 @@ def evaluate(
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
+    interface = tasks.interface(programs.memory)
     before = size(features), settings, addresses
     after = (
         code, constants, length, np.array(programs.starts),
-        table(programs.memory), np.array(interface(programs.memory, tasks.classes > 0)),
+        table(programs.memory), np.array(interface),
         translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip

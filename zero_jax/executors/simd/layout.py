@@ -1,6 +1,6 @@
 """What memory the SIMD executor takes. Imports nothing heavy, and no Numba."""
 
-from zero_jax.program.programs import MemorySize
+from zero_jax.program.memory import MemorySize
 from zero_jax.tasks import Tasks
 
 WIDTH = 16

@@ -16,6 +16,7 @@ from zero_jax.executors.contract import Array, Evaluation
 from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
 from zero_jax.executors.xla import interpreter
 from zero_jax.program import ops as op_table
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.tasks import Tasks
@@ -36,7 +37,7 @@ class _Interpreter:
     def train(
         self, plan: Plan, programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array
     ) -> tuple[Array, ...]:
-        ready = prepared(programs, plan.sets, prune=True, vector_labels=tasks.vector_labels)
+        ready = prepared(programs, plan.sets, prune=True, interface=Interface.of(programs.memory, tasks))
         return interpreter.evaluate_block(ready, tasks, seed, max_abs_error, plan.sets, plan.differentiable)
 
     def run_once(
