@@ -285,7 +285,7 @@ def _scratch(programs: Programs) -> tuple[Any, ...]:
 
 
 @entry_point
-def _run_once(size, features, addresses, count, scratch, seed, draw):
+def _run_once(size, features, addresses, count, scratch, seed, draw):  # type: ignore[no-untyped-def]
     before = v.flush_subnormals()
     for k in range(count):
         row, constants = addresses[0] + k * m.ROW_BYTES, addresses[1] + k * m.CONSTANT_BYTES
