@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Memory, Programs, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.batches import in_chunks
 from zero_jax.executors.blocks import Plan, evaluate_blocks
@@ -82,8 +82,8 @@ def test_random_programs_with_every_op_agree_with_the_oracle(loss, epochs, featu
 def test_uniform_draws_are_the_oracles_to_the_bit_and_gaussian_ones_nearly():
     ids = np.array([0, 3, 123456], np.int32)
     for shape in ((), (5,), (3, 3)):
-        number = contract.draw_number(2, jnp.int32(777), jnp.int32(4))
-        got = np.stack(contract.draws(shape, contract.seed_bits(2**40 + 9), jnp.asarray(ids), number))
+        number = stream.draw_number(2, jnp.int32(777), jnp.int32(4))
+        got = np.stack(stream.draws(shape, stream.seed_bits(2**40 + 9), jnp.asarray(ids), number))
         for t, task in enumerate(ids):
             want = oracle.uniforms(shape, 9, int(task), 777 << 10 | 4 << 2 | 2)
             np.testing.assert_array_equal(got[:, t], want)
@@ -100,7 +100,7 @@ def test_uniform_draws_are_the_oracles_to_the_bit_and_gaussian_ones_nearly():
 
 
 def test_draws_have_their_distributions():
-    u, w = contract.draws((64, 64), jnp.uint32(1), jnp.arange(8), jnp.uint32(5))
+    u, w = stream.draws((64, 64), jnp.uint32(1), jnp.arange(8), jnp.uint32(5))
     for sample in (np.asarray(u).ravel(), np.asarray(w).ravel()):
         assert sample.min() >= 0
         assert sample.max() < 1
@@ -314,7 +314,7 @@ def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
         tasks,
         jnp.uint32(0),
         jnp.float32(100),
-        plan=Plan(EXECUTORS["xla"].kernel(), contract.op_sets(None, programs.memory)),
+        plan=Plan(EXECUTORS["xla"].kernel(), dispatch.op_sets(None, programs.memory)),
     ).compile(PLAIN)
     used = compiled.memory_analysis().temp_size_in_bytes
     assert used <= width * need + 2**20

@@ -14,7 +14,7 @@ import pytest
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import blocks, contract, devices, registry
+from zero_jax.executors import blocks, devices, dispatch, registry
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.pallas import executor as pallas_executor
 from zero_jax.executors.pallas import gpu as pallas
@@ -93,7 +93,7 @@ def test_epochs_draws_and_many_tasks_agree_with_simd(loss):
 def test_the_layout_changes_rounding_at_most():
     programs = random_programs(ALL_OPS, 30, np.random.default_rng(2))
     tasks = synthetic.linear(5, features=3, train=8, valid=4)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     ready = blocks.prepared(programs, sets, prune=True)
     train = jax.jit(partial(pallas.evaluate_programs, sets=sets, interpret=True), static_argnames="layout")
     want = train(ready, tasks, jnp.uint32(3), jnp.float32(100))
@@ -180,7 +180,7 @@ def test_errors_are_those_of_each_example_and_0_after_a_stop():
     x = np.zeros((2, 4, 1))
     y = np.array([[1.0, 2.0, 3.0, 1000.0], [1.0, 10.0, 10.0, 1.0]])
     tasks = Tasks(x, y, x[:, :2], y[:, :2])
-    sets = contract.op_sets(((), (3,), (1,)), program.memory)
+    sets = dispatch.op_sets(((), (3,), (1,)), program.memory)
     ready = blocks.prepared(program, sets, prune=True)
     _, steps, errors = pallas.evaluate_programs(
         ready, tasks, jnp.uint32(0), jnp.float32(100), sets, interpret=True, errors=True

@@ -19,7 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, Tasks, evaluate, execute, library, random_programs
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors import blocks, contract, devices
+from zero_jax.executors import blocks, devices, dispatch, stream
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.pallas import layout
 from zero_jax.executors.pallas import tpu as pallas_tpu
@@ -36,7 +36,7 @@ def tpu(monkeypatch):
 
 
 def ready(programs, ops=None, prune=True):
-    sets = contract.op_sets(ops, programs.memory)
+    sets = dispatch.op_sets(ops, programs.memory)
     return blocks.prepared(programs, sets, prune=prune), sets
 
 
@@ -116,7 +116,7 @@ def as_on_a_tpu():
 def lower_for_tpus(features):
     programs = random_programs(ALL_OPS, 4, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=features, train=8, valid=4)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     train = jax.jit(partial(pallas_tpu.evaluate_programs, sets=sets, errors=True))
     run = jax.jit(partial(pallas_tpu.execute_programs, component=1, sets=sets))
     memory = tuple(np.zeros((4, 3, n, *(features,) * i), np.float32) for i, n in enumerate(programs.memory))
@@ -160,7 +160,7 @@ def test_fingerprints_are_those_of_the_errors(tpu):
         2
     ]
     assert errors.shape == (12, 3, 10)
-    np.testing.assert_array_equal(prints.view(np.uint32), contract.fingerprints(errors))
+    np.testing.assert_array_equal(prints.view(np.uint32), stream.fingerprints(errors))
     evaluator = Evaluator(tasks, executor="pallas", interpret=True, ops=SMALL.ops, probe=4)
     assert evaluator(programs).fitness.shape == (12, 3)
 

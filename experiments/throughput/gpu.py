@@ -43,7 +43,7 @@ sys.path.insert(0, str(HERE))
 import overlap  # noqa: E402
 
 from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
-from zero_jax.executors import blocks, contract  # noqa: E402
+from zero_jax.executors import blocks, dispatch  # noqa: E402
 from zero_jax.executors.base import Options  # noqa: E402
 from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
 from zero_jax.executors.pallas.layout import Layout, layout_for  # noqa: E402
@@ -137,7 +137,7 @@ def golden(size: Size) -> dict:
     sizes, found = stored["sizes"], {}
     memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
     programs = Programs.from_lists(stored["programs"][: size.programs], memory=memory)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(programs)
     for loss in ("rmse", "accuracy"):
         data = stored[loss]
@@ -287,7 +287,7 @@ def layouts(size: Size) -> dict:
     if size.interpret:
         tried = {4: [(16, 1, False), (16, 2, True)]}
     program = library.program("network", learning_rate=bench.LEARNING_RATE)
-    sets = contract.op_sets(None, program.memory)
+    sets = dispatch.op_sets(None, program.memory)
     n, k = (size.examples[0] // 8 or 5, size.examples[1] // 8 or 5)
     for features, layouts_tried in tried.items():
         count = 2 if size.interpret else max(512, 2**17 // features**2)

@@ -11,7 +11,7 @@ from zero_jax.cli import options
 from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
 from zero_jax.executors.base import MAX_BYTES
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
 from zero_jax.program import text as listing

@@ -8,10 +8,10 @@ from typing import Any, TypedDict, Unpack
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from zero_jax.executors import contract, devices
-from zero_jax.executors.base import MAX_BYTES, Options, Request
-from zero_jax.executors.contract import Array, Evaluation, Memory
+from zero_jax.executors import devices, dispatch
+from zero_jax.executors.base import MAX_BYTES, Evaluation, Memory, Options, Request
 from zero_jax.executors.dispatch import check_stream, dispatched
 from zero_jax.executors.registry import REFERENCE, check_executor, choose
 from zero_jax.program.memory import COMPONENTS, Interface
@@ -206,7 +206,7 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
       ValueError: not even one program fits in `max_bytes`, the random stream is too short, or vectors are too few.
     """
     Interface.of(space.memory, tasks)
-    options = Options(ops=contract.op_sets(ops, space.memory), max_bytes=max_bytes)
+    options = Options(ops=dispatch.op_sets(ops, space.memory), max_bytes=max_bytes)
     check_stream(space.capacity, tasks, options.ops)
     request = Request(space.memory, tasks, options)
     choose(executor, request).check_fits(request)

@@ -9,20 +9,45 @@ Axes: `P` programs, `T` tasks, `F` features.
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.executors import contract
-from zero_jax.executors.contract import Evaluation, Memory
+from zero_jax.executors import stream
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 MAX_BYTES = 2**30
 """The default bound on the memory that programs in training take."""
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation returns.
+
+    Attributes:
+      fitness: `[P, T]` float32, of each program on each task, in [0, 1].
+      train_steps: `[P, T]` int32, training examples whose Predict ran, the stopping one included.
+    """
+
+    fitness: jax.Array
+    train_steps: jax.Array
+
+
+class Memory(NamedTuple):
+    """The memory of every program on every task.
+
+    Attributes:
+      scalars: `[P, T, S]`.
+      vectors: `[P, T, V, F]`.
+      matrices: `[P, T, M, F, F]`.
+    """
+
+    scalars: jax.Array
+    vectors: jax.Array
+    matrices: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +198,7 @@ class Executor(abc.ABC):
             concrete = dataclasses.replace(options, max_abs_error=float(limit), traced=False)
             return self.launch(given, self.prepare(on, concrete), int(seed))()
 
-        bits = contract.seed_bits(seed)
+        bits = stream.seed_bits(seed)
         if not options.traced:
             return Evaluation(*map(jnp.asarray, call(np.asarray(bits), options.max_abs_error, *leaves)))
         shape = (programs.code.shape[0], len(tasks))

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from zero_jax.executors.contract import Array, OpSets
+from zero_jax.executors import dispatch
 from zero_jax.executors.devices import AXIS
+from zero_jax.executors.dispatch import OpSets
 from zero_jax.program import liveness as dataflow
-from zero_jax.program import ops as op_table
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
@@ -118,13 +118,8 @@ def prepared(programs: Programs, sets: OpSets, prune: bool, interface: Interface
     component = np.repeat(np.arange(3), programs.capacity)
     used = jnp.asarray(slots)[None] < jnp.asarray(programs.length)[:, component]
     clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
-    if not prune and not draws(sets):
+    if not prune and not dispatch.draws(sets):
         return clean
     live = dataflow.liveness(clean, interface)
-    numbered = dataflow.number_draws(clean, live) if draws(sets) else clean
+    numbered = dataflow.number_draws(clean, live) if dispatch.draws(sets) else clean
     return dataflow.compacted(numbered, live) if prune else numbered
-
-
-def draws(sets: OpSets) -> bool:
-    """Whether any of these ops draws random numbers."""
-    return any(op_table.RANDOM & set(part) for part in sets)

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from zero_jax.executors import batches, blocks, contract, devices
-from zero_jax.executors.base import Executor, Options, Pending, Prepared, Request
+from zero_jax.executors import batches, blocks, devices, dispatch, stream
+from zero_jax.executors.base import Evaluation, Executor, Memory, Options, Pending, Prepared, Request
 from zero_jax.executors.blocks import Kernel, Plan
-from zero_jax.executors.contract import Array, Evaluation, Memory
 from zero_jax.executors.dispatch import check_stream, dispatched
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
@@ -131,20 +131,20 @@ class JaxExecutor(Executor):
         self, programs: Programs, memory: Sequence[Array], component: int, seed: Any, ids: Any, options: Options
     ) -> Memory:
         plan = Plan(self.kernel(), dispatched(programs, options.ops), interpret=options.interpret)
-        return Memory(*blocks.execute(programs, tuple(memory), ids, contract.seed_bits(seed), component, plan))
+        return Memory(*blocks.execute(programs, tuple(memory), ids, stream.seed_bits(seed), component, plan))
 
     def _job(self, programs: Programs, tasks: Tasks, seed: Any, options: Options, fingerprints: bool = False) -> Job:
         if fingerprints and not self.fingerprints:
             raise ValueError(f"the {self.name} executor makes no fingerprints")
         covered = options.canonical_form and options.ops is not None
-        sets = contract.op_sets(options.ops, programs.memory) if covered else dispatched(programs, options.ops)
+        sets = dispatch.op_sets(options.ops, programs.memory) if covered else dispatched(programs, options.ops)
         check_stream(programs.capacity, tasks, sets)
         with devices.at_home(options.devices):
             kernel = self.kernel()
         plan = Plan(kernel, sets, options.differentiable, options.interpret, fingerprints=fingerprints)
         request = Request(programs.memory, tasks, dataclasses.replace(options, ops=sets), fingerprints)
         limit = jnp.asarray(options.max_abs_error, jnp.float32)
-        return Job(plan, programs, request, contract.seed_bits(seed), limit)
+        return Job(plan, programs, request, stream.seed_bits(seed), limit)
 
     def _ready(self, job: Job) -> Job:
         """The same job, with the work done that the host does better than a device."""

@@ -12,7 +12,7 @@ from zero_jax.evaluation.cost import Costs
 from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
 from zero_jax.evaluation.hurdles import Rung
 from zero_jax.executors import devices as there
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
 from zero_jax.program.memory import Interface

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors import contract, devices
+from zero_jax.executors import devices, stream
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
 from zero_jax.program import library
@@ -68,7 +68,7 @@ def forecast(experiment: Experiment) -> Forecast:
     evaluator(programs)
     rate = batch / (time.perf_counter() - began)
     count = experiment.islands * experiment.population
-    share = contract.runs(whole) / contract.runs(small)
+    share = stream.runs(whole) / stream.runs(small)
     arrays = 4 * count * (sum(space.capacity) * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
     used = _process_bytes() + arrays + executor.bytes_in_use(request, count)
     return Forecast(count, count * _examples(whole), count * share / rate, used, executor.name)

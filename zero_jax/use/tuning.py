@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
 from zero_jax.executors.api import evaluate
 from zero_jax.executors.base import MAX_BYTES
 from zero_jax.executors.devices import default_device
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program import ops
 from zero_jax.program.canonical import live
 from zero_jax.program.memory import Interface
@@ -224,7 +225,7 @@ class _Judge:
     ) -> None:
         self.began = time.perf_counter()
         self.time_limit, self.report = time_limit, report
-        self.bits = contract.seed_bits(seed)
+        self.bits = stream.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
         self.where = tunable(program, Interface.of(program.memory, tasks))
@@ -241,7 +242,7 @@ class _Judge:
     def judged(self, exponents: np.ndarray) -> np.ndarray:
         """The same, whatever the time."""
         told = evaluate(self.candidates(exponents), self.tasks, self.bits, **self.settings)
-        fitness = contract.program_fitness(told.fitness, self.combine)
+        fitness = program_fitness(told.fitness, self.combine)
         self.train_steps += int(np.asarray(told.train_steps, np.int64).sum())
         self.record(fitness)
         first = int(np.argmax(fitness))
@@ -401,7 +402,7 @@ def _slopes(
     tasks: Tasks,
     seed: jax.Array,
     max_abs_error: jax.Array,
-    used: contract.OpSets,
+    used: dispatch.OpSets,
     combine: Combine,
     max_bytes: int,
 ) -> _Slopes:

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from zero_jax.executors import batches, blocks, contract, devices
+from zero_jax.executors import batches, devices, dispatch, stream
 from zero_jax.executors.base import Request
 from zero_jax.executors.blocks import Kernel, Plan, prepared
-from zero_jax.executors.contract import Array
 from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
 from zero_jax.executors.pallas import layout
 from zero_jax.program import liveness
@@ -53,7 +53,7 @@ class _Kernel:
         results = self._imported().evaluate_programs(
             ready, tasks, seed, max_abs_error, plan.sets, interpret=plan.interpret, errors=plan.fingerprints
         )
-        return (contract.fingerprints(results[2]),) if plan.fingerprints else results[:2]
+        return (stream.fingerprints(results[2]),) if plan.fingerprints else results[:2]
 
     def run_once(
         self, plan: Plan, programs: Programs, memory: Any, ids: Array, seed: Array, component: int
@@ -101,7 +101,7 @@ class Pallas(JaxExecutor):
         memory, tasks, errors = request.memory, request.tasks, request.fingerprints
         if devices.platform() != "tpu":
             return layout.program_bytes(memory, tasks, errors)
-        examples = contract.runs(tasks)
+        examples = stream.runs(tasks)
         if layout.tpu_core_bytes(memory, tasks.features, examples if errors else 0) > layout.TPU_BYTES:
             raise ValueError(f"the errors of {examples:,} examples do not fit a TPU core's fast memory: lower probe")
         return layout.tpu_program_bytes(tasks, errors)
@@ -133,13 +133,13 @@ class Pallas(JaxExecutor):
             plain = jax.tree.map(np.asarray, job.programs)
         else:
             plain = canonical(job.programs.check(), interface=Interface.of(job.programs.memory, job.tasks)).programs
-        if blocks.draws(job.plan.sets):
+        if dispatch.draws(job.plan.sets):
             plain = liveness.number_draws(plain, np.ones(plain.code.shape[:2], bool))
         return dataclasses.replace(job, plan=job.plan._replace(ready=True), programs=plain)
 
 
 def _tpu_refusal(request: Request) -> str | None:
-    memory, features, examples = request.memory, request.tasks.features, contract.runs(request.tasks)
+    memory, features, examples = request.memory, request.tasks.features, stream.runs(request.tasks)
     need = layout.tpu_core_bytes(memory, features)
     if need > layout.TPU_BYTES:
         return (

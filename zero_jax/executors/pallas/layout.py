@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from zero_jax.executors.contract import runs
+from zero_jax.executors.stream import runs
 from zero_jax.program.memory import MemorySize
 from zero_jax.tasks import Tasks
 

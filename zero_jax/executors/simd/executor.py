@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from zero_jax.executors import contract, devices
-from zero_jax.executors.base import Executor, Options, Pending, Prepared, Request
-from zero_jax.executors.contract import Array, Memory
+from zero_jax.executors import devices, stream
+from zero_jax.executors.base import Executor, Memory, Options, Pending, Prepared, Request
 from zero_jax.executors.simd import layout
 from zero_jax.program import liveness
 from zero_jax.program.canonical import canonical, live
@@ -101,7 +101,7 @@ class Simd(Executor):
         checked = jax.tree.map(np.asarray, programs.check())
         numbered = liveness.number_draws(checked, live(checked))
         values = tuple(np.asarray(part) for part in memory)
-        after = lanes.execute(numbered, values, component, int(contract.seed_bits(seed)), np.asarray(ids))
+        after = lanes.execute(numbered, values, component, int(stream.seed_bits(seed)), np.asarray(ids))
         return Memory(*map(jnp.asarray, after))
 
 

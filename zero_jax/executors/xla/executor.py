@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from zero_jax.executors import batches, blocks, contract, devices
-from zero_jax.executors.base import MAX_BYTES, Options, Pending, Prepared, Request
+from zero_jax.executors import batches, blocks, devices, dispatch, stream
+from zero_jax.executors.base import MAX_BYTES, Evaluation, Options, Pending, Prepared, Request
 from zero_jax.executors.blocks import Kernel, Plan, prepared
-from zero_jax.executors.contract import Array, Evaluation
 from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
 from zero_jax.executors.xla import interpreter
 from zero_jax.program import ops as op_table
@@ -62,9 +62,9 @@ class Xla(JaxExecutor):
         tasks, differentiable = request.tasks, request.options.differentiable
         values = {"s": 1, "v": tasks.features, "m": tasks.features**2}
         state = sum(n * values[kind] for kind, n in zip(op_table.KINDS, request.memory, strict=True))
-        sets = contract.op_sets(request.options.ops, request.memory)
+        sets = dispatch.op_sets(request.options.ops, request.memory)
         outputs = sorted(values[op_table.OPS[n].output] for part in sets for n in part if n)
-        examples = contract.runs(tasks) if differentiable else 0
+        examples = stream.runs(tasks) if differentiable else 0
         branches = len(outputs) if differentiable else 8
         return 4 * len(tasks) * ((2 + examples) * state + sum(outputs[-branches:]) + 16)
 
