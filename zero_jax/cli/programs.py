@@ -10,9 +10,9 @@ import tyro
 from zero_jax.cli import options
 from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
-from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.executors.choice import check_executor
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.fitness import program_fitness
+from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
 from zero_jax.program.canonical import for_other_labels, pruned
 from zero_jax.program.memory import Interface
