@@ -35,9 +35,11 @@ from matplotlib.figure import Figure
 from zero_jax import evaluate, library, program_fitness, tune
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import MemorySize
-from zero_jax.program.programs import Programs, SearchSpace, concatenate
+from zero_jax.program.programs import Programs, concatenate
+from zero_jax.program.space import SearchSpace
 from zero_jax.run import build
 from zero_jax.run.config import RunConfig, TaskConfig
+from zero_jax.run.trial import record_due
 from zero_jax.search import Mutations, RegularizedEvolution
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import TaskSet
@@ -153,10 +155,11 @@ def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs,
     ).replace(threads=1, sufficient_fitness=2.0, **size.searching)
     evaluator = build.evaluator(config, tasks, "search", build.searcher(config).ops)
     trial = build.trial(config, 1, seed, [evaluator])
-    began, curve = time.monotonic(), []
+    began, curve, recorded = time.monotonic(), [], 0
     while not trial.ended:
         trial.evaluate_cohort()
-        if trial.is_due():
+        if record_due(trial.cohorts, recorded):
+            recorded = trial.cohorts
             curve.append([trial.counts.train_steps, round(trial.state.best_fitness, 5)])
     found = trial.candidates(size.candidates)
     told = {

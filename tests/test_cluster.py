@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import QUICK, records
-from zero_jax.run import api as experiment
-from zero_jax.run import build, cluster
+from zero_jax.run import api, build, cluster
 from zero_jax.run.cluster import connection
-from zero_jax.run.cluster import runner as runners
-from zero_jax.run.cluster.runner import RayRunner
-from zero_jax.run.cluster.share import Order, Share
+from zero_jax.run.cluster import crew as crews
+from zero_jax.run.worker import Order, Worker
 from zero_jax.search.operators.migration import Migrants, offered, taken
 from zero_jax.support import files
 
@@ -44,7 +42,7 @@ def worker_processes(ancestor):
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             told = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            parents[int(status.parent.name)] = int(told["PPid"]), "ray::Share" in told["Name"]
+            parents[int(status.parent.name)] = int(told["PPid"]), "ray::Worker" in told["Name"]
         except OSError:  # it has ended
             continue
 
@@ -53,7 +51,7 @@ def worker_processes(ancestor):
             pid = parents[pid][0]
         return pid == ancestor
 
-    return sorted(pid for pid, (_, is_actor) in parents.items() if is_actor and descends(pid))
+    return sorted(pid for pid, (_, is_worker) in parents.items() if is_worker and descends(pid))
 
 
 def last_checkpoint(folder):
@@ -63,7 +61,7 @@ def last_checkpoint(folder):
 # ---------------------------------------------------------------------------------------------- runs
 
 
-def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
+def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     seen = []
     outcome = cluster.run(SHARED.replace(out=str(tmp_path), train_steps=400_000), seen.append)
     assert (outcome.interrupted, outcome.solved, outcome.progress.trial) == (False, False, 2)
@@ -77,7 +75,7 @@ def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     assert [line["trial"] for line in lines] == sorted(line["trial"] for line in lines)
     # The last experiment's workers remember what they did of it; the first one's told.
     first = max(line["evaluations"] for line in lines if line["trial"] == 1)
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["workers"]]
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     second = sum(evaluator["counts"]["considered"] for tree in trees for evaluator in tree["evaluators"])
     assert first + second == outcome.progress.evaluations
     assert all(state["fitness"].shape == (2, 60) for tree in trees for state in tree["states"])
@@ -88,14 +86,14 @@ def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     assert {row["trial"] for row in hall["rows"]} <= {1, 2}
 
 
-def test_a_search_ends_when_one_actor_has_found_it(local):
+def test_a_search_ends_when_one_worker_has_found_it(local):
     outcome = cluster.run(LONG.replace(sufficient_fitness=0.05))
     assert outcome.search_fitness > 0.05
     assert outcome.progress.train_steps < LONG.schedule.train_steps
 
 
 @pytest.mark.parametrize("how", [{"method": "random"}, {"groups": 2, "probe": 5}, {"workers": 0, "islands": 3}])
-def test_other_settings_go_with_actors(local, tmp_path, how):
+def test_other_settings_go_with_workers(local, tmp_path, how):
     outcome = cluster.run(SHARED.replace(out=str(tmp_path), trials=1, **how))
     assert outcome.progress.train_steps >= SHARED.schedule.train_steps
     config = json.loads((outcome.folder / "config.json").read_text())["config"]["schedule"]
@@ -103,7 +101,7 @@ def test_other_settings_go_with_actors(local, tmp_path, how):
 
 
 @pytest.mark.slow
-def test_an_actor_killed_in_mid_run_is_started_again(local, tmp_path):
+def test_an_worker_killed_in_mid_run_is_started_again(local, tmp_path):
     killed = []
 
     def kill(progress):
@@ -119,16 +117,21 @@ def test_an_actor_killed_in_mid_run_is_started_again(local, tmp_path):
     assert outcome.unseen_fitness is not None
     told = [line["train_steps"] for line in records(outcome.folder)]
     assert told == sorted(told)
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["workers"]]
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     remembered = sum(evaluator["counts"]["train_steps"] for tree in trees for evaluator in tree["evaluators"])
     assert remembered <= outcome.progress.train_steps  # what was lost was done, too
 
 
-def test_an_actor_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "TRIES", 0)
-    runner = RayRunner(LONG.replace(out=str(tmp_path)), lambda _: ray.kill(runner.slots[1].handle))
-    with pytest.raises(OSError, match=r"worker 1 was lost 1 times in a row.*search --resume .* --ray goes on"):
-        experiment.begun(runner)
+def test_an_worker_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(crews, "TRIES", 0)
+    made = []
+
+    def crew(config):
+        made.append(crews.RayCrew(config))
+        return made[0]
+
+    with pytest.raises(OSError, match=r"worker 1 was lost 1 times in a row.*zero-jax resume .* --ray resumes it"):
+        api.begun(LONG.replace(out=str(tmp_path)), lambda _: ray.kill(made[0].seats[1].handle), crew)
 
 
 class Killed(BaseException):
@@ -136,7 +139,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_actor(local, tmp_path):
+def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_worker(local, tmp_path):
     def kill(progress):
         if list(tmp_path.glob("*/checkpoint-*")):
             raise Killed
@@ -145,43 +148,43 @@ def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_actor(local, tmp_
         cluster.run(LONG.replace(out=str(tmp_path), migrate_every=2000), kill)
     (folder,) = tmp_path.iterdir()
     before = last_checkpoint(folder)
-    assert before["number"] == 1
+    assert before["trials"][0]["number"] == 1
     seen = []
     outcome = cluster.resume(folder, seen.append)
     assert before["progress"]["evaluations"] < seen[0].evaluations < outcome.progress.evaluations
     assert outcome.progress.train_steps >= LONG.schedule.train_steps
     again = cluster.resume(folder)  # it has ended: nothing more is done
     assert again.progress.evaluations == outcome.progress.evaluations
-    with pytest.raises(ValueError, match="among 2 workers of Ray: begin it, and go on with it, with --ray"):
-        experiment.resume(folder)
+    with pytest.raises(ValueError, match="among 2 Ray workers: begin and resume it with --ray"):
+        api.resume(folder)
 
 
 # ---------------------------------------------------------------------------------------------- migration
 
 
-def test_islands_of_two_actors_exchange_programs(local, tmp_path):
+def test_islands_of_two_workers_exchange_programs(local, tmp_path):
     how = {"migrate_every": 600, "out": str(tmp_path), "train_steps": 1_000_000, "trials": 1}
     outcome = cluster.run(SHARED.replace(**how))
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["workers"]]
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     for tree in trees:
         evaluations = sum(state["evaluations"] for state in tree["states"])
         assert 2 < tree["migrations"] <= evaluations // 1200
 
 
 def test_programs_travel_with_fitness_and_line():
-    shares = [Share(SHARED.replace(migrate_every=120), index) for index in range(2)]
+    workers = [Worker(SHARED.replace(migrate_every=120), index) for index in range(2)]
     done = []
-    for share in shares:
-        share.begin(1)
-        done += [share.advance(Order(60.0, 10**9))]  # ends when migration is due
+    for worker in workers:
+        worker.begin(1)
+        done += [worker.advance(Order(60.0))]  # ends when migration is due
     assert [one.counts.considered for one in done] == [240, 240]
     assert all(one.offer for one in done)
-    states = shares[1].trial.states
+    states = workers[1].trial.states
     (after,) = taken(
         states, [Migrants.from_tree(files.unpacked(done[0].offer), states[0].population)], np.random.default_rng(0)
     )
     (before,) = states
-    (other,) = shares[0].trial.states
+    (other,) = workers[0].trial.states
     was, now, theirs = (
         [bytes(code) + bytes(data) for code, data in zip(s.population.code, s.population.data, strict=True)]
         for s in (before, after, other)
@@ -196,13 +199,13 @@ def test_programs_travel_with_fitness_and_line():
 
 
 def test_half_an_island_is_offered_and_half_taken():
-    share = Share(SHARED, 0)
-    share.begin(1)
-    share.advance(Order(0.0, 1))
-    offer = offered(share.trial.states, np.random.default_rng(0), sample=10)
+    worker = Worker(SHARED, 0)
+    worker.begin(1)
+    worker.advance(Order())
+    offer = offered(worker.trial.states, np.random.default_rng(0), sample=10)
     assert len(offer.fitness) == 2 * 5
-    (after,) = taken(share.trial.states, [offer, offer], np.random.default_rng(1), sample=10)
-    assert (after.fitness != share.trial.state.fitness).sum() <= 10
+    (after,) = taken(worker.trial.states, [offer, offer], np.random.default_rng(1), sample=10)
+    assert (after.fitness != worker.trial.state.fitness).sum() <= 10
 
 
 # ---------------------------------------------------------------------------------------------- bad input
@@ -246,9 +249,9 @@ def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypat
     with pytest.raises(ValueError, match="4 workers take a CPU each, and the Ray cluster has room for 2"):
         cluster.run(SHARED.replace(workers=4, out=str(tmp_path)))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="2 workers of Ray"):
-        experiment.run(SHARED)
-    alone = experiment.run(QUICK.replace(out=str(tmp_path)))
+    with pytest.raises(ValueError, match="2 Ray workers"):
+        api.run(SHARED)
+    alone = api.run(QUICK.replace(out=str(tmp_path)))
     with pytest.raises(ValueError, match="without --ray"):
         cluster.resume(alone.folder)
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -274,7 +277,7 @@ def test_ctrl_c_and_on_again(tmp_path):
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     (folder,) = tmp_path.iterdir()
-    assert f"zero-jax search --resume {folder} --ray" in out
+    assert f"zero-jax resume {folder} --ray" in out
     done = subprocess.run([*SEARCH, "--resume", str(folder), "--ray"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "Below the sufficient fitness" in done.stdout

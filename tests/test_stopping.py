@@ -19,7 +19,7 @@ import pytest
 from tests.helpers import QUICK, after
 from zero_jax import library, tune
 from zero_jax.cli import main
-from zero_jax.run import trials
+from zero_jax.run import trial
 from zero_jax.run.api import resume, run
 from zero_jax.support import files, stopping
 from zero_jax.tasks import synthetic
@@ -65,8 +65,8 @@ def test_a_signal_leaves_a_checkpoint_and_the_best_and_the_run_goes_on(tmp_path,
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Interrupted in experiment 1" in out
-    assert f"zero-jax search --resume {folder}" in out
+    assert "Interrupted in trial 1" in out
+    assert f"zero-jax resume {folder}" in out
     assert "Traceback" not in err
     before = assert_whole(folder)
     again = subprocess.Popen(
@@ -159,7 +159,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
 
 
 def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    real, cohorts = trials.Trial.evaluate_cohort, []
+    real, cohorts = trial.Trial.evaluate_cohort, []
 
     def evaluate_cohort(self):
         cohorts.append(1)
@@ -169,7 +169,7 @@ def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, mo
 
     quick = quick_with(train_steps=10**6, out=str(tmp_path), checkpoint_seconds=0)
     with monkeypatch.context() as patched:
-        patched.setattr(trials.Trial, "evaluate_cohort", evaluate_cohort)
+        patched.setattr(trial.Trial, "evaluate_cohort", evaluate_cohort)
         outcome = run(quick)
     assert outcome.interrupted
     whole = run(quick)
@@ -256,7 +256,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monk
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
-        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, experiment 1, best fitness \d\.\d{5}"
+        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, trial 1, best fitness \d\.\d{5}"
         assert re.fullmatch(form, line), line
     assert "left" not in lines[0]  # nobody knows yet
     assert "left" in lines[-1]
@@ -282,7 +282,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
         assert main(arguments) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        assert "after experiment 1" in out
+        assert "after trial 1" in out
     assert main(["tune", "linear", "--tasks", "2", "--train", "50", "--evaluations", "20", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -305,7 +305,7 @@ def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 0
     text = shown.decode(errors="replace")
-    assert re.search(r"linear:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, experiment 1, best fitness", text)
+    assert re.search(r"linear:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, trial 1, best fitness", text)
 
 
 # ---------------------------------------------------------------------------------------------- tuning

@@ -171,9 +171,7 @@ def _ended(outcome: Outcome, config: RunConfig, address: str | None) -> int:
     if (outcome.interrupted or outcome.timed_out) and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
         more = f" --time-limit {2 * config.schedule.time_limit:g}" if outcome.timed_out else ""
-        print(
-            f"To go on from the last checkpoint: zero-jax search --resume {shlex.quote(str(outcome.folder))}{ray}{more}"
-        )
+        print(f"To resume from the last checkpoint: zero-jax resume {shlex.quote(str(outcome.folder))}{ray}{more}")
     with handled() as stop:
         return stop.exit_code if outcome.interrupted else 0
 

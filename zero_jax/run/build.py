@@ -9,10 +9,9 @@ from typing import Any, get_args
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors import batches
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors import devices
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program import library
-from zero_jax.program import text as listing
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.config import BASELINES, RunConfig
@@ -98,7 +97,7 @@ def evaluator(config: RunConfig, tasks: Tasks, role: Role, ops: Any = None, *, s
         max_abs_error=how.max_abs_error,
         max_bytes=how.max_bytes,
         threads=1 if role == "search" and schedule.parallel_trials > 1 else schedule.threads or None,
-        devices=batches.first_devices(schedule.devices),
+        devices=devices.first_devices(schedule.devices),
         background=role == "search" and schedule.groups > 1,
         **saving,
     )
@@ -137,7 +136,7 @@ def self_contained(config: RunConfig, folder: str | Path = "") -> RunConfig:
     config = dataclasses.replace(config, tasks=dataclasses.replace(config.tasks, **sets))
     initial = getattr(config.searcher, "initial", "random")
     if isinstance(initial, Programs):
-        return config.replace(initial=listing.to_json(initial) + "\n")
+        return config.replace(initial=initial.to_json() + "\n")
     if initial in (*INITIAL, *library.NAMES):
         return config
     text = library.text_of(initial)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from zero_jax.evaluation.cost import Costs
 from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED
 from zero_jax.evaluation.hurdles import Rung
-from zero_jax.executors.choice import check_executor
+from zero_jax.executors.registry import check_executor
 from zero_jax.run import searchers
 from zero_jax.run.folder import config_of
 from zero_jax.run.searchers import islands, method_of, with_method

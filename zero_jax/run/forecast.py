@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors import batches, contract
-from zero_jax.executors.choice import choose, pallas_bytes
+from zero_jax.executors import devices, stream
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program import library
 from zero_jax.run import build
 from zero_jax.run.config import RunConfig
@@ -56,10 +57,12 @@ def forecast(config: RunConfig) -> Forecast:
     whole = _largest(config)
     small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
     program = library.program("network", learning_rate=0.001)
-    memory = config.searcher.space.memory
-    executor = choose(config.evaluation.executor, memory, whole, config.evaluation.max_bytes)
-    evaluator = Evaluator(small, executor=executor, remember=0, threads=config.schedule.threads or None)
-    batch = 32 * parallel.cores() if batches.platform() == "cpu" else 1024
+    space, threads = config.searcher.space, config.schedule.threads or None
+    options = Options(ops=space.ops, max_bytes=config.evaluation.max_bytes, threads=threads)
+    request = Request(space.memory, whole, options)
+    executor = choose(config.evaluation.executor, request)
+    evaluator = Evaluator(small, executor=executor.name, remember=0, threads=threads)
+    batch = 32 * parallel.cores() if devices.platform() == "cpu" else 1024
     programs = program[np.zeros(batch, int)]
     programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once
     evaluator(programs)  # compiles
@@ -67,9 +70,10 @@ def forecast(config: RunConfig) -> Forecast:
     evaluator(programs)
     rate = batch / (time.perf_counter() - began)
     count = generation(config.searcher)
-    share = batches.runs(whole) / batches.runs(small)
-    used = _process_bytes() + _program_bytes(config, executor, whole)
-    return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
+    share = stream.runs(whole) / stream.runs(small)
+    arrays = 4 * count * (sum(space.capacity) * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
+    used = _process_bytes() + arrays + executor.bytes_in_use(request, count)
+    return Forecast(count, count * _examples(whole), count * share / rate, used, executor.name)
 
 
 def _largest(config: RunConfig) -> Tasks:
@@ -90,19 +94,3 @@ def _process_bytes() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _program_bytes(config: RunConfig, executor: str, tasks: Tasks) -> int:
-    """Of all programs as arrays, and of the memories of those that are trained at a time."""
-    memory, slots = config.searcher.space.memory, sum(config.searcher.space.capacity)
-    count = generation(config.searcher)
-    arrays = 4 * count * (slots * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
-    if executor == "pallas":
-        return arrays + min(config.evaluation.max_bytes, count * pallas_bytes(memory, tasks))
-    if executor == "simd":
-        from zero_jax.executors.simd import lanes as simd  # only where there is Numba
-
-        program, lanes = simd.bytes_needed(memory, tasks)
-        return arrays + lanes + (config.schedule.threads or parallel.cores()) * program
-    need = batches.program_bytes(memory, contract.op_sets(config.searcher.space.ops, memory), tasks)
-    return arrays + need * batches.block_width(need, config.evaluation.max_bytes)

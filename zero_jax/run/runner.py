@@ -10,7 +10,8 @@ import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts, counts_from
 from zero_jax.executors.api import check_fits
-from zero_jax.executors.choice import choose
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program.memory import Interface
 from zero_jax.run import build, tensorboard
 from zero_jax.run import folder as runs
@@ -122,7 +123,8 @@ class Runner:
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
         how = self.config.evaluation
         for tasks in sets:
-            if choose(how.executor, programs.memory, tasks, how.max_bytes) == "simd":
+            request = Request(programs.memory, tasks, Options(max_bytes=how.max_bytes))
+            if choose(how.executor, request).compiles_once:
                 build.evaluator(self.config, tasks.shortened(1, 1), "search")(programs[:1])
 
     # ------------------------------------------------------------------------------------------ the search

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from zero_jax.executors.registry import may_use_gpu
 from zero_jax.run.config import RunConfig
 from zero_jax.run.searchers import islands
 from zero_jax.support import threads as parallel
@@ -111,7 +112,7 @@ def resources(config: RunConfig) -> tuple[str, int]:
     bundles of `threads`.
     """
     found = installed().cluster_resources()
-    gpus = int(found.get("GPU", 0)) if config.evaluation.executor != "simd" else 0
+    gpus = int(found.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
     return ("GPU", gpus) if gpus else ("CPU", int(found.get("CPU", 0)) // max(1, config.schedule.threads))
 
 
