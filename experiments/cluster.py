@@ -25,7 +25,7 @@ import zero_jax
 from zero_jax.run import cluster
 from zero_jax.run.cluster.connection import connected, installed
 from zero_jax.run.config import RunConfig
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
 

@@ -41,7 +41,7 @@ from zero_jax.program.programs import concatenate
 from zero_jax.run import build
 from zero_jax.run.api import run
 from zero_jax.run.config import RunConfig
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations
 from zero_jax.tasks import synthetic

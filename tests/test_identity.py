@@ -52,7 +52,7 @@ def begun(tmp_path, monkeypatch):
 
 def test_a_damaged_outcome_is_said_to_be_of_no_use(begun):
     (begun / "outcome.json").write_text("{")
-    with pytest.warns(UserWarning, match=r"the run goes on without the best program that .* has: .*outcome\.json"):
+    with pytest.warns(UserWarning, match=r"the run continues without the best program that .* has: .*outcome\.json"):
         resume(begun)
 
 

@@ -16,7 +16,7 @@ from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
 from zero_jax.run import build
 from zero_jax.run.api import RunConfig, run
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 
 

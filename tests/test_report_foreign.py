@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tests.helpers import ROWS, STEPS, is_safe, write_best
 from zero_jax import cli, report
 from zero_jax.report import figures
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.run.schemas import Record
 
 FILES = ("config.json", "records.jsonl", "hall.json", "lineage.json", "outcome.json", "best.json")

@@ -14,11 +14,11 @@ import pytest
 
 from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
-from zero_jax.run import folder as runs
 from zero_jax.run import runner
 from zero_jax.run.api import resume, run
 from zero_jax.run.config import from_tree
-from zero_jax.run.folder import RunFolder, config_of
+from zero_jax.run.config_file import config_of
+from zero_jax.run.folder import RunFolder
 from zero_jax.run.presets import PRESETS
 from zero_jax.support import files
 
@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
         folder = run(QUICK.replace(out=str(tmp_path))).folder
-    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 5: continue the run with"):
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 5: resume the run with"):
         resume(folder)
 
 
@@ -152,7 +152,9 @@ def test_a_best_program_that_was_edited_is_left_out(tmp_path, name):
     tree = json.loads((first.folder / name).read_text())
     edited = tree | {"select_fitness": 1.0} if "select_fitness" in tree else tree | {"programs": [[[], [], []]]}
     (first.folder / name).write_text(json.dumps(edited))
-    with pytest.warns(UserWarning, match=r"goes on without the best program that .* has: outcome\.json or best\.json"):
+    with pytest.warns(
+        UserWarning, match=r"continues without the best program that .* has: outcome\.json or best\.json"
+    ):
         again = resume(first.folder)
     assert again.select_fitness == first.select_fitness
     assert not again.solved
@@ -306,7 +308,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(
         write(path, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.files, "write_atomically", full)
+        patched.setattr(files, "write_atomically", full)
         with pytest.raises(OSError, match=r"No space left on device: .*checkpoint.*zero-jax resume .* resumes it"):
             run(OFTEN.replace(out=str(tmp_path / "full")))
     (folder,) = (tmp_path / "full").iterdir()

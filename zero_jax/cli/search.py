@@ -12,7 +12,8 @@ from zero_jax.cli import forms, options
 from zero_jax.run import api, build, cluster
 from zero_jax.run import forecast as forecasts
 from zero_jax.run.config import EvaluationConfig, RunConfig, from_folder
-from zero_jax.run.folder import Outcome, check_unedited
+from zero_jax.run.config_file import check_unedited
+from zero_jax.run.outcome import Outcome
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.progress import progress_bar
 from zero_jax.run.searchers import SEARCHERS

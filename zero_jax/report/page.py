@@ -13,8 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from zero_jax.report import figures, tables
-from zero_jax.run import folder as runs
-from zero_jax.run import schemas
+from zero_jax.run import config_file, schemas
 from zero_jax.run.config import GROUPS, OPTIONS, RunConfig, from_folder
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.searchers import islands, method_of, settings
@@ -64,7 +63,7 @@ class _Figure(NamedTuple):
 
 def _page(run: Path) -> str:
     config = from_folder(run)
-    stored = foreign.read_json(run / "config.json", schemas.Config, runs.SCHEMA)
+    stored = foreign.read_json(run / "config.json", schemas.Config, config_file.SCHEMA)
     outcome, records = foreign.read_json(run / "outcome.json", schemas.Outcome), tables.records(run)
     hall, lineage, best = tables.hall_of_fame(run), tables.lineage(run), tables.best(run) if outcome else None
     return _template().render(

@@ -12,9 +12,10 @@ from zero_jax.program import text
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.run import folder as runs
 from zero_jax.run import schemas
-from zero_jax.run.folder import QUANTILES, Progress
+from zero_jax.run.config_file import config_of
+from zero_jax.run.outcome import QUANTILES, Progress
+from zero_jax.run.records import records_of
 from zero_jax.support import foreign
 
 SCHEMA = 3
@@ -50,8 +51,8 @@ def records(run: str | Path) -> pd.DataFrame:
       >>> table = records("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
       >>> table.plot(x="evaluations", y=["best_fitness", "median"])    # doctest: +SKIP
     """
-    runs.config_of(run)
-    lines = runs.records_of(run)
+    config_of(run)
+    lines = records_of(run)
     kinds = {name: kind for name, kind in Progress.__annotations__.items() if name not in ("quantiles", "islands")}
     # A search that was interrupted at once has no fitness of islands yet, hence no quantiles.
     spread = [p.quantiles or (float("nan"),) * len(QUANTILES) for p in lines]
@@ -121,7 +122,7 @@ def lineage(run: str | Path) -> pd.DataFrame:
     Raises:
       ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
     """
-    runs.config_of(run)
+    config_of(run)
     file = Path(run) / "lineage.json"
     stored = foreign.read_json(file, schemas.Lineage, SCHEMA)
     steps = _table(stored.steps if stored else [], _STEPS)
@@ -147,7 +148,7 @@ def best(run: str | Path) -> str | None:
 
 
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
-    runs.config_of(run)
+    config_of(run)
     file = Path(run) / "hall.json"
     stored = foreign.read_json(file, schemas.Hall, SCHEMA)
     rows = _table(stored.rows if stored else [], _HALL)

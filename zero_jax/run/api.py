@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, get_args
 from zero_jax.run import build, cautions
 from zero_jax.run.config import RunConfig as RunConfig
 from zero_jax.run.config import from_folder
+from zero_jax.run.config_file import check_out, check_unedited
 from zero_jax.run.crew import Crew, LocalCrew
-from zero_jax.run.folder import Outcome, Progress, RunFolder, check_out, check_unedited
+from zero_jax.run.folder import RunFolder
+from zero_jax.run.outcome import Outcome, Progress
 from zero_jax.run.runner import Runner
 from zero_jax.tasks.sets import Role
 

@@ -12,7 +12,7 @@ from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED
 from zero_jax.evaluation.hurdles import Rung
 from zero_jax.executors.registry import check_executor
 from zero_jax.run import searchers
-from zero_jax.run.folder import config_of
+from zero_jax.run.config_file import config_of
 from zero_jax.run.searchers import islands, method_of, with_method
 from zero_jax.support.bounds import check_fields, check_number
 from zero_jax.support.foreign import described_by, plain, reason, shown

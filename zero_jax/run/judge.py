@@ -10,8 +10,8 @@ from zero_jax.program.programs import concatenate
 from zero_jax.run import build
 from zero_jax.run.build import LEARNING_RATES
 from zero_jax.run.config import RunConfig
-from zero_jax.run.folder import Baseline
 from zero_jax.run.hall import Entry, HallOfFame, merged
+from zero_jax.run.outcome import Baseline
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.tasks import Tasks
 

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm as any_tqdm
 from tqdm.std import tqdm as plain_tqdm
 
 from zero_jax.run.config import RunConfig
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.support.compiled import on_compile
 
 SECONDS_PER_LINE = 10.0

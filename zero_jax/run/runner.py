@@ -14,13 +14,13 @@ from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
 from zero_jax.program.memory import Interface
 from zero_jax.run import build, tensorboard
-from zero_jax.run import folder as runs
 from zero_jax.run.config import RunConfig
 from zero_jax.run.crew import Course, Crew, LocalCrew
-from zero_jax.run.folder import Outcome, Progress, RunFolder, progress_from
+from zero_jax.run.folder import RunFolder
 from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
+from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
 from zero_jax.run.trial import population_record, record_due
 from zero_jax.run.worker import Done
 from zero_jax.support import stopping
@@ -227,7 +227,7 @@ class Runner:
             self.counts.train_steps,
             time.monotonic() - self.began,
             course.best_fitness,
-            **{name: getattr(self.counts, name) for name in runs.COUNTED},
+            **{name: getattr(self.counts, name) for name in COUNTED},
             saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
             lost=self.crew.lost,
             exhausted=self.exhausted,

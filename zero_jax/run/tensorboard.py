@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from zero_jax.run.folder import COUNTED, QUANTILES, Progress, records_of
+from zero_jax.run.outcome import COUNTED, QUANTILES, Progress
+from zero_jax.run.records import records_of
 
 FOLDER = "tensorboard"
 """Where the events are, in a run's folder."""

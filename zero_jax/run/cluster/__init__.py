@@ -8,7 +8,8 @@ from zero_jax.run import api
 from zero_jax.run.cluster.connection import connected, default_workers
 from zero_jax.run.cluster.crew import RayCrew, check_has_workers
 from zero_jax.run.config import RunConfig, from_folder
-from zero_jax.run.folder import Outcome, Progress, check_out
+from zero_jax.run.config_file import check_out
+from zero_jax.run.outcome import Outcome, Progress
 
 
 def run(config: RunConfig, report: Callable[[Progress], None] | None = None, address: str = "") -> Outcome:
