@@ -120,7 +120,7 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
+        older.setattr(checkpoint, "SCHEMA", 1)
         folder = run(QUICK.replace(out=str(tmp_path))).folder
     with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 5: resume the run with"):
         resume(folder)
