@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
-from zero_jax.run import runner
+from zero_jax.run import checkpoint, runner
 from zero_jax.run.api import resume, run
 from zero_jax.run.config import from_tree
 from zero_jax.run.config_file import config_of
