@@ -273,10 +273,24 @@ def figure(rows: list[dict], to: Path) -> None:
     drawing.savefig(to)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """How many searches at a time.
+
+    Attributes:
+      processes: How many processes.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(10))
+    processes: int = 2
+
+    def check(self) -> None:
+        super().check()
+        results.check_whole(self.processes, 1)
+
+
 def main(words: list[str] | None = None) -> None:
-    parser = results.arguments(__doc__, seeds=10)
-    parser.add_argument("--processes", type=results.number(1), default=2)
-    chosen = parser.parse_args(words)
+    chosen = results.options(Options, __doc__, words)
     began, size, seeds = time.monotonic(), chosen.size, chosen.seeds
     jobs = [(size, case, opposite, seed) for case in CASES[size] for opposite in (False, True) for seed in seeds]
     rows = results.mapped(chosen.processes, one, jobs)

@@ -8,12 +8,13 @@ Before each, a second of rest tells how many cores others keep busy: on a machin
 Then a search of two workers in which one is killed (SIGKILL) after a third of the budget.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from datetime import date
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import zero_jax
+from zero_jax.cli.options import parsed
 from zero_jax.run import cluster
 from zero_jax.run.cluster.connection import connected, installed
 from zero_jax.run.config import RunConfig
@@ -30,13 +32,18 @@ from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    preset: str = "digits"  # of zero-jax search
+    steps: int = 250_000_000  # train steps per worker
+    rounds: int = 4
+    out: Path = Path(__file__).parent / "cluster.json"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="digits", help="of zero-jax search")
-    parser.add_argument("--steps", type=int, default=250_000_000, help="train steps per worker")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "cluster.json")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     preset = PRESETS[chosen.preset][1].replace(
         trials=1, sufficient_fitness=2.0, parallel_trials=1, baselines=(), threads=1, out=None, executor="simd",
     )  # fmt: skip
@@ -138,7 +145,7 @@ def worker_process() -> int:
         int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in listed.splitlines())
     }
     for pid, (parent, args) in rows.items():
-        if args.startswith("ray::Share"):
+        if args.startswith("ray::Worker"):
             while parent in rows and parent != os.getpid():
                 parent = rows[parent][0]
             if parent == os.getpid():

@@ -8,14 +8,16 @@ a program does what an earlier one does (bar: 99.9%), how many do, and how many 
 gives another mean fitness (by more than 1e-4). Results: `fec.json`.
 """
 
-import argparse
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zero_jax.cli.options import parsed
 from zero_jax.executors import blocks, dispatch
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.simd import lanes as simd
@@ -28,12 +30,17 @@ PROBE = 10
 BITS = (24, 22, 20, 18, 16, 14, 12, 10, 8)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    presets: tuple[str, ...] = ("linear", "teacher", "digits")
+    programs: int = 10_000
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["linear", "teacher", "digits"])
-    parser.add_argument("--programs", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rows = []
     print("preset    bits  agreement  alike  false hits")
     for name in chosen.presets:

@@ -11,7 +11,6 @@ A repeat has its own T_search and population, the same for all rows; T_select is
 best of 10 candidates there, so a little too high; that on unseen examples of the same pairs is not.
 """
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -168,22 +167,35 @@ def show(rows: list[dict], told: list[dict]) -> None:
         print(f"{what:38} {row['difference'][0]:+.4f} +- {row['difference'][1]:.4f}  {row['seen']}{paper}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """How large the table is.
+
+    Attributes:
+      seeds: Each once; by default as many as the size has repeats.
+      steps: Train steps of each process.
+      processes: How many processes in each of three columns, different ones.
+      at_a_time: How many runs to have under way.
+    """
+
+    seeds: tuple[int, ...] = ()
+    steps: int | None = None
+    processes: tuple[int, int, int] | None = None
+    at_a_time: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        for number in (self.steps, self.at_a_time, *(self.processes or ())):
+            if number is not None:
+                results.check_whole(number, 1)
+        if self.processes and len(set(self.processes)) < 3:
+            raise ValueError(f"--processes {' '.join(map(str, self.processes))}: three different numbers")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.arguments(__doc__)
-    parser.set_defaults(seeds=None)
-    parser.add_argument("--steps", type=results.number(1), help="train steps of each process")
-    parser.add_argument(
-        "--processes",
-        type=results.number(1),
-        nargs=3,
-        help="how many processes in each of three columns, different ones",
-    )
-    parser.add_argument("--at-a-time", type=results.number(1), help="how many runs to have under way")
-    chosen = parser.parse_args(argv)
-    if chosen.processes and len(set(chosen.processes)) < 3:
-        parser.error(f"--processes {' '.join(map(str, chosen.processes))}: three different numbers")
+    chosen = results.options(Options, __doc__, argv)
     size = _size(chosen)
-    seeds = list(range(size.repeats)) if chosen.seeds is None else chosen.seeds
+    seeds = chosen.seeds or range(size.repeats)
     began = time.monotonic()
     jobs = [(size, method, n, seed, size.steps) for seed in seeds for n in size.processes[::-1] for method in METHODS]
     runs = results.mapped(size.at_a_time, one, jobs)
@@ -205,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def _size(chosen: argparse.Namespace) -> Size:
+def _size(chosen: Options) -> Size:
     told = {"steps": chosen.steps, "at_a_time": chosen.at_a_time}
     changes = {name: value for name, value in told.items() if value is not None}
     if chosen.processes:

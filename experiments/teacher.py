@@ -339,7 +339,7 @@ def plot(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], out: Pat
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = results.arguments(__doc__).parse_args(argv)
+    chosen = results.options(results.Options, __doc__, argv)
     began, out, size = time.monotonic(), results.path(chosen, __file__), SIZES[chosen.size]
     with results.processes(2) as pool:
         jobs: list[Future] = [pool.submit(invent, size, kind, seed) for kind in size.searches for seed in chosen.seeds]

@@ -9,7 +9,7 @@ best program (of 5 candidates) is what counts. Writes `ablation.json` and `ablat
 here its fingerprints are made of programs that are new in their canonical form.
 """
 
-import argparse
+import dataclasses
 import json
 import random
 import subprocess
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from zero_jax.cli.options import parsed
 from zero_jax.run.api import run
 from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
@@ -119,11 +120,16 @@ def plot(runs: list[dict], rows: list[dict], out: Path, seeds: int) -> None:
     figure.savefig(out)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    seeds: int = 10
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     began = time.monotonic()
     jobs = list(product(BUDGETS, SIZES, STEPS, range(chosen.seeds)))
     random.Random(0).shuffle(jobs)  # what else the machine does should meet all rows alike

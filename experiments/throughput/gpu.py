@@ -17,7 +17,6 @@ into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any 
 8. searches:  `linear` and `digits`, whole.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -30,6 +29,7 @@ import traceback
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes that this one starts need memory too
 
@@ -43,6 +43,7 @@ sys.path.insert(0, str(HERE))
 import overlap  # noqa: E402
 
 from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
+from zero_jax.cli.options import parsed  # noqa: E402
 from zero_jax.executors import blocks, dispatch  # noqa: E402
 from zero_jax.executors.base import Options  # noqa: E402
 from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
@@ -85,13 +86,18 @@ class Size:
 REHEARSAL = Size(True, 40, 2, (1, 2), (2, 4), (20, 10), (50, 100), (2, 4), 0.05)
 
 
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """What the script is asked for; `child` is for itself."""
+
+    rehearse: bool = False
+    out: Path = HERE
+    only: tuple[str, ...] = ()  # which parts; all of them by default
+    child: Literal["compile", "network"] | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rehearse", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--child", choices=["compile", "network"], help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+    chosen = parsed(Script, sys.argv[1:], description=__doc__)
     size = REHEARSAL if chosen.rehearse else Size(False)
     if chosen.child:
         return child(chosen.child, size)
@@ -101,7 +107,7 @@ def main() -> None:
     command = " ".join(["python", *sys.argv])
     result = {"date": date.today().isoformat(), "command": command, "device": device.device_kind}
     result |= {"machine": bench.machine()}
-    for name in chosen.only:
+    for name in chosen.only or PARTS:
         if late():
             result[name] = "left out: no time was left"
             continue

@@ -7,10 +7,11 @@ device (one core), and Python with selection, mutation and pruning the host (the
 file, or to `--out`, and a trace for chrome://tracing or ui.perfetto.dev beside that, with `--trace`.
 """
 
-import argparse
+import dataclasses
 import glob
 import gzip
 import json
+import sys
 import tempfile
 import time
 from datetime import date
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import jax
 
+from zero_jax.cli.options import parsed
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
@@ -27,11 +29,16 @@ from zero_jax.use import bench
 ISLANDS, COHORTS = 40, 24
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    out: Path = Path(__file__).parent / "overlap.json"
+    trace: Path | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "overlap.json")
-    parser.add_argument("--trace", type=Path)
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     result = {"date": date.today().isoformat(), "machine": bench.machine(), "groups": []}
     for groups in (1, 2):
         found, events = measure(groups)

@@ -6,13 +6,15 @@ Evolves the presets for a while and counts, over the live code of the last popul
 Predict and Learn of which the second alone reads what the first writes.
 """
 
-import argparse
 import collections
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from zero_jax.cli.options import parsed
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.simd.translate import FUSIONS
@@ -23,11 +25,16 @@ from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    cohorts: int = 300
+    out: Path = Path(__file__).parent / "pairs.json"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohorts", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pairs.json")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     joined = {(giver, taker) for giver, taker, *_ in FUSIONS}
     result = {}
     for preset in ("linear", "teacher", "digits"):

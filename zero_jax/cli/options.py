@@ -99,6 +99,7 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
 
 def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
     """`tyro.cli`, whose messages repeat arguments as they are: here they are cut, and escaped, where need be."""
+    how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
     safe = [cut(word) for word in arguments]
     if safe == [*arguments]:
         return tyro.cli(described, args=arguments, **how)
