@@ -142,7 +142,7 @@ def test_finds_linear_regression_in_few_evaluations(seed):
 def test_the_command_line_knows_it(tmp_path, capsys):
     settings = "--train-steps 300000 --population 20 --cohort 10 --islands 2 --trials 1 --parallel-trials 1"
     assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 0
-    assert "found program" in capsys.readouterr().out
+    assert "best program" in capsys.readouterr().out
 
 
 def test_settings_that_make_no_sense_are_refused():

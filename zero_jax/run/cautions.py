@@ -18,10 +18,10 @@ def of(config: RunConfig, search_tasks: Sequence[Tasks]) -> list[str]:
     """What to warn of, a sentence or two each."""
     if not config.tasks.search.is_own:
         return []
-    found = [_about_roles(config)]
+    cautions = [_about_roles(config)]
     if search_tasks[0].loss == "rmse":
-        found.append(_about_stops(config, search_tasks[0]))
-    return [caution for caution in found if caution]
+        cautions.append(_about_stops(config, search_tasks[0]))
+    return [caution for caution in cautions if caution]
 
 
 def all_stopped(train_steps: np.ndarray, tasks: Tasks) -> bool:

@@ -1,4 +1,4 @@
-"""What a search will take, told before it starts."""
+"""A forecast of the time and memory that a search will take."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ from zero_jax.support import threads as parallel
 from zero_jax.tasks import Tasks
 
 LONG = 1_000_000_000
-"""A search is worth a forecast if a generation sees so many training examples, some seconds' worth."""
+"""A search is worth a forecast if a generation sees this many training examples, which take some seconds."""
 
 _SHARE = 16
 """The forecast measures on this part of the examples."""
@@ -87,7 +87,7 @@ def _examples(tasks: Tasks) -> int:
 
 
 def _process_bytes() -> int:
-    """What this process has taken so far, tasks included; 0 where it is not told."""
+    """What this process has taken so far, tasks included; 0 where it is unknown."""
     if sys.platform == "win32":
         return 0
     import resource

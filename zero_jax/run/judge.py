@@ -29,7 +29,7 @@ class Judge:
       earlier: the best that the run had written before it was resumed, if it has not met it again.
       hall: the hall of fame of the trials that have ended.
       unseen: fitness of the best on unseen tasks, once it is known.
-      baselines: hand-written programs, likewise.
+      baselines: hand-written programs on the same tasks.
     """
 
     def __init__(self, config: RunConfig, search_tasks: Tasks, select_tasks: Tasks) -> None:

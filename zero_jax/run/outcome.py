@@ -70,11 +70,11 @@ class Baseline(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run found.
+    """The outcome of a run.
 
     Attributes:
       program: a batch of the one best program; None where a run was interrupted before it evaluated any.
-      trial: the number of the trial that found it.
+      trial: the number of the trial that it comes from.
       search_fitness: on that trial's T_search.
       select_fitness: on T_select; None where the run was interrupted before.
       unseen_fitness: on unseen tasks; None where the run was interrupted before.

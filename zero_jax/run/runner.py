@@ -212,8 +212,8 @@ class Runner:
         self.counts = Counts(*map(sum, zip(self.counts, done.counts, strict=True)))
         course.spent += done.counts.train_steps
         course.cohorts += done.cohorts
-        if course.exhausted and not course.told:
-            course.told = True
+        if course.exhausted and not course.counted:
+            course.counted = True
             self.exhausted += 1
         ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
         due = ended or record_due(course.cohorts, course.recorded)
@@ -348,6 +348,6 @@ _STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall
 
 
 def _fittest(entries: Sequence[Entry], count: int) -> list[Entry]:
-    """The fittest; of equals one, since the hall of fame tells programs apart by fitness."""
-    found = {entry.fitness: entry for entry in reversed(entries)}
-    return sorted(found.values(), key=lambda entry: -entry.fitness)[:count]
+    """The fittest; of equals one, since the hall of fame distinguishes programs by fitness."""
+    distinct = {entry.fitness: entry for entry in reversed(entries)}
+    return sorted(distinct.values(), key=lambda entry: -entry.fitness)[:count]

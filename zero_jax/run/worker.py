@@ -208,7 +208,7 @@ def _share(config: RunConfig) -> RunConfig:
     """The config of one worker of several: its share of the islands on a thread or a device of its own."""
     schedule = config.schedule
     alone = {"workers": 0, "threads": schedule.threads or 1, "devices": 0}
-    # Within a trial nothing migrates: offers go through whoever gives orders.
+    # Within a trial nothing migrates: offers go through the crew.
     return config.replace(
         searcher=part(config.searcher, schedule.workers), migrate_every=0, out=None, tensorboard=False, **alone
     )

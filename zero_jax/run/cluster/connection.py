@@ -53,7 +53,7 @@ def connected(address: str = "") -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Workers on one GPU with this process would find its memory taken; usage statistics are nobody's business.
+    # Workers on one GPU with this process would find its memory taken; usage statistics are not sent.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     how: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -83,7 +83,7 @@ def check_answers(address: str) -> None:
 
     Raises:
       ValueError: no address.
-      OSError: nobody there, or not a cluster.
+      OSError: no answer, or not a cluster.
     """
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -111,9 +111,9 @@ def resources(config: RunConfig) -> tuple[str, int]:
     """What each worker takes one of, and how many of it the cluster has: GPUs where there are any, or else CPUs, in
     bundles of `threads`.
     """
-    found = installed().cluster_resources()
-    gpus = int(found.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
-    return ("GPU", gpus) if gpus else ("CPU", int(found.get("CPU", 0)) // max(1, config.schedule.threads))
+    there = installed().cluster_resources()
+    gpus = int(there.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
+    return ("GPU", gpus) if gpus else ("CPU", int(there.get("CPU", 0)) // max(1, config.schedule.threads))
 
 
 def default_workers(config: RunConfig) -> int:
@@ -137,5 +137,5 @@ def check_room(config: RunConfig) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line: Ray's go on with advice and stack traces."""
+    """The first line of an error: Ray's continue with advice and stack traces."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

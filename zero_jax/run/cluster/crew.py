@@ -40,7 +40,7 @@ class Seat:
       offer: what it last offered to other islands.
       taking: whether it is to take from what is offered.
       saved: what it can be started again from.
-      saving: whether it is to save that anew.
+      saving: whether it is to save that again.
       losses: how often it was lost since it last did something.
       exhausted: whether it finds nothing new to train.
     """
