@@ -71,8 +71,8 @@ class _Machine(kernel.Machine):
 
 
 def arctan(x: Array) -> Array:
-    """Elementwise, within 3 units in the last place: Pallas has none for TPUs. Reduced to |x| < tan(pi / 8), then a
-    polynomial (S. L. Moshier's Cephes library, atanf).
+    """The arctangent, which Pallas lacks for TPUs, within 3 units in the last place: reduced to |x| < tan(pi / 8), then
+    a polynomial (S. L. Moshier's Cephes library, atanf).
     """
     size = jnp.abs(x)
     large, middle = size > 2.414213562373095, size > 0.4142135623730950
