@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
-    from zero_jax.program.programs import SearchSpace as SearchSpace
-    from zero_jax.program.programs import random_programs as random_programs
+    from zero_jax.program.space import SearchSpace as SearchSpace
+    from zero_jax.program.space import random_programs as random_programs
     from zero_jax.search import Mutations as Mutations
     from zero_jax.search import RandomSearch as RandomSearch
     from zero_jax.search import RegularizedEvolution as RegularizedEvolution
@@ -38,7 +38,7 @@ _MODULES = {
     "Programs": "program.programs",
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
-    "SearchSpace": "program.programs",
+    "SearchSpace": "program.space",
     "SearchState": "search",
     "Tasks": "tasks",
     "Tuned": "use.tuning",
@@ -47,7 +47,7 @@ _MODULES = {
     "library": "program.library",
     "mutate": "search",
     "program_fitness": "executors.fitness",
-    "random_programs": "program.programs",
+    "random_programs": "program.space",
     "tune": "use.tuning",
 }
 """Where each public name comes from."""

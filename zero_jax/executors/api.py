@@ -15,7 +15,8 @@ from zero_jax.executors.base import MAX_BYTES, Evaluation, Memory, Options, Requ
 from zero_jax.executors.dispatch import check_stream, dispatched
 from zero_jax.executors.registry import REFERENCE, check_executor, choose
 from zero_jax.program.memory import COMPONENTS, Interface
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
 

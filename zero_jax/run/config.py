@@ -16,7 +16,8 @@ from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.run.folder import config_of
 from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.support.bounds import check_fields

@@ -258,9 +258,7 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """All that the search continues from, as `files.packed` takes it; cohorts under way are left out, and their groups are
-        idle.
-        """
+        """The state from which the search continues; groups with a cohort under way count as idle."""
         return {
             "number": self.number,
             "cohorts": self.cohorts,

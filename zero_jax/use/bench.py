@@ -17,7 +17,8 @@ from zero_jax.executors.registry import EXECUTORS, choose
 from zero_jax.program import library
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs, random_programs
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import random_programs
 from zero_jax.run.presets import PRESETS
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import HAVE_NUMBA, WHY_INTERPRETED

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from zero_jax.program import ops
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.support.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
 from zero_jax.support.foreign import shown
 
