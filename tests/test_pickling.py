@@ -126,7 +126,7 @@ def test_devices_are_those_of_the_same_number_or_the_default_ones(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "local_devices", local)
             again = pickle.loads(data)
-        assert (again.devices, again._home) == (None, (devices.default_device(),))
+        assert (again.devices, again._home) == (None, (default_device(),))
 
 
 def workers():
