@@ -16,6 +16,7 @@ from tests.spaces import DEMO
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, library
 from zero_jax.evaluation import evaluator
 from zero_jax.evaluation.hurdles import Rung
+from zero_jax.executors.devices import default_device
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.lineage import Ancestor, chain
