@@ -166,6 +166,10 @@ STEPS = [
 ]
 
 
+def hall(rows, interface=None):
+    return json.dumps({"schema": 2, "interface": interface, "rows": rows})
+
+
 def write_best(folder, rows=ROWS, steps=STEPS):
-    (folder / "hall.json").write_text(json.dumps({"schema": 1, "rows": rows}))
-    (folder / "lineage.json").write_text(json.dumps({"schema": 1, "experiment": 2, "steps": steps}))
+    (folder / "hall.json").write_text(hall(rows))
+    (folder / "lineage.json").write_text(json.dumps({"schema": 2, "interface": None, "experiment": 2, "steps": steps}))

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, one, row, write_best
+from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, write_best
 from zero_jax import cli, evaluate, library, report
 from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
@@ -235,14 +235,15 @@ def test_the_command_says_what_differs_from_the_preset():
         ("hall.json", "[]"),
         ("hall.json", '{"rows": []}'),
         ("hall.json", '{"schema": 7, "rows": []}'),
-        ("hall.json", '{"schema": 1, "rows": [{"cost": 1}]}'),
-        ("hall.json", '{"schema": 1, "rows": 3}'),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"cost": "dear"}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": {"schema": 1}}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": one(RANDOM)}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}]})),
+        ("hall.json", '{"schema": 2, "interface": null, "rows": [{"cost": 1}]}'),
+        ("hall.json", '{"schema": 2, "interface": null, "rows": 3}'),
+        ("hall.json", hall([ROWS[0] | {"cost": "dear"}])),
+        ("hall.json", hall([ROWS[0] | {"program": {"schema": 1}}])),
+        ("hall.json", hall([ROWS[0] | {"program": one(RANDOM)}])),
+        ("hall.json", hall([ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}])),
+        ("hall.json", hall(ROWS, [1000, 4, 1])),
         ("lineage.json", "[" * 100_000),
-        ("lineage.json", json.dumps({"schema": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
+        ("lineage.json", json.dumps({"schema": 2, "interface": None, "experiment": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
         ("outcome.json", "{}"),
         ("outcome.json", "[]"),
         ("config.json", "{"),
