@@ -12,7 +12,6 @@ import pytest
 
 from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, write_best
 from zero_jax import cli, evaluate, library, report
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
 from zero_jax.run.api import Experiment, run
@@ -113,7 +112,7 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
         assert table.listing[i] == pruned(expected).listing(0)
     front = programs[table.index[table.pareto]]
     assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
-    assert listing.to_proto(programs, 0) == listing.to_proto(LINEAR)
+    assert programs.to_proto(0) == LINEAR.to_proto()
 
 
 def test_a_lineage_tells_gains_and_what_changed(folder):
@@ -134,7 +133,7 @@ def test_what_is_missing_is_empty(ended, tmp_path):
     assert report.hall_of_fame(bare).empty
     assert report.lineage(bare).empty
     assert report.hall_of_fame(bare).pareto.dtype == bool
-    with pytest.raises(ValueError, match="bare holds no hall of fame"):
+    with pytest.raises(ValueError, match="bare has no hall of fame"):
         report.programs(bare)
     assert "there are no records yet" in page_of(bare).text
 
@@ -184,7 +183,7 @@ def test_a_killed_run_has_a_page(folder):
         file.write('{"experiment": 2, "evalua')
     assert len(report.records(folder)) == rows
     page = page_of(folder)
-    assert "Under way, or killed" in page.text
+    assert "Running, or killed" in page.text
     assert "There is no hall of fame" in page.text
     assert "There is no lineage" in page.text
     assert page.count("svg") == 4
@@ -196,7 +195,7 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
 
     outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
     page = page_of(outcome.folder)
-    assert "Interrupted in experiment 1" in page.text
+    assert "Interrupted in trial 1" in page.text
     assert "There are no records yet" in page.text
 
 
@@ -301,7 +300,7 @@ def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_pat
     (folder / "hall.json").unlink()
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == (
-        f"There is no hall of fame: no hall.json, or nothing in it yet\nWritten to {tmp_path / 'page.html'}\n"
+        f"There is no hall of fame yet: hall.json is missing or empty\nWritten to {tmp_path / 'page.html'}\n"
     )
 
 
