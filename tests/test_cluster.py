@@ -64,6 +64,7 @@ def last_checkpoint(folder):
 # ---------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     seen = []
     outcome = cluster.run(dataclasses.replace(SHARED, out=str(tmp_path), train_steps=400_000), seen.append)
@@ -89,12 +90,14 @@ def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     assert {row["experiment"] for row in hall["rows"]} <= {1, 2}
 
 
+@pytest.mark.slow
 def test_a_search_ends_when_one_actor_has_found_it(local):
     outcome = cluster.run(dataclasses.replace(LONG, sufficient_fitness=0.05))
     assert outcome.search_fitness > 0.05
     assert outcome.progress.train_steps < LONG.train_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"method": "random"}, {"groups": 2, "probe": 5}, {"actors": 0, "islands": 3}])
 def test_other_settings_go_with_actors(local, tmp_path, how):
     outcome = cluster.run(dataclasses.replace(SHARED, out=str(tmp_path), experiments=1, **how))
@@ -125,6 +128,7 @@ def test_an_actor_killed_in_mid_run_is_started_again(local, tmp_path):
     assert remembered <= outcome.progress.train_steps  # what was lost was done, too
 
 
+@pytest.mark.slow
 def test_an_actor_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
     monkeypatch.setattr(runners, "TRIES", 0)
     runner = ActorRunner(dataclasses.replace(LONG, out=str(tmp_path)), lambda _: ray.kill(runner.slots[1].handle))
@@ -160,6 +164,7 @@ def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_actor(local, tmp_
 # ---------------------------------------------------------------------------------------------- migration
 
 
+@pytest.mark.slow
 def test_islands_of_two_actors_exchange_programs(local, tmp_path):
     how = {"migrate_every": 600, "out": str(tmp_path), "train_steps": 1_000_000, "experiments": 1}
     outcome = cluster.run(dataclasses.replace(SHARED, **how))
@@ -237,6 +242,7 @@ def test_what_is_no_cluster_is_told(monkeypatch):
             connection.check_answers(address)
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="4 islands cannot be shared evenly among 3 actors"):
         dataclasses.replace(SHARED, actors=3)
