@@ -38,6 +38,7 @@ def ready(programs, ops=None, prune=True):
     return blocks.prepared(programs, sets, prune=prune), sets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["rmse", "accuracy"])
 def test_programs_train_as_upstream_trains_them(loss, tpu):
     golden = json.loads((GOLDEN / "programs.json").read_text())
