@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import damage
+from tests.helpers import evolved, scores, searching
 from tests.spaces import ALL_OPS, DEMO, SMALL
-from tests.test_lineage import evolved, scores, searching
 from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, SearchState
 from zero_jax.run.cluster.runner import _kept_from, _with_arrays
 from zero_jax.run.cluster.share import Order, Share
@@ -208,12 +208,12 @@ def scores_of(programs):
 def test_saved_states_of_other_versions_and_other_things_are_refused(tmp_path):
     path, tree = tmp_path / "state.npz", evolved(searching(), 3).tree()
     for stored, message in [
-        ({"schema": 4, "state": tree}, "schema 4 is not 5, which this version reads"),
-        ({"schema": None, "state": tree}, "schema None is not 5"),
+        ({"schema": 5, "state": tree}, "schema 5 is not 6, which this version reads"),
+        ({"schema": None, "state": tree}, "schema None is not 6"),
         ({"state": tree}, "it lacks schema"),
-        ({"schema": 5}, "it lacks state"),
+        ({"schema": 6}, "it lacks state"),
         ([1], "it is a list of 1, not a dict"),
-        ({"schema": 5, "state": tree | {"oldest": None}}, "state.oldest is None"),
+        ({"schema": 6, "state": tree | {"oldest": None}}, "state.oldest is None"),
     ]:
         path.write_bytes(packed(stored))
         with pytest.raises(ValueError, match=f"state.npz is not a saved search: {message}"):

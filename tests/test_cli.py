@@ -10,12 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from zero_jax import cli, library
-
-QUICK = [
-    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--experiments", "1",
-    "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
-]  # fmt: skip
+from tests.helpers import QUICK_COMMAND, call
+from zero_jax import library
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +19,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def call(*arguments):
-    """Exit code, as a shell would see it."""
-    try:
-        return cli.main([str(a) for a in arguments])
-    except SystemExit as end:
-        return end.code
-
-
 def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
-    assert call(*QUICK, "--seed", 3) == 0
+    assert call(*QUICK_COMMAND, "--seed", 3) == 0
     out, err = capsys.readouterr()
     assert "Below the sufficient fitness of 0.9999 after experiment 1" in out
     for words in (
@@ -263,7 +251,7 @@ def test_help_names_the_programs_of_the_library(capsys, command):
 
 def test_an_unwritable_folder_is_one_message(capsys, tmp_path):
     (tmp_path / "runs").write_text("a file")
-    assert call(*QUICK) == 2
+    assert call(*QUICK_COMMAND) == 2
     assert "runs" in capsys.readouterr().err
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers import ONE
 from tests.spaces import DEMO
-from tests.test_candidates import ONE
 from zero_jax import Evaluator, Mutations, RegularizedEvolution, evaluate, program_fitness
 from zero_jax.program.programs import programs_from
 from zero_jax.run.api import run

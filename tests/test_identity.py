@@ -9,8 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.test_cli import call
-from tests.test_experiment import QUICK
+from tests.helpers import QUICK, call
 from zero_jax import library
 from zero_jax.program import text as listing
 from zero_jax.program.programs import concatenate

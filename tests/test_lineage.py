@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.helpers import bytes_of, evolved, plain_line, scores, searching, step
 from tests.spaces import DEMO
 from zero_jax import Mutations, RandomSearch, RegularizedEvolution, SearchState
 from zero_jax.search import migrate
@@ -14,41 +15,8 @@ from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, chain
 from zero_jax.support.files import packed, unpacked
 
-WANTED = np.resize(DEMO.ops[0], sum(DEMO.capacity))
-
 SHAPES = [(1, 30, 10), (1, 30, 30), (3, 20, 7), (2, 20, 20), (1, 12, 1)]
 """Islands, population and cohort."""
-
-
-def scores(programs):
-    """A fitness that needs no device, and rises in many small steps."""
-    return (programs.code[..., 0] == WANTED).sum(1) / 20 + programs.code[..., 3].sum(1) / 1000
-
-
-def searching(islands=2, population=20, cohort=10, **more):
-    return RegularizedEvolution(DEMO, islands, population, 3, cohort, **more)
-
-
-def step(search, state, fitness=scores):
-    """The state a cohort later, and what was asked for."""
-    asked, programs = search.ask(state)
-    return search.tell(asked, programs, fitness(programs)), asked, programs
-
-
-def evolved(search, steps, seed=0, fitness=scores):
-    state = search.init(seed)
-    for _ in range(steps):
-        state, _, _ = step(search, state, fitness)
-    return state
-
-
-def bytes_of(programs, row=0):
-    return programs.code[row].tobytes() + programs.data[row].tobytes() + programs.length[row].tobytes()
-
-
-def told(last):
-    """A line as plain values."""
-    return [(one.fitness, one.evaluations, one.births, bytes_of(one.program)) for one in chain(last)]
 
 
 def steps_up(history):
@@ -85,10 +53,10 @@ def test_lines_are_what_remembering_every_ancestor_would_tell(shape):
                 best = history
         for i, history in enumerate(histories):
             line, births = steps_up(history)
-            assert (told(state.lines.ancestors[i]), state.lines.births[i]) == (line, births)
+            assert (plain_line(state.lines.ancestors[i]), state.lines.births[i]) == (line, births)
             assert state.lines.fitness[i] == line[-1][0] >= state.fitness.reshape(-1)[i]
             longest = max(longest, len(line))
-        assert told(state.best_line) == steps_up(best)[0]
+        assert plain_line(state.best_line) == steps_up(best)[0]
         assert bytes_of(state.best_line.program) == bytes_of(state.best)
         assert state.best_line.fitness == state.best_fitness == scores(state.best)[0]
     assert longest > 4
@@ -108,7 +76,7 @@ def test_children_are_told_to_descend_from_who_they_were_copied_from():
         state, asked, children = step(search, state)
         for row, parent in enumerate(asked.lines.parents):
             assert bytes_of(children, row) == bytes_of(before.population, parent)
-    assert all(len(told(last)) == 1 for last in state.lines.ancestors)  # equally fit is no step up
+    assert all(len(plain_line(last)) == 1 for last in state.lines.ancestors)  # equally fit is no step up
 
 
 def test_states_are_left_as_they_were():
@@ -210,14 +178,14 @@ def test_lines_that_die_out_are_freed():
 @pytest.mark.parametrize("search", [searching(2, 20, 10), searching(1, 20, 20), RandomSearch(DEMO, 20)])
 def test_a_state_that_was_read_back_again_and_again_is_written_down_as_one_that_was_not(search):
     whole = again = SearchState.from_tree(evolved(search, 1).tree())
-    assert told(whole.best_line)[-1] == (whole.best_fitness, whole.evaluations, 0, bytes_of(whole.best))
+    assert plain_line(whole.best_line)[-1] == (whole.best_fitness, whole.evaluations, 0, bytes_of(whole.best))
     for n in range(40):
         if n % 7 == 0:
             again = SearchState.from_tree(unpacked(packed(again.tree())))
-            assert told(again.best_line) == told(whole.best_line)
+            assert plain_line(again.best_line) == plain_line(whole.best_line)
         whole, again = (step(search, state)[0] for state in (whole, again))
         if isinstance(search, RegularizedEvolution):
-            assert [*map(told, again.lines.ancestors)] == [*map(told, whole.lines.ancestors)]
+            assert [*map(plain_line, again.lines.ancestors)] == [*map(plain_line, whole.lines.ancestors)]
             whole, again = (migrate([state], np.random.default_rng(n))[0] for state in (whole, again))
         np.testing.assert_equal(again.tree(), whole.tree())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.test_programs import assert_equal
+from tests.helpers import assert_equal
 from zero_jax import Programs, library
 from zero_jax.program import text as listing
 from zero_jax.program.ops import OPS

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers import assert_equal, evolved, plain_line, searching
 from tests.spaces import DEMO
-from tests.test_lineage import evolved, searching, told
-from tests.test_programs import assert_equal
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, library
 from zero_jax.evaluation import evaluator
 from zero_jax.evaluation.hurdles import Rung
@@ -192,5 +191,5 @@ def test_a_long_line_is_not_too_deep(way):
         last = Ancestor(n / 5000, n, int(n > 0), programs, n % 60, last)
     again = WAYS[way](last)
     assert len(chain(again)) == 5000
-    assert told(again) == told(last)
+    assert plain_line(again) == plain_line(last)
     assert evaluator.Counts() == WAYS[way](evaluator.Counts())

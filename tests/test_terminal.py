@@ -8,8 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
-from tests.test_report_foreign import is_safe
+from tests.helpers import QUICK, is_safe
 from zero_jax import cli, library
 from zero_jax.program import text as listing
 from zero_jax.run.api import run

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_cli import call
+from tests.helpers import call
 from zero_jax import Programs, Tasks, evaluate, library, program_fitness, tune
 from zero_jax.program.programs import concatenate
 from zero_jax.tasks import synthetic

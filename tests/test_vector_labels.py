@@ -12,9 +12,11 @@ from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library,
 from zero_jax.executors import contract
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
+from zero_jax.program.memory import Interface, MemorySize
 from zero_jax.search.operators.validity import can_learn
 
 FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
+VECTOR = Interface.vector(FEW_OPS.memory)
 
 
 def blobs(tasks=2, features=6, classes=4, train=60, valid=40, epochs=1, seed=0, spread=1.0):
@@ -92,7 +94,7 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
         from zero_jax.executors import blocks
         from zero_jax.executors.pallas import tpu as pallas_tpu
 
-        ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, vector_labels=True)
+        ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, VECTOR)
         sets = contract.op_sets(FEW_OPS.ops, FEW_OPS.memory)
         limit = np.float32(100)
         on = jax.tree.map(jax.numpy.asarray, tasks)
@@ -110,13 +112,13 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
 
 def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
     programs = random_programs(FEW_OPS, 300, np.random.default_rng(0))
-    alive = live(programs, vector_labels=True)
-    np.testing.assert_array_equal(alive, liveness(programs, vector_labels=True))
+    alive = live(programs, interface=VECTOR)
+    np.testing.assert_array_equal(alive, liveness(programs, interface=VECTOR))
     assert (alive != live(programs)).any()
     tasks = blobs(2, 5, 4, train=10, valid=10, epochs=2)
     sets = {"executor": "xla", "ops": FEW_OPS.ops}
     whole = evaluate(programs, tasks, **sets)
-    for same in (pruned(programs, vector_labels=True), canonical(programs, vector_labels=True).programs):
+    for same in (pruned(programs, interface=VECTOR), canonical(programs, interface=VECTOR).programs):
         again = evaluate(same.check(), tasks, **sets)
         np.testing.assert_array_equal(whole.fitness, again.fitness)
         np.testing.assert_array_equal(whole.train_steps, again.train_steps)
@@ -125,7 +127,8 @@ def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
 def test_more_than_64_addresses():
     wide = dataclasses.replace(FEW_OPS, memory=(30, 30, 6))
     programs = random_programs(wide, 300, np.random.default_rng(0))
-    np.testing.assert_array_equal(live(programs, True), liveness(programs, True))
+    vector = Interface.vector(wide.memory)
+    np.testing.assert_array_equal(live(programs, vector), liveness(programs, vector))
 
 
 def test_the_last_of_equal_maxima_is_predicted_and_a_nan_is_none():
@@ -159,7 +162,7 @@ def test_programs_are_known_by_what_they_do_on_such_tasks():
     again = evaluator(other)
     np.testing.assert_array_equal(first.fitness, again.fitness)
     assert evaluator.counts.evaluated == 1
-    assert can_learn(one, vector_labels=True)[0]
+    assert can_learn(one, Interface.vector(one.memory))[0]
     assert not can_learn(one)[0]
 
 
@@ -175,3 +178,17 @@ def test_bad_input():
         Tasks(x, y, x, y, "accuracy", classes=1)
     with pytest.raises(ValueError, match="need 3 vectors"):
         evaluate(Programs.parse("def Predict(): s1 = dot(v0, v0)", (2, 2, 0)), blobs())
+
+
+def test_an_interface_belongs_to_its_memory():
+    memory = MemorySize(3, 4, 2)
+    assert Interface.of(memory, blobs()) == Interface.vector(memory) == (4, 3, 5)
+    assert Interface.of(memory, blobs(classes=2)) == Interface.scalar(memory) == (0, 3, 1)
+    assert Interface.vector(memory).is_vector
+    assert not Interface.scalar(memory).is_vector
+    programs = library.program("linear")
+    for analysis in (canonical, live, liveness, can_learn):
+        with pytest.raises(ValueError, match=r"does not belong to a memory of \(4, 3, 0\)"):
+            analysis(programs, interface=Interface.vector(memory))
+    with pytest.raises(ValueError, match="more than two classes need 3 vectors"):
+        Interface.vector(MemorySize(2, 2, 0))

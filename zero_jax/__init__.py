@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zero_jax.executors.contract import Memory as Memory
     from zero_jax.executors.contract import program_fitness as program_fitness
     from zero_jax.program import library as library
-    from zero_jax.program.programs import MemorySize as MemorySize
+    from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
     from zero_jax.program.programs import SearchSpace as SearchSpace
     from zero_jax.program.programs import random_programs as random_programs
@@ -33,7 +33,7 @@ _MODULES = {
     "Evaluation": "executors.contract",
     "Evaluator": "evaluation.evaluator",
     "Memory": "executors.contract",
-    "MemorySize": "program.programs",
+    "MemorySize": "program.memory",
     "Mutations": "search",
     "Programs": "program.programs",
     "RandomSearch": "search",

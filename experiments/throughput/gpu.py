@@ -5,8 +5,8 @@
 It needs the package's base install and a CUDA jax. Results go to `<device>.json` and `<device>.png` beside this file, or
 into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any machine.
 
-1. golden:    the golden data on the device, at every number of warps, ten times, and random programs at other F, with
-              epochs and errors: right, and equal every time?
+1. golden:    the golden data on the device, at every number of warps, ten times: right, and equal every time?
+   random:    the same of random programs at other F, with epochs and errors, against XLA on the CPU.
 2. caches:    do stores keep L1 lines valid? The network at F = 16, with hit rates where `ncu` is at hand.
 3. rates:     demo and network in programs/s, populations of 1,000, 10,000 and 100,000, against the device's copy
               bandwidth and float32 rate; then the table of `zero-jax bench`.
@@ -156,6 +156,11 @@ def golden(size: Size) -> dict:
                 "steps": float((runs[0][1] == steps).mean()),
                 "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
             }
+    return found
+
+
+def random(size: Size) -> dict:
+    found = {}
     for features in size.features[1:]:
         for kind in ("epochs", "errors"):
             if not late():
@@ -332,6 +337,7 @@ def searches(size: Size) -> dict:
 
 PARTS = {
     "golden": golden,
+    "random": random,
     "rates": rates,
     "caches": caches,
     "ptx": ptx,

@@ -25,7 +25,8 @@ from jax.sharding import SingleDeviceSharding
 from zero_jax.executors import contract
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import tpu as pallas_tpu
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 COUNT = 64
@@ -87,7 +88,7 @@ def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
 
         def train(programs, on, seed, limit):
             return pallas_tpu.evaluate_programs(
-                prepared(programs, sets, prune=True, vector_labels=on.vector_labels),
+                prepared(programs, sets, prune=True, interface=Interface.of(programs.memory, on)),
                 on,
                 seed,
                 limit,

@@ -16,6 +16,7 @@ from zero_jax.executors.contract import program_fitness
 from zero_jax.program import library
 from zero_jax.program import text as listing
 from zero_jax.program.canonical import for_other_labels, pruned
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import concatenate
 from zero_jax.run import cautions
 from zero_jax.run.progress import displayed
@@ -181,7 +182,7 @@ def show_command(
     /,
     form: Literal["listing", "proto", "json"] = "listing",
     prune: bool = False,
-    vector_labels: bool = False,
+    labels: Literal["auto", "scalar", "vector"] = "auto",
 ) -> int:
     """Prints a program.
 
@@ -190,12 +191,13 @@ def show_command(
             classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
         form: listing, upstream's text proto, or JSON.
         prune: Leave out instructions that can never affect a prediction.
-        vector_labels: The program is for tasks of more than two classes, where predictions are vectors. This is
-            assumed of a program that writes v2 in Predict and never writes s1.
+        labels: With `prune`: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2).
+            `auto` assumes vectors for a program that writes v2 in Predict and never writes s1.
     """
     programs = library.load(program)
     if prune:
-        programs = pruned(programs, vector_labels or bool(for_other_labels(programs).all()))
+        vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))
+        programs = pruned(programs, (Interface.vector if vector else Interface.scalar)(programs.memory))
     if form == "json":
         print(listing.to_json(programs))
     else:

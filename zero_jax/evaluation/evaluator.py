@@ -17,6 +17,7 @@ from zero_jax.executors.api import check_bound, check_threads, launch
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.choice import choose
 from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.bounds import check_number
@@ -230,7 +231,7 @@ class Evaluator:
     def _evaluated(self, chosen: str, programs: Programs) -> Steps:
         """Programs within the budget: those that are new in their canonical form, and to a probe, are trained."""
         batch = self._batch
-        form = canonical(programs, self.options["threads"], self.tasks.vector_labels)
+        form = canonical(programs, self.options["threads"], Interface.of(programs.memory, self.tasks))
         fresh = np.zeros(0, np.int64)
 
         def train(rows: np.ndarray) -> Steps:

@@ -19,8 +19,9 @@ from zero_jax.executors.contract import Array, Evaluation, Memory, OpSets
 from zero_jax.executors.pallas import layout
 from zero_jax.program import liveness as dataflow
 from zero_jax.program.canonical import canonical, live
+from zero_jax.program.memory import COMPONENTS, Capacity, Interface
 from zero_jax.program.ops import OPS
-from zero_jax.program.programs import COMPONENTS, Capacity, Programs, SearchSpace, interface
+from zero_jax.program.programs import Programs, SearchSpace
 from zero_jax.support import threads as parallel
 from zero_jax.support.bounds import check_number
 from zero_jax.support.compiled import HAVE_NUMBA
@@ -96,7 +97,7 @@ def evaluate(
         raise ValueError(f"differentiable=True needs the rmse loss: {tasks.loss} has no useful gradient")
     if not len(tasks):
         raise ValueError("there are no tasks")
-    interface(programs.memory, tasks.vector_labels)
+    Interface.of(programs.memory, tasks)
     if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number from 1 on, not {chunk_size}")
     batches.default_device()  # one that is missing is named
@@ -286,7 +287,7 @@ def _ready(plan: Plan, programs: Programs, tasks: Tasks, canonical_form: bool = 
     if canonical_form:
         plain = jax.tree.map(np.asarray, programs)
     else:
-        plain = canonical(programs.check(), vector_labels=tasks.vector_labels).programs
+        plain = canonical(programs.check(), interface=Interface.of(programs.memory, tasks)).programs
     if blocks.draws(plan.sets):
         plain = dataflow.number_draws(plain, np.ones(plain.code.shape[:2], bool))
     return plan._replace(ready=True), plain
@@ -359,7 +360,7 @@ def _on_lanes(
         from zero_jax.executors.simd import lanes as simd
 
         given, on = jax.tree.unflatten(structure, [np.asarray(leaf) for leaf in leaves])
-        plain = canonical(given.check(), vector_labels=on.vector_labels).programs
+        plain = canonical(given.check(), interface=Interface.of(given.memory, on)).programs
         result = simd.evaluate(plain, simd.lay_out(on), int(seed), float(limit), threads=threads)
         return result.fitness, result.train_steps
 
@@ -411,7 +412,7 @@ def check_fits(space: SearchSpace, ops: Any, tasks: Tasks, max_bytes: int = MAX_
     Raises:
       ValueError: not even one program fits in `max_bytes`, the random stream is too short, or vectors are too few.
     """
-    interface(space.memory, tasks.vector_labels)
+    Interface.of(space.memory, tasks)
     sets = contract.op_sets(ops, space.memory)
     _check_stream(space.capacity, tasks, sets)
     chosen = choose(executor, space.memory, tasks, max_bytes)

@@ -16,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from zero_jax.executors.contract import OpSets
 from zero_jax.executors.pallas import layout
 from zero_jax.program import ops as op_table
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 AXIS = "programs"

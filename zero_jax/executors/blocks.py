@@ -20,6 +20,7 @@ from zero_jax.executors.batches import AXIS
 from zero_jax.executors.contract import Array, OpSets
 from zero_jax.program import liveness as dataflow
 from zero_jax.program import ops as op_table
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -91,7 +92,8 @@ def _loop(block: Callable[[Programs], tuple[Array, ...]], blocks: Programs, coun
 
 def _block(plan: Plan, tasks: Tasks, seed: Array, max_abs_error: Array, programs: Programs) -> tuple[Array, ...]:
     """Fitness and steps `[W, T]` of a block, or fingerprints `[W, 4]`."""
-    ready = programs if plan.ready else prepared(programs, plan.sets, prune=True, vector_labels=tasks.vector_labels)
+    interface = Interface.of(programs.memory, tasks)
+    ready = programs if plan.ready else prepared(programs, plan.sets, prune=True, interface=interface)
     if plan.executor == "xla":
         return xla.evaluate_block(ready, tasks, seed, max_abs_error, plan.sets, plan.differentiable)
     if not plan.ready:
@@ -119,7 +121,7 @@ def execute(programs: Programs, memory: Any, ids: Array, seed: Array, component:
     return tuple(jnp.swapaxes(after[kind], 1, 2) for kind in op_table.KINDS)
 
 
-def prepared(programs: Programs, sets: OpSets, prune: bool, vector_labels: bool = False) -> Programs:
+def prepared(programs: Programs, sets: OpSets, prune: bool, interface: Interface | None = None) -> Programs:
     """What executors take: NO_OP in slots that are not in use, random instructions numbered, dead code gone."""
     if not sum(programs.capacity):
         return programs
@@ -129,7 +131,7 @@ def prepared(programs: Programs, sets: OpSets, prune: bool, vector_labels: bool 
     clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
     if not prune and not draws(sets):
         return clean
-    live = dataflow.liveness(clean, vector_labels)
+    live = dataflow.liveness(clean, interface)
     numbered = dataflow.number_draws(clean, live) if draws(sets) else clean
     return dataflow.compacted(numbered, live) if prune else numbered
 

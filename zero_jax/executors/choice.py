@@ -9,7 +9,7 @@ import jax
 from zero_jax.executors import batches
 from zero_jax.executors.batches import MAX_BYTES
 from zero_jax.executors.pallas import layout
-from zero_jax.program.programs import MemorySize
+from zero_jax.program.memory import MemorySize
 from zero_jax.support.compiled import HAVE_NUMBA, WHY_INTERPRETED
 from zero_jax.support.foreign import shown
 from zero_jax.tasks import Tasks

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from zero_jax.program import ops as op_table
-from zero_jax.program.programs import COMPONENTS, MemorySize
+from zero_jax.program.memory import COMPONENTS, MemorySize
 
 Array = jax.Array
 

@@ -108,7 +108,7 @@ class _Training:
         self.shape = (programs.code.shape[0], tasks.ids.shape[0])
         self.empty = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
         self.accuracy = tasks.loss == "accuracy"
-        self.classes = contract.Classes(tasks.classes, -1) if tasks.vector_labels else None
+        self.classes = contract.Classes(tasks.classes, -1) if tasks.vector_classes else None
         self.max_abs_error = max_abs_error
         self.order = jnp.asarray(tasks.order)
         examples = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)

@@ -11,7 +11,8 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.liveness import compacted
-from zero_jax.program.programs import MemorySize, Programs, interface
+from zero_jax.program.memory import Interface, MemorySize, resolved
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point, index
 
@@ -31,7 +32,7 @@ class Canonical(NamedTuple):
     hashes: np.ndarray
 
 
-def canonical(programs: Programs, threads: int | None = None, vector_labels: bool = False) -> Canonical:
+def canonical(programs: Programs, threads: int | None = None, interface: Interface | None = None) -> Canonical:
     """Programs without dead code, their addresses renamed by first use and operands of sums and products in order.
 
     Programs of one canonical form have the same fitness, bit for bit: only dead instructions go, random instructions
@@ -40,7 +41,7 @@ def canonical(programs: Programs, threads: int | None = None, vector_labels: boo
     Args:
       programs: `P` valid programs, not traced.
       threads: how many; by default as many as there are cores.
-      vector_labels: whether they run on tasks with vector labels.
+      interface: where label, features and prediction live; by default that of scalar labels.
 
     Returns:
       `Canonical`.
@@ -60,7 +61,7 @@ def canonical(programs: Programs, threads: int | None = None, vector_labels: boo
     old = (old_code, old_data, old_data.view(np.uint32), old_length)
 
     def work(first: int, last: int) -> None:
-        _canonical_all(*old, first, last, *_layout(programs, vector_labels), code, data, length, hashes)
+        _canonical_all(*old, first, last, *_layout(programs, interface), code, data, length, hashes)
 
     parallel.split(work, n, _WORTH_A_THREAD, threads)
     return Canonical(programs.with_arrays(code, data, length), hashes)
@@ -70,7 +71,7 @@ _WORTH_A_THREAD = 500
 """How many programs keep a thread busy for longer than it takes to wake it."""
 
 
-def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def live(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
 
     Example:
@@ -80,11 +81,11 @@ def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     """
     code, _, length = _arrays(programs)
     used = np.zeros(code.shape[:2], np.bool_)
-    _live_all(code, length, *_layout(programs, vector_labels), used)
+    _live_all(code, length, *_layout(programs, interface), used)
     return used
 
 
-def for_other_labels(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def for_other_labels(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P]` bool: whether programs look made for the other kind of labels: Predict writes that prediction alone.
 
     For scalar labels no other component may write s1 either, since vectors have other uses more often.
@@ -101,12 +102,12 @@ def for_other_labels(programs: Programs, vector_labels: bool = False) -> np.ndar
         written[:, first:last][np.arange(last - first) >= n[:, None]] = -1
     predict = written[:, programs.starts[1] : programs.starts[2]]
     vector = (predict == programs.memory.scalars + 2).any(1) & (programs.memory.vectors > 2)
-    if vector_labels:
+    if interface is not None and interface.is_vector:
         return (predict == 1).any(1) & ~vector
     return vector & ~(written == 1).any(1)
 
 
-def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
+def pruned(programs: Programs, interface: Interface | None = None) -> Programs:
     """Programs without their dead code, otherwise as they are.
 
     Example:
@@ -115,10 +116,12 @@ def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
       >>> pruned(network).listing() == network.listing()
       True
     """
-    return compacted(programs, live(programs, vector_labels))
+    return compacted(programs, live(programs, interface))
 
 
-def _layout(programs: Programs, vector_labels: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
+def _layout(
+    programs: Programs, interface: Interface | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
     """The first slot of each component, the table of ops, the interface, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
     names = np.zeros((3, addresses + 4), np.int64)
@@ -126,7 +129,7 @@ def _layout(programs: Programs, vector_labels: bool) -> tuple[np.ndarray, np.nda
     forms = (np.zeros(slots + 1, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64), *names)
     bits = (np.zeros(slots, np.uint64), np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
     scratch = (bits, np.zeros(slots, np.bool_), forms, np.zeros((3, addresses), np.bool_))
-    ends = np.array(interface(programs.memory, vector_labels))
+    ends = np.array(resolved(interface, programs.memory))
     return np.array(programs.starts), table(programs.memory), ends, scratch
 
 

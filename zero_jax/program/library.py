@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zero_jax.program import text as listing
+from zero_jax.program.memory import HasLabels
 from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import MAX_TEXT
 from zero_jax.support.foreign import cut, reason, shown
@@ -149,6 +150,17 @@ def program(
     if name not in _TEXTS:
         raise ValueError(f"no program {shown(name)} in the library; it has {', '.join(NAMES)}")
     return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
+
+
+def baseline(name: str, tasks: HasLabels, *, learning_rate: float = 0.01) -> Programs:
+    """The program `name`, or `softmax_` and that name if the tasks have vector labels.
+
+    Args:
+      name: `linear` or `network`.
+      tasks: the tasks, or a description of them.
+      learning_rate: as `program` takes it.
+    """
+    return program(f"softmax_{name}" if tasks.vector_labels else name, learning_rate=learning_rate)
 
 
 def load(source: str, memory: Sequence[int] | None = None) -> Programs:

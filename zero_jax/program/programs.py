@@ -7,84 +7,18 @@ import dataclasses
 import html
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.instructions import entries, instruction_fields
+from zero_jax.program.memory import COMPONENTS, Capacity, MemorySize, memory_size, outside, three_whole_numbers
 from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import Known, register
 from zero_jax.support.foreign import shown
-
-COMPONENTS: tuple[str, str, str] = ("setup", "predict", "learn")
-"""The three component functions, in the order of slots, lengths and capacities."""
-
-Capacity = tuple[int, int, int]
-
-
-class MemorySize(NamedTuple):
-    """How many scalars, vectors and matrices a program can address.
-
-    Attributes:
-      scalars: s0 is the label, s1 the prediction, unless labels are vectors.
-      vectors: v0 holds the features; v1 is the label and v2 the prediction, if labels are vectors.
-      matrices: may be 0.
-    """
-
-    scalars: int
-    vectors: int
-    matrices: int
-
-
-class Interface(NamedTuple):
-    """Through which addresses examples come and predictions go, counting scalars, then vectors, then matrices.
-
-    Attributes:
-      label: s0; or v1 for vector labels.
-      features: v0.
-      prediction: s1; or v2 for vector labels.
-    """
-
-    label: int
-    features: int
-    prediction: int
-
-
-def interface(memory: MemorySize, vector_labels: bool = False) -> Interface:
-    """The `Interface` of programs with such a memory, on tasks with scalar or vector labels (SPEC 1).
-
-    Raises:
-      ValueError: fewer than 3 vectors for vector labels.
-
-    Example:
-      >>> interface(MemorySize(4, 3, 1)), interface(MemorySize(4, 3, 1), vector_labels=True)
-      (Interface(label=0, features=4, prediction=1), Interface(label=5, features=4, prediction=6))
-    """
-    first = memory.scalars
-    if vector_labels and memory.vectors < 3:
-        raise ValueError(
-            "more than two classes need 3 vectors, v0 for the features, v1 for the label and v2 for the prediction, "
-            f"not {memory.vectors}"
-        )
-    return Interface(first + 1, first, first + 2) if vector_labels else Interface(0, first, 1)
-
-
-def memory_size(memory: Sequence[int]) -> MemorySize:
-    """Checks a memory size given as (scalars, vectors, matrices).
-
-    Raises:
-      ValueError: where s0, s1 or v0 would not exist, or a number is negative or beyond `bounds.BOUNDS`.
-    """
-    size = MemorySize(*_three_whole_numbers("memory", memory, MemorySize._fields))
-    if size.scalars < 2 or size.vectors < 1 or size.matrices < 0:
-        raise ValueError(
-            f"memory {shown(tuple(size))} is too small: label and prediction need 2 scalars, the features 1 vector"
-        )
-    for name, number in zip(size._fields, size, strict=True):
-        check_number(name, number)
-    return size
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["code", "data", "length"], meta_fields=["capacity", "memory"])
@@ -292,6 +226,14 @@ def programs_from(
     return found
 
 
+def _decoded(tree: Any, where: str, known: Known) -> Programs:
+    programs = programs_from(tree, known.shared.get("like"), where)
+    known.shared.setdefault("like", programs)
+    return programs
+
+
+register(Programs, programs_tree, _decoded)  # all programs of a tree have one layout, that of `like` if it is given
+
 _MOST = 2**31 - 1
 """The sizes of a memory, and addresses in it, are int32."""
 
@@ -329,13 +271,6 @@ def _complaint(instruction: np.ndarray, memory: MemorySize) -> str:
     return f"{op.name} has an address, {addresses}, in a field that it does not use"
 
 
-def outside(kind: str, address: int, memory: MemorySize) -> str:
-    """What to tell of an address that is outside the memory."""
-    index = ops.KINDS.index(kind)
-    name, n = MemorySize._fields[index], memory[index]
-    return f"{kind}{shown(address)} is outside the memory of {n} {name}" + (f" ({kind}0 to {kind}{n - 1})" if n else "")
-
-
 def program_bytes(capacity: Sequence[int]) -> int:
     """What the arrays of one program take."""
     return 4 * (7 * sum(int(n) for n in capacity) + 3)
@@ -353,15 +288,8 @@ def _proto_fields(op: int, data: np.ndarray) -> list[float]:
     return [c[0], 0.0, 0.0, 0.0] if op == 56 else [0.0, *c]
 
 
-def _three_whole_numbers(name: str, values: Sequence[int], fields: Sequence[str]) -> tuple[int, int, int]:
-    numbers = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
-    if len(numbers) != 3 or any(not isinstance(n, int | np.integer) or isinstance(n, bool) for n in numbers):
-        raise ValueError(f"{name} must be three whole numbers ({', '.join(fields)}), not {shown(values)}")
-    return int(numbers[0]), int(numbers[1]), int(numbers[2])
-
-
 def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
-    slots = _three_whole_numbers("capacity", capacity, COMPONENTS)
+    slots = three_whole_numbers("capacity", capacity, COMPONENTS)
     if min(slots) < 0:
         raise ValueError(f"capacity must not be negative, but is {shown(slots)}")
     check_number("instructions", sum(slots))

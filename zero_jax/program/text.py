@@ -13,7 +13,8 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.instructions import check_constant
-from zero_jax.program.programs import COMPONENTS, MemorySize, Programs, memory_size, outside
+from zero_jax.program.memory import COMPONENTS, MemorySize, memory_size, outside
+from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import MAX_TEXT, check_number
 from zero_jax.support.foreign import cut, shown
 

@@ -10,13 +10,14 @@ import pandas as pd
 
 from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
 from zero_jax.run import folder as runs
 from zero_jax.run import schemas
 from zero_jax.run.folder import QUANTILES, Progress
 from zero_jax.support import foreign
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of hall.json and lineage.json that is read here."""
 
 _HALL = {
@@ -124,7 +125,7 @@ def lineage(run: str | Path) -> pd.DataFrame:
     file = Path(run) / "lineage.json"
     stored = foreign.read_json(file, schemas.Lineage, SCHEMA)
     steps = _table(stored.steps if stored else [], _STEPS)
-    texts = _programs(file, stored.steps, stored.vector_labels)[1] if stored and stored.steps else []
+    texts = _programs(file, stored.steps, stored.interface)[1] if stored and stored.steps else []
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
     table.attrs["experiment"] = stored.experiment if stored else None
@@ -142,7 +143,7 @@ def best(run: str | Path) -> str | None:
     if stored is None:
         return None
     hall = foreign.read_json(Path(run) / "hall.json", schemas.Hall, SCHEMA)
-    return _programs(file, [schemas.Holder(stored)], bool(hall and hall.vector_labels))[1][0]
+    return _programs(file, [schemas.Holder(stored)], hall.interface if hall else None)[1][0]
 
 
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
@@ -152,7 +153,7 @@ def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
     rows = _table(stored.rows if stored else [], _HALL)
     if not stored or not stored.rows:
         return rows.assign(listing=[]), None
-    programs, texts = _programs(file, stored.rows, stored.vector_labels)
+    programs, texts = _programs(file, stored.rows, stored.interface)
     rows = rows.assign(listing=texts)
     rows = rows.sort_values(["search_fitness", "cost"], ascending=[False, True], kind="stable")
     return rows.reset_index(drop=True), programs[rows.index.to_numpy()]
@@ -163,11 +164,11 @@ def _table(listed: Sequence[Any], kinds: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(one, name) for name in kinds] for one in listed], columns=list(kinds)).astype(kinds)
 
 
-def _programs(file: Path, listed: Sequence[schemas.Holder], vector_labels: bool) -> tuple[Programs, list[str]]:
+def _programs(file: Path, listed: Sequence[schemas.Holder], interface: Interface | None) -> tuple[Programs, list[str]]:
     """The programs of a file's entries, and their listings without dead code."""
     try:
         programs = concatenate([listing.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
-        short = pruned(programs, vector_labels)
+        short = pruned(programs, interface)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"{foreign.plain(file)} is damaged: {foreign.reason(error)}") from None
     return programs, [short.listing(i) for i in range(len(short))]

@@ -15,6 +15,7 @@ from zero_jax.executors import batches
 from zero_jax.executors.choice import check_executor
 from zero_jax.executors.contract import program_fitness
 from zero_jax.program import library
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, SearchSpace
 from zero_jax.run.folder import config_of
 from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution
@@ -234,13 +235,13 @@ class Experiment:
         if self.method == "random":
             return RandomSearch(self.space, islands * self.cohort)
         initial: Any = self.initial
-        if self.initial in BASELINES and self.search_tasks.vector_labels:
-            initial = library.program(f"softmax_{self.initial}")
+        if self.initial in BASELINES:
+            initial = library.baseline(self.initial, self.search_tasks)
         elif self.initial not in INITIAL:
             initial = library.load(self.initial, self.space.memory)
         shared = (self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
         if self.method == "efficient":
-            return EfficientEvolution(*shared, vector_labels=self.search_tasks.vector_labels)
+            return EfficientEvolution(*shared, interface=Interface.of(self.space.memory, self.search_tasks))
         return RegularizedEvolution(*shared)
 
     def tasks(self, role: Role, number: int = 1) -> Tasks:

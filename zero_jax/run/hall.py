@@ -12,12 +12,13 @@ from zero_jax.evaluation.cost import cost
 from zero_jax.program import library
 from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, SearchSpace, concatenate, programs_from, programs_tree
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.checked import Fields
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of hall.json and lineage.json."""
 
 SIZE = 20
@@ -67,11 +68,11 @@ class HallOfFame:
       [(0.9, 1.0), (0.8, 0.26)]
     """
 
-    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE, vector_labels: bool = False) -> None:
+    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE, interface: Interface | None = None) -> None:
         self.examples = examples
         self.table = table
         self.size = size
-        self.vector_labels = vector_labels
+        self.interface = interface
         self._unit = float(cost(library.program("network"), examples, table)[0])
         self._best: list[Entry] = []
         self._front: list[Entry] = []
@@ -127,7 +128,7 @@ class HallOfFame:
 
     def entry(self, last: Ancestor) -> Entry:
         """What it would say of the last of a line, dead code and all."""
-        costs = cost(pruned(last.program, self.vector_labels), self.examples, self.table) / self._unit
+        costs = cost(pruned(last.program, self.interface), self.examples, self.table) / self._unit
         return Entry(last.fitness, float(costs[0]), last.evaluations, last.program, last.before, last.births)
 
     def entries(self) -> list[Entry]:
@@ -237,11 +238,11 @@ def _plain_from(tree: Any, where: str) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False) -> dict[str, Any]:
+def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
-        "vector_labels": vector_labels,
+        "interface": interface,
         "rows": [
             {
                 "experiment": entry.experiment,
@@ -249,7 +250,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False)
                 "search_fitness": entry.fitness,
                 "select_fitness": entry.select_fitness,
                 "cost": entry.cost,
-                "instructions": int(np.asarray(pruned(entry.program, vector_labels).length).sum()),
+                "instructions": int(np.asarray(pruned(entry.program, interface).length).sum()),
                 "best": best,
                 "pareto": front,
                 "program": json.loads(listing.to_json(entry.program)),
@@ -259,7 +260,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False)
     }
 
 
-def lineage_told(entry: Entry, vector_labels: bool = False) -> dict[str, Any]:
+def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -267,7 +268,7 @@ def lineage_told(entry: Entry, vector_labels: bool = False) -> dict[str, Any]:
     names = ("evaluations", "fitness", "births")
     return {
         "schema": SCHEMA,
-        "vector_labels": vector_labels,
+        "interface": interface,
         "experiment": entry.experiment,
         "steps": [
             dict(zip(names, told, strict=True)) | {"program": json.loads(listing.to_json(program))}

@@ -11,6 +11,7 @@ import numpy as np
 from zero_jax.evaluation.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
 from zero_jax.executors.contract import program_fitness
 from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.hall import Entry, HallOfFame
 from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState, migrate
@@ -91,8 +92,8 @@ class Strand:
         self.searcher = searcher
         self.seed = seed
         self.evaluators = evaluators
-        self.vector_labels = evaluators[0].tasks.vector_labels
-        self.halls = [HallOfFame(one.examples, one.costs, vector_labels=self.vector_labels) for one in evaluators]
+        self.interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
+        self.halls = [HallOfFame(one.examples, one.costs, interface=self.interface) for one in evaluators]
         self.combine = combine
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
@@ -141,7 +142,7 @@ class Strand:
     def hashes(self) -> np.ndarray:
         """`[I * P]` of their canonical forms."""
         told = [state.population for state in self.states if state.evaluations]
-        return np.concatenate([canonical(one, vector_labels=self.vector_labels).hashes[:, 0] for one in told])
+        return np.concatenate([canonical(one, interface=self.interface).hashes[:, 0] for one in told])
 
     @property
     def ended(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from zero_jax.program.canonical import Canonical, canonical
+from zero_jax.program.memory import Interface, resolved
 from zero_jax.program.programs import Programs
 from zero_jax.search.operators.lineage import Lines, born, first, placed
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
@@ -47,7 +48,7 @@ class EfficientEvolution(RegularizedEvolution):
     Attributes:
       again: how likely one more mutation is.
       born: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
-      vector_labels: whether programs are for tasks with vector labels.
+      interface: where label, features and prediction live; by default that of scalar labels.
 
     Example:
       >>> from zero_jax import SearchSpace
@@ -66,13 +67,17 @@ class EfficientEvolution(RegularizedEvolution):
     cohort: int = 10
     again: float = 0.3
     born: Literal["uniform", "log"] = "log"
-    vector_labels: bool = False
+    interface: Interface | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.again < 1:
             raise ValueError(f"again must be from 0 to below 1, not {self.again}")
         self._always()
+
+    @property
+    def _interface(self) -> Interface:
+        return resolved(self.interface, self.space.memory)
 
     def _always(self) -> Mutations:
         return dataclasses.replace(self.mutations, probability=1.0, born=self.born)
@@ -90,14 +95,14 @@ class EfficientEvolution(RegularizedEvolution):
             programs, _ = self._new(start, anew, known, rng, climbs=SAMPLED)
         else:
             programs, _ = self._new(given[self.taken_in_turn(given)], self._always(), known, rng, climbs=0)
-        if not (conditions(programs, self.vector_labels) == CONDITIONS).any():
+        if not (conditions(programs, self.interface) == CONDITIONS).any():
             raise ValueError(
                 "no program was found that can learn from its mistakes in this space "
                 "(zero_jax.search.operators.validity): leave method='efficient' for evolution, or give Predict and "
                 "Learn more ops"
             )
-        kinds = structures(programs, self.vector_labels)
-        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds, self.vector_labels)
+        kinds = structures(programs, self.interface)
+        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds, self._interface)
         unknown = np.full((self.islands, self.population), np.nan)
         bits = dict(rng.bit_generator.state)
         return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, bits, niches=niches)
@@ -106,7 +111,7 @@ class EfficientEvolution(RegularizedEvolution):
         told, sizes = state.niches, [self.islands * n for n in (self.population, self.cohort)]
         if told is None or len(told.known) != KNOWN or len(told.asked_structures) not in sizes:
             raise ValueError("the state is of another search: it lacks niches, or has others")
-        if told.vector_labels != self.vector_labels:
+        if told.interface != self._interface:
             raise ValueError("the state is of another search: of programs for other labels")
 
     def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
@@ -121,7 +126,7 @@ class EfficientEvolution(RegularizedEvolution):
         hold_tournaments(state.fitness, self.tournament, rows, rng)
         children, forced = self._new(state.population[rows], self._always(), known, rng, state, rows)
         stale = state.niches.stale + forced if forced == len(children) else 0
-        kinds = structures(children, self.vector_labels)
+        kinds = structures(children, self.interface)
         niches = dataclasses.replace(state.niches, known=known, asked_structures=kinds, stale=stale)
         lines = state.lines and dataclasses.replace(state.lines, parents=rows)
         return dataclasses.replace(state, rng=dict(rng.bit_generator.state), lines=lines, niches=niches), children
@@ -152,7 +157,7 @@ class EfficientEvolution(RegularizedEvolution):
             now = self._always() if climbs <= round_ else mutations
             mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
             form = self._form(mutants)
-            hashes, held = form.hashes[:, 0], conditions(form.programs, self.vector_labels)
+            hashes, held = form.hashes[:, 0], conditions(form.programs, self.interface)
             good = ((held == CONDITIONS) & (known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
             same = hashes == np.repeat(forms[todo], TRIES)
             chosen, hit = _first_of_each(good & ~same)
@@ -183,7 +188,7 @@ class EfficientEvolution(RegularizedEvolution):
         return result, forced
 
     def _form(self, programs: Programs) -> Canonical:
-        return canonical(programs, vector_labels=self.vector_labels)
+        return canonical(programs, interface=self.interface)
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
@@ -234,12 +239,12 @@ class EfficientEvolution(RegularizedEvolution):
         )
 
 
-def structures(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def structures(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[n]` uint64 hashes of what Predict and Learn do, whatever the constants."""
     length = np.array(programs.length)
     length[:, 0] = 0
     bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
-    return canonical(bare, vector_labels=vector_labels).hashes[:, 0]
+    return canonical(bare, interface=interface).hashes[:, 0]
 
 
 @entry_point

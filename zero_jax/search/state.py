@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from zero_jax.program.programs import COMPONENTS, Programs, SearchSpace, program_bytes, programs_from, programs_tree
+from zero_jax.program.memory import COMPONENTS, Interface
+from zero_jax.program.programs import Programs, SearchSpace, program_bytes, programs_from, programs_tree
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Lines
 from zero_jax.support import files
@@ -18,7 +19,7 @@ from zero_jax.support.bounds import check_bytes
 from zero_jax.support.checked import Fields, shown
 from zero_jax.support.given import real_array
 
-SCHEMA = 5
+SCHEMA = 6
 """The version that a saved state carries."""
 
 
@@ -31,7 +32,7 @@ class Niches:
       ring: `[I]` int64, the place of each island that the next program takes that has no niche yet.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
       asked_structures: `[n]` of the programs asked for last.
-      vector_labels: whether programs are for tasks with vector labels.
+      interface: where label, features and prediction of the programs live.
       stale: how many programs in a row were asked for although nothing new was found.
     """
 
@@ -39,7 +40,7 @@ class Niches:
     ring: np.ndarray
     known: np.ndarray
     asked_structures: np.ndarray
-    vector_labels: bool = False
+    interface: Interface
     stale: int = 0
 
     @classmethod
@@ -55,7 +56,7 @@ class Niches:
             told.array("ring", np.int64, (islands,), least=0, most=population - 1),
             told.array("known", np.uint64, (None,)),
             told.array("asked_structures", np.uint64, (None,)),
-            told.flag("vector_labels"),
+            Interface(*told.wholes("interface", 3)),
             told.whole("stale"),
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 MOST = 2**62
-"""The greatest whole number there may be: what is added to it still fits 64 bits."""
+"""The greatest whole number that is accepted: sums with it still fit 64 bits."""
 
 
 def array(
@@ -21,8 +21,8 @@ def array(
     most: float | None = None,
     finite: bool = False,
 ) -> np.ndarray:
-    """A copy, in C order, of an array of exactly this dtype and shape, None for axes of any length, with values from
-    `least` to `most`.
+    """A copy in C order of an array, which must have exactly this dtype and shape (None for an axis of any length) and
+    values from `least` to `most`.
 
     Example:
       >>> array(np.zeros((8, 0, 2)), "forms.hashes", np.float64, (8, 4, None))
@@ -61,6 +61,13 @@ def number(stored: Any, where: str, least: float = -np.inf) -> float:
     return stored
 
 
+def flag(stored: Any, where: str) -> bool:
+    """True or False."""
+    if type(stored) is not bool:
+        raise ValueError(f"{where} is {shown(stored)}, not true or false")
+    return stored
+
+
 def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
     """A list of `count` items, which are not checked."""
     if not isinstance(stored, list) or count not in (None, len(stored)):
@@ -80,16 +87,16 @@ class Fields:
     Args:
       tree: what was stored.
       where: what errors call it.
-      names: the fields that it must have; others it must not.
+      names: exactly the fields that it must have.
 
     Raises:
-      ValueError: no dict, or one with other fields.
+      ValueError: not a dict, or one with other fields.
 
     Example:
-      >>> told = Fields({"seconds": 1.5, "count": -1}, "progress", ("seconds", "count"))
-      >>> told.number("seconds")
+      >>> fields = Fields({"seconds": 1.5, "count": -1}, "progress", ("seconds", "count"))
+      >>> fields.number("seconds")
       1.5
-      >>> told.whole("count")
+      >>> fields.whole("count")
       Traceback (most recent call last):
       ValueError: progress.count is -1, not a whole number from 0 on
     """
@@ -112,7 +119,7 @@ class Fields:
         return self._tree[name]
 
     def where(self, name: str) -> str:
-        """What errors call a field."""
+        """The name of a field in errors."""
         return f"{self._where}.{name}"
 
     def array(self, name: str, dtype: Any, shape: tuple[int | None, ...], **more: Any) -> np.ndarray:
@@ -128,13 +135,11 @@ class Fields:
         return number(self[name], self.where(name), least)
 
     def flag(self, name: str) -> bool:
-        """True or False."""
-        if type(self[name]) is not bool:
-            raise ValueError(f"{self.where(name)} is {shown(self[name])}, not true or false")
-        return self[name]
+        """As the function of this name."""
+        return flag(self[name], self.where(name))
 
     def items(self, name: str, count: int | None = None) -> list[tuple[Any, str]]:
-        """Of a list of so many items, each and what errors call it."""
+        """The items of a list of `count`, each with its name in errors."""
         where = self.where(name)
         return [(one, f"{where}[{i}]") for i, one in enumerate(items(self[name], where, count))]
 
@@ -144,7 +149,7 @@ class Fields:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: 80 characters at most, and none that a terminal would act on."""
+    """A value in a message: at most 80 characters, none of which a terminal would act on."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
     if isinstance(value, list | dict):

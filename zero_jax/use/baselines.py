@@ -299,6 +299,6 @@ def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, task
 def _checked(tasks: Tasks) -> Tasks:
     if tasks.loss != "accuracy":
         raise ValueError(f"baselines are binary classifiers: tasks must have the accuracy loss, not {tasks.loss}")
-    if tasks.vector_labels:
+    if tasks.classes > 2:
         raise ValueError(f"baselines are binary classifiers: tasks must have 2 classes, not {tasks.classes}")
     return tasks

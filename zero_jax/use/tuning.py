@@ -18,6 +18,7 @@ from zero_jax.executors.api import evaluate
 from zero_jax.executors.batches import MAX_BYTES, default_device
 from zero_jax.program import ops
 from zero_jax.program.canonical import live
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, program_bytes
 from zero_jax.support import stopping
 from zero_jax.support.bounds import check_bytes, check_number
@@ -160,7 +161,7 @@ def tune(
         return judge.result()._replace(interrupted=interrupted, timed_out=timed_out)
 
 
-def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
+def tunable(program: Programs, interface: Interface | None = None) -> np.ndarray:
     """Which constants of a program `tune` may change, `[L, 3]` bool.
 
     Example:
@@ -172,7 +173,7 @@ def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
     meanings = ops.CONSTANT_MEANINGS[np.asarray(program.code)[0, :, 0]]
     data = np.asarray(program.data)[0]
     changes = np.isfinite(data) & (data != 0)
-    return live(program, vector_labels)[0][:, None] & (meanings != "") & (meanings != "index") & changes
+    return live(program, interface)[0][:, None] & (meanings != "") & (meanings != "index") & changes
 
 
 def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combine: str) -> None:
@@ -226,7 +227,7 @@ class _Judge:
         self.bits = contract.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
-        self.where = tunable(program, tasks.vector_labels)
+        self.where = tunable(program, Interface.of(program.memory, tasks))
         self.constants = int(self.where.sum())
         self.best, self.fitness = np.zeros(self.constants), -np.inf
         self.train_steps = 0

@@ -24,7 +24,8 @@ from zero_jax.executors.pallas import kernel
 from zero_jax.executors.pallas.kernel import Shape, Told, Training, packed
 from zero_jax.executors.pallas.layout import Layout, layout_for, power_of_two
 from zero_jax.program import ops as op_table
-from zero_jax.program.programs import COMPONENTS, Programs
+from zero_jax.program.memory import COMPONENTS
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 # Of JAX 0.11; nothing that a user could do. `choice.py` falls back to XLA once it has come true.
@@ -189,7 +190,7 @@ def evaluate_programs(
     shape = Shape(
         ops, tuple(programs.starts), programs.memory, tasks.features, power_of_two(tasks.features), len(tasks),
         layout.lanes, layout.by_row, layout.warps, n, k, tasks.order.shape[0], tasks.loss == "accuracy",
-        tasks.classes * tasks.vector_labels, errors, interpret,
+        tasks.vector_classes, errors, interpret,
     )  # fmt: skip
     count, lanes, width, all_lanes = words.shape[0], shape.lanes, shape.width, shape.groups * shape.lanes
     examples = n + k

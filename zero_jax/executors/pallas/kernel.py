@@ -16,7 +16,8 @@ from jax import lax
 from zero_jax.executors import contract
 from zero_jax.executors.contract import Array, OpSets
 from zero_jax.program import ops as op_table
-from zero_jax.program.programs import COMPONENTS, MemorySize, Programs
+from zero_jax.program.memory import COMPONENTS, MemorySize
+from zero_jax.program.programs import Programs
 
 SETUP, PREDICT, LEARN = range(3)
 

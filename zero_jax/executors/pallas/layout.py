@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from zero_jax.program.programs import MemorySize
+from zero_jax.program.memory import MemorySize
 from zero_jax.tasks import Tasks
 
 MAX_FEATURES = 32

@@ -233,7 +233,7 @@ def evaluate_programs(
     n, k, epochs = tasks.train_x.shape[1], tasks.valid_x.shape[1], tasks.order.shape[0]
     shape = _shape(
         programs, ops, tasks.features, len(tasks), train=n, valid=k, epochs=epochs, accuracy=tasks.loss == "accuracy",
-        classes=tasks.classes * tasks.vector_labels, errors=errors, interpret=bool(interpret),
+        classes=tasks.vector_classes, errors=errors, interpret=bool(interpret),
     )  # fmt: skip
     x = jnp.concatenate([jnp.asarray(tasks.train_x), tasks.valid_x], 1)
     y = jnp.concatenate([jnp.asarray(tasks.train_y), tasks.valid_y], 1)

@@ -18,7 +18,8 @@ from zero_jax.executors.simd import vector as v
 from zero_jax.executors.simd.training import train_programs
 from zero_jax.program import ops
 from zero_jax.program.canonical import table
-from zero_jax.program.programs import MemorySize, Programs, interface
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import entry_point, source_version
 from zero_jax.tasks import Tasks
@@ -106,7 +107,7 @@ def lay_out(tasks: Tasks) -> LaneTasks:
         np.array(masks, np.int64),
         n_tasks,
         tasks.loss == "accuracy",
-        tasks.classes * tasks.vector_labels,
+        tasks.vector_classes,
     )
 
 
@@ -170,10 +171,11 @@ def evaluate(
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
+    interface = (Interface.vector if tasks.classes else Interface.scalar)(programs.memory)
     before = size(features), settings, addresses
     after = (
         code, constants, length, np.array(programs.starts),
-        table(programs.memory), np.array(interface(programs.memory, tasks.classes > 0)),
+        table(programs.memory), np.array(interface),
         translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip

@@ -10,7 +10,8 @@ import numpy as np
 
 from zero_jax.executors.simd import machine as m
 from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7

@@ -154,7 +154,7 @@ def _with_columns(
     population = state.population.with_arrays(code, data, length)
     niches = state.niches
     if niches is not None:
-        niches = dataclasses.replace(niches, structures=structures(population, niches.vector_labels))
+        niches = dataclasses.replace(niches, structures=structures(population, niches.interface))
     return dataclasses.replace(
         state,
         population=population,

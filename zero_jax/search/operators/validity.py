@@ -7,7 +7,8 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.canonical import HAS_IN1, HAS_IN2, IN1, IN2, KEEPS, OUT, table
-from zero_jax.program.programs import Programs, interface
+from zero_jax.program.memory import Interface, resolved
+from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, entry_point
 
 LAPS = 3
@@ -29,7 +30,7 @@ _KINDS[list(_NOT_ZERO_AT_ZERO)] = _LIFTED
 _KINDS[[op.number for op in ops.OPS if op.number and not op.inputs]] = _CONSTANT
 
 
-def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def can_learn(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     r"""`[P]` bool: whether what happens at one example can matter to predictions long after it: its label, its features
     and what was predicted for it, all three; and whether predictions depend on the features that they are for.
 
@@ -39,7 +40,7 @@ def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
 
     Args:
       programs: `P` programs, dead code or not.
-      vector_labels: whether they run on tasks with vector labels.
+      interface: where label, features and prediction live; by default that of scalar labels.
 
     Example:
       >>> from zero_jax import library
@@ -49,19 +50,19 @@ def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
       >>> bool(can_learn(Programs.parse(last, memory=(2, 2, 0)))[0])    # the label of the last example alone
       False
     """
-    return conditions(programs, vector_labels) == CONDITIONS
+    return conditions(programs, interface) == CONDITIONS
 
 
 CONDITIONS = 5
 """How many conditions `can_learn` asks for."""
 
 
-def conditions(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def conditions(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P]` int64: how many of them hold: a way to climb up to programs that can learn."""
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
     found = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
-    ends = np.array(interface(programs.memory, vector_labels))
+    ends = np.array(resolved(interface, programs.memory))
     _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, found)
     return found
 
