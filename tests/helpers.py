@@ -9,7 +9,6 @@ import numpy as np
 from tests.spaces import DEMO
 from zero_jax import Programs, RegularizedEvolution, cli, library, random_programs
 from zero_jax.evaluation.cost import cost
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
 from zero_jax.run.presets import PRESETS
 from zero_jax.search.operators.lineage import chain
@@ -144,7 +143,7 @@ RANDOM = random_programs(SPACE, 4, np.random.default_rng(0))
 
 
 def one(program):
-    return json.loads(listing.to_json(program))
+    return json.loads(program.to_json())
 
 
 def row(program, fitness, cost, **rest):

@@ -146,7 +146,7 @@ def arrays(**change):
         (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["leave --epochs out"]),
         (["evaluate", "big.json"], ["big.json: program 0, setup, instruction 1: a number is beyond float32"]),
         (["evaluate", "big.txt"], ["line 2 (Setup, instruction 1): the constant 1e+300 is beyond float32"]),
-        (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field stands twice"]),
+        (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field occurs twice"]),
         (["evaluate", "deep.json"], ["deep.json: not JSON"]),
         (["evaluate", "linear", "--task", "objects.npz"], ["objects.npz: train_y is an array of Python objects, not of numbers"]),
         (["evaluate", "linear", "--task", "words.npz"], ["words.npz: train_x is not an array of numbers"]),
@@ -167,7 +167,7 @@ def arrays(**change):
         (["evaluate", "bad.json"], ["bad.json: not JSON"]),
         (["evaluate", "op.json"], ["op.json: program 0, setup, instruction 1: there is no op 65"]),
         (["evaluate", "address.json"], ["s9 is outside the memory of 4 scalars"]),
-        (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): there is no op 'NOPE'"]),
+        (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): unknown op 'NOPE'"]),
         (["evaluate", "."], [". is a folder, but not that of a run"]),
         (["evaluate", "linear", "--task", "nan.npz"], ["nan.npz: valid_x[1, 2, 0] is nan"]),
         (["evaluate", "linear", "--task", "shape.npz"], ["train_x (2, 5, 3) and valid_x (2, 5, 2) differ"]),
@@ -237,7 +237,7 @@ def test_a_program_for_other_labels_is_noted(capsys, arguments, note):
 
 
 def test_prune_sees_which_prediction_a_program_makes(capsys):
-    for options in ([], ["--vector-labels"]):
+    for options in ([], ["--labels", "vector"]):
         assert call("show", "softmax_linear", "--prune", *options) == 0
         assert capsys.readouterr().out.strip() == library.program("softmax_linear").listing(0)
 

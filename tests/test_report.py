@@ -12,7 +12,6 @@ import pytest
 
 from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, write_best
 from zero_jax import cli, evaluate, library, report
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
 from zero_jax.run.api import Experiment, run
@@ -113,7 +112,7 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
         assert table.listing[i] == pruned(expected).listing(0)
     front = programs[table.index[table.pareto]]
     assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
-    assert listing.to_proto(programs, 0) == listing.to_proto(LINEAR)
+    assert programs.to_proto(0) == LINEAR.to_proto()
 
 
 def test_a_lineage_tells_gains_and_what_changed(folder):

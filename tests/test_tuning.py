@@ -294,9 +294,7 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
     ],
 )
 def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, folder, arguments, words):
-    from zero_jax.program import text as listing
-
-    (folder / "two.json").write_text(listing.to_json(concatenate([SLOW, SLOW])))
+    (folder / "two.json").write_text(concatenate([SLOW, SLOW]).to_json())
     before = sorted(path.name for path in folder.iterdir())
     assert call(*arguments) == 2
     out, err = capsys.readouterr()

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from zero_jax.evaluation.evaluator import Evaluator as Evaluator
     from zero_jax.executors.api import evaluate as evaluate
     from zero_jax.executors.api import execute as execute
-    from zero_jax.executors.contract import Evaluation as Evaluation
-    from zero_jax.executors.contract import Memory as Memory
-    from zero_jax.executors.contract import program_fitness as program_fitness
+    from zero_jax.executors.base import Evaluation as Evaluation
+    from zero_jax.executors.base import Memory as Memory
+    from zero_jax.executors.fitness import program_fitness as program_fitness
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
-    from zero_jax.program.programs import SearchSpace as SearchSpace
-    from zero_jax.program.programs import random_programs as random_programs
+    from zero_jax.program.space import SearchSpace as SearchSpace
+    from zero_jax.program.space import random_programs as random_programs
     from zero_jax.search import Mutations as Mutations
     from zero_jax.search import RandomSearch as RandomSearch
     from zero_jax.search import RegularizedEvolution as RegularizedEvolution
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "Evaluation": "executors.contract",
+    "Evaluation": "executors.base",
     "Evaluator": "evaluation.evaluator",
-    "Memory": "executors.contract",
+    "Memory": "executors.base",
     "MemorySize": "program.memory",
     "Mutations": "search",
     "Programs": "program.programs",
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
-    "SearchSpace": "program.programs",
+    "SearchSpace": "program.space",
     "SearchState": "search",
     "Tasks": "tasks",
     "Tuned": "use.tuning",
@@ -46,8 +46,8 @@ _MODULES = {
     "execute": "executors.api",
     "library": "program.library",
     "mutate": "search",
-    "program_fitness": "executors.contract",
-    "random_programs": "program.programs",
+    "program_fitness": "executors.fitness",
+    "random_programs": "program.space",
     "tune": "use.tuning",
 }
 """Where each public name comes from."""

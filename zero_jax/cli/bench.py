@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from zero_jax.cli import options
-from zero_jax.executors.choice import check_executor
+from zero_jax.executors.registry import check_executor
 from zero_jax.support.bounds import check_number
 from zero_jax.use import bench as benchmark
 

@@ -10,14 +10,13 @@ import tyro
 from zero_jax.cli import options
 from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
-from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.executors.choice import check_executor
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.fitness import program_fitness
+from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import for_other_labels, pruned
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import concatenate
+from zero_jax.program.programs import Programs, concatenate
 from zero_jax.run import cautions
 from zero_jax.run.progress import displayed
 from zero_jax.support.files import check_writable, write_atomically
@@ -199,9 +198,9 @@ def show_command(
         vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))
         programs = pruned(programs, (Interface.vector if vector else Interface.scalar)(programs.memory))
     if form == "json":
-        print(listing.to_json(programs))
+        print(programs.to_json())
     else:
-        one = listing.listing if form == "listing" else listing.to_proto
+        one = Programs.listing if form == "listing" else Programs.to_proto
         print("\n\n".join(one(programs, i).rstrip() for i in range(len(programs))))
     return 0
 

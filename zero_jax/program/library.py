@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from zero_jax.program import text as listing
 from zero_jax.program.memory import HasLabels
 from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import MAX_TEXT
@@ -149,7 +148,7 @@ def program(
     """
     if name not in _TEXTS:
         raise ValueError(f"no program {shown(name)} in the library; it has {', '.join(NAMES)}")
-    return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
+    return Programs.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
 
 
 def baseline(name: str, tasks: HasLabels, *, learning_rate: float = 0.01) -> Programs:
@@ -169,7 +168,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     Args:
       source: the name or the path; or the folder of a run, for its best program; or, if it has several lines, the
         listing, text proto or JSON itself.
-      memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
+      memory: (scalars, vectors, matrices) that it is to have; by default as in `Programs.parse`.
 
     Raises:
       ValueError: neither a name nor a readable file, or a file that does not hold a program.
@@ -178,7 +177,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
         return program(source, memory)
     text = text_of(source)
     try:
-        programs = listing.parse(text, memory)
+        programs = Programs.parse(text, memory)
     except ValueError as error:
         raise ValueError(f"{cut(source.splitlines()[0])}: {error}") from None
     if not len(programs):

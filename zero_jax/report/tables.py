@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from zero_jax.program import text as listing
+from zero_jax.program import text
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
@@ -89,7 +89,7 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
 def programs(run: str | Path) -> Programs:
     """The programs of `hall_of_fame`, in its order, with their dead code.
 
-    Evaluate them, or export them as `listing`, `zero_jax.program.text.to_proto` or `to_json`.
+    Evaluate them, or export them with `listing`, `to_proto` or `to_json`.
 
     Raises:
       ValueError: the folder is not a run's, has no hall of fame, or holds a damaged file; the message names it.
@@ -139,7 +139,7 @@ def best(run: str | Path) -> str | None:
       ValueError: a file is damaged; the message names it.
     """
     file = Path(run) / "best.json"
-    stored = foreign.read_json(file, schemas.Program, listing.SCHEMA)
+    stored = foreign.read_json(file, schemas.Program, text.SCHEMA)
     if stored is None:
         return None
     hall = foreign.read_json(Path(run) / "hall.json", schemas.Hall, SCHEMA)
@@ -167,7 +167,7 @@ def _table(listed: Sequence[Any], kinds: dict[str, str]) -> pd.DataFrame:
 def _programs(file: Path, listed: Sequence[schemas.Holder], interface: Interface | None) -> tuple[Programs, list[str]]:
     """The programs of a file's entries, and their listings without dead code."""
     try:
-        programs = concatenate([listing.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
+        programs = concatenate([Programs.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
         short = pruned(programs, interface)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"{foreign.plain(file)} is damaged: {foreign.reason(error)}") from None

@@ -10,10 +10,10 @@ import numpy as np
 
 from zero_jax.evaluation.cost import cost
 from zero_jax.program import library
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs, SearchSpace, concatenate, programs_from, programs_tree
+from zero_jax.program.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.program.space import SearchSpace
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.checked import Fields
@@ -253,7 +253,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None 
                 "instructions": int(np.asarray(pruned(entry.program, interface).length).sum()),
                 "best": best,
                 "pareto": front,
-                "program": json.loads(listing.to_json(entry.program)),
+                "program": json.loads(entry.program.to_json()),
             }
             for entry, best, front in rows
         ],
@@ -271,7 +271,6 @@ def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, 
         "interface": interface,
         "experiment": entry.experiment,
         "steps": [
-            dict(zip(names, told, strict=True)) | {"program": json.loads(listing.to_json(program))}
-            for *told, program in steps
+            dict(zip(names, told, strict=True)) | {"program": json.loads(program.to_json())} for *told, program in steps
         ],
     }

@@ -69,7 +69,7 @@ class Outcome(Struct):
 
 
 class Program(Struct):
-    """best.json, and the program of a row or a step: as `zero_jax.program.text.to_json` writes one program."""
+    """best.json, and the program of a row or a step: as `Programs.to_json` writes one program."""
 
     schema: Literal[1]
     memory: tuple[_Size, _Size, _Size]

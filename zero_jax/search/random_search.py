@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from zero_jax.program.programs import Programs, SearchSpace, random_programs
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace, random_programs
 from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
 from zero_jax.support.bounds import check_number
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from zero_jax.program import library
-from zero_jax.program.programs import Programs, SearchSpace, random_programs
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace, random_programs
 from zero_jax.search.operators.lineage import born, first, placed
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
 from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
@@ -190,7 +191,7 @@ def hold_tournaments(fitness: np.ndarray, draws: int, rows: np.ndarray, rng: np.
 
 
 @entry_point
-def _hold_tournaments(fitness, draws, rows, address):
+def _hold_tournaments(fitness, draws, rows, address):  # type: ignore[no-untyped-def]
     rng = generator_at(address)
     islands, population = fitness.shape
     for i in range(len(rows)):

@@ -11,7 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from zero_jax.program.memory import COMPONENTS, Interface
-from zero_jax.program.programs import Programs, SearchSpace, program_bytes, programs_from, programs_tree
+from zero_jax.program.programs import Programs, program_bytes, programs_from, programs_tree
+from zero_jax.program.space import SearchSpace
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Lines
 from zero_jax.support import files

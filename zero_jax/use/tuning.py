@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
 from zero_jax.executors.api import evaluate
-from zero_jax.executors.batches import MAX_BYTES, default_device
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.devices import default_device
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program import ops
 from zero_jax.program.canonical import live
 from zero_jax.program.memory import Interface
@@ -224,7 +226,7 @@ class _Judge:
     ) -> None:
         self.began = time.perf_counter()
         self.time_limit, self.report = time_limit, report
-        self.bits = contract.seed_bits(seed)
+        self.bits = stream.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
         self.where = tunable(program, Interface.of(program.memory, tasks))
@@ -241,7 +243,7 @@ class _Judge:
     def judged(self, exponents: np.ndarray) -> np.ndarray:
         """Fitness `[n]` of candidates `[n, C]`, even after the time limit."""
         result = evaluate(self.candidates(exponents), self.tasks, self.bits, **self.settings)
-        fitness = contract.program_fitness(result.fitness, self.combine)
+        fitness = program_fitness(result.fitness, self.combine)
         self.train_steps += int(np.asarray(result.train_steps, np.int64).sum())
         self.record(fitness)
         first = int(np.argmax(fitness))
@@ -401,7 +403,7 @@ def _slopes(
     tasks: Tasks,
     seed: jax.Array,
     max_abs_error: jax.Array,
-    used: contract.OpSets,
+    used: dispatch.OpSets,
     combine: Combine,
     max_bytes: int,
 ) -> _Slopes:
@@ -409,7 +411,7 @@ def _slopes(
 
     def total(exponents: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         many = _scaled(program, exponents)
-        how: dict[str, Any] = {"executor": "xla", "ops": used, "max_bytes": max_bytes, "differentiable": True}
+        how: dict[str, Any] = {"ops": used, "max_bytes": max_bytes, "differentiable": True}
         result = evaluate(many, tasks, seed, max_abs_error=max_abs_error, **how)
         fitness = result.fitness.mean(1) if combine == "mean" else jnp.sort(result.fitness, 1)[:, len(tasks) // 2]
         return fitness.sum(), (fitness, result.train_steps)

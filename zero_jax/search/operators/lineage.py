@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.program.programs import Programs, SearchSpace, concatenate, programs_from, programs_tree
+from zero_jax.program.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.program.space import SearchSpace
 from zero_jax.support.checked import Fields
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.program.programs import Programs, SearchSpace, programs_from
+from zero_jax.program.programs import Programs, programs_from
+from zero_jax.program.space import SearchSpace
 from zero_jax.search.efficient import structures
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Lines
