@@ -16,7 +16,6 @@ from tests.spaces import DEMO
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, library
 from zero_jax.evaluation import evaluator
 from zero_jax.evaluation.hurdles import Rung
-from zero_jax.executors import batches
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.lineage import Ancestor, chain
@@ -127,7 +126,7 @@ def test_devices_are_those_of_the_same_number_or_the_default_ones(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "local_devices", local)
             again = pickle.loads(data)
-        assert (again.devices, again._home) == (None, (batches.default_device(),))
+        assert (again.devices, again._home) == (None, (devices.default_device(),))
 
 
 def workers():

@@ -133,7 +133,7 @@ def test_what_is_missing_is_empty(ended, tmp_path):
     assert report.hall_of_fame(bare).empty
     assert report.lineage(bare).empty
     assert report.hall_of_fame(bare).pareto.dtype == bool
-    with pytest.raises(ValueError, match="bare holds no hall of fame"):
+    with pytest.raises(ValueError, match="bare has no hall of fame"):
         report.programs(bare)
     assert "there are no records yet" in page_of(bare).text
 
@@ -183,7 +183,7 @@ def test_a_killed_run_has_a_page(folder):
         file.write('{"experiment": 2, "evalua')
     assert len(report.records(folder)) == rows
     page = page_of(folder)
-    assert "Under way, or killed" in page.text
+    assert "Running, or killed" in page.text
     assert "There is no hall of fame" in page.text
     assert "There is no lineage" in page.text
     assert page.count("svg") == 4
@@ -195,7 +195,7 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
 
     outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
     page = page_of(outcome.folder)
-    assert "Interrupted in experiment 1" in page.text
+    assert "Interrupted in trial 1" in page.text
     assert "There are no records yet" in page.text
 
 
@@ -300,7 +300,7 @@ def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_pat
     (folder / "hall.json").unlink()
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == (
-        f"There is no hall of fame: no hall.json, or nothing in it yet\nWritten to {tmp_path / 'page.html'}\n"
+        f"There is no hall of fame yet: hall.json is missing or empty\nWritten to {tmp_path / 'page.html'}\n"
     )
 
 

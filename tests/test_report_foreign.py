@@ -308,7 +308,7 @@ def test_whole_numbers_that_look_like_fractions_are_settings_too(folder, capsys,
     config = tree_of(folder / "config.json")
     config["experiment"] |= {"train_steps": 2e8, "budget": 2}
     (folder / "config.json").write_text(json.dumps(config))
-    assert "200,000,000 an experiment" in reported(folder, "config.json", capsys, "2e8")
+    assert "200,000,000 per trial" in reported(folder, "config.json", capsys, "2e8")
 
 
 def test_an_unknown_setting_is_named(folder, capsys):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zero_jax.executors import simd
+from zero_jax.executors.simd import lanes as simd
 
 
 def test_overlap_traces_a_search(monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 from tests import oracle
 from tests.spaces import ALL_OPS
 from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
+from zero_jax.executors.fitness import Classes
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
 from zero_jax.program.memory import Interface, MemorySize
@@ -94,13 +95,13 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
         from zero_jax.executors import blocks
         from zero_jax.executors.pallas import tpu as pallas_tpu
 
-        ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, VECTOR)
-        sets = contract.op_sets(FEW_OPS.ops, FEW_OPS.memory)
+        ready = blocks.prepared(programs, dispatch.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, VECTOR)
+        sets = dispatch.op_sets(FEW_OPS.ops, FEW_OPS.memory)
         limit = np.float32(100)
         on = jax.tree.map(jax.numpy.asarray, tasks)
         told = jax.jit(
             lambda p, t: pallas_tpu.evaluate_programs(
-                p, t, contract.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
+                p, t, stream.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
             )
         )(ready, on)
     else:
@@ -132,7 +133,7 @@ def test_more_than_64_addresses():
 
 
 def test_the_last_of_equal_maxima_is_predicted_and_a_nan_is_none():
-    classes = contract.Classes(3, -1)
+    classes = Classes(3, -1)
     nan, inf = np.nan, np.inf
     logits = np.array(
         [[1, 1, 0, 9], [0, 2, 2, 9], [nan, 1, 0, 9], [nan, nan, nan, 9], [-inf, nan, nan, 0], [5, inf, inf, 0]]

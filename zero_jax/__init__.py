@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from zero_jax.evaluation.evaluator import Evaluator as Evaluator
     from zero_jax.executors.api import evaluate as evaluate
     from zero_jax.executors.api import execute as execute
-    from zero_jax.executors.contract import Evaluation as Evaluation
-    from zero_jax.executors.contract import Memory as Memory
-    from zero_jax.executors.contract import program_fitness as program_fitness
+    from zero_jax.executors.base import Evaluation as Evaluation
+    from zero_jax.executors.base import Memory as Memory
+    from zero_jax.executors.fitness import program_fitness as program_fitness
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "Evaluation": "executors.contract",
+    "Evaluation": "executors.base",
     "Evaluator": "evaluation.evaluator",
-    "Memory": "executors.contract",
+    "Memory": "executors.base",
     "MemorySize": "program.memory",
     "Mutations": "search",
     "Programs": "program.programs",
@@ -46,7 +46,7 @@ _MODULES = {
     "execute": "executors.api",
     "library": "program.library",
     "mutate": "search",
-    "program_fitness": "executors.contract",
+    "program_fitness": "executors.fitness",
     "random_programs": "program.space",
     "tune": "use.tuning",
 }

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.pallas.layout import Layout, layout_for
@@ -170,7 +170,7 @@ def population(case: Case, sharding):
 
     slots = sum(capacity)
     arrays = spec(COUNT, slots, 4, dtype=jnp.int32), spec(COUNT, slots, 3), spec(COUNT, 3, dtype=jnp.int32)
-    return Programs(*arrays, capacity, memory), contract.op_sets(case.ops, memory), spec
+    return Programs(*arrays, capacity, memory), dispatch.op_sets(case.ops, memory), spec
 
 
 def assemble(ptx: str, entry: str) -> dict:

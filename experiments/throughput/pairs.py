@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.simd.translate import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import tpu as pallas_tpu
 from zero_jax.program.memory import Interface, MemorySize
@@ -66,7 +66,7 @@ def _spec(sharding, *shape, dtype=jnp.float32):
 def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
     capacity, memory = (21, 21, 45), MemorySize(8, 14, 3)
     arrays = spec(COUNT, 87, 4, dtype=jnp.int32), spec(COUNT, 87, 3), spec(COUNT, 3, dtype=jnp.int32)
-    programs, sets = Programs(*arrays, capacity, memory), contract.op_sets(ops, memory)
+    programs, sets = Programs(*arrays, capacity, memory), dispatch.op_sets(ops, memory)
     scalar, ids = spec(dtype=jnp.uint32), spec(tasks, dtype=jnp.int32)
     began = time.time()
     if kind == "execute":

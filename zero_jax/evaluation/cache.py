@@ -79,7 +79,7 @@ def restored(tree: Any, like: Cache, batch: int, where: str) -> Cache:
 
 
 @entry_point
-def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):
+def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):  # type: ignore[no-untyped-def]
     """Copies what is known, and numbers what must be trained; returns how many those are and these, and the train steps
     of what is known. An entry is dropped once it was asked for `forget` times (0 for never).
 
@@ -123,7 +123,7 @@ def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):
 
 
 @entry_point
-def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):  # type: ignore[no-untyped-def]
     """Hands the results out, and remembers those whose entries nobody has taken since; returns the train steps that
     repeated programs would have made.
     """

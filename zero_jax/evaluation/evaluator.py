@@ -12,10 +12,10 @@ import numpy as np
 from zero_jax.evaluation import cache
 from zero_jax.evaluation.cost import UPSTREAM, Costs, operations, within_budget
 from zero_jax.evaluation.hurdles import Hurdles, Rung
-from zero_jax.executors import batches
-from zero_jax.executors.api import check_bound, check_threads, launch
-from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.executors.choice import choose
+from zero_jax.executors import devices as there
+from zero_jax.executors.api import check_bound, check_threads
+from zero_jax.executors.base import MAX_BYTES, Executor, Options, Pending, Prepared, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
@@ -176,9 +176,9 @@ class Evaluator:
             raise ValueError(f"budget must be at least 0 and costs upstream or operations, not {budget} and {costs!r}")
         check_threads(threads)
         check_bound(max_abs_error)
-        self.devices = batches.first_devices(0) if devices is None else batches.chosen_devices(devices)
+        self.devices = there.first_devices(0) if devices is None else there.chosen_devices(devices)
         # Threads do not see the caller's `with jax.default_device(...)`.
-        self._home = self.devices or (batches.default_device(),)
+        self._home = self.devices or (there.default_device(),)
         self.interpret = interpret
         self._worker = parallel.Worker("zero-jax evaluator") if background else None
         self.tasks = tasks
@@ -197,7 +197,7 @@ class Evaluator:
         self.examples = tasks.order.shape[0] * tasks.train_x.shape[1]
         self._hurdles = Hurdles(hurdles)
         self._batch = 0
-        self._laid_out: dict[tuple[str, _Part], Any] = {}
+        self._laid_out: dict[tuple[str, _Part], Prepared] = {}
 
     def __call__(self, programs: Programs) -> Evaluated:
         """The fitness of `P` programs."""
@@ -213,8 +213,8 @@ class Evaluator:
         steps, as does what `probe` finds alike and what `hurdles` stop, and nothing else.
         """
         self._batch += 1
-        with batches.at_home(self._home):
-            chosen = choose(self.executor, programs.memory, self.tasks, self.max_bytes, interpret=self.interpret)
+        with there.at_home(self._home):
+            chosen = choose(self.executor, Request(programs.memory, self.tasks, self._options()))
         if not self._budget:
             return (yield from self._evaluated(chosen, programs))
         fits = within_budget(programs, self.examples, self._budget, self.costs)
@@ -228,7 +228,7 @@ class Evaluator:
         assert told.fresh is not None
         return Evaluated(fitness, steps, told.fresh._replace(rows=within[told.fresh.rows]))
 
-    def _evaluated(self, chosen: str, programs: Programs) -> Steps:
+    def _evaluated(self, chosen: Executor, programs: Programs) -> Steps:
         """Programs within the budget: those that are new in their canonical form, and to a probe, are trained."""
         batch = self._batch
         form = canonical(programs, self.options["threads"], Interface.of(programs.memory, self.tasks))
@@ -254,7 +254,7 @@ class Evaluator:
                 fresh = rows
             return found.told
 
-        probes = self._probe and chosen != "xla"
+        probes = self._probe and chosen.fingerprints
         found = yield from self._remembered(self._forms, form.hashes, batch, 0, compare if probes else train)
         n, empty = len(programs), int((form.programs.length.sum(1) == 0).sum())
         self._count(
@@ -268,7 +268,7 @@ class Evaluator:
         return found.told._replace(fresh=Fresh(form.programs, fresh, fresh))
 
     def _trained(
-        self, chosen: str, programs: Programs, rows: np.ndarray
+        self, chosen: Executor, programs: Programs, rows: np.ndarray
     ) -> Generator[None, None, tuple[Evaluated, np.ndarray]]:
         """Rows of programs, trained in full but for those that a hurdle stops; and which of them were."""
         if not len(self._hurdles):
@@ -340,8 +340,8 @@ class Evaluator:
         home, chosen = state.pop("_home"), state.pop("chosen")
         vars(self).update(state)
         found = _devices_again(home)
-        self.devices = batches.first_devices(0) if found is None else found if chosen else None
-        self._home = found or self.devices or (batches.default_device(),)
+        self.devices = there.first_devices(0) if found is None else found if chosen else None
+        self._home = found or self.devices or (there.default_device(),)
         self._laid_out = {}
 
     def _remembered(
@@ -363,61 +363,30 @@ class Evaluator:
             repeated = int(cache.keep(hashes, known, *trained, run_of, entry_of, first, fitness, steps))
         return _Found(Evaluated(fitness, steps), runs, hits, saved + repeated, saved)
 
-    def _launch(
-        self, chosen: str, programs: Programs, rows: np.ndarray, what: "_Part"
-    ) -> Callable[[], tuple[np.ndarray, ...]]:
+    def _options(self) -> Options:
+        return Options(
+            ops=self.ops, max_bytes=self.max_bytes, devices=self.devices, interpret=self.interpret, canonical_form=True,
+            **self.options,
+        )  # fmt: skip
+
+    def _launch(self, chosen: Executor, programs: Programs, rows: np.ndarray, what: "_Part") -> Pending:
         """Begins to train the programs of some rows on a part of the tasks, or to make `[R, 2]` uint64 hashes of all
         errors of a probe; returns what waits for the result.
         """
-        if chosen == "simd":
-            return self._launch_on_lanes(programs, rows, what)
         fingerprints = what == "fingerprints"
-        with batches.at_home(self._home):
-            waiting = launch(
-                programs[rows],
-                self._prepared(chosen, what, lambda tasks: batches.placed(tasks, self.devices)),
-                self.seed,
-                executor=chosen,
-                ops=self.ops,
-                max_bytes=self.max_bytes,
-                devices=self.devices,
-                interpret=self.interpret,
-                canonical_form=True,
-                fingerprints=fingerprints,
-                **self.options,
-            )
-        if fingerprints:
-            return lambda: (np.ascontiguousarray(waiting()[0]).view(np.uint64),)
-        return waiting
+        with there.at_home(self._home):
+            prepared = self._prepared(chosen, what)
+            if not chosen.on_host or self._worker is None:
+                return chosen.launch(programs, prepared, self.seed, rows=rows, fingerprints=fingerprints)
+        return self._worker.begin(
+            lambda: chosen.launch(programs, prepared, self.seed, rows=rows, fingerprints=fingerprints)()
+        )
 
-    def _launch_on_lanes(
-        self, programs: Programs, rows: np.ndarray, what: "_Part"
-    ) -> Callable[[], tuple[np.ndarray, ...]]:
-        from zero_jax.executors.simd import lanes as simd  # only where there is Numba
-
-        lanes = self._prepared("simd", what, simd.lay_out)
-
-        def work() -> tuple[np.ndarray, ...]:
-            if what != "fingerprints":
-                trained = simd.evaluate(programs, lanes, self.seed, rows=rows, **self.options)
-                return trained.fitness, trained.train_steps
-            found = simd.evaluate(
-                programs, lanes, self.seed, rows=rows, **self.options, fuse=False, fingerprints=True
-            ).fingerprints
-            assert found is not None
-            factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(found.shape[1], dtype=np.uint64)
-            return ((found * factors[:, None]).sum(1, dtype=np.uint64),)
-
-        if self._worker is None:
-            done = work()
-            return lambda: done
-        return self._worker.begin(work)
-
-    def _prepared(self, chosen: str, what: "_Part", prepare: Callable[[Tasks], Any]) -> Any:
+    def _prepared(self, chosen: Executor, what: "_Part") -> Prepared:
         """The tasks, or a part of them, as an executor takes them."""
-        if (chosen, what) not in self._laid_out:
-            self._laid_out[chosen, what] = prepare(self._part(what))
-        return self._laid_out[chosen, what]
+        if (chosen.name, what) not in self._laid_out:
+            self._laid_out[chosen.name, what] = chosen.prepare(self._part(what), self._options())
+        return self._laid_out[chosen.name, what]
 
     def _part(self, what: "_Part") -> Tasks:
         if what == "whole":

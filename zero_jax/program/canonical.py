@@ -166,7 +166,7 @@ def table(memory: MemorySize) -> np.ndarray:
 
 
 @compiled_into_caller
-def decode(code, length, starts, table, bits):
+def decode(code, length, starts, table, bits):  # type: ignore[no-untyped-def]
     """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
     one = np.uint64(1)
     for c in range(3):
@@ -180,7 +180,7 @@ def decode(code, length, starts, table, bits):
 
 
 @compiled_into_caller
-def backward(first, last, live, bits, used):
+def backward(first, last, live, bits, used):  # type: ignore[no-untyped-def]
     """What is live before some instructions, given what is after; `used` tells which of them are.
 
     An instruction is live if what it writes is live after it; then what it reads is live before it.
@@ -196,7 +196,7 @@ def backward(first, last, live, bits, used):
 
 
 @compiled_into_caller
-def liveness(length, starts, ends, bits, used):
+def liveness(length, starts, ends, bits, used):  # type: ignore[no-untyped-def]
     """Finds the live instructions of a program, `used` `[L]`: the smallest solution, as `dataflow.liveness`.
 
     Returns what is live after Setup, Predict and Learn, as bits. `ends`: `[3]` int64, the `Interface`.
@@ -217,7 +217,7 @@ def liveness(length, starts, ends, bits, used):
 
 
 @compiled
-def _walk(code, first, last, live, used, table):
+def _walk(code, first, last, live, used, table):  # type: ignore[no-untyped-def]
     """As `backward`, with `live` a bool for each address."""
     for k in range(last - 1, first - 1, -1):
         op = code[k, 0]
@@ -232,7 +232,7 @@ def _walk(code, first, last, live, used, table):
 
 
 @compiled
-def _wide_liveness(code, length, starts, ends, flags, used, table):
+def _wide_liveness(code, length, starts, ends, flags, used, table):  # type: ignore[no-untyped-def]
     """As `liveness`, for more than 64 addresses; `flags` `[3, A]` is scratch."""
     live, before_predict, before_learn = flags[0], flags[1], flags[2]
     before_predict[:], before_learn[:] = False, False
@@ -256,7 +256,7 @@ def _wide_liveness(code, length, starts, ends, flags, used, table):
 
 
 @compiled_into_caller
-def _find_live(code, length, starts, table, ends, scratch):
+def _find_live(code, length, starts, table, ends, scratch):  # type: ignore[no-untyped-def]
     bits, used, _, flags = scratch
     if flags.shape[1] > 64:
         _wide_liveness(code, length, starts, ends, flags, used, table)
@@ -269,7 +269,7 @@ def _find_live(code, length, starts, table, ends, scratch):
 
 
 @compiled
-def _role(instruction, address, table):
+def _role(instruction, address, table):  # type: ignore[no-untyped-def]
     """How an instruction uses an address, the operands of sums and products counting alike."""
     op = instruction[0]
     first = int(table[op, IN1] + instruction[1] == address)
@@ -279,7 +279,7 @@ def _role(instruction, address, table):
 
 
 @compiled
-def _swapped_by_use(code, length, starts, a, b, used, table):
+def _swapped_by_use(code, length, starts, a, b, used, table):  # type: ignore[no-untyped-def]
     """Whether a program uses address b before address a, or in the greater role.
 
     Neither has a name yet, so the answer must not depend on the addresses. Both are written somewhere, and no
@@ -295,14 +295,14 @@ def _swapped_by_use(code, length, starts, a, b, used, table):
 
 
 @compiled_into_caller
-def _mixed(h, word, factor):
+def _mixed(h, word, factor):  # type: ignore[no-untyped-def]
     """One step of a 64-bit hash: multiply, and fold the upper half in."""
     h = (h ^ word) * factor
     return h ^ (h >> np.uint64(29))
 
 
 @compiled_into_caller
-def _list_live(code, length, starts, used, slots, last, written, table, ends):
+def _list_live(code, length, starts, used, slots, last, written, table, ends):  # type: ignore[no-untyped-def]
     """The slots of live instructions, one after the other, and where each component's end, `last`; and which addresses
     they write: label, features and prediction count as written, and so does the place of a field that is not there.
     """
@@ -323,7 +323,7 @@ _UNNAMED = 1 << 30
 
 
 @compiled_into_caller
-def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table, ends):
+def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table, ends):  # type: ignore[no-untyped-def]
     """Copies the live instructions of a program, renaming; and hashes them.
 
     Few branches, since a processor could not foresee them. `scratch`: slots `[L + 1]`; their ends and the next free
@@ -347,8 +347,8 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
         for j in range(last[c] - first_live):
             k = index(slots[index(first_live + j)])
             op = index(code[k, 0])
-            a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])
-            a = a if written[a] else index(addresses + kinds[a])
+            a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])  # type: ignore[assignment]
+            a = a if written[a] else index(addresses + kinds[a])  # type: ignore[assignment]
             b = b if written[b] else index(addresses + kinds[b])
             # Operands of sums and products: by name, then a zero that has none yet, then others without one.
             x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
@@ -380,7 +380,7 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
 
 
 @entry_point
-def _live_all(code, length, starts, table, ends, scratch, out):
+def _live_all(code, length, starts, table, ends, scratch, out):  # type: ignore[no-untyped-def]
     for p in range(code.shape[0]):
         _find_live(code[p], length[p], starts, table, ends, scratch)
         for c in range(3):
@@ -389,7 +389,7 @@ def _live_all(code, length, starts, table, ends, scratch, out):
 
 
 @entry_point
-def _canonical_all(
+def _canonical_all(  # type: ignore[no-untyped-def]
     code, data, bits, length, first, last, starts, table, ends, scratch, to_code, to_data, to_length, hashes
 ):  # fmt: skip
     for p in range(first, last):

@@ -11,9 +11,9 @@ import numpy as np
 from zero_jax.evaluation.cost import Costs
 from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
 from zero_jax.evaluation.hurdles import Rung
-from zero_jax.executors import batches
-from zero_jax.executors.choice import check_executor
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors import devices as there
+from zero_jax.executors.fitness import program_fitness
+from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
@@ -282,7 +282,7 @@ class Experiment:
             max_bytes=self.max_bytes,
             threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
             **self._savers() if role == "search" else {"remember": 0},
-            devices=batches.first_devices(self.devices),
+            devices=there.first_devices(self.devices),
             background=role == "search" and self.groups > 1,
         )
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts, counts_from
 from zero_jax.executors.api import check_fits
-from zero_jax.executors.choice import choose
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program import library
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import concatenate
@@ -145,7 +146,8 @@ class Runner:
         state, programs = self.searcher.ask(self.searcher.init(0))
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
         for tasks in sets:
-            if choose(self.experiment.executor, programs.memory, tasks, self.experiment.max_bytes) == "simd":
+            request = Request(programs.memory, tasks, Options(max_bytes=self.experiment.max_bytes))
+            if choose(self.experiment.executor, request).compiles_once:
                 self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
 
     def search(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax.evaluation.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
@@ -258,9 +258,7 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """All that the search continues from, as `files.packed` takes it; cohorts under way are left out, and their groups are
-        idle.
-        """
+        """The state from which the search continues; groups with a cohort under way count as idle."""
         return {
             "number": self.number,
             "cohorts": self.cohorts,

@@ -248,7 +248,7 @@ def structures(programs: Programs, interface: Interface | None = None) -> np.nda
 
 
 @entry_point
-def _settle(fitness, structures, ring, new_structures, new_fitness, owners):
+def _settle(fitness, structures, ring, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
     """Gives children places, one after the other, and each place the number of the child that has it in the end."""
     islands, population = fitness.shape
     cohort = len(new_fitness) // islands

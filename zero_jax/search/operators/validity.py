@@ -59,7 +59,7 @@ def conditions(programs: Programs, interface: Interface | None = None) -> np.nda
 
 
 @compiled
-def _run(code, first, last, table, kinds, values):
+def _run(code, first, last, table, kinds, values):  # type: ignore[no-untyped-def]
     for k in range(first, last):
         op = code[k, 0]
         if op == 0:
@@ -79,7 +79,7 @@ def _run(code, first, last, table, kinds, values):
 
 
 @entry_point
-def _all(code, length, starts, table, kinds, ends, values, found):
+def _all(code, length, starts, table, kinds, ends, values, found):  # type: ignore[no-untyped-def]
     label, features, prediction = ends
     for p in range(len(code)):
         for a in range(len(values)):
