@@ -11,6 +11,7 @@ import numpy as np
 from zero_jax.executors.simd import machine as m
 from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
 from zero_jax.program.memory import MemorySize
+from zero_jax.program.ops import Number as N
 from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
@@ -19,28 +20,28 @@ _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
 
 FUSIONS = (
     # the giver, the taker, which operand it takes, what they become, and the operands of that
-    (3, 1, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
-    (3, 1, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
-    (2, 3, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
-    (2, 3, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
-    (27, 1, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
-    (27, 1, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
-    (18, 23, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
-    (18, 23, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
-    (18, 25, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
-    (18, 25, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
-    (16, 25, 0, m.STEP_PRODUCT, (_P1, _Q2)),
-    (16, 25, 1, m.STEP_PRODUCT, (_P1, _Q1)),
-    (16, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
-    (18, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
-    (31, 23, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
-    (31, 23, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
-    (28, 39, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
-    (28, 39, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
-    (18, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
-    (23, 23, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
-    (23, 23, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
-    (2, 18, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
+    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
+    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
+    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
+    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
+    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
+    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
+    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 0, m.STEP_PRODUCT, (_P1, _Q2)),
+    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 1, m.STEP_PRODUCT, (_P1, _Q1)),
+    (N.VECTOR_HEAVYSIDE, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
+    (N.SCALAR_VECTOR_PRODUCT, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
+    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
+    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
+    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
+    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
+    (N.VECTOR_SUM, N.VECTOR_SUM, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
+    (N.VECTOR_SUM, N.VECTOR_SUM, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
+    (N.SCALAR_DIFF, N.SCALAR_VECTOR_PRODUCT, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
 )
 """What becomes one: the pairs of the 2-layer network, and those that head a count over evolved populations
 (`experiments/throughput/pairs.py`)."""
