@@ -59,7 +59,7 @@ def measure(name: str, count: int) -> list[dict]:
     seed = build.derived_seed(experiment, "search draws", 0)
     fitness = simd.evaluate(programs, simd.lay_out(tasks), seed).fitness.mean(1)
     probe = tasks.shortened(PROBE, PROBE)
-    one = simd.evaluate(programs, simd.lay_out(probe), seed, errors=True, fuse=False).errors
+    one = simd.evaluate(programs, simd.lay_out(probe), seed, fuse=False, want="errors").errors
     other = interpreted(programs, probe, seed, experiment.searcher.space.ops)
     return [row(name, bits, fitness, one, other) for bits in BITS]
 

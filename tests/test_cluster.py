@@ -61,6 +61,7 @@ def last_checkpoint(folder):
 # ---------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     seen = []
     outcome = cluster.run(SHARED.replace(out=str(tmp_path), train_steps=400_000), seen.append)
@@ -86,12 +87,14 @@ def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     assert {row["trial"] for row in hall["rows"]} <= {1, 2}
 
 
+@pytest.mark.slow
 def test_a_search_ends_when_one_worker_has_found_it(local):
     outcome = cluster.run(LONG.replace(sufficient_fitness=0.05))
     assert outcome.search_fitness > 0.05
     assert outcome.progress.train_steps < LONG.schedule.train_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"method": "random"}, {"groups": 2, "probe": 5}, {"workers": 0, "islands": 3}])
 def test_other_settings_go_with_workers(local, tmp_path, how):
     outcome = cluster.run(SHARED.replace(out=str(tmp_path), trials=1, **how))
@@ -101,7 +104,7 @@ def test_other_settings_go_with_workers(local, tmp_path, how):
 
 
 @pytest.mark.slow
-def test_an_worker_killed_in_mid_run_is_started_again(local, tmp_path):
+def test_a_worker_killed_in_mid_run_is_started_again(local, tmp_path):
     killed = []
 
     def kill(progress):
@@ -122,7 +125,8 @@ def test_an_worker_killed_in_mid_run_is_started_again(local, tmp_path):
     assert remembered <= outcome.progress.train_steps  # what was lost was done, too
 
 
-def test_an_worker_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_worker_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
     monkeypatch.setattr(crews, "TRIES", 0)
     made = []
 
@@ -162,6 +166,7 @@ def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_worker(local, tmp
 # ---------------------------------------------------------------------------------------------- migration
 
 
+@pytest.mark.slow
 def test_islands_of_two_workers_exchange_programs(local, tmp_path):
     how = {"migrate_every": 600, "out": str(tmp_path), "train_steps": 1_000_000, "trials": 1}
     outcome = cluster.run(SHARED.replace(**how))
@@ -239,6 +244,7 @@ def test_what_is_no_cluster_is_told(monkeypatch):
             connection.check_answers(address)
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="4 islands cannot be shared evenly among 3 workers"):
         SHARED.replace(workers=3)

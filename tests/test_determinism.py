@@ -101,6 +101,7 @@ def test_simd_on_one_thread_or_several_in_batches_of_any_size(probe):
         assert_same(evolved_with_savers(executor="simd", remember=0), want)
 
 
+@pytest.mark.slow
 def test_pallas_on_one_device_and_on_several_in_chunks_of_any_size():
     how = {"executor": "pallas", "interpret": True, "tasks": TASKS.shortened(6, 3), "cohorts": 4}
     how["search"] = dataclasses.replace(SEARCH, population=48, cohort=24)

@@ -116,7 +116,7 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
     assert programs.to_proto(0) == LINEAR.to_proto()
 
 
-def test_a_lineage_tells_gains_and_what_changed(folder):
+def test_a_lineage_lists_gains_and_changes(folder):
     table = report.lineage(folder)
     assert table.attrs["trial"] == 2
     np.testing.assert_allclose(table.gain, [np.nan, 0.3, 0.399])
@@ -127,7 +127,7 @@ def test_a_lineage_tells_gains_and_what_changed(folder):
     assert [line[1:] for line in lines if line[0] in " +"] == after
 
 
-def test_what_is_missing_is_empty(ended, tmp_path):
+def test_missing_files_give_empty_tables(ended, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(ended.folder / "config.json", bare)
@@ -170,7 +170,7 @@ def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
     assert len(ids) == len(set(ids))
 
 
-def test_a_page_is_written_where_one_says_and_is_the_same_again(folder, tmp_path):
+def test_a_page_is_written_where_asked_and_is_reproducible(folder, tmp_path):
     first, second = report.write(folder, tmp_path / "a.html"), report.write(folder, str(tmp_path / "b.html"))
     assert first.read_bytes() == second.read_bytes()
     assert not (folder / "report.html").exists()
@@ -200,7 +200,7 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
     assert "There are no records yet" in page.text
 
 
-def test_only_the_steps_that_gained_most_stand_open(folder):
+def test_only_the_steps_that_gained_most_are_unfolded(folder):
     steps = [STEPS[0] | {"fitness": 0.2 + 0.001 * i * i, "evaluations": 10 + i} for i in range(20)]
     write_best(folder, steps=steps)
     opened = ["open" in attributes for tag, attributes in page_of(folder).tags if tag == "details"]
@@ -262,7 +262,7 @@ def test_a_damaged_file_is_named(folder, capsys, name, text):
     assert name in err
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, capsys):
     for call in (report.records, report.hall_of_fame, report.programs, report.lineage, report.write):
         with pytest.raises(ValueError, match="is not the folder of a run"):
             call(tmp_path)

@@ -372,7 +372,13 @@ def test_markup_in_any_field_makes_no_element(folder, capsys, undrawn, name):
     assert pages or name not in ("config.json", "outcome.json")
 
 
-@pytest.mark.parametrize("text", MARKUP.values(), ids=MARKUP)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=name, marks=[pytest.mark.slow] * (name not in ("end", "mathtext")))
+        for name, text in MARKUP.items()
+    ],
+)
 def test_markup_in_texts_is_shown_as_it_is(folder, capsys, text):
     usual = kinds_of(reported(folder, "", capsys, "as it was"))
     config, outcome = tree_of(folder / "config.json"), tree_of(folder / "outcome.json")

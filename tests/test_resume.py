@@ -41,6 +41,7 @@ VARIANTS = {
     "random search": {"method": "random", "train_steps": 150_000},
     "efficient evolution": {"method": "efficient", "migrate_every": 70, "train_steps": 150_000},
 }
+QUICKEST = ("one experiment at a time", "probes, hurdles and a budget", "several candidates")
 
 
 def final(folder):
@@ -60,7 +61,9 @@ class Killed(BaseException):
     """Nothing in the package catches it, as nothing catches a kill."""
 
 
-@pytest.mark.parametrize("how", VARIANTS)
+@pytest.mark.parametrize(
+    "how", [name if name in QUICKEST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, monkeypatch):
     monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
     monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
@@ -201,6 +204,7 @@ def command(*arguments, **how):
     return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, timeout=300, **how)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_loses_nothing_but_time(tmp_path):
     whole = command(*SMALL, "--out", str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr

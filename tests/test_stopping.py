@@ -58,7 +58,12 @@ def assert_whole(folder):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)], ids=["INT", "TERM", "HUP"]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="INT"),
+        pytest.param(signal.SIGTERM, 143, id="TERM", marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 143, id="HUP", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_leaves_a_checkpoint_and_the_best_and_the_run_goes_on(tmp_path, number, code):
     process, folder = started(tmp_path)
@@ -112,7 +117,14 @@ def test_a_signal_before_anything_is_there_ends_the_command(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">&-", ">&- 2>&-", "2>/dev/null <&-", ">/dev/full"])
+@pytest.mark.parametrize(
+    "redirection",
+    [
+        ">&- 2>&-",
+        "2>/dev/full",
+        *(pytest.param(r, marks=pytest.mark.slow) for r in ("2>&-", ">&-", "2>/dev/null <&-", ">/dev/full")),
+    ],
+)
 def test_streams_that_fail_lose_nothing(tmp_path, redirection):
     easy = [
         "--sufficient-fitness",

@@ -49,7 +49,7 @@ def ratios(other: Path, rounds: int) -> list[dict]:
         told(other, theirs)
         for features in FEATURES:
             for fused in (False, True):
-                rate = bench.network(features, 10, 1, fused=fused, seconds=0.7).programs_per_second
+                rate = bench.network(features, 10, 1, fused=fused, effort=bench.Effort(0.7)).programs_per_second
                 ours[features, fused] = max(rate, ours.get((features, fused), 0.0))
     told(other, theirs)
     rows = []

@@ -206,17 +206,15 @@ def caches(size: Size) -> dict:
 
 
 def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
-    batch = batch or (2 if size.interpret else 0)
-    return bench.network(
-        features, tasks, executor="pallas", seconds=size.seconds, examples=size.examples, batch=batch,
-        interpret=size.interpret,
-    )  # fmt: skip
+    effort = bench.Effort(size.seconds, size.examples, batch or (2 if size.interpret else 0), size.interpret)
+    return bench.network(features, tasks, executor="pallas", effort=effort)
 
 
 def rates(size: Size) -> dict:
     device = bench.device_rates(2**20, 16) if size.interpret else bench.device_rates()
     found = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
-    demos = [bench.demo(executor="pallas", seconds=size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
+    efforts = [bench.Effort(size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
+    demos = [bench.demo(executor="pallas", effort=effort) for effort in efforts]
     found["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
     middle = size.features[-2]
     found[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}

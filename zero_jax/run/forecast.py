@@ -1,4 +1,4 @@
-"""A forecast of the time and memory that a search will take."""
+"""Forecasts how long a search takes and how much memory, before it starts."""
 
 import sys
 import time
@@ -18,21 +18,21 @@ from zero_jax.support import threads as parallel
 from zero_jax.tasks import Tasks
 
 LONG = 1_000_000_000
-"""A search is worth a forecast if a generation sees this many training examples, which take some seconds."""
+"""A search is worth a forecast if a generation sees this many training examples, some seconds' worth."""
 
 _SHARE = 16
-"""The forecast measures on this part of the examples."""
+"""The forecast measures on one example in this many."""
 
 
 class Forecast(NamedTuple):
-    """What a search will take.
+    """What a search takes.
 
     Attributes:
       programs: in a generation: I * P.
-      examples: that these see in training, if none stops early and none is known already.
+      examples: the examples that these see in training, if no run stops early and no program is known already.
       seconds: for a generation, as if each of its programs were the library's 2-layer network.
-      bytes: of this process: what it has taken so far, and programs and their memories on top.
-      executor: which will run.
+      bytes: the memory that this process has taken so far, plus that of programs and of training them.
+      executor: the one that will run.
     """
 
     programs: int
@@ -43,7 +43,7 @@ class Forecast(NamedTuple):
 
 
 def is_long(config: RunConfig) -> bool:
-    """Whether a generation takes so long that a forecast is in place."""
+    """Whether a generation takes long enough for a forecast to be of use."""
     count = generation(config.searcher)
     return count * _examples(_largest(config)) >= LONG
 
@@ -82,12 +82,12 @@ def _largest(config: RunConfig) -> Tasks:
 
 
 def _examples(tasks: Tasks) -> int:
-    """That one program sees in training."""
+    """The training examples that one program sees."""
     return len(tasks) * int(tasks.order.size)
 
 
 def _process_bytes() -> int:
-    """What this process has taken so far, tasks included; 0 where it is unknown."""
+    """The memory this process has taken so far, including the tasks; 0 where the system does not say."""
     if sys.platform == "win32":
         return 0
     import resource

@@ -111,9 +111,9 @@ def resources(config: RunConfig) -> tuple[str, int]:
     """What each worker takes one of, and how many of it the cluster has: GPUs where there are any, or else CPUs, in
     bundles of `threads`.
     """
-    there = installed().cluster_resources()
-    gpus = int(there.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
-    return ("GPU", gpus) if gpus else ("CPU", int(there.get("CPU", 0)) // max(1, config.schedule.threads))
+    available = installed().cluster_resources()
+    gpus = int(available.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
+    return ("GPU", gpus) if gpus else ("CPU", int(available.get("CPU", 0)) // max(1, config.schedule.threads))
 
 
 def default_workers(config: RunConfig) -> int:
