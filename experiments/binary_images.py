@@ -151,14 +151,14 @@ def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs,
     searcher = experiment.searcher()
     evaluator = experiment.evaluator(tasks, "search", searcher.ops)
     strand = Strand(
-        1, searcher, seed, [evaluator], "mean", experiment.train_steps, 2.0, experiment.groups,
+        1, searcher, seed, [evaluator], experiment.train_steps, 2.0, experiment.groups,
         experiment.migrate_every * experiment.islands,
     )  # fmt: skip
     began, curve = time.monotonic(), []
     while not strand.ended:
         strand.evaluate_cohort()
         if strand.is_due():
-            curve.append([strand.counts.train_steps, round(strand.state.best_fitness, 5)])
+            curve.append([strand.counts.train_steps, round(strand.best_fitness, 5)])
     found = strand.candidates(size.candidates)
     told = {
         "search_fitness": found[0].fitness,

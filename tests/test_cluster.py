@@ -20,7 +20,7 @@ from zero_jax.run.cluster import connection
 from zero_jax.run.cluster import runner as runners
 from zero_jax.run.cluster.runner import ActorRunner
 from zero_jax.run.cluster.share import Order, Share
-from zero_jax.search.operators.migration import Migrants, offered, taken
+from zero_jax.search.operators.migration import offered, taken
 from zero_jax.support import files
 
 ray = pytest.importorskip("ray")
@@ -178,13 +178,12 @@ def test_programs_travel_with_fitness_and_line():
     assert [one.counts.considered for one in done] == [240, 240]
     assert all(one.offer for one in done)
     states = shares[1].strand.states
-    (after,) = taken(
-        states, [Migrants.from_tree(files.unpacked(done[0].offer), states[0].population)], np.random.default_rng(0)
-    )
+    offer = shares[1].strand.searcher.offer_from(files.unpacked(done[0].offer))
+    (after,) = taken(states, [offer], np.random.default_rng(0))
     (before,) = states
     (other,) = shares[0].strand.states
     was, now, theirs = (
-        [bytes(code) + bytes(data) for code, data in zip(s.population.code, s.population.data, strict=True)]
+        [bytes(code) + bytes(data) for code, data in zip(s.programs.code, s.programs.data, strict=True)]
         for s in (before, after, other)
     )
     changed = [i for i in range(120) if now[i] != was[i]]
@@ -203,7 +202,7 @@ def test_half_an_island_is_offered_and_half_taken():
     offer = offered(share.strand.states, np.random.default_rng(0), sample=10)
     assert len(offer.fitness) == 2 * 5
     (after,) = taken(share.strand.states, [offer, offer], np.random.default_rng(1), sample=10)
-    assert (after.fitness != share.strand.state.fitness).sum() <= 10
+    assert (after.fitness != share.strand.states[0].fitness).sum() <= 10
 
 
 # ---------------------------------------------------------------------------------------------- bad input

@@ -363,10 +363,10 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
     two = [library.program("linear", (4, 3, 1), learning_rate=rate) for rate in (0.01, 0.2)]
     (tmp_path / "two.json").write_text(listing.to_json(concatenate(two)))
     state = dataclasses.replace(fixed, initial="two.json", space=wide).searcher().init(0)
-    rates = np.asarray(state.population.data)[:, 0, 0]
+    rates = np.asarray(state.programs.data)[:, 0, 0]
     np.testing.assert_array_equal(rates, np.tile(np.float32([0.01, 0.2]), 60))
     efficient = dataclasses.replace(fixed, initial="two.json", space=wide, method="efficient").searcher().init(0)
-    assert len(efficient.population) == 120
+    assert len(efficient.programs) == 120
     (tmp_path / "three.json").write_text(listing.to_json(concatenate([*two, two[0]])))
     three = dataclasses.replace(fixed, initial="three.json", population=2, space=wide)
     with pytest.raises(ValueError, match="3 initial programs do not fit into a population of 2"):

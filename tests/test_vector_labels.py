@@ -9,9 +9,11 @@ import pytest
 from tests import oracle
 from tests.spaces import ALL_OPS
 from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.executors import contract
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
+from zero_jax.program.programs import interface
 from zero_jax.search.operators.validity import can_learn
 
 FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
@@ -151,7 +153,7 @@ def test_only_a_nan_stops_a_run():
 
 
 def test_programs_are_known_by_what_they_do_on_such_tasks():
-    evaluator = Evaluator(blobs(), executor="simd", probe=5)
+    evaluator = Evaluator(blobs(), executor="simd", stages=(KnownForms(), Probe(5)))
     one = library.program("softmax_linear")
     text = one.listing(0).replace("v4", "v5").replace("def Learn():", "def Learn():\n  s1 = s1 + s0")
     other = Programs.parse(text, (3, 6, 2))
@@ -159,7 +161,7 @@ def test_programs_are_known_by_what_they_do_on_such_tasks():
     again = evaluator(other)
     np.testing.assert_array_equal(first.fitness, again.fitness)
     assert evaluator.counts.evaluated == 1
-    assert can_learn(one, vector_labels=True)[0]
+    assert can_learn(one, interface(one.memory, vector_labels=True))[0]
     assert not can_learn(one)[0]
 
 

@@ -103,13 +103,13 @@ def test_right_after_a_migration_fitness_is_that_of_where_programs_came_from():
     sets = [synthetic.linear(3, features=4, train=20, valid=10), synthetic.linear(2, features=8, train=15, valid=10)]
     searcher = RegularizedEvolution(DEMO, islands=1, population=40, tournament=5, cohort=20)
     evaluators = [Evaluator(tasks, ops=DEMO.ops) for tasks in sets]
-    strand = Strand(1, searcher, 7, evaluators, "mean", 10**9, 2.0, groups=2, migrate_every=150)
+    strand = Strand(1, searcher, 7, evaluators, 10**9, 2.0, groups=2, migrate_every=150)
     while not strand.migrations:
         strand.evaluate_cohort()
     foreign = []
     for group, state in enumerate(strand.states):
         own, other = (
-            program_fitness(evaluate(state.population, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
+            program_fitness(evaluate(state.programs, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
         )
         fitness = state.fitness.reshape(-1)
         assert ((own == fitness) | (other == fitness)).all()

@@ -49,12 +49,12 @@ def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executo
     for _ in range(2 * groups):  # first populations, and compilation
         strand.evaluate_cohort()
     on_gpu = jax.default_backend() != "cpu"
-    trained = strand.evaluator.counts.evaluated
+    trained = strand.counts.evaluated
     began = time.perf_counter()
     if on_gpu:
         run(strand, groups * cohorts)
         seconds = time.perf_counter() - began
-        trained = strand.evaluator.counts.evaluated - trained
+        trained = strand.counts.evaluated - trained
         with tempfile.TemporaryDirectory() as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # it would slow the host down
@@ -68,7 +68,7 @@ def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executo
         run(strand, groups * cohorts)
         seconds = time.perf_counter() - began
         spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "device"]
-        trained = strand.evaluator.counts.evaluated - trained
+        trained = strand.counts.evaluated - trained
     return {
         "groups": groups,
         "device_idle": idle_share(spans),
@@ -94,9 +94,9 @@ def search(groups: int, islands: int, executor: str) -> Strand:
     experiment = dataclasses.replace(PRESETS["digits"][1], islands=islands, groups=groups)
     searcher = experiment.searcher()
     evaluator = Evaluator(
-        experiment.tasks("search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
+        experiment.tasks("search"), ops=searcher.ops, threads=1, stages=(), background=True, executor=executor
     )
-    return Strand(1, searcher, 7, evaluator, "mean", 10**15, 2.0, groups)
+    return Strand(1, searcher, 7, [evaluator], 10**15, 2.0, groups)
 
 
 def run(strand: Strand, cohorts: int) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors.contract import program_fitness
 from zero_jax.executors.simd.translate import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS
@@ -50,12 +50,12 @@ def main() -> None:
 def evolved(preset: str, seed: int, cohorts: int) -> Programs:
     experiment = dataclasses.replace(PRESETS[preset][1], seed=seed)
     search = experiment.searcher()
-    evaluator = Evaluator(experiment.tasks("search"), probe=10)
+    evaluator = Evaluator(experiment.tasks("search"), stages=(KnownForms(), Probe()))
     state = search.init(seed)
     for _ in range(cohorts):
-        state, programs = search.ask(state)
-        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
-    return state.population
+        state, candidates = search.ask(state)
+        state = search.tell(state, candidates, evaluator(candidates))
+    return state.programs
 
 
 def pairs(programs: Programs) -> collections.Counter[tuple[int, int]]:

@@ -234,8 +234,8 @@ _FATES = {
     "trained": "trained: no equal one was known",
     "repeated": "equal to another of their batch",
     "known": "remembered from an earlier batch",
-    "alike": "did what an earlier one does, as a probe found",
-    "too_dear": "over the train budget",
+    "equivalent": "did what an earlier one does, as a probe found",
+    "over_budget": "over the train budget",
 }
 
 

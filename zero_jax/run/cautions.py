@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator
 from zero_jax.program import library
 from zero_jax.program.programs import concatenate
 from zero_jax.run.config import LEARNING_RATES, Experiment
@@ -61,7 +61,7 @@ def _about_stops(experiment: Experiment, tasks: Tasks) -> str:
         programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
         judge = Evaluator(
             tasks, executor=experiment.executor, max_abs_error=experiment.max_abs_error, max_bytes=experiment.max_bytes,
-            remember=0,
+            stages=(),
         )  # fmt: skip
         if not all_stopped(judge(programs).train_steps, tasks):
             return ""

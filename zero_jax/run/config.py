@@ -8,16 +8,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from zero_jax.evaluation import Evaluator, Hurdles, KnownForms, Probe, Rung, TrainBudget
+from zero_jax.evaluation.base import Stage
+from zero_jax.evaluation.cache import CACHE_SIZE
 from zero_jax.evaluation.cost import Costs
-from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED, Evaluator
-from zero_jax.evaluation.hurdles import Rung
+from zero_jax.evaluation.probe import FORGET_EVERY
 from zero_jax.executors import batches
 from zero_jax.executors.choice import check_executor
-from zero_jax.executors.contract import program_fitness
 from zero_jax.program import library
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs, SearchSpace, interface
 from zero_jax.run.folder import config_of
-from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution
+from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution, Searcher
 from zero_jax.support.bounds import check_fields
 from zero_jax.support.foreign import described_by, plain, reason, shown
 from zero_jax.tasks import Tasks
@@ -116,7 +117,7 @@ class Experiment:
     baselines: tuple[str, ...] = ()
     seed: int = 0
     probe: int = 0
-    remember: int = REMEMBERED
+    remember: int = CACHE_SIZE
     forget_every: int = FORGET_EVERY
     max_abs_error: float = 100.0
     budget: float = 0.0
@@ -224,15 +225,16 @@ class Experiment:
         """
         return tuple(_changed(self.search_tasks, text) for text in self.workers) or (self.search_tasks,)
 
-    def searcher(self) -> RegularizedEvolution | RandomSearch:
+    def searcher(self) -> Searcher:
         """The search of one group of islands, ready to `init`.
 
         Raises:
           ValueError: settings that do not go together.
         """
         islands = self.islands // self.groups
+        ends = interface(self.space.memory, self.search_tasks.vector_labels)
         if self.method == "random":
-            return RandomSearch(self.space, islands * self.cohort)
+            return RandomSearch(self.space, islands * self.cohort, interface=ends)
         initial: Any = self.initial
         if self.initial in BASELINES and self.search_tasks.vector_labels:
             initial = library.program(f"softmax_{self.initial}")
@@ -240,8 +242,8 @@ class Experiment:
             initial = library.load(self.initial, self.space.memory)
         shared = (self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
         if self.method == "efficient":
-            return EfficientEvolution(*shared, vector_labels=self.search_tasks.vector_labels)
-        return RegularizedEvolution(*shared)
+            return EfficientEvolution(*shared, interface=ends)
+        return RegularizedEvolution(*shared, interface=ends)
 
     def tasks(self, role: Role, number: int = 1) -> Tasks:
         """T_search of the experiment of that number, T_select, or the unseen tasks."""
@@ -279,20 +281,25 @@ class Experiment:
             max_abs_error=self.max_abs_error,
             max_bytes=self.max_bytes,
             threads=1 if role == "search" and self.side_by_side > 1 else self.threads or None,
-            **self._savers() if role == "search" else {"remember": 0},
+            stages=self.stages() if role == "search" else (),
+            combine=self.combine if role == "search" else "mean",
+            costs=self.costs,
             devices=batches.first_devices(self.devices),
             background=role == "search" and self.groups > 1,
         )
 
-    def _savers(self) -> dict[str, Any]:
-        names = ("remember", "probe", "forget_every", "budget", "costs")
-        return {name: getattr(self, name) for name in names} | {"hurdles": self.rungs()}
+    def stages(self) -> tuple[Stage, ...]:
+        """What saves work on T_search."""
+        known = KnownForms(self.remember) if self.remember else None
+        probe = Probe(self.probe, self.remember, self.forget_every) if self.probe else None
+        budget = TrainBudget(self.budget) if self.budget else None
+        hurdles = Hurdles(self.rungs()) if self.rungs() else None
+        return tuple(stage for stage in (budget, known, probe, hurdles) if stage is not None)
 
     def fitness(self, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
         """`[P]` fitness of programs on tasks of that role, every one of them trained."""
         plain = dataclasses.replace(self, probe=0, budget=0.0, hurdle_tasks=0.0, hurdle_examples=0.0)
-        told = plain.evaluator(tasks, role)(programs)
-        return program_fitness(told.fitness, self.combine if role == "search" else "mean")
+        return plain.evaluator(tasks, role)(programs).combined
 
     def seeds(self, role: Role, number: int = 0) -> dict[str, int]:
         """What `zero-jax evaluate` takes to give the same fitness: the seeds of tasks and of random instructions."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator
 from zero_jax.executors import batches, contract
 from zero_jax.executors.choice import choose, pallas_bytes
 from zero_jax.program import library
@@ -56,7 +56,7 @@ def forecast(experiment: Experiment) -> Forecast:
     program = library.program("network", learning_rate=0.001)
     memory = experiment.space.memory
     executor = choose(experiment.executor, memory, whole, experiment.max_bytes)
-    evaluator = Evaluator(small, executor=executor, remember=0, threads=experiment.threads or None)
+    evaluator = Evaluator(small, executor=executor, stages=(), threads=experiment.threads or None)
     batch = 32 * parallel.cores() if batches.platform() == "cpu" else 1024
     programs = program[np.zeros(batch, int)]
     programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts, counts_from
+from zero_jax.evaluation import Counts, Scores
 from zero_jax.executors.api import check_fits
 from zero_jax.executors.choice import choose
 from zero_jax.program import library
@@ -22,10 +22,11 @@ from zero_jax.run.folder import Baseline, Outcome, Progress, RunFolder, progress
 from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.strands import Strand, population_told, rounds
-from zero_jax.search.operators.lineage import Ancestor
+from zero_jax.search import Best
 from zero_jax.support import checked, stopping
 from zero_jax.support import threads as parallel
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import decode, encode
 from zero_jax.support.stopping import Stop
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role
@@ -42,7 +43,6 @@ def strand_of(experiment: Experiment, number: int, seed: int) -> Strand:
         searcher,
         seed,
         [experiment.evaluator(one, "search", searcher.ops) for one in experiment.worker_tasks(number)],
-        experiment.combine,
         experiment.train_steps,
         experiment.sufficient_fitness,
         experiment.groups,
@@ -141,8 +141,9 @@ class Runner:
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
-        state, programs = self.searcher.ask(self.searcher.init(0))
-        self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        state, candidates = self.searcher.ask(self.searcher.init(0))
+        self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
+        programs = candidates.programs
         for tasks in sets:
             if choose(self.experiment.executor, programs.memory, tasks, self.experiment.max_bytes) == "simd":
                 self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
@@ -218,7 +219,7 @@ class Runner:
             "started": self.started,
             "searched": self.searched,
             "progress": self.progress._asdict(),
-            "counts": self.counts._asdict(),
+            "counts": encode(self.counts),
             "seconds": time.monotonic() - self.began,
             "best": entries_tree([self.best] if self.best else []),
             "hall": entries_tree(self.hall),
@@ -251,7 +252,7 @@ class Runner:
         self.started, self.searched = stored.whole("started"), stored.flag("searched")
         self.progress = progress_from(stored["progress"])
         self.exhausted = self.progress.exhausted
-        self.counts = counts_from(stored["counts"], "run.counts")
+        self.counts = decode(Counts, stored["counts"], "run.counts")
         seconds = stored.number("seconds", 0)
         self.began -= seconds
         space = self.experiment.space
@@ -279,7 +280,7 @@ class Runner:
         for strand in strands:
             self.exhausted += strand.exhausted
             told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
-            self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
+            self._count(strand.number, strand.new_counts(), strand.best_fitness, told)
         try:
             self.report(self.progress)
         except KeyboardInterrupt:  # all is counted, so the search can be left as it is
@@ -334,7 +335,7 @@ class Runner:
         tasks = self.search_tasks[0]
         judge = self.experiment.evaluator(tasks, "search")
         hall = HallOfFame(judge.examples, judge.costs, vector_labels=tasks.vector_labels)
-        entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
+        entry = hall.entry(Best(earlier.program, earlier.fitness, earlier.evaluations))
         self.earlier = earlier._replace(cost=entry.cost)
 
     def _is_sufficient(self, best: Entry | None) -> bool:

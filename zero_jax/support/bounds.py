@@ -36,6 +36,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     # evaluation
     "probe": (0, 1_000_000_000),
     "remember": (0, 100_000_000),
+    "cache_size": (0, 100_000_000),
     "forget_every": (0, _MANY),
     "threads": (0, 1_024),
     "devices": (0, 65_536),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts
+from zero_jax.evaluation import Counts
 from zero_jax.run import api as experiments
 from zero_jax.run.cluster.connection import check_room, connected, default_actors, first_line, installed, resources
 from zero_jax.run.cluster.share import Done, Found, Kept, Order, Share

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts
+from zero_jax.evaluation import Counts
 from zero_jax.run.config import Experiment
 from zero_jax.run.hall import entries_tree
 from zero_jax.run.runner import strand_of
 from zero_jax.run.strands import Strand
-from zero_jax.search.operators.migration import Migrants, offered, taken
+from zero_jax.search import Islands
 from zero_jax.support import files
+from zero_jax.support.codec import encode
 
 
 class Order(NamedTuple):
@@ -26,7 +27,7 @@ class Order(NamedTuple):
       seconds: how long to go on, a cohort at least.
       steps: how many train steps to end after, earlier than that.
       keep: whether to write down where its search is.
-      pool: what actors have offered to each other, if it is to take from it first: packed `Migrants`.
+      pool: what actors have offered to each other, if it is to take from it first: packed individuals.
     """
 
     seconds: float
@@ -58,7 +59,7 @@ class Done(NamedTuple):
       best_fitness: the best on T_search so far.
       fitness: `[I, P]` of its programs.
       hashes: `[I * P]` of their canonical forms.
-      offer: what it offers to other islands, if it is time: packed `Migrants`.
+      offer: what it offers to other islands, if it is time: packed individuals.
       kept: if asked for.
       exhausted: whether it finds nothing new to train.
     """
@@ -146,7 +147,7 @@ class Share:
             strand.settle()  # before it is counted
         new, cohorts = strand.new_counts(), strand.cohorts - self._cohorts
         self._cohorts = strand.cohorts
-        best = strand.state.best_fitness
+        best = strand.best_fitness
         kept = self._keep() if order.keep else None
         return Done(new, cohorts, best, strand.fitness, strand.hashes, offer, kept, strand.exhausted)
 
@@ -168,7 +169,7 @@ class Share:
         strand = self._strand()
         strand.settle()
         entries = [entry._replace(experiment=strand.number) for entry in strand.entries()]
-        return Kept(files.packed(strand.tree()), files.packed(entries_tree(entries)), strand.state.best_fitness)
+        return Kept(files.packed(strand.tree()), files.packed(entries_tree(entries)), strand.best_fitness)
 
     def _migration_due(self, strand: Strand) -> bool:
         told = all(state.evaluations for state in strand.states)  # a group may end before another has begun
@@ -178,15 +179,17 @@ class Share:
         strand = self._strand()
         strand.settle()
         strand.migrations = strand.evaluations // self.migrate_every
-        return files.packed(offered(strand.states, self._generator(0)).tree())
+        assert isinstance(strand.searcher, Islands)
+        return files.packed(encode(strand.searcher.offered(strand.states, self._generator(0))))
 
     def _take(self, pool: tuple[bytes, ...]) -> None:
         strand = self._strand()
         strand.settle()
         if not all(state.evaluations for state in strand.states):
             return
-        offers = [Migrants.from_tree(files.unpacked(told), strand.searcher.space) for told in pool]
-        strand.states = taken(strand.states, offers, self._generator(1))
+        assert isinstance(strand.searcher, Islands)
+        offers = [strand.searcher.offer_from(files.unpacked(one), "migrants") for one in pool]
+        strand.states = strand.searcher.taken(strand.states, offers, self._generator(1))
 
     def _generator(self, purpose: int) -> np.random.Generator:
         strand = self._strand()

@@ -1,4 +1,4 @@
-"""Whether a program can learn at all, told from its instructions alone.
+"""Statically rejects programs that cannot learn.
 
 Axes: `P` programs, `L` instruction slots, `A` addresses (scalars, then vectors, then matrices).
 """
@@ -7,15 +7,16 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.canonical import HAS_IN1, HAS_IN2, IN1, IN2, KEEPS, OUT, table
-from zero_jax.program.programs import Programs, interface
+from zero_jax.program.programs import Interface, Programs
+from zero_jax.program.programs import interface as scalar_interface
 from zero_jax.support.compiled import compiled, entry_point
 
 LAPS = 3
-"""How many examples later what was learnt must still be there."""
+"""After how many more examples what was learnt must still matter."""
 
 _ANY, _LABEL, _NOW, _FEATURES, _PREDICTION = 1, 2, 4, 8, 16
-"""What a value depends on, as bits: whether it can be anything but 0; the label of the marked example, the features of
-the present one, those of the marked one, what was predicted for that."""
+"""What a value depends on, as bits: whether it can differ from 0; the label of the marked example; the features of the
+present one; the features of the marked one; the prediction for the marked one."""
 
 _PRODUCTS = (3, 18, 25, 27, 28, 29, 31, 41, 43)
 _QUOTIENTS = (4, 26, 42)
@@ -29,17 +30,17 @@ _KINDS[list(_NOT_ZERO_AT_ZERO)] = _LIFTED
 _KINDS[[op.number for op in ops.OPS if op.number and not op.inputs]] = _CONSTANT
 
 
-def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
-    r"""`[P]` bool: whether what happens at one example can matter to predictions long after it: its label, its features
-    and what was predicted for it, all three; and whether predictions depend on the features that they are for.
+def can_learn(programs: Programs, interface: Interface | None = None) -> np.ndarray:
+    r"""`[P]` bool: whether label, features and prediction of one example can all matter to predictions long after it;
+    and whether predictions depend on their own features.
 
-    A program of which this does not hold memorises at best the last examples, or learns without looking at its
-    mistakes. Values are followed through `LAPS` more examples as sets of what they depend on; those that are zero for
-    certain (products with memory that nothing has written, differences of a value with itself) depend on nothing.
+    Any other program memorises at best the last examples, or learns without looking at its mistakes. Values are
+    followed through `LAPS` more examples as sets of what they depend on. Values that are certainly zero (products with
+    memory that nothing has written, differences of a value and itself) depend on nothing.
 
     Args:
       programs: `P` programs, dead code or not.
-      vector_labels: whether they run on tasks with vector labels.
+      interface: where label, features and prediction are; None for scalar labels.
 
     Example:
       >>> from zero_jax import library
@@ -49,21 +50,21 @@ def can_learn(programs: Programs, vector_labels: bool = False) -> np.ndarray:
       >>> bool(can_learn(Programs.parse(last, memory=(2, 2, 0)))[0])    # the label of the last example alone
       False
     """
-    return conditions(programs, vector_labels) == CONDITIONS
+    return conditions(programs, interface) == CONDITIONS
 
 
 CONDITIONS = 5
 """How many conditions `can_learn` asks for."""
 
 
-def conditions(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def conditions(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P]` int64: how many of them hold: a way to climb up to programs that can learn."""
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
-    found = np.zeros(len(code), np.int64)
+    held = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
-    ends = np.array(interface(programs.memory, vector_labels))
-    _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, found)
-    return found
+    ends = np.array(interface or scalar_interface(programs.memory))
+    _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, held)
+    return held
 
 
 @compiled
@@ -89,7 +90,7 @@ def _run(code, first, last, table, kinds, values):
 
 
 @entry_point
-def _all(code, length, starts, table, kinds, ends, values, found):
+def _all(code, length, starts, table, kinds, ends, values, held):
     label, features, prediction = ends
     for p in range(len(code)):
         for a in range(len(values)):
@@ -107,6 +108,6 @@ def _all(code, length, starts, table, kinds, ends, values, found):
             values[label] = _ANY | (_LABEL if marked else 0)
             values[features] = _ANY | (_FEATURES if marked else 0)
             _run(code[p], starts[2], starts[2] + length[p, 2], table, kinds, values)
-        found[p] = 0
+        held[p] = 0
         for bit in range(CONDITIONS):
-            found[p] += (values[prediction] >> bit) & 1
+            held[p] += (values[prediction] >> bit) & 1
