@@ -35,6 +35,7 @@ from scipy.stats import fisher_exact
 from zero_jax import Mutations, Programs, SearchSpace, Tasks, evaluate, execute, library, program_fitness, tune
 from zero_jax.program import ops
 from zero_jax.program.canonical import pruned
+from zero_jax.program.memory import Interface
 from zero_jax.run.api import Experiment, run
 from zero_jax.tasks.sets import TaskSet
 
@@ -117,7 +118,7 @@ def experiment(size: str, tasks: dict, seed: int) -> Experiment:
 
 def traits(program, tasks) -> dict[str, bool]:
     """Which of the three a program has, on two tasks."""
-    short = pruned(program, tasks.vector_labels)
+    short = pruned(program, Interface.of(program.memory, tasks))
     first = short.starts[1]
     used = [op for op in np.asarray(short.code)[0, first:, 0].tolist() if op]
     return {
@@ -186,7 +187,7 @@ def one(job: tuple) -> dict:
     of = CASES[size][case]
     asked = experiment(size, of.tasks | (of.opposite if opposite else {}), seed)
     outcome = run(asked)
-    vectors = asked.search_tasks.vector_labels
+    interface = Interface.of(outcome.program.memory, asked.search_tasks)
     return {
         "case": case,
         "opposite": opposite,
@@ -197,7 +198,7 @@ def one(job: tuple) -> dict:
         "seconds": round(outcome.progress.seconds, 1),
         "select_accuracy": outcome.select_fitness,
         "unseen_accuracy": judged(outcome.program, asked),
-        "program": pruned(outcome.program, vectors).listing(0),
+        "program": pruned(outcome.program, interface).listing(0),
     }
 
 
@@ -206,7 +207,7 @@ def judged(program: Programs, asked: Experiment) -> dict[str, float]:
     search, unseen = asked.tasks("search"), at_end(asked.tasks("unseen"))
     programs = {EVOLVED: program}
     for name in BASELINES:
-        known = library.program(f"softmax_{name}" if search.vector_labels else name)
+        known = library.baseline(name, search)
         programs[name] = tune(known, search, evaluations=300, seed=asked.seed, threads=1).program
     return {
         name: float(program_fitness(evaluate(one, unseen, asked.seed, threads=1).fitness)[0])

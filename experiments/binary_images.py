@@ -34,7 +34,9 @@ from matplotlib.figure import Figure
 
 from zero_jax import evaluate, library, program_fitness, tune
 from zero_jax.program.canonical import pruned
-from zero_jax.program.programs import MemorySize, Programs, SearchSpace, concatenate
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs, concatenate
+from zero_jax.program.space import SearchSpace
 from zero_jax.run.config import Experiment
 from zero_jax.run.strands import Strand
 from zero_jax.search import Mutations

@@ -34,11 +34,11 @@ SUFFICIENT = 0.9999
 EFFICIENT = EfficientEvolution(SPACE, population=100, cohort=10, tournament=10)
 
 
-def anything(programs, vector_labels=False):
+def anything(programs, interface=None):
     return np.full(len(programs), efficient.CONDITIONS)
 
 
-def unlike(programs, vector_labels=False):
+def unlike(programs, interface=None):
     """As if each program were a structure of its own."""
     return efficient.canonical(programs).hashes[:, 0]
 

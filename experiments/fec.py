@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.executors import blocks, contract
+from zero_jax.executors import blocks, dispatch
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.program.programs import concatenate
@@ -71,7 +71,7 @@ def asked(experiment, count: int):
 
 
 def interpreted(programs, tasks, seed: int, ops) -> np.ndarray:
-    sets = contract.op_sets(ops, programs.memory)
+    sets = dispatch.op_sets(ops, programs.memory)
     run = jax.jit(lambda p: pallas.evaluate_programs(
         blocks.prepared(p, sets, prune=True), tasks, jnp.uint32(seed), jnp.float32(100), sets, interpret=True, errors=True
     )[2])  # fmt: skip

@@ -1,5 +1,6 @@
-"""Strictness that users' code may turn on, and several CPU devices."""
+"""Strictness that users' code may turn on, several CPU devices, and what XLA compiled is kept from run to run."""
 
+import dataclasses
 import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -8,6 +9,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import hypothesis
 import jax
 import pytest
+
+pytest.register_assert_rewrite("tests.helpers", "tests.damage", "tests.oracle")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
@@ -24,6 +27,33 @@ def strict():
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory):
+    """A run that has ended; tests that change its files copy its folder."""
+    from tests.helpers import QUICK
+    from zero_jax.run.api import run
+
+    settings = dataclasses.replace(
+        QUICK,
+        islands=2,
+        train_steps=150_000,
+        side_by_side=1,
+        baselines=("linear",),
+        out=str(tmp_path_factory.mktemp("runs")),
+    )
+    return run(settings)
+
+
+def pytest_configure(config):
+    """XLA keeps what it compiled in pytest's cache folder (`pytest --cache-clear` empties it)."""
+    if cache := getattr(config, "cache", None):
+        folder = str(cache.mkdir("jax"))
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        # Processes that tests start read it. They do not write to it: JAX does not write atomically, and some are killed.
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from tests.test_experiment import QUICK
+from tests.helpers import QUICK
 from zero_jax import Mutations
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.runner import strand_of

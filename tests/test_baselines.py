@@ -147,7 +147,7 @@ def test_what_cannot_be_asked():
     with pytest.raises(ValueError, match="accuracy loss, not rmse"):
         baselines.accuracy(Classifier(), synthetic.linear(2))
     several = dataclasses.replace(DIGITS, features=16, classes=10).make(0)
-    with pytest.raises(ValueError, match="two classes apart, not 10"):
+    with pytest.raises(ValueError, match="must have 2 classes, not 10"):
         baselines.trained(Classifier(), several)
     with pytest.raises(ValueError, match="no classifiers"):
         baselines.accuracy([], tasks)

@@ -1,46 +1,20 @@
 """What a run writes of its best programs, and which of them it judges on T_select: hall.json and lineage.json."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
-from zero_jax import Programs, RandomSearch, RegularizedEvolution, library
-from zero_jax.evaluation.cost import cost
+from tests.helpers import ONE, costs_of, program_of, read_json, same
+from zero_jax import RandomSearch, RegularizedEvolution
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import concatenate
 from zero_jax.run.api import run
 
-ONE = dataclasses.replace(QUICK, side_by_side=1, experiments=1, probe=0, train_steps=60_000, sufficient_fitness=2.0)
-EXAMPLES = QUICK.search_tasks.train
-
-
-def refuse(constant):
-    raise AssertionError(f"{constant} is no JSON")
-
-
-def told(folder, name="hall.json"):
-    """A file of a run, which must be strict JSON."""
-    return json.loads((folder / name).read_text(), parse_constant=refuse)
-
-
-def program_of(row):
-    return Programs.parse(json.dumps(row["program"]))
-
-
-def costs_of(programs, examples=EXAMPLES):
-    return cost(pruned(programs), examples) / cost(library.program("network"), examples)[0]
-
-
-def same(a, b):
-    return a.to_lists() == b.to_lists()
-
 
 def assert_holds(experiment, folder):
     """Every row of a run's hall.json, and every step of its lineage.json, is what it says it is."""
-    rows = told(folder)["rows"]
+    rows = read_json(folder)["rows"]
     for row in rows:
         program, number = program_of(row), row["experiment"]
         assert experiment.fitness(program, experiment.tasks("search", number), "search")[0] == row["search_fitness"]
@@ -53,7 +27,7 @@ def assert_holds(experiment, folder):
     assert (np.diff([row["cost"] for row in front]) < 0).all()
     best = [row["search_fitness"] for row in rows if row["best"]]
     assert len(set(best)) == len(best) <= 20
-    lineage = told(folder, "lineage.json")
+    lineage = read_json(folder, "lineage.json")
     *before, last = lineage["steps"]
     tasks = experiment.tasks("search", lineage["experiment"])
     for step in lineage["steps"]:
@@ -131,7 +105,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
     experiment = dataclasses.replace(ONE, out=str(tmp_path), **more)
     monkeypatch.setattr("zero_jax.run.runner.Runner._load", lambda *_: None)  # it tells of fitness 0
     outcome = run(experiment)
-    rows = told(outcome.folder)["rows"]
+    rows = read_json(outcome.folder)["rows"]
     fitness = np.concatenate([one for _, one in everything])
     costs = costs_of(concatenate([programs for programs, _ in everything]))
     assert len(fitness) == outcome.progress.evaluations
@@ -199,7 +173,7 @@ def test_hurdles_keep_out_of_the_hall_who_was_stopped(tmp_path):
     experiment = dataclasses.replace(ONE, hurdle_examples=0.5, candidates=3, out=str(tmp_path))
     outcome = run(experiment)
     assert outcome.progress.stopped > 10
-    for row in told(outcome.folder)["rows"]:
+    for row in read_json(outcome.folder)["rows"]:
         if row["select_fitness"] is None:  # fitness on half of the examples may have been judged, as the best there was
             program, tasks = program_of(row), experiment.tasks("search", 1)
             assert experiment.fitness(program, tasks, "search")[0] == row["search_fitness"]

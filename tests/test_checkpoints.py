@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import damage
+from tests.helpers import evolved, scores, searching
 from tests.spaces import ALL_OPS, DEMO, SMALL
-from tests.test_lineage import evolved, scores, searching
 from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, Scores
 from zero_jax.evaluation import KnownForms
 from zero_jax.run.cluster.runner import _kept_from, _with_arrays
@@ -209,12 +209,12 @@ def test_saved_states_of_other_versions_and_other_things_are_refused(tmp_path):
     path, search = tmp_path / "state.npz", searching()
     tree = encode(evolved(search, 3))
     for stored, message in [
-        ({"schema": 5, "state": tree}, "its schema is 5; this version reads 6"),
+        ({"schema": 5, "state": tree}, "its schema is 5; this version reads 7"),
         ({"schema": None, "state": tree}, "its schema is None"),
         ({"state": tree}, "it lacks schema"),
-        ({"schema": 6}, "it lacks state"),
+        ({"schema": 7}, "it lacks state"),
         ([1], "it is a list of 1, not a dict"),
-        ({"schema": 6, "state": tree | {"oldest": None}}, "state.oldest is None"),
+        ({"schema": 7, "state": tree | {"oldest": None}}, "state.oldest is None"),
     ]:
         path.write_bytes(packed(stored))
         with pytest.raises(ValueError, match=f"state.npz is not a saved search: {message}"):

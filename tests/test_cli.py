@@ -10,12 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from zero_jax import cli, library
-
-QUICK = [
-    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--experiments", "1",
-    "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
-]  # fmt: skip
+from tests.helpers import QUICK_COMMAND, call
+from zero_jax import library
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +19,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def call(*arguments):
-    """Exit code, as a shell would see it."""
-    try:
-        return cli.main([str(a) for a in arguments])
-    except SystemExit as end:
-        return end.code
-
-
 def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
-    assert call(*QUICK, "--seed", 3) == 0
+    assert call(*QUICK_COMMAND, "--seed", 3) == 0
     out, err = capsys.readouterr()
     assert "Below the sufficient fitness of 0.9999 after experiment 1" in out
     for words in (
@@ -158,7 +146,7 @@ def arrays(**change):
         (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["leave --epochs out"]),
         (["evaluate", "big.json"], ["big.json: program 0, setup, instruction 1: a number is beyond float32"]),
         (["evaluate", "big.txt"], ["line 2 (Setup, instruction 1): the constant 1e+300 is beyond float32"]),
-        (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field stands twice"]),
+        (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field occurs twice"]),
         (["evaluate", "deep.json"], ["deep.json: not JSON"]),
         (["evaluate", "linear", "--task", "objects.npz"], ["objects.npz: train_y is an array of Python objects, not of numbers"]),
         (["evaluate", "linear", "--task", "words.npz"], ["words.npz: train_x is not an array of numbers"]),
@@ -179,7 +167,7 @@ def arrays(**change):
         (["evaluate", "bad.json"], ["bad.json: not JSON"]),
         (["evaluate", "op.json"], ["op.json: program 0, setup, instruction 1: there is no op 65"]),
         (["evaluate", "address.json"], ["s9 is outside the memory of 4 scalars"]),
-        (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): there is no op 'NOPE'"]),
+        (["evaluate", "bad.proto"], ["line 1 (Learn, instruction 1): unknown op 'NOPE'"]),
         (["evaluate", "."], [". is a folder, but not that of a run"]),
         (["evaluate", "linear", "--task", "nan.npz"], ["nan.npz: valid_x[1, 2, 0] is nan"]),
         (["evaluate", "linear", "--task", "shape.npz"], ["train_x (2, 5, 3) and valid_x (2, 5, 2) differ"]),
@@ -249,7 +237,7 @@ def test_a_program_for_other_labels_is_noted(capsys, arguments, note):
 
 
 def test_prune_sees_which_prediction_a_program_makes(capsys):
-    for options in ([], ["--vector-labels"]):
+    for options in ([], ["--labels", "vector"]):
         assert call("show", "softmax_linear", "--prune", *options) == 0
         assert capsys.readouterr().out.strip() == library.program("softmax_linear").listing(0)
 
@@ -263,7 +251,7 @@ def test_help_names_the_programs_of_the_library(capsys, command):
 
 def test_an_unwritable_folder_is_one_message(capsys, tmp_path):
     (tmp_path / "runs").write_text("a file")
-    assert call(*QUICK) == 2
+    assert call(*QUICK_COMMAND) == 2
     assert "runs" in capsys.readouterr().err
 
 

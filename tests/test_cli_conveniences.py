@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import zero_jax
-from tests.test_cli import call
+from tests.helpers import call
 from zero_jax.cli.options import seconds
 
 

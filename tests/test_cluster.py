@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK, records
+from tests.helpers import QUICK, records
 from zero_jax.run import api as experiment
 from zero_jax.run import cluster
 from zero_jax.run.cluster import connection

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers import ONE
 from tests.spaces import DEMO
-from tests.test_candidates import ONE
 from zero_jax import Evaluator, Mutations, RegularizedEvolution, Scores, evaluate
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.program.programs import programs_from

@@ -10,9 +10,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Memory, Programs, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import contract
-from zero_jax.executors.batches import block_width, in_chunks, program_bytes
+from zero_jax.executors import dispatch, stream
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.batches import in_chunks
 from zero_jax.executors.blocks import Plan, evaluate_blocks
+from zero_jax.executors.registry import EXECUTORS
+from zero_jax.executors.xla.executor import block_width
 from zero_jax.tasks import synthetic
 
 PLAIN = {"xla_backend_optimization_level": 0}
@@ -27,6 +30,10 @@ def small_tasks(loss="rmse", epochs=1, features=4, n=2, train=12, valid=6, ids=N
     if loss == "accuracy":
         y, z = y > 0, z > 0
     return Tasks(x, y, v, z, loss=loss, epochs=epochs, ids=ids)
+
+
+def program_bytes(memory, tasks):
+    return EXECUTORS["xla"].bytes(Request(memory, tasks, Options(ops=ALL_OPS.ops)))
 
 
 def fitness(*args, **kwargs):
@@ -75,8 +82,8 @@ def test_random_programs_with_every_op_agree_with_the_oracle(loss, epochs, featu
 def test_uniform_draws_are_the_oracles_to_the_bit_and_gaussian_ones_nearly():
     ids = np.array([0, 3, 123456], np.int32)
     for shape in ((), (5,), (3, 3)):
-        number = contract.draw_number(2, jnp.int32(777), jnp.int32(4))
-        got = np.stack(contract.draws(shape, contract.seed_bits(2**40 + 9), jnp.asarray(ids), number))
+        number = stream.draw_number(2, jnp.int32(777), jnp.int32(4))
+        got = np.stack(stream.draws(shape, stream.seed_bits(2**40 + 9), jnp.asarray(ids), number))
         for t, task in enumerate(ids):
             want = oracle.uniforms(shape, 9, int(task), 777 << 10 | 4 << 2 | 2)
             np.testing.assert_array_equal(got[:, t], want)
@@ -93,7 +100,7 @@ def test_uniform_draws_are_the_oracles_to_the_bit_and_gaussian_ones_nearly():
 
 
 def test_draws_have_their_distributions():
-    u, w = contract.draws((64, 64), jnp.uint32(1), jnp.arange(8), jnp.uint32(5))
+    u, w = stream.draws((64, 64), jnp.uint32(1), jnp.arange(8), jnp.uint32(5))
     for sample in (np.asarray(u).ravel(), np.asarray(w).ravel()):
         assert sample.min() >= 0
         assert sample.max() < 1
@@ -252,7 +259,7 @@ def test_traced_programs_dispatch_every_op_by_default():
 def test_programs_of_many_features_run_one_by_one_and_agree_with_simd():
     programs = random_programs(ALL_OPS, 60, np.random.default_rng(2))
     tasks = small_tasks(epochs=2, features=64, n=3, train=6, valid=3)
-    assert block_width(program_bytes(ALL_OPS.memory, ALL_OPS.ops, tasks)) == 1
+    assert block_width(program_bytes(ALL_OPS.memory, tasks)) == 1
     want, got = (evaluate(programs, tasks, 9, executor=executor) for executor in ("simd", "xla"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.98
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.98
@@ -287,7 +294,7 @@ def test_no_programs_give_no_fitness():
 def test_memory_is_bounded_whatever_the_population():
     tasks = small_tasks()
     programs = random_programs(ALL_OPS, 64, np.random.default_rng(0))
-    need = program_bytes(ALL_OPS.memory, ALL_OPS.ops, tasks)
+    need = program_bytes(ALL_OPS.memory, tasks)
     tight = fitness(programs, tasks, ops=range(65), max_bytes=5 * need)
     np.testing.assert_allclose(tight, fitness(programs, tasks, ops=range(65)), atol=1e-4)
     with pytest.raises(ValueError, match="raise max_bytes"):
@@ -299,7 +306,7 @@ def test_memory_is_bounded_whatever_the_population():
 def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
     tasks = small_tasks(features=features, n=n)
     programs = random_programs(ALL_OPS, 8, np.random.default_rng(0))
-    need = program_bytes(programs.memory, ALL_OPS.ops, tasks)
+    need = program_bytes(programs.memory, tasks)
     width = block_width(need)
     (blocks,) = in_chunks(programs, width, 1)
     compiled = evaluate_blocks.lower(
@@ -307,7 +314,7 @@ def test_the_compiler_agrees_that_a_block_keeps_to_the_estimate(features, n):
         tasks,
         jnp.uint32(0),
         jnp.float32(100),
-        plan=Plan("xla", contract.op_sets(None, programs.memory)),
+        plan=Plan(EXECUTORS["xla"].kernel(), dispatch.op_sets(None, programs.memory)),
     ).compile(PLAIN)
     used = compiled.memory_analysis().temp_size_in_bytes
     assert used <= width * need + 2**20

@@ -6,45 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from tests.helpers import QUICK, records, without_clock
 from zero_jax import Mutations, Programs, SearchSpace, evaluate, random_programs
 from zero_jax.program.library import load as load_program
 from zero_jax.run.api import Experiment, run
 from zero_jax.run.forecast import forecast, is_long
 from zero_jax.run.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
-
-SMALL_SET = TaskSet("linear", tasks=3, features=4, train=30, valid=10)
-QUICK = dataclasses.replace(
-    PRESETS["linear"][1],
-    search_tasks=SMALL_SET,
-    select_tasks=SMALL_SET,
-    unseen_tasks=SMALL_SET,
-    population=60,
-    cohort=30,
-    train_steps=40_000,
-    experiments=2,
-    out=None,
-)
-
-
-def records(folder):
-    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-
-
-def without_clock(lines):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-def after(reports):
-    """Interrupts a run at that report."""
-
-    def interrupt(progress):
-        nonlocal reports
-        reports -= 1
-        if not reports:
-            raise KeyboardInterrupt
-
-    return interrupt
 
 
 def test_a_run_says_and_writes_what_it_found(tmp_path):

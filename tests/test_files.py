@@ -67,7 +67,7 @@ def test_a_link_to_nothing_makes_what_it_leads_to(tmp_path):
     assert (tmp_path / "made").read_text() == "text"
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "astray").symlink_to("nowhere/made")
-    with pytest.raises(OSError, match=r"cannot write .*astray: no folder .*nowhere"):
+    with pytest.raises(OSError, match=r"cannot write .*astray: folder .*nowhere does not exist"):
         write_atomically(tmp_path / "astray", "text")
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     refused(tmp_path / "folder", "it is a folder")
     refused(tmp_path / "fifo", "it is a FIFO")
     refused(tmp_path / "to a fifo", "it is a FIFO")
-    refused(tmp_path / "nowhere" / "file", "no folder .*nowhere")
+    refused(tmp_path / "nowhere" / "file", "folder .*nowhere does not exist")
     refused(tmp_path / "fifo" / "file", "cannot write|Not a directory")
     refused(tmp_path / "round", "symbolic links")
     assert entries(tmp_path) == ["fifo", "folder", "round", "to a fifo"]

@@ -9,10 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.test_cli import call
-from tests.test_experiment import QUICK
+from tests.helpers import QUICK, call
 from zero_jax import library
-from zero_jax.program import text as listing
 from zero_jax.program.programs import concatenate
 from zero_jax.run.api import Experiment, resume, run
 from zero_jax.tasks import synthetic
@@ -361,13 +359,13 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
     assert again.search_fitness == first.search_fitness
     wide = dataclasses.replace(QUICK.space, min_size=(1, 1, 4), initial_size=(1, 1, 4))
     two = [library.program("linear", (4, 3, 1), learning_rate=rate) for rate in (0.01, 0.2)]
-    (tmp_path / "two.json").write_text(listing.to_json(concatenate(two)))
+    (tmp_path / "two.json").write_text(concatenate(two).to_json())
     state = dataclasses.replace(fixed, initial="two.json", space=wide).searcher().init(0)
     rates = np.asarray(state.programs.data)[:, 0, 0]
     np.testing.assert_array_equal(rates, np.tile(np.float32([0.01, 0.2]), 60))
     efficient = dataclasses.replace(fixed, initial="two.json", space=wide, method="efficient").searcher().init(0)
     assert len(efficient.programs) == 120
-    (tmp_path / "three.json").write_text(listing.to_json(concatenate([*two, two[0]])))
+    (tmp_path / "three.json").write_text(concatenate([*two, two[0]]).to_json())
     three = dataclasses.replace(fixed, initial="three.json", population=2, space=wide)
     with pytest.raises(ValueError, match="3 initial programs do not fit into a population of 2"):
         three.searcher()

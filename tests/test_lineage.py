@@ -7,45 +7,17 @@ import time
 import numpy as np
 import pytest
 
+from tests.helpers import bytes_of, evolved, plain_line, scores, searching, step
 from tests.spaces import DEMO
-from zero_jax import Mutations, RandomSearch, RegularizedEvolution, Scores
+from zero_jax import Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.search import migrate
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Chains, chain
 from zero_jax.support.codec import Known, encode
 from zero_jax.support.files import packed, unpacked
 
-WANTED = np.resize(DEMO.ops[0], sum(DEMO.capacity))
-
 SHAPES = [(1, 30, 10), (1, 30, 30), (3, 20, 7), (2, 20, 20), (1, 12, 1)]
 """Islands, population and cohort."""
-
-
-def scores(programs):
-    """A fitness that needs no device, and rises in many small steps."""
-    return (programs.code[..., 0] == WANTED).sum(1) / 20 + programs.code[..., 3].sum(1) / 1000
-
-
-def searching(islands=2, population=20, cohort=10, **more):
-    return RegularizedEvolution(DEMO, islands, population, 3, cohort, **more)
-
-
-def step(search, state, fitness=scores):
-    """The state a cohort later, and what was asked for."""
-    asked, candidates = search.ask(state)
-    programs = candidates.programs
-    return search.tell(asked, candidates, Scores.of(fitness(programs))), asked, programs
-
-
-def evolved(search, steps, seed=0, fitness=scores):
-    state = search.init(seed)
-    for _ in range(steps):
-        state, _, _ = step(search, state, fitness)
-    return state
-
-
-def bytes_of(programs, row=0):
-    return programs.code[row].tobytes() + programs.data[row].tobytes() + programs.length[row].tobytes()
 
 
 def stored(ancestors):
@@ -54,11 +26,6 @@ def stored(ancestors):
 
 def restored(tree):
     return Chains("N").decode(tree, "lineage", Known({}, {}))
-
-
-def told(last):
-    """A line as plain values."""
-    return [(one.fitness, one.evaluations, one.births, bytes_of(one.program)) for one in chain(last)]
 
 
 def steps_up(history):
@@ -95,10 +62,10 @@ def test_lines_are_what_remembering_every_ancestor_would_tell(shape):
                 best = history
         for i, history in enumerate(histories):
             line, births = steps_up(history)
-            assert (told(state.lines.ancestors[i]), state.lines.births[i]) == (line, births)
+            assert (plain_line(state.lines.ancestors[i]), state.lines.births[i]) == (line, births)
             assert state.lines.fitness[i] == line[-1][0] >= state.fitness.reshape(-1)[i]
             longest = max(longest, len(line))
-        assert told(state.best.ancestor) == steps_up(best)[0]
+        assert plain_line(state.best.ancestor) == steps_up(best)[0]
         assert bytes_of(state.best.ancestor.program) == bytes_of(state.best.program)
         assert state.best.ancestor.fitness == state.best_fitness == scores(state.best.program)[0]
     assert longest > 4
@@ -118,7 +85,7 @@ def test_children_are_told_to_descend_from_who_they_were_copied_from():
         state, asked, children = step(search, state)
         for row, parent in enumerate(asked.parents):
             assert bytes_of(children, row) == bytes_of(before.programs, parent)
-    assert all(len(told(last)) == 1 for last in state.lines.ancestors)  # equally fit is no step up
+    assert all(len(plain_line(last)) == 1 for last in state.lines.ancestors)  # equally fit is no step up
 
 
 def test_states_are_left_as_they_were():
@@ -227,8 +194,8 @@ def test_a_state_that_was_read_back_again_and_again_is_written_down_as_one_that_
             assert bytes_of(again.best.program) == bytes_of(whole.best.program)
         whole, again = (step(search, state)[0] for state in (whole, again))
         if isinstance(search, RegularizedEvolution):
-            assert told(again.best.ancestor) == told(whole.best.ancestor)
-            assert [*map(told, again.lines.ancestors)] == [*map(told, whole.lines.ancestors)]
+            assert plain_line(again.best.ancestor) == plain_line(whole.best.ancestor)
+            assert [*map(plain_line, again.lines.ancestors)] == [*map(plain_line, whole.lines.ancestors)]
             whole, again = (migrate([state], np.random.default_rng(n))[0] for state in (whole, again))
         np.testing.assert_equal(encode(again), encode(whole))
 

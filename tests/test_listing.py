@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.test_programs import assert_equal
+from tests.helpers import assert_equal
 from zero_jax import Programs, library
-from zero_jax.program import text as listing
 from zero_jax.program.ops import OPS
 
 MEMORY = (5, 4, 3)
@@ -33,9 +32,9 @@ components = st.lists(instructions(), max_size=6)
 @given(st.tuples(components, components, components))
 def test_every_form_gives_the_same_arrays_again(program):
     programs = Programs.from_lists([program], MEMORY)
-    for text in (programs.listing(0), listing.to_proto(programs), listing.to_json(programs)):
+    for text in (programs.listing(0), programs.to_proto(), programs.to_json()):
         assert_equal(Programs.parse(text, programs.memory, programs.capacity), programs)
-    json.loads(listing.to_json(programs), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    json.loads(programs.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def test_nan_the_infinities_and_the_largest_float_survive_too():
@@ -44,7 +43,7 @@ def test_nan_the_infinities_and_the_largest_float_survive_too():
         [[[[59, 0, 0, 2, 0, float("nan"), float("inf")]], [[56, 0, 0, 1, float("-inf")], [56, 0, 0, 1, -largest]], []]],
         MEMORY,
     )
-    for text in (programs.listing(0), listing.to_proto(programs), listing.to_json(programs)):
+    for text in (programs.listing(0), programs.to_proto(), programs.to_json()):
         assert_equal(Programs.parse(text, programs.memory, programs.capacity), programs)
 
 
@@ -95,11 +94,11 @@ def test_upstreams_proto_is_read_with_fields_left_out():
         ("def Setup():\n  s2 = 0.5\n\n  s2 = foo(s1)", r"line 4 \(Setup, instruction 2\): cannot read 's2 = foo\(s1\)'"),
         ("def Predict():\n  s9 = s1 + s2", r"line 2 \(Predict, instruction 1\): s9 is outside the memory of 4 scalars"),
         ("def Predict():\n  s1 = v1 + v2", "cannot read"),
-        ("s1 = s2", "line 1: 's1 = s2' stands before the first"),
-        ("def Train():", "'Train' is none of Setup, Predict, Learn"),
-        ("def Setup():\ndef Setup():", "stands twice"),
-        ("", "no 'def Setup"),
-        ("predict_instructions { op: FOO_OP }", r"line 1 \(Predict, instruction 1\): there is no op 'FOO_OP'"),
+        ("s1 = s2", "line 1: 's1 = s2' comes before the first"),
+        ("def Train():", "'Train' must be Setup, Predict or Learn"),
+        ("def Setup():\ndef Setup():", "occurs twice"),
+        ("", "there is no 'def Setup"),
+        ("predict_instructions { op: FOO_OP }", r"line 1 \(Predict, instruction 1\): unknown op 'FOO_OP'"),
         ("predict_instructions { op: SCALAR_SUM_OP in1: x }", "not an address: 'x'"),
         ("predict_instructions { op: SCALAR_SUM_OP in1 3 }", "as 'field: value'"),
         ("predict_instructions { oops: 3 }", "unknown field 'oops'"),

@@ -14,7 +14,7 @@ import zero_jax
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax.evaluation import KnownForms, Probe, Scores, TrainBudget
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.program.programs import random_programs
+from zero_jax.program.space import random_programs
 from zero_jax.search import EfficientEvolution, Mutations, RegularizedEvolution, mutate
 from zero_jax.search.operators.mutation import TYPES
 from zero_jax.support import compiled

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.helpers import QUICK
 from tests.spaces import DEMO
-from tests.test_experiment import QUICK
 from zero_jax import RegularizedEvolution, Scores
 from zero_jax.run.api import run
 from zero_jax.search import migrate

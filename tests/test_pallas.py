@@ -14,8 +14,9 @@ import pytest
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
-from zero_jax.executors import batches, blocks, choice, contract
-from zero_jax.executors.api import _width, launch
+from zero_jax.executors import blocks, devices, dispatch, registry
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.pallas import executor as pallas_executor
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.pallas import layout
 from zero_jax.tasks import synthetic
@@ -92,7 +93,7 @@ def test_epochs_draws_and_many_tasks_agree_with_simd(loss):
 def test_the_layout_changes_rounding_at_most():
     programs = random_programs(ALL_OPS, 30, np.random.default_rng(2))
     tasks = synthetic.linear(5, features=3, train=8, valid=4)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     ready = blocks.prepared(programs, sets, prune=True)
     train = jax.jit(partial(pallas.evaluate_programs, sets=sets, interpret=True), static_argnames="layout")
     want = train(ready, tasks, jnp.uint32(3), jnp.float32(100))
@@ -167,7 +168,9 @@ def test_fingerprints_are_equal_for_equal_errors_alone():
     text = "def Setup():\n s2 = {}\ndef Predict():\n s1 = s2 * s2\ndef Learn():"
     lists = [Programs.parse(text.format(c), (3, 1, 0)).to_lists()[0] for c in (0.5, -0.5, 0.25)]
     tasks = synthetic.linear(20, train=10, valid=10)
-    (prints,) = launch(Programs.from_lists(lists, (3, 1, 0)), tasks, fingerprints=True, **INTERPRETED)()
+    executor = registry.EXECUTORS["pallas"]
+    prepared = executor.prepare(tasks, Options(interpret=True))
+    (prints,) = executor.launch(Programs.from_lists(lists, (3, 1, 0)), prepared, 0, fingerprints=True)()
     np.testing.assert_array_equal(prints[0], prints[1])
     assert (prints[0] != prints[2]).all()
 
@@ -177,7 +180,7 @@ def test_errors_are_those_of_each_example_and_0_after_a_stop():
     x = np.zeros((2, 4, 1))
     y = np.array([[1.0, 2.0, 3.0, 1000.0], [1.0, 10.0, 10.0, 1.0]])
     tasks = Tasks(x, y, x[:, :2], y[:, :2])
-    sets = contract.op_sets(((), (3,), (1,)), program.memory)
+    sets = dispatch.op_sets(((), (3,), (1,)), program.memory)
     ready = blocks.prepared(program, sets, prune=True)
     _, steps, errors = pallas.evaluate_programs(
         ready, tasks, jnp.uint32(0), jnp.float32(100), sets, interpret=True, errors=True
@@ -222,49 +225,56 @@ class FakeGPU:
 
 
 def on(monkeypatch, device):
-    choice._warn_once.cache_clear()
-    monkeypatch.setattr(batches, "default_device", lambda: device)
+    registry._warn_once.cache_clear()
+    monkeypatch.setattr(devices, "default_device", lambda: device)
+
+
+def chosen(memory, tasks, **options):
+    return registry.choose("auto", Request(memory, tasks, Options(**options))).name
 
 
 def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(monkeypatch):
     memory, tasks = library.program("network").memory, synthetic.linear(2, features=4, train=5, valid=5)
     wide = synthetic.linear(2, features=33, train=5, valid=5)
     on(monkeypatch, FakeGPU())
-    assert choice.choose("auto", memory, tasks) == "pallas"
-    assert choice.choose("auto", memory, tasks, traced=True) == "pallas"
-    assert choice.choose("auto", memory, tasks, differentiable=True) == "xla"
-    assert choice.choose("auto", memory, wide) == "xla"
+    assert chosen(memory, tasks) == "pallas"
+    assert chosen(memory, tasks, traced=True) == "pallas"
+    assert chosen(memory, tasks, differentiable=True) == "xla"
+    assert chosen(memory, wide) == "xla"
     for device in (FakeGPU(compute_capability="7.5"), FakeGPU(compute_capability="gfx942", device_kind="AMD MI300X")):
         on(monkeypatch, device)
-        with pytest.warns(UserWarning, match=r"slower XLA executor: .* needs an NVIDIA GPU"):
-            assert choice.choose("auto", memory, tasks) == "xla"
-        assert choice.choose("auto", memory, tasks) == "xla"  # a second warning would be an error
+        with pytest.warns(UserWarning, match=r"slower xla executor: .* needs an NVIDIA GPU"):
+            assert chosen(memory, tasks) == "xla"
+        assert chosen(memory, tasks) == "xla"  # a second warning would be an error
     on(monkeypatch, FakeGPU())
-    monkeypatch.setattr(choice, "_have_triton", lambda: False)
+    monkeypatch.setattr(pallas_executor, "_have_triton", lambda: False)
     with pytest.warns(UserWarning, match="no Pallas for Triton any more"):
-        assert choice.choose("auto", memory, tasks) == "xla"
+        assert chosen(memory, tasks) == "xla"
     on(monkeypatch, FakeGPU(platform="tpu"))
-    assert choice.choose("auto", memory, tasks) == "xla"
+    assert chosen(memory, tasks) == "xla"
 
 
 def test_more_memory_than_the_device_has_narrows_the_chunk_or_is_refused(monkeypatch):
     program, tasks = library.program("network"), synthetic.linear(2, features=4, train=50, valid=5)
-    one = layout.program_bytes(program.memory, tasks)
-    assert batches.within_device(2**40, tasks) == 2**40  # a CPU tells no limit
+    executor, one = registry.EXECUTORS["pallas"], layout.program_bytes(program.memory, tasks)
+
+    def request(max_bytes, tasks=tasks):
+        return Request(program.memory, tasks, Options(max_bytes=max_bytes))
+
+    assert executor.bytes(request(2**40)) == one
+    assert executor.room(request(2**40)) == 2**40  # a CPU has no known limit
     on(monkeypatch, FakeGPU(limit=100_000))
-    assert batches.within_device(2**40, tasks) < 90_000
-    plan = blocks.Plan("pallas", contract.op_sets(None, program.memory))
-    width = _width(plan, program[np.zeros(1000, int)], tasks, 2**40, None, 1)
-    assert width == batches.within_device(2**40, tasks) // one
+    room = executor.room(request(2**40))
+    assert room < 90_000
+    assert executor.width(request(2**40), 1000, 1) == room // one
     big = FakeGPU()
     on(monkeypatch, big)
-    some, many = (_width(plan, program[np.zeros(n, int)], tasks, 2**30, None, 1) for n in (3, 10**5))
-    assert (some, many) == (1024, 16384)
+    assert [executor.width(request(2**30), programs, 1) for programs in (3, 10**5)] == [1024, 16384]
     big.limit = 100_000
     with pytest.raises(ValueError, match="evaluate fewer tasks at a time"):
-        batches.within_device(2**40, synthetic.linear(2, features=4, train=5000, valid=5))
+        executor.room(request(2**40, synthetic.linear(2, features=4, train=5000, valid=5)))
     with pytest.raises(ValueError, match="raise max_bytes, or evaluate fewer tasks"):
-        _width(plan, program, tasks, one - 1, None, 1)
+        executor.check_fits(request(one - 1))
 
 
 def test_a_machine_that_cannot_run_it_says_which_it_can():
@@ -278,6 +288,6 @@ def test_a_machine_that_cannot_run_it_says_which_it_can():
         evaluate(program, tasks, differentiable=True, **INTERPRETED)
     with pytest.raises(ValueError, match="needs an NVIDIA GPU"):
         execute(program, (np.zeros((1, 1, 5)), np.zeros((1, 1, 9, 4)), np.zeros((1, 1, 2, 4, 4))), executor="pallas")
-    for devices in ([], ["gpu"], [jax.devices()[0]] * 2, 2, jax.devices()[0]):
+    for some in ([], ["gpu"], [jax.devices()[0]] * 2, 2, jax.devices()[0]):
         with pytest.raises(ValueError, match="devices must be"):
-            evaluate(program, tasks, executor="xla", devices=devices)
+            evaluate(program, tasks, executor="xla", devices=some)

@@ -19,10 +19,11 @@ from jax.experimental.pallas import tpu as pltpu
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, Tasks, evaluate, execute, library, random_programs
 from zero_jax.evaluation import Evaluator, KnownForms, Probe
-from zero_jax.executors import batches, blocks, choice, contract
-from zero_jax.executors.api import launch
+from zero_jax.executors import blocks, devices, dispatch, stream
+from zero_jax.executors.base import Options, Request
 from zero_jax.executors.pallas import layout
 from zero_jax.executors.pallas import tpu as pallas_tpu
+from zero_jax.executors.registry import EXECUTORS, choose
 from zero_jax.tasks import synthetic
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,11 +32,11 @@ INTERPRETED = {"executor": "pallas", "interpret": True}
 
 @pytest.fixture
 def tpu(monkeypatch):
-    monkeypatch.setattr(batches, "platform", lambda: "tpu")
+    monkeypatch.setattr(devices, "platform", lambda: "tpu")
 
 
 def ready(programs, ops=None, prune=True):
-    sets = contract.op_sets(ops, programs.memory)
+    sets = dispatch.op_sets(ops, programs.memory)
     return blocks.prepared(programs, sets, prune=prune), sets
 
 
@@ -115,7 +116,7 @@ def as_on_a_tpu():
 def lower_for_tpus(features):
     programs = random_programs(ALL_OPS, 4, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=features, train=8, valid=4)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     train = jax.jit(partial(pallas_tpu.evaluate_programs, sets=sets, errors=True))
     run = jax.jit(partial(pallas_tpu.execute_programs, component=1, sets=sets))
     memory = tuple(np.zeros((4, 3, n, *(features,) * i), np.float32) for i, n in enumerate(programs.memory))
@@ -152,21 +153,22 @@ def test_arcsin_and_arccos_are_those_of_numpy(name):
 def test_fingerprints_are_those_of_the_errors(tpu):
     programs = random_programs(SMALL, 12, np.random.default_rng(3))
     tasks = synthetic.linear(3, features=4, train=6, valid=4)
-    (prints,) = launch(programs, tasks, fingerprints=True, ops=SMALL.ops, **INTERPRETED)()
+    executor, options = EXECUTORS["pallas"], Options(ops=SMALL.ops, interpret=True)
+    (prints,) = executor.launch(programs, executor.prepare(tasks, options), 0, fingerprints=True)()
     p, sets = ready(programs, SMALL.ops)
     errors = pallas_tpu.evaluate_programs(p, tasks, jnp.uint32(0), jnp.float32(100), sets, interpret=True, errors=True)[
         2
     ]
     assert errors.shape == (12, 3, 10)
-    np.testing.assert_array_equal(prints, contract.fingerprints(errors))
+    np.testing.assert_array_equal(prints.view(np.uint32), stream.fingerprints(errors))
     evaluator = Evaluator(tasks, executor="pallas", interpret=True, ops=SMALL.ops, stages=(KnownForms(), Probe(4)))
     assert evaluator(programs).fitness.shape == (12, 3)
 
 
 def test_what_does_not_fit_a_core_is_refused_before_it_is_compiled(tpu):
     program, tasks = library.program("network"), synthetic.linear(2, features=4, train=5, valid=5)
-    assert choice.choose("pallas", program.memory, tasks) == "pallas"
-    assert choice.choose("auto", program.memory, tasks) == "xla"  # until the kernel has been measured on a TPU
+    assert choose("pallas", Request(program.memory, tasks)).name == "pallas"
+    assert choose("auto", Request(program.memory, tasks)).name == "xla"  # until the kernel has been measured on a TPU
     assert layout.tpu_core_bytes(program.memory, 4) < 100_000
     wide = synthetic.linear(2, features=256, train=5, valid=5)
     with pytest.raises(ValueError, match=r"at 256 features takes 6\d,\d+,\d+ bytes of a core's.*executor='xla'"):

@@ -11,12 +11,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers import assert_equal, evolved, plain_line, searching
 from tests.spaces import DEMO
-from tests.test_lineage import evolved, searching, told
-from tests.test_programs import assert_equal
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, Scores, library
 from zero_jax.evaluation import Counts, Hurdles, KnownForms, Probe, Rung, TrainBudget
-from zero_jax.executors import batches
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.lineage import Ancestor, chain
@@ -128,7 +126,7 @@ def test_devices_are_those_of_the_same_number_or_the_default_ones(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "local_devices", local)
             again = pickle.loads(data).launcher
-        assert (again.devices, again._home) == (None, (batches.default_device(),))
+        assert (again.devices, again._home) == (None, (devices.default_device(),))
 
 
 def workers():
@@ -192,5 +190,5 @@ def test_a_long_line_is_not_too_deep(way):
         last = Ancestor(n / 5000, n, int(n > 0), programs, n % 60, last)
     again = WAYS[way](last)
     assert len(chain(again)) == 5000
-    assert told(again) == told(last)
+    assert plain_line(again) == plain_line(last)
     assert Counts() == WAYS[way](Counts())

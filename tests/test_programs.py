@@ -4,16 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers import assert_equal
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import MemorySize, Programs, SearchSpace, library, random_programs
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import concatenate
-
-
-def assert_equal(a, b):
-    assert (a.capacity, a.memory) == (b.capacity, b.memory)
-    for name in ("code", "data", "length"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
 def test_from_lists_lays_components_out_behind_each_other():

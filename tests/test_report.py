@@ -10,60 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
-from zero_jax import cli, evaluate, library, random_programs, report
-from zero_jax.program import text as listing
+from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, write_best
+from zero_jax import cli, evaluate, library, report
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
 from zero_jax.run.api import Experiment, run
 from zero_jax.run.folder import Progress
 from zero_jax.run.presets import PRESETS
-
-SPACE = QUICK.space
-LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)
-
-
-def one(program):
-    return json.loads(listing.to_json(program))
-
-
-def row(program, fitness, cost, **rest):
-    usual = {"experiment": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
-    sizes = {"instructions": int(pruned(program).length.sum()), "cost": cost, "search_fitness": fitness}
-    return usual | sizes | {"program": one(program)} | rest
-
-
-RANDOM = random_programs(SPACE, 4, np.random.default_rng(0))
-ROWS = [
-    row(RANDOM[0], 0.4, 0.1, best=False, pareto=True, experiment=2, evaluations=70),
-    row(RANDOM[1], 0.9, 0.5),
-    row(LINEAR, 0.999, 0.3, pareto=True, select_fitness=0.998),
-    row(RANDOM[2], 0.9, 0.4, best=False),
-]
-STEPS = [
-    {"evaluations": 60, "fitness": 0.3, "births": 0, "program": one(RANDOM[3])},
-    {"evaluations": 900, "fitness": 0.6, "births": 2, "program": one(RANDOM[0])},
-    {"evaluations": 4000, "fitness": 0.999, "births": 1, "program": one(LINEAR)},
-]
-
-
-def write_best(folder, rows=ROWS, steps=STEPS):
-    (folder / "hall.json").write_text(json.dumps({"schema": 1, "rows": rows}))
-    (folder / "lineage.json").write_text(json.dumps({"schema": 1, "experiment": 2, "steps": steps}))
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """The folder of a run that has ended, as it is."""
-    settings = dataclasses.replace(
-        QUICK,
-        islands=2,
-        train_steps=150_000,
-        side_by_side=1,
-        baselines=("linear",),
-        out=str(tmp_path_factory.mktemp("runs")),
-    )
-    return run(settings)
 
 
 @pytest.fixture
@@ -159,7 +112,7 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
         assert table.listing[i] == pruned(expected).listing(0)
     front = programs[table.index[table.pareto]]
     assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
-    assert listing.to_proto(programs, 0) == listing.to_proto(LINEAR)
+    assert programs.to_proto(0) == LINEAR.to_proto()
 
 
 def test_a_lineage_tells_gains_and_what_changed(folder):
@@ -180,7 +133,7 @@ def test_what_is_missing_is_empty(ended, tmp_path):
     assert report.hall_of_fame(bare).empty
     assert report.lineage(bare).empty
     assert report.hall_of_fame(bare).pareto.dtype == bool
-    with pytest.raises(ValueError, match="bare holds no hall of fame"):
+    with pytest.raises(ValueError, match="bare has no hall of fame"):
         report.programs(bare)
     assert "there are no records yet" in page_of(bare).text
 
@@ -230,7 +183,7 @@ def test_a_killed_run_has_a_page(folder):
         file.write('{"experiment": 2, "evalua')
     assert len(report.records(folder)) == rows
     page = page_of(folder)
-    assert "Under way, or killed" in page.text
+    assert "Running, or killed" in page.text
     assert "There is no hall of fame" in page.text
     assert "There is no lineage" in page.text
     assert page.count("svg") == 4
@@ -242,7 +195,7 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
 
     outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
     page = page_of(outcome.folder)
-    assert "Interrupted in experiment 1" in page.text
+    assert "Interrupted in trial 1" in page.text
     assert "There are no records yet" in page.text
 
 
@@ -281,14 +234,15 @@ def test_the_command_says_what_differs_from_the_preset():
         ("hall.json", "[]"),
         ("hall.json", '{"rows": []}'),
         ("hall.json", '{"schema": 7, "rows": []}'),
-        ("hall.json", '{"schema": 1, "rows": [{"cost": 1}]}'),
-        ("hall.json", '{"schema": 1, "rows": 3}'),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"cost": "dear"}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": {"schema": 1}}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0] | {"program": one(RANDOM)}]})),
-        ("hall.json", json.dumps({"schema": 1, "rows": [ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}]})),
+        ("hall.json", '{"schema": 2, "interface": null, "rows": [{"cost": 1}]}'),
+        ("hall.json", '{"schema": 2, "interface": null, "rows": 3}'),
+        ("hall.json", hall([ROWS[0] | {"cost": "dear"}])),
+        ("hall.json", hall([ROWS[0] | {"program": {"schema": 1}}])),
+        ("hall.json", hall([ROWS[0] | {"program": one(RANDOM)}])),
+        ("hall.json", hall([ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}])),
+        ("hall.json", hall(ROWS, [1000, 4, 1])),
         ("lineage.json", "[" * 100_000),
-        ("lineage.json", json.dumps({"schema": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
+        ("lineage.json", json.dumps({"schema": 2, "interface": None, "experiment": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
         ("outcome.json", "{}"),
         ("outcome.json", "[]"),
         ("config.json", "{"),
@@ -346,7 +300,7 @@ def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_pat
     (folder / "hall.json").unlink()
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == (
-        f"There is no hall of fame: no hall.json, or nothing in it yet\nWritten to {tmp_path / 'page.html'}\n"
+        f"There is no hall of fame yet: hall.json is missing or empty\nWritten to {tmp_path / 'page.html'}\n"
     )
 
 

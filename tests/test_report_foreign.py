@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import socket
-import unicodedata
 from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
 
-from tests.test_report import ROWS, STEPS, ended, write_best  # noqa: F401
+from tests.helpers import ROWS, STEPS, is_safe, write_best
 from zero_jax import cli, report
 from zero_jax.report import figures
 from zero_jax.run.folder import Progress
@@ -68,7 +67,7 @@ MARKUP = {
 
 
 @pytest.fixture(scope="module")
-def clean(ended, tmp_path_factory):  # noqa: F811
+def clean(ended, tmp_path_factory):
     """The folder of a run that has ended, with few records, so that pages are made fast."""
     folder = tmp_path_factory.mktemp("clean") / "run"
     shutil.copytree(ended.folder, folder)
@@ -144,10 +143,6 @@ def written(tree, lines):
         return text
 
     return "".join(text_of(line) + "\n" for line in tree) if lines and isinstance(tree, list) else text_of(tree)
-
-
-def is_safe(text):
-    return all(c == "\n" or unicodedata.category(c)[0] != "C" for c in text)
 
 
 def reported(folder, name, capsys, what):
@@ -313,7 +308,7 @@ def test_whole_numbers_that_look_like_fractions_are_settings_too(folder, capsys,
     config = tree_of(folder / "config.json")
     config["experiment"] |= {"train_steps": 2e8, "budget": 2}
     (folder / "config.json").write_text(json.dumps(config))
-    assert "200,000,000 an experiment" in reported(folder, "config.json", capsys, "2e8")
+    assert "200,000,000 per trial" in reported(folder, "config.json", capsys, "2e8")
 
 
 def test_an_unknown_setting_is_named(folder, capsys):

@@ -12,8 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.test_cli import call
-from tests.test_experiment import QUICK, after, records, without_clock
+from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
 from zero_jax.run import folder as runs
 from zero_jax.run import runner

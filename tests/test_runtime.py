@@ -35,7 +35,7 @@ import hashlib
 import numpy as np
 from tests.spaces import ALL_OPS
 from zero_jax.support import compiled
-from zero_jax.program.programs import random_programs
+from zero_jax.program.space import random_programs
 from zero_jax.search import Mutations, mutate
 from zero_jax.search.operators.mutation import TYPES
 from zero_jax.search.regularized_evolution import hold_tournaments
@@ -188,7 +188,7 @@ except PermissionError:
 import numpy as np
 from tests.spaces import SMALL
 from zero_jax.evaluation.cost import cost
-from zero_jax.program.programs import random_programs
+from zero_jax.program.space import random_programs
 from zero_jax.search import Mutations, mutate
 programs = random_programs(SMALL, 5, np.random.default_rng(0))
 mutate(programs, SMALL, Mutations(), np.random.default_rng(0))
@@ -332,7 +332,7 @@ from zero_jax import evaluate
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import entry_point
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.program.programs import random_programs
+from zero_jax.program.space import random_programs
 from zero_jax.tasks import synthetic
 from numba.core.compiler_lock import global_compiler_lock
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.helpers import assert_equal
 from tests.spaces import DEMO, SMALL
-from tests.test_programs import assert_equal
 from zero_jax import (
     Candidates,
     Mutations,

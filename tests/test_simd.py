@@ -15,7 +15,7 @@ from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, r
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.executors.simd import machine, translate, vector
 from zero_jax.program.canonical import canonical, table
-from zero_jax.program.programs import interface
+from zero_jax.program.memory import Interface
 from zero_jax.tasks import synthetic
 
 EVERY = tuple(range(1, 65))
@@ -89,7 +89,7 @@ def rows(program, features=4):
     form = canonical(program).programs
     work, made, constants, shape = simd._scratch(form)
     places = translate.places(form.memory, features)
-    ends = np.array(interface(form.memory))
+    ends = np.array(Interface.scalar(form.memory))
     arrays = (form.code[0], form.data[0], form.length[0], np.array(form.starts), table(form.memory), ends)
     translate.translate(*arrays, places, True, work, made, constants, shape)
     ops = made[:, machine.OP].tolist()
@@ -190,7 +190,7 @@ def test_what_it_cannot_do_is_refused():
     program, tasks = library.program("network"), synthetic.linear(2, features=64, train=5, valid=5)
     with pytest.raises(ValueError, match="no gradients"):
         evaluate(program, tasks, executor="simd", differentiable=True)
-    with pytest.raises(ValueError, match="together more than max_bytes=500,000: raise max_bytes"):
+    with pytest.raises(ValueError, match=r"together more than max_bytes=500,000 .raise it"):
         evaluate(program, tasks, executor="simd", max_bytes=500_000)
     wrong = program.with_arrays(np.full_like(program.code, 60), program.data, program.length)
     with pytest.raises(ValueError, match="outside the memory"):

@@ -17,7 +17,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK, after
+from tests.helpers import QUICK, after
 from zero_jax import library, tune
 from zero_jax.cli import main
 from zero_jax.run import strands

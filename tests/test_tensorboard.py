@@ -8,7 +8,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from tests.test_experiment import QUICK
+from tests.helpers import QUICK
 from zero_jax import cli
 from zero_jax.run.api import resume, run
 

@@ -8,17 +8,15 @@ import re
 import numpy as np
 import pytest
 
-from tests.test_experiment import QUICK
-from tests.test_report_foreign import is_safe
+from tests.helpers import QUICK, is_safe
 from zero_jax import cli, library
-from zero_jax.program import text as listing
 from zero_jax.run.api import run
 from zero_jax.support.foreign import ECHOED, cut, plain, reason, shown
 
 NASTY = "\x1b[31m\x07\x00\x7f\x9b1m\u202e\u2066\u200b\r\x0b\ufeff"
 LISTING = library.program("linear").listing(0)
-PROTO = listing.to_proto(library.program("linear"))
-JSON = listing.to_json(library.program("linear"))
+PROTO = library.program("linear").to_proto()
+JSON = library.program("linear").to_json()
 
 
 def said(arguments, capsys):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_cli import call
+from tests.helpers import call
 from zero_jax import Programs, Tasks, evaluate, library, program_fitness, tune
 from zero_jax.program.programs import concatenate
 from zero_jax.tasks import synthetic
@@ -206,7 +206,10 @@ def test_huge_constants_stay_finite():
         ({"seed": "x"}, "seed must be one whole number"),
         ({"executor": "cuda"}, "executor must be one of"),
         ({"threads": 0}, "threads must be"),
-        ({"method": "gradient", "tasks": "accuracy"}, "gradient' needs rmse tasks: accuracy has no useful gradient"),
+        (
+            {"method": "gradient", "tasks": "accuracy"},
+            "gradient' needs rmse tasks, because accuracy has no useful gradient",
+        ),
     ],
 )
 def test_bad_arguments_are_named(change, words):
@@ -249,11 +252,11 @@ def numbers_of(out, words):
     return float(before.split()[0]), float(after.split()[0])
 
 
-def test_tune_tells_of_both_sets_of_tasks_and_writes_a_listing_that_evaluates_to_the_same(capsys, folder):
+def test_tune_reports_both_sets_of_tasks_and_writes_a_listing_that_evaluates_to_the_same(capsys, folder):
     assert call("tune", "slow.txt", *QUICK, "--out", "tuned.txt") == 0
     out = capsys.readouterr().out
-    before, after = numbers_of(out, "fitness on the 4 tasks of the tuning")
-    others_before, others_after = numbers_of(out, "fitness on 4 others")
+    before, after = numbers_of(out, "fitness on the 4 tasks used for tuning")
+    others_before, others_after = numbers_of(out, "fitness on 4 other tasks")
     assert max(before, others_before) < 0.6 < 0.9 < min(after, others_after)
     assert library.load("tuned.txt").listing(0) in out
     common = ["evaluate", "tuned.txt", "--tasks", 4, "--train", 40, "--valid", 20]
@@ -269,8 +272,8 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
     assert call("tune", "slow.txt", "--task", "mine.npz", "--evaluations", 20, "--method", "optuna") == 0
     out = capsys.readouterr().out
     assert "20 evaluations" in out
-    assert "4 tasks of the tuning" in out
-    assert "others" not in out
+    assert "4 tasks used for tuning" in out
+    assert "other tasks" not in out
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,10 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
         (["tune", "slow.txt", "--method", "annealing"], ["--method", "annealing"]),
         (["tune", "slow.txt", "--evaluations", "0"], ["evaluations must be at least 1, not 0"]),
         (["tune", "two.json"], ["one program, not 2"]),
-        (["tune", "slow.txt", "--out", "nowhere/tuned.txt"], ["cannot write nowhere/tuned.txt: no folder nowhere"]),
+        (
+            ["tune", "slow.txt", "--out", "nowhere/tuned.txt"],
+            ["cannot write nowhere/tuned.txt: folder nowhere does not exist"],
+        ),
         (["tune", "slow.txt", "--out", "."], ["it is a folder"]),
         (["tune", "slow.txt", "--task", "digits", "--method", "gradient"], ["accuracy has no useful gradient"]),
         (["tune", "slow.txt", "--task", "mine.npz", "--train", "5"], ["leave --train out"]),
@@ -288,9 +294,7 @@ def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
     ],
 )
 def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, folder, arguments, words):
-    from zero_jax.program import text as listing
-
-    (folder / "two.json").write_text(listing.to_json(concatenate([SLOW, SLOW])))
+    (folder / "two.json").write_text(concatenate([SLOW, SLOW]).to_json())
     before = sorted(path.name for path in folder.iterdir())
     assert call(*arguments) == 2
     out, err = capsys.readouterr()

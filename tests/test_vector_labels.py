@@ -10,13 +10,15 @@ from tests import oracle
 from tests.spaces import ALL_OPS
 from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
 from zero_jax.evaluation import KnownForms, Probe
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
+from zero_jax.executors.fitness import Classes
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
-from zero_jax.program.programs import interface
+from zero_jax.program.memory import Interface, MemorySize
 from zero_jax.search.operators.validity import can_learn
 
 FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
+VECTOR = Interface.vector(FEW_OPS.memory)
 
 
 def blobs(tasks=2, features=6, classes=4, train=60, valid=40, epochs=1, seed=0, spread=1.0):
@@ -94,13 +96,13 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
         from zero_jax.executors import blocks
         from zero_jax.executors.pallas import tpu as pallas_tpu
 
-        ready = blocks.prepared(programs, contract.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, vector_labels=True)
-        sets = contract.op_sets(FEW_OPS.ops, FEW_OPS.memory)
+        ready = blocks.prepared(programs, dispatch.op_sets(FEW_OPS.ops, FEW_OPS.memory), True, VECTOR)
+        sets = dispatch.op_sets(FEW_OPS.ops, FEW_OPS.memory)
         limit = np.float32(100)
         on = jax.tree.map(jax.numpy.asarray, tasks)
         told = jax.jit(
             lambda p, t: pallas_tpu.evaluate_programs(
-                p, t, contract.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
+                p, t, stream.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
             )
         )(ready, on)
     else:
@@ -112,13 +114,13 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
 
 def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
     programs = random_programs(FEW_OPS, 300, np.random.default_rng(0))
-    alive = live(programs, vector_labels=True)
-    np.testing.assert_array_equal(alive, liveness(programs, vector_labels=True))
+    alive = live(programs, interface=VECTOR)
+    np.testing.assert_array_equal(alive, liveness(programs, interface=VECTOR))
     assert (alive != live(programs)).any()
     tasks = blobs(2, 5, 4, train=10, valid=10, epochs=2)
     sets = {"executor": "xla", "ops": FEW_OPS.ops}
     whole = evaluate(programs, tasks, **sets)
-    for same in (pruned(programs, vector_labels=True), canonical(programs, vector_labels=True).programs):
+    for same in (pruned(programs, interface=VECTOR), canonical(programs, interface=VECTOR).programs):
         again = evaluate(same.check(), tasks, **sets)
         np.testing.assert_array_equal(whole.fitness, again.fitness)
         np.testing.assert_array_equal(whole.train_steps, again.train_steps)
@@ -127,11 +129,12 @@ def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
 def test_more_than_64_addresses():
     wide = dataclasses.replace(FEW_OPS, memory=(30, 30, 6))
     programs = random_programs(wide, 300, np.random.default_rng(0))
-    np.testing.assert_array_equal(live(programs, True), liveness(programs, True))
+    vector = Interface.vector(wide.memory)
+    np.testing.assert_array_equal(live(programs, vector), liveness(programs, vector))
 
 
 def test_the_last_of_equal_maxima_is_predicted_and_a_nan_is_none():
-    classes = contract.Classes(3, -1)
+    classes = Classes(3, -1)
     nan, inf = np.nan, np.inf
     logits = np.array(
         [[1, 1, 0, 9], [0, 2, 2, 9], [nan, 1, 0, 9], [nan, nan, nan, 9], [-inf, nan, nan, 0], [5, inf, inf, 0]]
@@ -161,7 +164,7 @@ def test_programs_are_known_by_what_they_do_on_such_tasks():
     again = evaluator(other)
     np.testing.assert_array_equal(first.fitness, again.fitness)
     assert evaluator.counts.evaluated == 1
-    assert can_learn(one, interface(one.memory, vector_labels=True))[0]
+    assert can_learn(one, Interface.vector(one.memory))[0]
     assert not can_learn(one)[0]
 
 
@@ -177,3 +180,17 @@ def test_bad_input():
         Tasks(x, y, x, y, "accuracy", classes=1)
     with pytest.raises(ValueError, match="need 3 vectors"):
         evaluate(Programs.parse("def Predict(): s1 = dot(v0, v0)", (2, 2, 0)), blobs())
+
+
+def test_an_interface_belongs_to_its_memory():
+    memory = MemorySize(3, 4, 2)
+    assert Interface.of(memory, blobs()) == Interface.vector(memory) == (4, 3, 5)
+    assert Interface.of(memory, blobs(classes=2)) == Interface.scalar(memory) == (0, 3, 1)
+    assert Interface.vector(memory).is_vector
+    assert not Interface.scalar(memory).is_vector
+    programs = library.program("linear")
+    for analysis in (canonical, live, liveness, can_learn):
+        with pytest.raises(ValueError, match=r"does not belong to a memory of \(4, 3, 0\)"):
+            analysis(programs, interface=Interface.vector(memory))
+    with pytest.raises(ValueError, match="more than two classes need 3 vectors"):
+        Interface.vector(MemorySize(2, 2, 0))

@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.helpers import ONE, call, costs_of, program_of, read_json, same
+from tests.helpers import QUICK_COMMAND as COMMAND
 from tests.spaces import DEMO
-from tests.test_candidates import ONE, costs_of, program_of, same, told
-from tests.test_cli import QUICK as COMMAND
-from tests.test_cli import call
 from zero_jax import Evaluator, RegularizedEvolution, evaluate, program_fitness
 from zero_jax.program.programs import programs_from
 from zero_jax.run.api import resume, run
@@ -66,7 +65,7 @@ def test_the_fitness_of_each_group_is_that_on_its_own_tasks(tmp_path, groups, ex
 def test_the_best_on_each_kind_of_tasks_are_judged(tmp_path, candidates):
     experiment = dataclasses.replace(TWO, candidates=candidates, experiments=2, out=str(tmp_path))
     outcome = run(experiment)
-    rows = told(outcome.folder)["rows"]
+    rows = read_json(outcome.folder)["rows"]
     for number in (1, 2):
         tasks = experiment.worker_tasks(number)
         found = {0: [], 1: []}
@@ -92,7 +91,7 @@ def test_programs_that_migrate_between_workers_bring_their_fitness_along(tmp_pat
     # Children of foreign ones are trained at home, and cohorts are half a population: few are left by now.
     alone = dataclasses.replace(experiment, migrate_every=0)
     assert run(alone).progress.quantiles != outcome.progress.quantiles
-    steps = told(outcome.folder, "lineage.json")["steps"]
+    steps = read_json(outcome.folder, "lineage.json")["steps"]
     assert same(program_of(steps[-1]), outcome.program)
     assert all(step["births"] > 0 for step in steps[1:])
     again = resume(outcome.folder)
@@ -130,7 +129,7 @@ def test_a_run_that_is_interrupted_before_all_workers_have_a_result_tells_of_the
     experiment = dataclasses.replace(TWO, workers=kinds, candidates=2, out=str(tmp_path))
     outcome = run(experiment, interrupt)
     assert outcome.interrupted
-    rows = told(outcome.folder)["rows"]
+    rows = read_json(outcome.folder)["rows"]
     judged = [row for row in rows if row["select_fitness"] is not None]
     assert len(judged) == 4  # the interruption waits for the cohort of the other workers
     assert all(row["search_fitness"] > 0 for row in rows)
@@ -140,7 +139,7 @@ def test_a_run_that_is_interrupted_before_all_workers_have_a_result_tells_of_the
 def test_an_experiment_may_end_before_all_workers_have_a_result(tmp_path):
     outcome = run(dataclasses.replace(TWO, train_steps=1, out=str(tmp_path)))
     assert outcome.search_fitness > 0
-    (row,) = (row for row in told(outcome.folder)["rows"] if row["select_fitness"] is not None)
+    (row,) = (row for row in read_json(outcome.folder)["rows"] if row["select_fitness"] is not None)
     assert row["search_fitness"] == outcome.search_fitness
 
 
@@ -185,8 +184,8 @@ def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert call(*COMMAND, "--workers", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
     assert "Written to runs/linear-" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
-    assert sum(row["select_fitness"] is not None for row in told(folder)["rows"]) == 4
-    assert told(folder, "config.json")["experiment"]["workers"] == ["features=4", "features=8,train=20"]
+    assert sum(row["select_fitness"] is not None for row in read_json(folder)["rows"]) == 4
+    assert read_json(folder, "config.json")["experiment"]["workers"] == ["features=4", "features=8,train=20"]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from zero_jax.evaluation import Scores as Scores
     from zero_jax.executors.api import evaluate as evaluate
     from zero_jax.executors.api import execute as execute
-    from zero_jax.executors.contract import Evaluation as Evaluation
-    from zero_jax.executors.contract import Memory as Memory
-    from zero_jax.executors.contract import program_fitness as program_fitness
+    from zero_jax.executors.base import Evaluation as Evaluation
+    from zero_jax.executors.base import Memory as Memory
+    from zero_jax.executors.fitness import program_fitness as program_fitness
     from zero_jax.program import library as library
-    from zero_jax.program.programs import MemorySize as MemorySize
+    from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
-    from zero_jax.program.programs import SearchSpace as SearchSpace
-    from zero_jax.program.programs import random_programs as random_programs
+    from zero_jax.program.space import SearchSpace as SearchSpace
+    from zero_jax.program.space import random_programs as random_programs
     from zero_jax.search import EfficientEvolution as EfficientEvolution
     from zero_jax.search import Mutations as Mutations
     from zero_jax.search import RandomSearch as RandomSearch
@@ -35,15 +35,15 @@ __version__ = "0.1.0"
 _MODULES = {
     "Candidates": "evaluation",
     "EfficientEvolution": "search",
-    "Evaluation": "executors.contract",
+    "Evaluation": "executors.base",
     "Evaluator": "evaluation",
-    "Memory": "executors.contract",
-    "MemorySize": "program.programs",
+    "Memory": "executors.base",
+    "MemorySize": "program.memory",
     "Mutations": "search",
     "Programs": "program.programs",
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
-    "SearchSpace": "program.programs",
+    "SearchSpace": "program.space",
     "Scores": "evaluation",
     "Searcher": "search",
     "Tasks": "tasks",
@@ -52,8 +52,8 @@ _MODULES = {
     "execute": "executors.api",
     "library": "program.library",
     "mutate": "search",
-    "program_fitness": "executors.contract",
-    "random_programs": "program.programs",
+    "program_fitness": "executors.fitness",
+    "random_programs": "program.space",
     "tune": "use.tuning",
 }
 """Where each public name comes from."""

@@ -5,8 +5,8 @@
 It needs the package's base install and a CUDA jax. Results go to `<device>.json` and `<device>.png` beside this file, or
 into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any machine.
 
-1. golden:    the golden data on the device, at every number of warps, ten times, and random programs at other F, with
-              epochs and errors: right, and equal every time?
+1. golden:    the golden data on the device, at every number of warps, ten times: right, and equal every time?
+   random:    the same of random programs at other F, with epochs and errors, against XLA on the CPU.
 2. caches:    do stores keep L1 lines valid? The network at F = 16, with hit rates where `ncu` is at hand.
 3. rates:     demo and network in programs/s, populations of 1,000, 10,000 and 100,000, against the device's copy
               bandwidth and float32 rate; then the table of `zero-jax bench`.
@@ -43,10 +43,11 @@ sys.path.insert(0, str(HERE))
 import overlap  # noqa: E402
 
 from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
-from zero_jax.executors import blocks, contract  # noqa: E402
-from zero_jax.executors.api import launch  # noqa: E402
-from zero_jax.executors.pallas import gpu as pallas  # noqa: E402
+from zero_jax.executors import blocks, dispatch  # noqa: E402
+from zero_jax.executors.base import Options  # noqa: E402
+from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
 from zero_jax.executors.pallas.layout import Layout, layout_for  # noqa: E402
+from zero_jax.executors.registry import EXECUTORS  # noqa: E402
 from zero_jax.run.api import run as run_experiment  # noqa: E402
 from zero_jax.run.presets import PRESETS  # noqa: E402
 from zero_jax.tasks import synthetic  # noqa: E402
@@ -136,7 +137,7 @@ def golden(size: Size) -> dict:
     sizes, found = stored["sizes"], {}
     memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
     programs = Programs.from_lists(stored["programs"][: size.programs], memory=memory)
-    sets = contract.op_sets(None, programs.memory)
+    sets = dispatch.op_sets(None, programs.memory)
     ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(programs)
     for loss in ("rmse", "accuracy"):
         data = stored[loss]
@@ -144,7 +145,7 @@ def golden(size: Size) -> dict:
         for warps in size.warps if loss == "rmse" else size.warps[::3]:
             layout = layout_for(tasks.features, len(tasks))._replace(warps=warps)
             train = jax.jit(
-                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
+                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
             )
             runs = [
                 jax.device_get(train(ready, tasks, jnp.uint32(0), jnp.float32(stored["max_abs_error"])))
@@ -156,6 +157,11 @@ def golden(size: Size) -> dict:
                 "steps": float((runs[0][1] == steps).mean()),
                 "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
             }
+    return found
+
+
+def random(size: Size) -> dict:
+    found = {}
     for features in size.features[1:]:
         for kind in ("epochs", "errors"):
             if not late():
@@ -169,11 +175,13 @@ def against_cpu(size: Size, features: int, errors: bool) -> dict:
     space = SearchSpace(MemorySize(5, 4, 3), every, every, every, (2, 2, 2), (6, 8, 8), (8, 10, 12))
     programs = random_programs(space, 20 if size.interpret else 300, np.random.default_rng(features))
     tasks = synthetic.linear(19, features=features, train=12, valid=6, epochs=1 if errors else 2)
-    how = {"executor": "pallas", "ops": every, "interpret": size.interpret, "fingerprints": errors}
-    runs = [launch(programs, tasks, 5, **how)() for _ in range(size.repeats)]
+    pallas, xla = EXECUTORS["pallas"], EXECUTORS["xla"]
+    prepared = pallas.prepare(tasks, Options(ops=every, interpret=size.interpret))
+    runs = [pallas.launch(programs, prepared, 5, fingerprints=errors)() for _ in range(size.repeats)]
     told = {"equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True))}
     if not errors:
-        want = launch(programs, tasks, 5, executor="xla", ops=every, devices=jax.devices("cpu")[:1])()
+        on_cpu = Options(ops=every, devices=jax.devices("cpu")[:1])
+        want = xla.launch(programs, xla.prepare(tasks, on_cpu), 5)()
         told["close"] = float((np.abs(want[0] - runs[0][0]) <= 1e-4).mean())
         told["steps"] = float((want[1] == runs[0][1]).mean())
     return told
@@ -279,7 +287,7 @@ def layouts(size: Size) -> dict:
     if size.interpret:
         tried = {4: [(16, 1, False), (16, 2, True)]}
     program = library.program("network", learning_rate=bench.LEARNING_RATE)
-    sets = contract.op_sets(None, program.memory)
+    sets = dispatch.op_sets(None, program.memory)
     n, k = (size.examples[0] // 8 or 5, size.examples[1] // 8 or 5)
     for features, layouts_tried in tried.items():
         count = 2 if size.interpret else max(512, 2**17 // features**2)
@@ -289,7 +297,7 @@ def layouts(size: Size) -> dict:
             if late():
                 return found | {"left out": "no time was left"}
             train = jax.jit(
-                partial(pallas.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
+                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
             )
             call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(100))
             jax.block_until_ready(call())
@@ -332,6 +340,7 @@ def searches(size: Size) -> dict:
 
 PARTS = {
     "golden": golden,
+    "random": random,
     "rates": rates,
     "caches": caches,
     "ptx": ptx,

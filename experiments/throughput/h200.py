@@ -30,11 +30,12 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.pallas.layout import Layout, layout_for
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 TARGET = """
@@ -142,7 +143,7 @@ def trace_training(case: Case, sharding):
     on = Tasks.tree_unflatten(loss, [*parts, *order])
 
     def train(programs, on, seed, limit):
-        ready = prepared(programs, sets, prune=True, vector_labels=on.vector_labels)
+        ready = prepared(programs, sets, prune=True, interface=Interface.of(programs.memory, on))
         return pallas.evaluate_programs(ready, on, seed, limit, sets, errors=errors, layout=case.layout)
 
     return jax.jit(train, out_shardings=sharding).trace(programs, on, spec(dtype=jnp.uint32), spec())
@@ -169,7 +170,7 @@ def population(case: Case, sharding):
 
     slots = sum(capacity)
     arrays = spec(COUNT, slots, 4, dtype=jnp.int32), spec(COUNT, slots, 3), spec(COUNT, 3, dtype=jnp.int32)
-    return Programs(*arrays, capacity, memory), contract.op_sets(case.ops, memory), spec
+    return Programs(*arrays, capacity, memory), dispatch.op_sets(case.ops, memory), spec
 
 
 def assemble(ptx: str, entry: str) -> dict:

@@ -22,10 +22,11 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import tpu as pallas_tpu
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 COUNT = 64
@@ -65,7 +66,7 @@ def _spec(sharding, *shape, dtype=jnp.float32):
 def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
     capacity, memory = (21, 21, 45), MemorySize(8, 14, 3)
     arrays = spec(COUNT, 87, 4, dtype=jnp.int32), spec(COUNT, 87, 3), spec(COUNT, 3, dtype=jnp.int32)
-    programs, sets = Programs(*arrays, capacity, memory), contract.op_sets(ops, memory)
+    programs, sets = Programs(*arrays, capacity, memory), dispatch.op_sets(ops, memory)
     scalar, ids = spec(dtype=jnp.uint32), spec(tasks, dtype=jnp.int32)
     began = time.time()
     if kind == "execute":
@@ -87,7 +88,7 @@ def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
 
         def train(programs, on, seed, limit):
             return pallas_tpu.evaluate_programs(
-                prepared(programs, sets, prune=True, vector_labels=on.vector_labels),
+                prepared(programs, sets, prune=True, interface=Interface.of(programs.memory, on)),
                 on,
                 seed,
                 limit,

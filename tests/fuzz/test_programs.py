@@ -10,8 +10,8 @@ import pytest
 from tests.fuzz.fuzzing import check_message, dumped, mutated_bytes, mutated_text, mutated_tree, refusals
 from zero_jax import MemorySize, SearchSpace, library
 from zero_jax.program import ops
-from zero_jax.program import text as listing
-from zero_jax.program.programs import random_programs
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import random_programs
 
 TRIED = 2  # programs of an accepted batch
 
@@ -29,7 +29,7 @@ def corpus(form):
     rng = random.Random(0)
     batches = [library.program(name) for name in library.NAMES]
     batches += [random_programs(random_space(rng), rng.randint(1, 3), np.random.default_rng(i)) for i in range(30)]
-    write = {"listing": listing.listing, "proto": listing.to_proto, "json": listing.to_json}[form]
+    write = {"listing": Programs.listing, "proto": Programs.to_proto, "json": Programs.to_json}[form]
     return [write(batch) for batch in batches]
 
 
@@ -42,12 +42,12 @@ def assert_equal(one, other):
 def assert_sound(programs):
     """They are what they claim, and come back from every form."""
     programs.check()
-    assert_equal(listing.from_json(listing.to_json(programs)), programs)
+    assert_equal(Programs.from_json(programs.to_json()), programs)
     for i in range(min(TRIED, len(programs))):
-        for write in (listing.listing, listing.to_proto):
+        for write in (Programs.listing, Programs.to_proto):
             text = write(programs, i)
             assert text.replace("\n", "").isprintable()
-            assert_equal(listing.parse(text, programs.memory, programs.capacity), programs[i : i + 1])
+            assert_equal(Programs.parse(text, programs.memory, programs.capacity), programs[i : i + 1])
 
 
 def mutated(rng, form):
@@ -71,7 +71,7 @@ def test_texts_are_programs_or_refused(fuzz, tmp_path, form, count):
         text = mutated(rng, form)
         if isinstance(text, str):
             with refusals():
-                programs = listing.parse(text)
+                programs = Programs.parse(text)
         else:
             file.write_bytes(text)
             with refusals():

@@ -1,4 +1,4 @@
-"""`zero-jax bench`: how fast this machine is."""
+"""`zero-jax bench`: measures the speed of this machine."""
 
 from json import dumps
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from zero_jax.cli import options
-from zero_jax.executors.choice import check_executor
+from zero_jax.executors.registry import check_executor
 from zero_jax.support.bounds import check_number
 from zero_jax.use import bench as benchmark
 
@@ -17,17 +17,17 @@ def bench_command(
     seconds: float = 1.0,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
-    """Measures how fast this machine trains programs: the library's 2-layer network on linear tasks of 8,000 +
-    1,000 examples, and random programs of the demo's space; on one thread and on all.
+    """Measures how fast this machine trains programs, on one thread and on all: the library's 2-layer network on linear
+    tasks of 8,000 + 1,000 examples, and random programs from the space of the preset linear.
 
     Args:
-        features: Numbers of features to measure the network at.
+        features: The numbers of features to measure the network at.
         executor: auto, xla, simd or pallas.
-        seconds: How long each of three runs of a measurement should take.
+        seconds: How long each of the three repetitions of a measurement should take.
         json: Print JSON instead of a table.
     """
     if not features:
-        raise ValueError("features must be at least one number")
+        raise ValueError("features needs at least one number")
     for number in features:
         check_number("features", number)
     if not 0 < seconds < 1e6:
@@ -35,7 +35,7 @@ def bench_command(
     check_executor(executor)
     measured: list[benchmark.Measurement] = []
     for one in benchmark.run(tuple(features), executor=executor, seconds=seconds):
-        if not json and not measured:  # not above an error
+        if not json and not measured:  # only once the first measurement has succeeded
             print(benchmark.HEAD)
         measured.append(one)
         if not json:

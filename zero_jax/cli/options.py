@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from zero_jax.program.canonical import for_other_labels
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.support.foreign import cut, plain, shown
 from zero_jax.tasks import Loss, Tasks
@@ -84,11 +85,12 @@ def measure(loss: Loss) -> str:
 
 def note_other_labels(programs: Programs, tasks: Tasks) -> None:
     """Says which programs do not predict what these tasks read."""
-    for i in np.flatnonzero(for_other_labels(programs, tasks.vector_labels)):
+    interface = Interface.of(programs.memory, tasks)
+    for i in np.flatnonzero(for_other_labels(programs, interface)):
         which = "the program" if len(programs) == 1 else f"program {i}"
         reads = (
             "s1, these tasks read v2: as softmax_linear"
-            if tasks.vector_labels
+            if interface.is_vector
             else "v2, these tasks read s1: as linear"
         )
         print(f"zero-jax: note: {which} predicts {reads} does", file=sys.stderr)

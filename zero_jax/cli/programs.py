@@ -1,4 +1,4 @@
-"""`zero-jax evaluate`, `tune` and `show`: what to do with one program."""
+"""`zero-jax evaluate`, `tune` and `show`: commands on programs."""
 
 import warnings
 from pathlib import Path
@@ -10,13 +10,13 @@ import tyro
 from zero_jax.cli import options
 from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
-from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.executors.choice import check_executor
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.fitness import program_fitness
+from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import for_other_labels, pruned
-from zero_jax.program.programs import concatenate
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs, concatenate
 from zero_jax.run import cautions
 from zero_jax.run.progress import displayed
 from zero_jax.support.files import check_writable, write_atomically
@@ -44,10 +44,10 @@ def evaluate_command(
     Args:
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
             classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
-        tasks: What to train it on.
-        role: For images: search takes the 36 class pairs that a search sees, select and unseen the other 9.
-        seed: Of the tasks and of random instructions.
-        draws_seed: Of random instructions, where it is another: the outcome of a run names both.
+        tasks: The tasks to train on.
+        role: For images: search uses the 36 class pairs that a search sees, select and unseen the other 9.
+        seed: Seed of the tasks and of random instructions.
+        draws_seed: A separate seed of random instructions; outcome.json of a run has both.
         executor: auto, xla, simd or pallas.
         threads: How many threads of a CPU to use; 0 for all cores.
         max_bytes: A bound on the memory that the training takes.
@@ -65,12 +65,12 @@ def evaluate_command(
     print(f"{made}")
     for i in range(len(programs)):
         f = fitness[i]
-        error = f"{f.std(ddof=1) / np.sqrt(len(f)):.6f}" if len(f) > 1 else "unknown of one task"
+        error = f"{f.std(ddof=1) / np.sqrt(len(f)):.6f}" if len(f) > 1 else "unknown for one task"
         name = "" if len(programs) == 1 else f"program {i}: "
         mean, median = program_fitness(f[None])[0], program_fitness(f[None], "median")[0]
         print(
             f"{name}mean {options.measure(made.loss)} {mean:.6f} (standard error {error}), median {median:.6f}, "
-            f"least {f.min():.6f}, greatest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
+            f"lowest {f.min():.6f}, highest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
         )
     cautions.warn_of_stops(steps, made, max_abs_error)
     return 0
@@ -97,20 +97,20 @@ def tune_command(
     max_abs_error: float = 100.0,
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> int:
-    """Looks for better constants of a program: each times 0.001 to 1000. Ctrl-C ends it with the best so far.
+    """Tunes the constants of a program, multiplying each by 0.001 to 1000. Ctrl-C keeps the best so far.
 
-    The fitness is also told on tasks that the tuning did not see: those of role select and of the next seed.
+    The fitness is also measured on tasks that the tuning did not see: role select and the next seed.
 
     Args:
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
             classes), a file with one listing, text proto or JSON, or the folder of a run, for its best program.
-        tasks: What to tune it on.
+        tasks: The tasks to tune on.
         method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
-        evaluations: How many candidates may be trained; a gradient counts as 5.
-        time_limit: When to end at the latest: in seconds, or as in 90s, 10m, 1h30m; 0 for no limit.
-        combine: What is to grow: the mean or the median of the fitness on the tasks.
-        seed: Of the tasks, of random instructions and of the multipliers.
-        out: A file for the listing of the tuned program.
+        evaluations: The number of candidates to train; a gradient counts as 5.
+        time_limit: After how long tuning stops, in seconds or as in 90s, 10m, 1h30m; 0 means no limit.
+        combine: The objective: the mean or the median of the fitness over the tasks.
+        seed: Seed of the tasks, of random instructions and of the multipliers.
+        out: The file to write the listing of the tuned program to.
         executor: auto, xla, simd or pallas.
         threads: How many threads of a CPU to use; 0 for all cores.
         max_bytes: A bound on the memory that the training takes.
@@ -136,7 +136,7 @@ def tune_command(
         f"{'Interrupted after ' * tuned.interrupted}{'Out of time after ' * tuned.timed_out}"
         f"{tuned.evaluations:,} evaluation{'s' * (tuned.evaluations != 1)}, "
         f"{tuned.train_steps:,} train steps, {tuned.seconds:.1f} s\n"
-        f"{options.measure(made.loss)} on the {len(made)} tasks of the tuning: {tuned.fitness_before:.6f} before, "
+        f"{options.measure(made.loss)} on the {len(made)} tasks used for tuning: {tuned.fitness_before:.6f} before, "
         f"{tuned.fitness:.6f} after"
     )
     text = tuned.program.listing(0)
@@ -144,7 +144,7 @@ def tune_command(
         _write(out, text)
     if made.loss == "rmse" and tuned.fitness == 0:
         warnings.warn(f"all candidates have fitness 0: {cautions.advice(made, max_abs_error)}", stacklevel=1)
-    if not described.is_own and not tuned.interrupted:  # there are others
+    if not described.is_own and not tuned.interrupted:  # other tasks exist
         _print_held_out(tuned, before, described.make(seed + 1, "select"), seed + 1, combine, how)
     print(f"\n{text}")
     if out is not None:
@@ -154,7 +154,7 @@ def tune_command(
 
 
 def _write(out: Path, text: str) -> None:
-    """Writes a listing; one that cannot be written is printed, lest it be lost."""
+    """Writes a listing, or prints it if it cannot be written, so that it is not lost."""
     try:
         write_atomically(out, f"{text.rstrip()}\n")
     except OSError:
@@ -166,7 +166,7 @@ def _print_held_out(tuned: Tuned, before: Any, held_out: Any, seed: int, combine
     both = concatenate([before, tuned.program])
     fitness = program_fitness(evaluate_programs(both, held_out, seed, **how).fitness, combine)
     measure = options.measure(held_out.loss)
-    print(f"{measure} on {len(held_out)} others: {fitness[0]:.6f} before, {fitness[1]:.6f} after")
+    print(f"{measure} on {len(held_out)} other tasks: {fitness[0]:.6f} before, {fitness[1]:.6f} after")
 
 
 def tune(arguments: list[str]) -> int:
@@ -181,7 +181,7 @@ def show_command(
     /,
     form: Literal["listing", "proto", "json"] = "listing",
     prune: bool = False,
-    vector_labels: bool = False,
+    labels: Literal["auto", "scalar", "vector"] = "auto",
 ) -> int:
     """Prints a program.
 
@@ -189,17 +189,18 @@ def show_command(
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
             classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
         form: listing, upstream's text proto, or JSON.
-        prune: Leave out instructions that can never reach a prediction.
-        vector_labels: It is for tasks of more than two classes, where predictions are vectors. A program that
-            writes v2 in Predict, and s1 nowhere, is taken to be.
+        prune: Leave out instructions that can never affect a prediction.
+        labels: With `prune`: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2).
+            `auto` assumes vectors for a program that writes v2 in Predict and never writes s1.
     """
     programs = library.load(program)
     if prune:
-        programs = pruned(programs, vector_labels or bool(for_other_labels(programs).all()))
+        vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))
+        programs = pruned(programs, (Interface.vector if vector else Interface.scalar)(programs.memory))
     if form == "json":
-        print(listing.to_json(programs))
+        print(programs.to_json())
     else:
-        one = listing.listing if form == "listing" else listing.to_proto
+        one = Programs.listing if form == "listing" else Programs.to_proto
         print("\n\n".join(one(programs, i).rstrip() for i in range(len(programs))))
     return 0
 

@@ -1,4 +1,4 @@
-"""`zero-jax report`: what there is to see of a run."""
+"""`zero-jax report`: the best programs of a run, and a page about it."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from zero_jax.support.foreign import plain
 
 
 def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:
-    """Prints the best programs of a run, by fitness and by fitness against cost, and writes an HTML page: progress,
-    the Pareto front, the best programs, and how the best came about.
+    """Prints the best programs of a run, by fitness and by fitness against cost, and writes an HTML page with progress,
+    the Pareto front, the best programs, and the lineage of the best.
 
     Args:
-        run: The folder of a run: ended, under way, or killed.
+        run: The folder of a run: finished, running, or killed.
         out: The file to write; by default report.html in the run's folder.
     """
     from zero_jax import report as reports  # pandas takes half a second to import
@@ -21,7 +21,7 @@ def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None
     table = reports.hall_of_fame(run)
     file = reports.write(run, out)
     if table.empty:
-        print("There is no hall of fame: no hall.json, or nothing in it yet")
+        print("There is no hall of fame yet: hall.json is missing or empty")
     else:
         front = ["*" if on else "" for on in table.pareto]
         columns = ["search_fitness", "select_fitness", "cost", "instructions", "experiment"]

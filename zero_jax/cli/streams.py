@@ -1,4 +1,4 @@
-"""Standard streams that may fail: closed, on a full disk, or with nobody there to read them."""
+"""Standard streams that may fail: closed, on a full disk, or without a reader."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 class _Forgiving:
-    """A text stream whose failures to write are no errors: what it says is of use only to whoever watches."""
+    """A text stream that ignores write errors, because its messages only matter to someone watching."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -28,8 +28,8 @@ class _Forgiving:
 
 
 def make_safe() -> None:
-    """Puts the null device in place of standard streams that are closed, lest a file of ours take their number, and
-    lets stderr fail without harm.
+    """Replaces closed standard streams by the null device, so that no other file takes their descriptor, and makes
+    write errors on stderr harmless.
     """
     for number in range(3):
         try:
@@ -43,15 +43,15 @@ def make_safe() -> None:
 
 
 def say(message: str) -> None:
-    """Prints a message to stderr; where that fails, nothing is lost."""
-    from zero_jax.support.foreign import plain  # compiled code: see the package
+    """Prints a message to stderr and ignores write errors."""
+    from zero_jax.support.foreign import plain  # a compiled module: see zero_jax.cli
 
     with contextlib.suppress(OSError, ValueError):
         print(plain(message, lines=True), file=sys.stderr, flush=True)
 
 
 def flush() -> None:
-    """Hands over what is still to be written."""
+    """Flushes both output streams."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -59,7 +59,7 @@ def flush() -> None:
 
 @contextlib.contextmanager
 def captured() -> Iterator[io.StringIO]:
-    """What is printed, until the end of the block; a request to exit ends the block."""
+    """Captures what the block prints; SystemExit ends the block."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         yield printed

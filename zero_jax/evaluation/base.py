@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from zero_jax.executors.contract import program_fitness
+from zero_jax.executors.base import Pending
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.canonical import Canonical, canonical
-from zero_jax.program.programs import Interface, Programs
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
 from zero_jax.support.codec import Count
 from zero_jax.support.given import real_array
 from zero_jax.tasks import Tasks
@@ -134,17 +136,12 @@ class Candidates:
     @classmethod
     def of(cls, programs: Programs, interface: Interface | None = None, threads: int | None = None) -> "Candidates":
         """Programs with their canonical forms, for tasks of an interface; `threads` as in `canonical`."""
-        return cls(programs, canonical(programs, threads, has_vector_labels(interface)), interface)
+        return cls(programs, canonical(programs, threads, interface), interface)
 
     @property
     def hashes(self) -> np.ndarray:
         """`[P]` uint64: equal for programs of one canonical form."""
         return self.forms.hashes[:, 0]
-
-
-def has_vector_labels(interface: Interface | None) -> bool:
-    """Whether labels are vectors."""
-    return interface is not None and interface.label != 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,9 +214,6 @@ class Results(NamedTuple):
 Part = Any
 """A part of the tasks: hashable, with a method `part(tasks)`, as `Share` is."""
 
-Waiting = Callable[[], tuple[np.ndarray, ...]]
-"""Waits for a device and returns its results."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
@@ -243,7 +237,7 @@ class Batch:
     examples: int
     costs: np.ndarray
     fingerprints: bool
-    launch: Callable[[np.ndarray, Part | None, bool], Waiting]
+    launch: Callable[[np.ndarray, Part | None, bool], Pending]
 
     def __len__(self) -> int:
         return len(self.rows)

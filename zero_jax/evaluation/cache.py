@@ -113,7 +113,7 @@ def looked_up(
 
 
 @entry_point
-def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):
+def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):  # type: ignore[no-untyped-def]
     """Copies known fitness, and numbers the programs that must be trained. Returns how many must be trained, how many
     are known, and the train steps of the known ones. An entry is dropped once it was used `forget` times (0 for never).
 
@@ -157,7 +157,7 @@ def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):
 
 
 @entry_point
-def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):
+def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):  # type: ignore[no-untyped-def]
     """Copies the results to all programs, and remembers those whose entries have not been replaced since. Returns the
     train steps that repeated programs would have made.
     """

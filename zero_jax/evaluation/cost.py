@@ -73,7 +73,7 @@ def cost(programs: Programs, examples: int, table: np.ndarray = UPSTREAM, rows: 
 
 
 @entry_point
-def _add_costs(code, length, rows, starts, table, examples, costs):
+def _add_costs(code, length, rows, starts, table, examples, costs):  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
         p = rows[i]
         once, each = 0.0, 0.0

@@ -16,8 +16,9 @@ from zero_jax.evaluation.hurdles import Hurdles
 from zero_jax.evaluation.known_forms import KnownForms
 from zero_jax.evaluation.launcher import Launcher
 from zero_jax.evaluation.train import train
-from zero_jax.executors.contract import program_fitness
-from zero_jax.program.programs import Programs, interface
+from zero_jax.executors.fitness import program_fitness
+from zero_jax.program.memory import Interface, resolved
+from zero_jax.program.programs import Programs
 from zero_jax.support import checked
 from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
@@ -116,7 +117,7 @@ class Evaluator:
             len(level.launcher.tasks),
             level.examples,
             self.costs,
-            executor != "xla",
+            executor.fingerprints,
             functools.partial(level.launcher.launch, executor, forms),
         )
         results = yield from self._through(level, 0, batch)
@@ -128,15 +129,14 @@ class Evaluator:
 
     def _candidates(self, programs: Programs | Candidates) -> Candidates:
         """Programs with their canonical forms."""
-        expected = interface(programs_of(programs).memory, self.tasks.vector_labels)
+        expected = Interface.of(programs_of(programs).memory, self.tasks)
         if isinstance(programs, Programs):
             return Candidates.of(programs, expected, self.launcher.threads)
-        given = programs.interface or interface(programs.programs.memory)
-        if given != expected:
-            kind = "vector" if self.tasks.vector_labels else "scalar"
+        if resolved(programs.interface, programs.programs.memory) != expected:
+            kind = "vector" if expected.is_vector else "scalar"
             raise ValueError(
                 f"the tasks have {kind} labels, but the candidates are in canonical form for other ones: create the "
-                "searcher with interface=zero_jax.program.programs.interface(memory, vector_labels)"
+                "searcher with interface=Interface.of(memory, tasks)"
             )
         return programs
 

@@ -2,18 +2,19 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from zero_jax.evaluation.base import Part, Waiting
-from zero_jax.executors import batches
-from zero_jax.executors.api import check_bound, check_threads, launch
-from zero_jax.executors.batches import MAX_BYTES
-from zero_jax.executors.choice import choose
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.evaluation.base import Part
+from zero_jax.executors import devices as there
+from zero_jax.executors.api import check_bound, check_threads
+from zero_jax.executors.base import MAX_BYTES, Executor, Options, Pending, Prepared, Request
+from zero_jax.executors.registry import choose
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.tasks import Tasks
 
@@ -43,11 +44,11 @@ class Launcher:
     def __post_init__(self) -> None:
         check_threads(self.threads)
         check_bound(self.max_abs_error)
-        self.devices = batches.first_devices(0) if self.devices is None else batches.chosen_devices(self.devices)
+        self.devices = there.first_devices(0) if self.devices is None else there.chosen_devices(self.devices)
         # Threads do not see the caller's `with jax.default_device(...)`.
-        self._home = self.devices or (batches.default_device(),)
+        self._home = self.devices or (there.default_device(),)
         self._worker = parallel.Worker("zero-jax evaluator") if self.background else None
-        self._prepared: dict[tuple[str, Part | None], Any] = {}
+        self._prepared: dict[tuple[str, Part | None], Prepared] = {}
 
     def on(self, tasks: Tasks) -> "Launcher":
         """The same on other tasks; both share one thread."""
@@ -55,61 +56,41 @@ class Launcher:
         other.tasks, other._prepared = tasks, {}
         return other
 
-    def choose(self, memory: MemorySize) -> str:
+    def options(self) -> Options:
+        """How programs are evaluated."""
+        return Options(
+            ops=self.ops,
+            max_abs_error=self.max_abs_error,
+            max_bytes=self.max_bytes,
+            threads=self.threads,
+            devices=self.devices,
+            interpret=self.interpret,
+            canonical_form=True,
+        )
+
+    def choose(self, memory: MemorySize) -> Executor:
         """The executor that serves programs with such a memory."""
-        with batches.at_home(self._home):
-            return choose(self.executor, memory, self.tasks, self.max_bytes, interpret=self.interpret)
+        with there.at_home(self._home):
+            return choose(self.executor, Request(memory, self.tasks, self.options()))
 
     def launch(
-        self, executor: str, programs: Programs, rows: np.ndarray, part: Part | None, fingerprints: bool
-    ) -> Waiting:
+        self, executor: Executor, programs: Programs, rows: np.ndarray, part: Part | None, fingerprints: bool
+    ) -> Pending:
         """Begins to train the programs of some rows; see `Batch.launch`."""
-        if executor == "simd":
-            return self._launch_on_lanes(programs, rows, part, fingerprints)
-        with batches.at_home(self._home):
-            waiting = launch(
-                programs[rows],
-                self._tasks_for(executor, part, lambda tasks: batches.placed(tasks, self.devices)),
-                self.seed,
-                executor=executor,
-                ops=self.ops,
-                max_abs_error=self.max_abs_error,
-                threads=self.threads,
-                max_bytes=self.max_bytes,
-                devices=self.devices,
-                interpret=self.interpret,
-                canonical_form=True,
-                fingerprints=fingerprints,
-            )
-        if fingerprints:
-            return lambda: (np.ascontiguousarray(waiting()[0]).view(np.uint64),)
-        return waiting
+        with there.at_home(self._home):
+            prepared = self._tasks_for(executor, part)
+            if not executor.on_host or self._worker is None:
+                return executor.launch(programs, prepared, self.seed, rows=rows, fingerprints=fingerprints)
+        return self._worker.begin(
+            lambda: executor.launch(programs, prepared, self.seed, rows=rows, fingerprints=fingerprints)()
+        )
 
-    def _launch_on_lanes(self, programs: Programs, rows: np.ndarray, part: Part | None, fingerprints: bool) -> Waiting:
-        from zero_jax.executors.simd import lanes as simd  # only where there is Numba
-
-        lanes = self._tasks_for("simd", part, simd.lay_out)
-        how: dict[str, Any] = {"rows": rows, "max_abs_error": self.max_abs_error, "threads": self.threads}
-
-        def work() -> tuple[np.ndarray, ...]:
-            if not fingerprints:
-                trained = simd.evaluate(programs, lanes, self.seed, **how)
-                return trained.fitness, trained.train_steps
-            prints = simd.evaluate(programs, lanes, self.seed, **how, fuse=False, fingerprints=True).fingerprints
-            assert prints is not None
-            factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(prints.shape[1], dtype=np.uint64)
-            return ((prints * factors[:, None]).sum(1, dtype=np.uint64),)
-
-        if self._worker is None:
-            done = work()
-            return lambda: done
-        return self._worker.begin(work)
-
-    def _tasks_for(self, executor: str, part: Part | None, prepare: Callable[[Tasks], Any]) -> Any:
+    def _tasks_for(self, executor: Executor, part: Part | None) -> Prepared:
         """The tasks, or a part of them, as an executor takes them."""
-        if (executor, part) not in self._prepared:
-            self._prepared[executor, part] = prepare(self.tasks if part is None else part.part(self.tasks))
-        return self._prepared[executor, part]
+        if (executor.name, part) not in self._prepared:
+            tasks = self.tasks if part is None else part.part(self.tasks)
+            self._prepared[executor.name, part] = executor.prepare(tasks, self.options())
+        return self._prepared[executor.name, part]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything except threads and what lies on devices; devices by kind and number."""
@@ -122,8 +103,8 @@ class Launcher:
         home, chosen = state.pop("_home"), state.pop("chosen")
         vars(self).update(state)
         same = _same_devices(home)
-        self.devices = batches.first_devices(0) if same is None else same if chosen else None
-        self._home = same or self.devices or (batches.default_device(),)
+        self.devices = there.first_devices(0) if same is None else same if chosen else None
+        self._home = same or self.devices or (there.default_device(),)
         self._prepared = {}
 
 

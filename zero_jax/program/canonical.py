@@ -11,7 +11,8 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.liveness import compacted
-from zero_jax.program.programs import MemorySize, Programs, interface
+from zero_jax.program.memory import Interface, MemorySize, resolved
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point, index
 
@@ -31,7 +32,7 @@ class Canonical(NamedTuple):
     hashes: np.ndarray
 
 
-def canonical(programs: Programs, threads: int | None = None, vector_labels: bool = False) -> Canonical:
+def canonical(programs: Programs, threads: int | None = None, interface: Interface | None = None) -> Canonical:
     """Programs without dead code, their addresses renamed by first use and operands of sums and products in order.
 
     Programs of one canonical form have the same fitness, bit for bit: only dead instructions go, random instructions
@@ -40,7 +41,7 @@ def canonical(programs: Programs, threads: int | None = None, vector_labels: boo
     Args:
       programs: `P` valid programs, not traced.
       threads: how many; by default as many as there are cores.
-      vector_labels: whether they run on tasks with vector labels.
+      interface: where label, features and prediction live; by default that of scalar labels.
 
     Returns:
       `Canonical`.
@@ -60,7 +61,7 @@ def canonical(programs: Programs, threads: int | None = None, vector_labels: boo
     old = (old_code, old_data, old_data.view(np.uint32), old_length)
 
     def work(first: int, last: int) -> None:
-        _canonical_all(*old, first, last, *_layout(programs, vector_labels), code, data, length, hashes)
+        _canonical_all(*old, first, last, *_layout(programs, interface), code, data, length, hashes)
 
     parallel.split(work, n, _WORTH_A_THREAD, threads)
     return Canonical(programs.with_arrays(code, data, length), hashes)
@@ -70,7 +71,7 @@ _WORTH_A_THREAD = 500
 """How many programs keep a thread busy for longer than it takes to wake it."""
 
 
-def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def live(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
 
     Example:
@@ -80,11 +81,11 @@ def live(programs: Programs, vector_labels: bool = False) -> np.ndarray:
     """
     code, _, length = _arrays(programs)
     used = np.zeros(code.shape[:2], np.bool_)
-    _live_all(code, length, *_layout(programs, vector_labels), used)
+    _live_all(code, length, *_layout(programs, interface), used)
     return used
 
 
-def for_other_labels(programs: Programs, vector_labels: bool = False) -> np.ndarray:
+def for_other_labels(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P]` bool: whether programs look made for the other kind of labels: Predict writes that prediction alone.
 
     For scalar labels no other component may write s1 either, since vectors have other uses more often.
@@ -101,12 +102,12 @@ def for_other_labels(programs: Programs, vector_labels: bool = False) -> np.ndar
         written[:, first:last][np.arange(last - first) >= n[:, None]] = -1
     predict = written[:, programs.starts[1] : programs.starts[2]]
     vector = (predict == programs.memory.scalars + 2).any(1) & (programs.memory.vectors > 2)
-    if vector_labels:
+    if interface is not None and interface.is_vector:
         return (predict == 1).any(1) & ~vector
     return vector & ~(written == 1).any(1)
 
 
-def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
+def pruned(programs: Programs, interface: Interface | None = None) -> Programs:
     """Programs without their dead code, otherwise as they are.
 
     Example:
@@ -115,10 +116,12 @@ def pruned(programs: Programs, vector_labels: bool = False) -> Programs:
       >>> pruned(network).listing() == network.listing()
       True
     """
-    return compacted(programs, live(programs, vector_labels))
+    return compacted(programs, live(programs, interface))
 
 
-def _layout(programs: Programs, vector_labels: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
+def _layout(
+    programs: Programs, interface: Interface | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
     """The first slot of each component, the table of ops, the interface, and scratch memory for the loops below."""
     slots, addresses = programs.starts[-1], sum(programs.memory)
     names = np.zeros((3, addresses + 4), np.int64)
@@ -126,7 +129,7 @@ def _layout(programs: Programs, vector_labels: bool) -> tuple[np.ndarray, np.nda
     forms = (np.zeros(slots + 1, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64), *names)
     bits = (np.zeros(slots, np.uint64), np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
     scratch = (bits, np.zeros(slots, np.bool_), forms, np.zeros((3, addresses), np.bool_))
-    ends = np.array(interface(programs.memory, vector_labels))
+    ends = np.array(resolved(interface, programs.memory))
     return np.array(programs.starts), table(programs.memory), ends, scratch
 
 
@@ -166,7 +169,7 @@ def table(memory: MemorySize) -> np.ndarray:
 
 
 @compiled_into_caller
-def decode(code, length, starts, table, bits):
+def decode(code, length, starts, table, bits):  # type: ignore[no-untyped-def]
     """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
     one = np.uint64(1)
     for c in range(3):
@@ -180,7 +183,7 @@ def decode(code, length, starts, table, bits):
 
 
 @compiled_into_caller
-def backward(first, last, live, bits, used):
+def backward(first, last, live, bits, used):  # type: ignore[no-untyped-def]
     """What is live before some instructions, given what is after; `used` tells which of them are.
 
     An instruction is live if what it writes is live after it; then what it reads is live before it.
@@ -196,7 +199,7 @@ def backward(first, last, live, bits, used):
 
 
 @compiled_into_caller
-def liveness(length, starts, ends, bits, used):
+def liveness(length, starts, ends, bits, used):  # type: ignore[no-untyped-def]
     """Finds the live instructions of a program, `used` `[L]`: the smallest solution, as `dataflow.liveness`.
 
     Returns what is live after Setup, Predict and Learn, as bits. `ends`: `[3]` int64, the `Interface`.
@@ -217,7 +220,7 @@ def liveness(length, starts, ends, bits, used):
 
 
 @compiled
-def _walk(code, first, last, live, used, table):
+def _walk(code, first, last, live, used, table):  # type: ignore[no-untyped-def]
     """As `backward`, with `live` a bool for each address."""
     for k in range(last - 1, first - 1, -1):
         op = code[k, 0]
@@ -232,7 +235,7 @@ def _walk(code, first, last, live, used, table):
 
 
 @compiled
-def _wide_liveness(code, length, starts, ends, flags, used, table):
+def _wide_liveness(code, length, starts, ends, flags, used, table):  # type: ignore[no-untyped-def]
     """As `liveness`, for more than 64 addresses; `flags` `[3, A]` is scratch."""
     live, before_predict, before_learn = flags[0], flags[1], flags[2]
     before_predict[:], before_learn[:] = False, False
@@ -256,7 +259,7 @@ def _wide_liveness(code, length, starts, ends, flags, used, table):
 
 
 @compiled_into_caller
-def _find_live(code, length, starts, table, ends, scratch):
+def _find_live(code, length, starts, table, ends, scratch):  # type: ignore[no-untyped-def]
     bits, used, _, flags = scratch
     if flags.shape[1] > 64:
         _wide_liveness(code, length, starts, ends, flags, used, table)
@@ -269,7 +272,7 @@ def _find_live(code, length, starts, table, ends, scratch):
 
 
 @compiled
-def _role(instruction, address, table):
+def _role(instruction, address, table):  # type: ignore[no-untyped-def]
     """How an instruction uses an address, the operands of sums and products counting alike."""
     op = instruction[0]
     first = int(table[op, IN1] + instruction[1] == address)
@@ -279,7 +282,7 @@ def _role(instruction, address, table):
 
 
 @compiled
-def _swapped_by_use(code, length, starts, a, b, used, table):
+def _swapped_by_use(code, length, starts, a, b, used, table):  # type: ignore[no-untyped-def]
     """Whether a program uses address b before address a, or in the greater role.
 
     Neither has a name yet, so the answer must not depend on the addresses. Both are written somewhere, and no
@@ -295,14 +298,14 @@ def _swapped_by_use(code, length, starts, a, b, used, table):
 
 
 @compiled_into_caller
-def _mixed(h, word, factor):
+def _mixed(h, word, factor):  # type: ignore[no-untyped-def]
     """One step of a 64-bit hash: multiply, and fold the upper half in."""
     h = (h ^ word) * factor
     return h ^ (h >> np.uint64(29))
 
 
 @compiled_into_caller
-def _list_live(code, length, starts, used, slots, last, written, table, ends):
+def _list_live(code, length, starts, used, slots, last, written, table, ends):  # type: ignore[no-untyped-def]
     """The slots of live instructions, one after the other, and where each component's end, `last`; and which addresses
     they write: label, features and prediction count as written, and so does the place of a field that is not there.
     """
@@ -323,7 +326,7 @@ _UNNAMED = 1 << 30
 
 
 @compiled_into_caller
-def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table, ends):
+def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data, to_length, hashes, table, ends):  # type: ignore[no-untyped-def]
     """Copies the live instructions of a program, renaming; and hashes them.
 
     Few branches, since a processor could not foresee them. `scratch`: slots `[L + 1]`; their ends and the next free
@@ -347,8 +350,8 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
         for j in range(last[c] - first_live):
             k = index(slots[index(first_live + j)])
             op = index(code[k, 0])
-            a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])
-            a = a if written[a] else index(addresses + kinds[a])
+            a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])  # type: ignore[assignment]
+            a = a if written[a] else index(addresses + kinds[a])  # type: ignore[assignment]
             b = b if written[b] else index(addresses + kinds[b])
             # Operands of sums and products: by name, then a zero that has none yet, then others without one.
             x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
@@ -380,7 +383,7 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
 
 
 @entry_point
-def _live_all(code, length, starts, table, ends, scratch, out):
+def _live_all(code, length, starts, table, ends, scratch, out):  # type: ignore[no-untyped-def]
     for p in range(code.shape[0]):
         _find_live(code[p], length[p], starts, table, ends, scratch)
         for c in range(3):
@@ -389,7 +392,7 @@ def _live_all(code, length, starts, table, ends, scratch, out):
 
 
 @entry_point
-def _canonical_all(
+def _canonical_all(  # type: ignore[no-untyped-def]
     code, data, bits, length, first, last, starts, table, ends, scratch, to_code, to_data, to_length, hashes
 ):  # fmt: skip
     for p in range(first, last):

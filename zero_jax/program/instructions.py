@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from zero_jax.program import ops
 from zero_jax.support.foreign import shown
 
 
@@ -16,7 +17,7 @@ def entries(values: Any, what: str) -> list[Any]:
 
 
 _WRITTEN = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}
-"""Numbers that JSON cannot write, as `listing.to_json` writes them."""
+"""The strings that stand for them in JSON."""
 
 
 def _real(x: Any) -> float:
@@ -26,6 +27,19 @@ def _real(x: Any) -> float:
     if isinstance(x, bool | str | bytes | bytearray):
         raise TypeError(x)
     return float(x)
+
+
+_CONST_SET = ops.BY_NAME["SCALAR_CONST_SET"].number
+
+
+def constants_of(op: int, fields: Sequence[float]) -> list[float]:
+    """The three constants in upstream's fields: activation_data, float_data_0 to float_data_2."""
+    return [fields[0], 0.0, 0.0] if op == _CONST_SET else list(fields[1:])
+
+
+def fields_of(op: int, constants: Sequence[float]) -> list[float]:
+    """Upstream's four fields of three constants: that of SCALAR_CONST_SET is in activation_data."""
+    return [constants[0], 0.0, 0.0, 0.0] if op == _CONST_SET else [0.0, *constants]
 
 
 def instruction_fields(fields: Sequence[float], where: str) -> tuple[list[int], list[float]]:
@@ -53,8 +67,7 @@ def instruction_fields(fields: Sequence[float], where: str) -> tuple[list[int], 
         check_constant(constant, f"{where}: ")
     numbers += [0.0] * (8 - len(numbers))
     op, in1, in2, out = (int(x) for x in numbers[:4])
-    constants = [numbers[4], 0.0, 0.0] if op == 56 else numbers[5:]
-    return [op, in1, in2, out], constants
+    return [op, in1, in2, out], constants_of(op, numbers[4:])
 
 
 _LARGEST = float(np.finfo(np.float32).max)

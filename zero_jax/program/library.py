@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from zero_jax.program import text as listing
+from zero_jax.program.memory import HasLabels
 from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import MAX_TEXT
 from zero_jax.support.foreign import cut, reason, shown
@@ -148,7 +148,18 @@ def program(
     """
     if name not in _TEXTS:
         raise ValueError(f"no program {shown(name)} in the library; it has {', '.join(NAMES)}")
-    return listing.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
+    return Programs.parse(_TEXTS[name].format(learning_rate=learning_rate), memory, capacity)
+
+
+def baseline(name: str, tasks: HasLabels, *, learning_rate: float = 0.01) -> Programs:
+    """The program `name`, or `softmax_` and that name if the tasks have vector labels.
+
+    Args:
+      name: `linear` or `network`.
+      tasks: the tasks, or a description of them.
+      learning_rate: as `program` takes it.
+    """
+    return program(f"softmax_{name}" if tasks.vector_labels else name, learning_rate=learning_rate)
 
 
 def load(source: str, memory: Sequence[int] | None = None) -> Programs:
@@ -157,7 +168,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     Args:
       source: the name or the path; or the folder of a run, for its best program; or, if it has several lines, the
         listing, text proto or JSON itself.
-      memory: (scalars, vectors, matrices) that it is to have; by default as in `listing.parse`.
+      memory: (scalars, vectors, matrices) that it is to have; by default as in `Programs.parse`.
 
     Raises:
       ValueError: neither a name nor a readable file, or a file that does not hold a program.
@@ -166,7 +177,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
         return program(source, memory)
     text = text_of(source)
     try:
-        programs = listing.parse(text, memory)
+        programs = Programs.parse(text, memory)
     except ValueError as error:
         raise ValueError(f"{cut(source.splitlines()[0])}: {error}") from None
     if not len(programs):

@@ -8,7 +8,8 @@ import numpy as np
 from jax import lax
 
 from zero_jax.program import ops
-from zero_jax.program.programs import Programs, interface
+from zero_jax.program.memory import Interface, resolved
+from zero_jax.program.programs import Programs
 
 Array = jax.Array
 
@@ -16,7 +17,7 @@ _READS_OUTPUT = np.array([op.reads_output for op in ops.OPS])
 _RANDOM = np.array([op.random for op in ops.OPS])
 
 
-def liveness(programs: Programs, vector_labels: bool = False) -> Array:
+def liveness(programs: Programs, interface: Interface | None = None) -> Array:
     """`[P, L]` bool: whether an instruction can reach a prediction through any later step.
 
     The smallest solution of the usual backward equations (an instruction is live if what it writes is live after it;
@@ -30,7 +31,7 @@ def liveness(programs: Programs, vector_labels: bool = False) -> Array:
       True
     """
     memory, (setup, predict, learn, end) = programs.memory, programs.starts
-    places = interface(memory, vector_labels)
+    places = resolved(interface, memory)
     reads, writes, keeps = _uses(programs)
     addresses = sum(memory)
     batch = programs.code.shape[0]

@@ -1,4 +1,4 @@
-"""Programs as arrays, the space they are searched in, random programs, and checks of what comes from outside.
+"""`Programs`: a batch of programs as arrays.
 
 Axes: `P` programs; `L` instruction slots, those of Setup, then Predict, then Learn.
 """
@@ -7,85 +7,27 @@ import dataclasses
 import html
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from zero_jax.program import ops
-from zero_jax.program.instructions import entries, instruction_fields
+from zero_jax.program.instructions import entries, fields_of, instruction_fields
+from zero_jax.program.memory import (
+    COMPONENTS,
+    Capacity,
+    HasCapacity,
+    MemorySize,
+    memory_size,
+    outside,
+    three_whole_numbers,
+)
+from zero_jax.program.text import from_json, is_json, read, to_json, to_listing, to_proto
 from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.support.checked import Fields
 from zero_jax.support.codec import Known, register
 from zero_jax.support.foreign import shown
-
-COMPONENTS: tuple[str, str, str] = ("setup", "predict", "learn")
-"""The three component functions, in the order of slots, lengths and capacities."""
-
-Capacity = tuple[int, int, int]
-
-
-class MemorySize(NamedTuple):
-    """How many scalars, vectors and matrices a program can address.
-
-    Attributes:
-      scalars: s0 is the label, s1 the prediction, unless labels are vectors.
-      vectors: v0 holds the features; v1 is the label and v2 the prediction, if labels are vectors.
-      matrices: may be 0.
-    """
-
-    scalars: int
-    vectors: int
-    matrices: int
-
-
-class Interface(NamedTuple):
-    """Through which addresses examples come and predictions go, counting scalars, then vectors, then matrices.
-
-    Attributes:
-      label: s0; or v1 for vector labels.
-      features: v0.
-      prediction: s1; or v2 for vector labels.
-    """
-
-    label: int
-    features: int
-    prediction: int
-
-
-def interface(memory: MemorySize, vector_labels: bool = False) -> Interface:
-    """The `Interface` of programs with such a memory, on tasks with scalar or vector labels (SPEC 1).
-
-    Raises:
-      ValueError: fewer than 3 vectors for vector labels.
-
-    Example:
-      >>> interface(MemorySize(4, 3, 1)), interface(MemorySize(4, 3, 1), vector_labels=True)
-      (Interface(label=0, features=4, prediction=1), Interface(label=5, features=4, prediction=6))
-    """
-    first = memory.scalars
-    if vector_labels and memory.vectors < 3:
-        raise ValueError(
-            "more than two classes need 3 vectors, v0 for the features, v1 for the label and v2 for the prediction, "
-            f"not {memory.vectors}"
-        )
-    return Interface(first + 1, first, first + 2) if vector_labels else Interface(0, first, 1)
-
-
-def memory_size(memory: Sequence[int]) -> MemorySize:
-    """Checks a memory size given as (scalars, vectors, matrices).
-
-    Raises:
-      ValueError: where s0, s1 or v0 would not exist, or a number is negative or beyond `bounds.BOUNDS`.
-    """
-    size = MemorySize(*_three_whole_numbers("memory", memory, MemorySize._fields))
-    if size.scalars < 2 or size.vectors < 1 or size.matrices < 0:
-        raise ValueError(
-            f"memory {shown(tuple(size))} is too small: label and prediction need 2 scalars, the features 1 vector"
-        )
-    for name, number in zip(size._fields, size, strict=True):
-        check_number(name, number)
-    return size
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["code", "data", "length"], meta_fields=["capacity", "memory"])
@@ -159,16 +101,65 @@ class Programs:
 
     @classmethod
     def parse(cls, text: str, memory: Sequence[int] | None = None, capacity: Sequence[int] | None = None) -> "Programs":
-        """Reads one program from its listing, its text proto or JSON; see `zero_jax.program.text.parse`."""
-        from zero_jax.program import text as listing  # listing imports this module
+        r"""Reads one program from its listing, upstream's text proto, or JSON, whichever `text` is.
 
-        return listing.parse(text, memory, capacity)
+        Args:
+          text: what to read. The paper's short forms (`heaviside(v3)`, `gaussian(0, 0.1)`) and `#` comments
+            are allowed.
+          memory: (scalars, vectors, matrices); by default that in JSON, or the smallest that holds every address.
+          capacity: slots per component; by default that in JSON, or the program's own lengths.
+
+        Returns:
+          A batch of one program; for JSON, of all of them.
+
+        Raises:
+          ValueError: naming line, component and instruction.
+
+        Example:
+          >>> text = "def Setup(): s2 = 0.5\ndef Predict(): s1 = s2 * s2\ndef Learn():"
+          >>> Programs.parse(text, memory=(3, 1, 0)).length.tolist()
+          [[1, 1, 0]]
+        """
+        if is_json(text):
+            programs = cls.from_json(text)
+            return programs if memory is None and capacity is None else programs.resized(memory, capacity)
+        program, size = read(text, memory)
+        return cls.from_lists([program], size, capacity)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Programs":
+        """The inverse of `to_json`.
+
+        Raises:
+          ValueError: text that is not JSON, another schema, a missing field, or programs that do not fit their memory.
+        """
+        return cls.from_lists(*from_json(text))
+
+    def to_json(self) -> str:
+        """All programs as JSON: memory size, capacity, and the instructions as in `from_lists`."""
+        return to_json(self.to_lists(), self.memory, self.capacity)
+
+    def to_proto(self, i: int = 0) -> str:
+        """Program `i` in the text form of upstream's SerializedAlgorithm, one instruction a line."""
+        return to_proto(self._components(i))
 
     def listing(self, i: int = 0) -> str:
-        """Program `i` as upstream and the paper print it; see `zero_jax.program.text.listing`."""
-        from zero_jax.program import text as listing  # listing imports this module
+        """Program `i` as upstream and the paper print it, one instruction a line.
 
-        return listing.listing(self, i)
+        Example:
+          >>> from zero_jax import library
+          >>> print(library.program("linear").listing())
+          def Setup():
+            s2 = 0.01
+          def Predict():
+            s1 = dot(v1, v0)
+          def Learn():
+            s3 = s0 - s1
+            s3 = s2 * s3
+            v2 = s3 * v0
+            v1 = v1 + v2
+        """
+        return to_listing(self._components(i))
 
     def to_lists(self) -> list[list[list[list[float]]]]:
         """The inverse of `from_lists`."""
@@ -179,7 +170,7 @@ class Programs:
         out = []
         for start, n in zip(self.starts, length, strict=False):
             rows = zip(code[start : start + n].tolist(), data[start : start + n], strict=True)
-            out.append([[*c, *_proto_fields(c[0], d)] for c, d in rows])
+            out.append([[*c, *fields_of(c[0], [float(str(x)) for x in d])] for c, d in rows])
         return out
 
     @property
@@ -260,7 +251,7 @@ def programs_tree(programs: Programs) -> dict[str, Any]:
 
 
 def programs_from(
-    tree: Any, like: "SearchSpace | Programs | None" = None, where: str = "programs", count: int | None = None
+    tree: Any, like: HasCapacity | None = None, where: str = "programs", count: int | None = None
 ) -> Programs:
     """The inverse of `programs_tree`.
 
@@ -338,13 +329,6 @@ def _complaint(instruction: np.ndarray, memory: MemorySize) -> str:
     return f"{op.name} has an address, {addresses}, in a field that it does not use"
 
 
-def outside(kind: str, address: int, memory: MemorySize) -> str:
-    """What to tell of an address that is outside the memory."""
-    index = ops.KINDS.index(kind)
-    name, n = MemorySize._fields[index], memory[index]
-    return f"{kind}{shown(address)} is outside the memory of {n} {name}" + (f" ({kind}0 to {kind}{n - 1})" if n else "")
-
-
 def program_bytes(capacity: Sequence[int]) -> int:
     """What the arrays of one program take."""
     return 4 * (7 * sum(int(n) for n in capacity) + 3)
@@ -357,20 +341,8 @@ def _component_lists(program: Any, where: str) -> list[list[Any]]:
     return [entries(rows, f"{where}, {name}") for name, rows in zip(COMPONENTS, components, strict=True)]
 
 
-def _proto_fields(op: int, data: np.ndarray) -> list[float]:
-    c = [float(str(x)) for x in data]
-    return [c[0], 0.0, 0.0, 0.0] if op == 56 else [0.0, *c]
-
-
-def _three_whole_numbers(name: str, values: Sequence[int], fields: Sequence[str]) -> tuple[int, int, int]:
-    numbers = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
-    if len(numbers) != 3 or any(not isinstance(n, int | np.integer) or isinstance(n, bool) for n in numbers):
-        raise ValueError(f"{name} must be three whole numbers ({', '.join(fields)}), not {shown(values)}")
-    return int(numbers[0]), int(numbers[1]), int(numbers[2])
-
-
 def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
-    slots = _three_whole_numbers("capacity", capacity, COMPONENTS)
+    slots = three_whole_numbers("capacity", capacity, COMPONENTS)
     if min(slots) < 0:
         raise ValueError(f"capacity must not be negative, but is {shown(slots)}")
     check_number("instructions", sum(slots))
@@ -378,123 +350,3 @@ def _capacity(capacity: Sequence[int], longest: Sequence[int]) -> Capacity:
         if n > have:
             raise ValueError(f"{name} has {n} instructions, more than its capacity of {have}")
     return slots
-
-
-# ---------------------------------------------------------------------------------------------- the search space
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSpace:
-    """Which programs a search may visit.
-
-    Attributes:
-      memory: (scalars, vectors, matrices).
-      setup_ops, predict_ops, learn_ops: the numbers of the ops that random instructions of a component use. A component
-        with none is never mutated.
-      min_size, initial_size, max_size: instructions per component (setup, predict, learn): the fewest that a removal
-        leaves, those of a random program, and the most; the capacity is max_size.
-
-    Raises:
-      ValueError: sizes out of order or beyond `bounds.BOUNDS`, an unknown op, or an op whose operands the memory does
-        not have.
-
-    Example:
-      >>> space = SearchSpace(MemorySize(4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
-      >>> len(random_programs(space, 5, np.random.default_rng(0)))
-      5
-    """
-
-    memory: MemorySize
-    setup_ops: tuple[int, ...]
-    predict_ops: tuple[int, ...]
-    learn_ops: tuple[int, ...]
-    min_size: Capacity
-    initial_size: Capacity
-    max_size: Capacity
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "memory", memory_size(self.memory))
-        for c, component in enumerate(COMPONENTS):
-            smallest, first, largest = self.min_size[c], self.initial_size[c], self.max_size[c]
-            for size in (smallest, first, largest):
-                check_number("instructions", size)
-            if not 0 <= smallest <= first <= largest:
-                sizes = f"{smallest}, {first}, {largest}"
-                raise ValueError(f"{component}: sizes must be 0 <= minimum <= initial <= maximum, not {sizes}")
-            for number in self.ops[c]:
-                self._check_op(component, number)
-        check_number("instructions", sum(self.max_size))
-
-    def _check_op(self, component: str, number: int) -> None:
-        if not 0 <= number <= 64:
-            raise ValueError(f"{component}: there is no op {number} (ops are 0 to 64)")
-        op = ops.OPS[number]
-        for kind, reserved in (*((k, 0) for k in op.inputs), (op.output, {"s": 1, "v": 1}.get(op.output, 0))):
-            if kind and self.memory[ops.KINDS.index(kind)] <= reserved:
-                need = f"needs more than {reserved} {kind} addresses; memory is {tuple(self.memory)}"
-                raise ValueError(f"{component}: {op.name} {need}")
-
-    @property
-    def ops(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The allowed ops of each component."""
-        return self.setup_ops, self.predict_ops, self.learn_ops
-
-    @property
-    def capacity(self) -> Capacity:
-        """Slots per component."""
-        return self.max_size
-
-
-def random_addresses(space: SearchSpace, op: np.ndarray, field: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform addresses for one field (0 in1, 1 in2, 2 out) of instructions with the given ops; 0 where unused.
-
-    An output is never s0 or v0, unless there is no other.
-    """
-    kind = ops.OUTPUT_KINDS[op] if field == 2 else ops.INPUT_KINDS[op, field]
-    count = np.where(kind >= 0, np.array(space.memory)[kind], 1)
-    reserved = (field == 2) & ((kind == 0) | (kind == 1)) & (count > 1)
-    return np.where(kind >= 0, rng.integers(np.where(reserved, 1, 0), count), 0).astype(np.int32)
-
-
-def random_constants(op: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Constants at birth: `[..., 3]` float32; an index or a stdev is U(0, 1), all others are U(-1, 1)."""
-    drawn = rng.uniform(size=(*op.shape, 3))
-    return np.where(_EXISTS[op], np.where(_POSITIVE[op], drawn, 2 * drawn - 1), 0).astype(np.float32)
-
-
-def random_instructions(
-    space: SearchSpace, component: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """One random instruction for each entry of `component` (0, 1 or 2): op uniform among the allowed, then the rest.
-
-    Args:
-      space: its op lists and memory.
-      component: `[n]` int; a component without allowed ops yields NO_OP.
-      rng: where randomness comes from.
-
-    Returns:
-      code `[n, 4]` int32 and data `[n, 3]` float32.
-    """
-    counts = np.array([len(allowed) for allowed in space.ops])
-    table = np.zeros((3, max(1, counts.max())), np.int32)
-    for c, allowed in enumerate(space.ops):
-        table[c, : len(allowed)] = allowed
-    op = table[component, rng.integers(0, np.maximum(counts, 1)[component])]
-    addresses = [random_addresses(space, op, field, rng) for field in range(3)]
-    return np.stack([op, *addresses], -1).astype(np.int32), random_constants(op, rng)
-
-
-def random_programs(space: SearchSpace, n: int, rng: np.random.Generator) -> Programs:
-    """`n` programs of the initial sizes, every instruction drawn from the space (SPEC 3)."""
-    length = np.tile(np.array(space.initial_size, np.int32), (n, 1))
-    component = np.repeat(np.arange(3), space.capacity)
-    code, data = random_instructions(space, np.tile(component, n), rng)
-    slot = np.concatenate([np.arange(size) for size in space.capacity])
-    used = (slot < length[:, component])[..., None]
-    slots = len(component)
-    code, data = code.reshape(n, slots, 4) * used, data.reshape(n, slots, 3) * used
-    return Programs(code.astype(np.int32), data.astype(np.float32), length, space.capacity, space.memory)
-
-
-_EXISTS = ops.CONSTANT_MEANINGS != ""
-_POSITIVE = np.isin(ops.CONSTANT_MEANINGS, ("index", "stdev"))

@@ -1,67 +1,55 @@
-"""Text <-> Programs: the listing that upstream and the paper print, upstream's text proto, and JSON.
+"""Programs as text and back: the listing that upstream and the paper print, upstream's text proto, and JSON.
 
-Constants print as the shortest decimal that gives the same float32 again, so every form survives a round trip.
+Here a program is nested lists, as in `Programs.from_lists`; `Programs` has the methods for users. Constants print as
+the shortest decimal that gives the same float32 again, so every form survives a round trip.
 """
 
 import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from zero_jax.program import ops
-from zero_jax.program.instructions import check_constant
-from zero_jax.program.programs import COMPONENTS, MemorySize, Programs, memory_size, outside
+from zero_jax.program.instructions import check_constant, constants_of, fields_of
+from zero_jax.program.memory import COMPONENTS, MemorySize, memory_size, outside
 from zero_jax.support.bounds import MAX_TEXT, check_number
 from zero_jax.support.foreign import cut, shown
 
+Instruction = list[float]
+Program = list[list[Instruction]]
+
 SCHEMA = 1
-"""The version that the JSON form carries."""
+"""The version of the JSON form."""
 
 # Not \d, which takes digits of every script.
 _FLOAT = r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|inf|nan)"
 _NUMBER = re.compile(_FLOAT.replace("inf", "inf(?:inity)?"), re.IGNORECASE)
 _ADDRESS = re.compile("[-+]?[0-9]{1,9}")
 _LONGEST = 1000
-"""An instruction has at most so many characters, whatever form it has: patterns take the square of it at worst."""
+"""The most characters in an instruction, in any form. Matching takes time quadratic in it at worst."""
 _HEADER = re.compile(r"def\s+(\w+)\s*\(\s*\)\s*:\s*(.*)")
 
 
 # ---------------------------------------------------------------------------------------------- listing
 
 
-def listing(programs: Programs, i: int = 0) -> str:
-    """Program `i` as text, one instruction a line.
-
-    Example:
-      >>> from zero_jax import library
-      >>> print(listing(library.program("linear")))
-      def Setup():
-        s2 = 0.01
-      def Predict():
-        s1 = dot(v1, v0)
-      def Learn():
-        s3 = s0 - s1
-        s3 = s2 * s3
-        v2 = s3 * v0
-        v1 = v1 + v2
-    """
-    code, data, length = np.asarray(programs.code[i]), np.asarray(programs.data[i]), np.asarray(programs.length[i])
+def to_listing(program: Program) -> str:
+    """A program as text, one instruction a line."""
     lines = []
-    for name, start, n in zip(COMPONENTS, programs.starts, length, strict=False):
+    for name, component in zip(COMPONENTS, program, strict=True):
         lines.append(f"def {name.capitalize()}():")
-        lines += [f"  {_print(code[k], data[k])}" for k in range(start, start + n)]
+        lines += [f"  {_line(instruction)}" for instruction in component]
     return "\n".join(lines)
 
 
-def _print(instruction: np.ndarray, data: np.ndarray) -> str:
-    number, a, b, o = (int(n) for n in instruction)
+def _line(instruction: Instruction) -> str:
+    number, *addresses = (int(n) for n in instruction[:4])
     op = ops.OPS[number]
-    names = [kind + str(address) for kind, address in zip(op.inputs, (a, b), strict=False)]
-    names += [""] * (2 - len(names))
-    return op.form.format(*(str(x) for x in data), a=names[0], b=names[1], o=op.output + str(o))
+    names = [kind + str(address) for kind, address in zip(op.inputs, addresses, strict=False)]
+    a, b = [*names, "", ""][:2]
+    constants = constants_of(number, instruction[4:])
+    return op.form.format(*map(str, constants), a=a, b=b, o=op.output + str(addresses[2]))
 
 
 def _pattern(op: ops.Op) -> re.Pattern[str]:
@@ -81,7 +69,7 @@ _PATTERNS = [(op, _pattern(op)) for op in ops.OPS]
 
 
 def _constant(text: str) -> float:
-    """A constant as listing and proto write it. `float` alone would take 1_0, and 1e400 for infinity."""
+    """A constant of a listing or a proto. `float` alone would accept 1_0, and read 1e400 as infinity."""
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"not a number: {shown(text)}")
     value = float(text)
@@ -92,28 +80,27 @@ def _constant(text: str) -> float:
 
 
 def _short(text: str) -> str:
-    """Text without more than one space at a time, if it is no longer than an instruction can be."""
+    """The text with single spaces; refuses one that is too long for an instruction."""
     joined = " ".join(text.split())
     if len(joined) > _LONGEST:
-        raise ValueError(f"an instruction of {len(joined):,} characters; there may be {_LONGEST:,}")
+        raise ValueError(f"an instruction has {len(joined):,} characters; at most {_LONGEST:,} are allowed")
     return joined
 
 
-def _parse_line(text: str) -> list[float]:
+def _parse_line(text: str) -> Instruction:
     for op, pattern in _PATTERNS:
         match = pattern.fullmatch(text)
         if match:
-            found = match.groupdict()
-            constants = [_constant(found[f"c{i}"]) for i in range(len(op.constants))]
-            constants += [0.0] * (3 - len(constants))
-            fields = [constants[0], 0.0, 0.0, 0.0] if op.number == 56 else [0.0, *constants]
-            return [op.number, *(int(found.get(f) or 0) for f in "abo"), *fields]
+            fields = match.groupdict()
+            constants = [_constant(fields[f"c{i}"]) for i in range(len(op.constants))]
+            addresses = (int(fields.get(f) or 0) for f in "abo")
+            return [op.number, *addresses, *fields_of(op.number, [*constants, 0.0, 0.0, 0.0][:3])]
     raise ValueError(f"cannot read {shown(text)} as an instruction")
 
 
-def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
-    """The instructions of each component, and where each stands, for error messages."""
-    components: list[list[list[float]]] = [[], [], []]
+def _read_listing(text: str) -> tuple[Program, list[list[str]]]:
+    """The instructions of each component, and the place of each in the text, for error messages."""
+    components: Program = [[], [], []]
     places: list[list[str]] = [[], [], []]
     seen: list[str] = []
     for number, raw in enumerate(text.splitlines(), 1):
@@ -125,14 +112,14 @@ def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
         if header:
             name = header[1].lower()
             if name not in COMPONENTS or name in seen:
-                problem = "stands twice" if name in seen else "is none of Setup, Predict, Learn"
+                problem = "occurs twice" if name in seen else "must be Setup, Predict or Learn"
                 raise ValueError(f"line {number}: function {shown(header[1])} {problem}")
             seen.append(name)
             line = header[2]
         if not line or line == "pass":
             continue
         if not seen:
-            raise ValueError(f"line {number}: {shown(line)} stands before the first 'def Setup():'")
+            raise ValueError(f"line {number}: {shown(line)} comes before the first 'def Setup():'")
         c = COMPONENTS.index(seen[-1])
         place = f"line {number} ({seen[-1].capitalize()}, instruction {len(components[c]) + 1})"
         try:
@@ -142,14 +129,14 @@ def _read_listing(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
         places[c].append(place)
         check_number("instructions", sum(map(len, places)))
     if not seen:
-        raise ValueError("no 'def Setup():', 'def Predict():' or 'def Learn():' found")
+        raise ValueError("there is no 'def Setup():', 'def Predict():' or 'def Learn():'")
     return components, places
 
 
 # ---------------------------------------------------------------------------------------------- upstream's text proto
 
 _PROTO_TITLE = "# SerializedAlgorithm"
-"""A comment to protobuf; it tells a proto without instructions from an empty file."""
+"""A comment to protobuf; it distinguishes a proto without instructions from an empty file."""
 
 _PROTO_NAMES = ["NO_OP", *(op.name + "_OP" for op in ops.OPS[1:])]
 _PROTO_OPS = {name: number for number, name in enumerate(_PROTO_NAMES)}
@@ -159,10 +146,10 @@ _PROTO_FIELDS = ("op", "in1", "in2", "out", "activation_data", "index_data_0", *
 _PROTO_FIELD = re.compile(r"\s*(\w+)\s*:\s*([^\s,;]+)\s*[,;]?")
 
 
-def to_proto(programs: Programs, i: int = 0) -> str:
-    """Program `i` in the text form of upstream's SerializedAlgorithm, one instruction a line."""
+def to_proto(program: Program) -> str:
+    """A program in the text form of upstream's SerializedAlgorithm, one instruction a line."""
     lines = [_PROTO_TITLE]
-    for name, component in zip(COMPONENTS, programs._components(i), strict=True):
+    for name, component in zip(COMPONENTS, program, strict=True):
         for number, in1, in2, out, *floats in component:
             values: list[Any] = [_PROTO_NAMES[int(number)], in1, in2, out, floats[0], 0, *floats[1:]]
             fields = " ".join(f"{field}: {value}" for field, value in zip(_PROTO_FIELDS, values, strict=True))
@@ -170,8 +157,8 @@ def to_proto(programs: Programs, i: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
-    components: list[list[list[float]]] = [[], [], []]
+def _read_proto(text: str) -> tuple[Program, list[list[str]]]:
+    components: Program = [[], [], []]
     places: list[list[str]] = [[], [], []]
     *blocks, rest = re.sub(r"#.*", "", text).split("}")
     line = 1
@@ -182,9 +169,9 @@ def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
         if number == len(blocks) and not block.strip(" \t\r\n,;"):
             break
         if not brace or number == len(blocks) or "{" in body or name not in COMPONENTS:
-            found = next(filter(None, map(str.strip, block.splitlines())), "}")
-            wanted = "'setup_instructions { ... }' (or predict_, learn_)"
-            raise ValueError(f"line {line}: expected {wanted}, found {found[:60]!r}")
+            actual = next(filter(None, map(str.strip, block.splitlines())), "}")
+            expected = "'setup_instructions { ... }' (or predict_, learn_)"
+            raise ValueError(f"line {line}: expected {expected}, not {actual[:60]!r}")
         c = COMPONENTS.index(name)
         place = f"line {line} ({name.capitalize()}, instruction {len(components[c]) + 1})"
         try:
@@ -198,7 +185,7 @@ def _read_proto(text: str) -> tuple[list[list[list[float]]], list[list[str]]]:
 
 
 def _proto_name(head: str, first: bool) -> tuple[str, int]:
-    """The component that stands before a brace, and how many lines behind the last block."""
+    """The component named before a brace, and how many lines after the previous block."""
     text = head.lstrip()
     if not first and text[:1] in (",", ";"):
         text = text[1:].lstrip()
@@ -206,21 +193,21 @@ def _proto_name(head: str, first: bool) -> tuple[str, int]:
     return text.rstrip().removesuffix(":").rstrip().removesuffix("_instructions"), lines
 
 
-def _read_proto_fields(text: str) -> list[float]:
+def _read_proto_fields(text: str) -> Instruction:
     rest = _PROTO_FIELD.sub("", text).strip()
     if rest:
         raise ValueError(f"cannot read {shown(rest)} as 'field: value'")
     pairs = _PROTO_FIELD.findall(text)
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a field stands twice")
+        raise ValueError("a field occurs twice")
     unknown = [field for field in fields if field not in _PROTO_FIELDS]
     if unknown:
         raise ValueError(f"unknown field {shown(unknown[0])}")
     name = fields.get("op", "NO_OP")
     op = _PROTO_OPS.get(name)
     if op is None:
-        raise ValueError(f"there is no op {shown(name)}")
+        raise ValueError(f"unknown op {shown(name)}")
     given = [fields.get(field, "0") for field in ("in1", "in2", "out")]
     wrong = next((text for text in given if not _ADDRESS.fullmatch(text)), None)
     if wrong is not None:
@@ -233,44 +220,58 @@ def _read_proto_fields(text: str) -> list[float]:
 # ---------------------------------------------------------------------------------------------- JSON
 
 
-def to_json(programs: Programs) -> str:
-    """All programs as JSON: memory size, capacity, and the instructions as in `Programs.from_lists`."""
+class Stored(NamedTuple):
+    """What the JSON form holds, unchecked.
 
-    def strict(x: float) -> float | str:
-        return x if np.isfinite(x) else str(x)
+    Attributes:
+      programs: nested lists, as `Programs.from_lists` takes them.
+      memory: (scalars, vectors, matrices).
+      capacity: slots per component, or None.
+    """
 
-    lists = [
-        [[[*row[:4], *map(strict, row[4:])] for row in component] for component in program]
-        for program in programs.to_lists()
-    ]
-    return json.dumps(
-        {"schema": SCHEMA, "memory": list(programs.memory), "capacity": list(programs.capacity), "programs": lists}
-    )
+    programs: Any
+    memory: Any
+    capacity: Any
 
 
-def from_json(text: str) -> Programs:
+def to_json(programs: list[Program], memory: Sequence[int], capacity: Sequence[int]) -> str:
+    """Programs as JSON; infinities and NaN, which JSON lacks, are strings."""
+
+    def plain(x: float) -> float | str:
+        return x if math.isfinite(x) else str(x)
+
+    lists = [[[[*row[:4], *map(plain, row[4:])] for row in component] for component in program] for program in programs]
+    return json.dumps({"schema": SCHEMA, "memory": list(memory), "capacity": list(capacity), "programs": lists})
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is meant to be JSON, rather than a listing or a text proto."""
+    return text.lstrip().startswith(("{", "["))
+
+
+def from_json(text: str) -> Stored:
     """The inverse of `to_json`.
 
     Raises:
-      ValueError: text that is not JSON, another schema, a missing field, or programs that do not fit their memory.
+      ValueError: text that is not JSON, another schema, or a missing field.
     """
     _check_length(text)
     try:
         tree = json.loads(text, parse_float=_json_real, parse_int=_json_integer)
     except RecursionError:
-        raise ValueError("not JSON: lists within lists without end") from None
+        raise ValueError("not JSON: lists are nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(tree, dict) or any(key not in tree for key in ("schema", "memory", "programs")):
-        raise ValueError("a program in JSON is an object with schema, memory, capacity and programs")
+        raise ValueError("a program in JSON must be an object with schema, memory, capacity and programs")
     schema = tree["schema"]
     if schema != SCHEMA or not isinstance(schema, int) or isinstance(schema, bool):
         raise ValueError(f"schema {shown(schema)} is not {SCHEMA}, which this version reads")
-    return Programs.from_lists(tree["programs"], tree["memory"], tree.get("capacity"))
+    return Stored(tree["programs"], tree["memory"], tree.get("capacity"))
 
 
 _BEYOND = 10**400
-"""Stands for a number beyond all floats, and is refused as that where its place is known."""
+"""Stands for a number beyond all floats, which is refused later, where its place is known."""
 
 
 def _json_real(text: str) -> float:
@@ -284,33 +285,22 @@ def _json_integer(text: str) -> int:
 
 def _check_length(text: str) -> None:
     if len(text) > MAX_TEXT:
-        raise ValueError(f"a text of {len(text):,} characters; a program may have {MAX_TEXT:,}")
+        raise ValueError(f"the text has {len(text):,} characters; at most {MAX_TEXT:,} are allowed")
 
 
-# ---------------------------------------------------------------------------------------------- any of them
+# ---------------------------------------------------------------------------------------------- listing or proto
 
 
-def parse(text: str, memory: Sequence[int] | None = None, capacity: Sequence[int] | None = None) -> Programs:
-    r"""Reads one program from its listing, upstream's text proto, or JSON, whichever `text` is.
+def read(text: str, memory: Sequence[int] | None) -> tuple[Program, MemorySize]:
+    """The program in a listing or a text proto, whichever `text` is, and its memory size.
 
     Args:
-      text: what to read. The paper's short forms (`heaviside(v3)`, `gaussian(0, 0.1)`) and `#` comments are understood.
-      memory: (scalars, vectors, matrices); by default what JSON says, else the smallest that holds every address.
-      capacity: slots per component; by default what JSON says, else the program's own lengths.
-
-    Returns:
-      A batch of one program (of all of them, for JSON).
+      text: what to read.
+      memory: (scalars, vectors, matrices); by default the smallest that holds every address.
 
     Raises:
       ValueError: naming line, component and instruction.
-
-    Example:
-      >>> parse("def Setup(): s2 = 0.5\ndef Predict(): s1 = s2 * s2\ndef Learn():", memory=(3, 1, 0)).length.tolist()
-      [[1, 1, 0]]
     """
-    if text.lstrip().startswith(("{", "[")):
-        programs = from_json(text)
-        return programs if memory is None and capacity is None else programs.resized(memory, capacity)
     _check_length(text)
     is_proto = text.startswith(_PROTO_TITLE) or re.search(r"_instructions\s*(?::\s*)?\{", text)
     components, places = _read_proto(text) if is_proto else _read_listing(text)
@@ -318,22 +308,22 @@ def parse(text: str, memory: Sequence[int] | None = None, capacity: Sequence[int
     for rows, where in zip(components, places, strict=True):
         for row, place in zip(rows, where, strict=True):
             _check_addresses(row, place, size)
-    return Programs.from_lists([components], size, capacity)
+    return components, size
 
 
-def _operands(row: list[float]) -> list[tuple[str, int]]:
+def _operands(row: Instruction) -> list[tuple[str, int]]:
     op = ops.OPS[int(row[0])]
     used = [*zip(op.inputs, row[1:3], strict=False), *([(op.output, row[3])] if op.output else [])]
     return [(kind, int(address)) for kind, address in used]
 
 
-def _check_addresses(row: list[float], place: str, memory: MemorySize) -> None:
+def _check_addresses(row: Instruction, place: str, memory: MemorySize) -> None:
     for kind, address in _operands(row):
         if not 0 <= address < memory[ops.KINDS.index(kind)]:
             raise ValueError(f"{place}: {outside(kind, address, memory)}")
 
 
-def _smallest_memory(components: list[list[list[float]]]) -> MemorySize:
+def _smallest_memory(components: Program) -> MemorySize:
     size = {"s": 2, "v": 1, "m": 0}
     for kind, address in (operand for rows in components for row in rows for operand in _operands(row)):
         size[kind] = max(size[kind], address + 1)

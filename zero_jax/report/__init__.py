@@ -1,4 +1,4 @@
-"""What a run left behind, to look at: pandas tables, and one HTML page."""
+"""Reports on a run: pandas tables and one HTML page."""
 
 from zero_jax.report.page import write as write
 from zero_jax.report.tables import hall_of_fame as hall_of_fame

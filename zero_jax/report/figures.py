@@ -1,4 +1,4 @@
-"""The figures of the page, each as SVG that takes its text colour from the page around it."""
+"""The figures of the page, each an SVG that inherits its text colour from the page."""
 
 import io
 import re
@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d85c6", "#e08a2b", "#3f9e5f", "#cf5050", "#8e6bbf", "#8a8a8a"
-"""Colours that can be told from a white and from a black page."""
+"""Colours that are legible on white and on black."""
 
 SHARES = {"trained": BLUE, "repeated": PURPLE, "known": GREEN, "equivalent": ORANGE, "over_budget": RED}
-"""What becomes of a program that is asked for: one of these."""
+"""The fate of each program that is asked for, and its colour."""
 
 MANY = 40
-"""No more lines than this are drawn in one figure, evenly picked."""
+"""A figure draws at most this many lines, picked evenly."""
 
 _INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""A placeholder for the page's text colour until the SVG is written."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -47,29 +47,29 @@ _STYLE: dict[Any, Any] = {
 _WHOLE_RUN = "programs asked for, in the whole run"
 
 CLOSE = 1e-7
-"""Fitness is not told apart nearer to 1 than this: that is float32."""
+"""Distances to 1 below this are shown as equal: float32 resolves no more."""
 
 
 def nines(fitness: Any) -> Any:
-    """How many nines a fitness has: 0.9 has one, 0.99 two. From a random program to a solution they grow evenly."""
+    """The number of nines of a fitness: 0.9 has one, 0.99 two. They grow evenly from a random program to a solution."""
     return -np.log10(np.maximum(1 - np.asarray(fitness, np.float64), CLOSE))
 
 
 def is_close(fitness: float) -> bool:
-    """Whether a fitness is so close to 1 that nines show it better."""
+    """Whether a fitness is close enough to 1 to be drawn by its nines."""
     return bool(fitness > 0.99)
 
 
 def overview(records: pd.DataFrame, experiment: int) -> Markup:
-    """The best fitness of each of several experiments by evaluations, that one's in colour."""
+    """The best fitness of every trial against evaluations; one trial is drawn in colour."""
 
     def draw(axes: Axes) -> None:
         groups = list(records.groupby("experiment"))
         for k, (_, group) in enumerate(_picked([group for group in groups if group[0] != experiment])):
-            label = "other experiments" if k == 0 else None
+            label = "other trials" if k == 0 else None
             axes.plot(group.evaluations, group.best_fitness, color=GREY, alpha=0.7, lw=1, label=label)
         one = records[records.experiment == experiment]
-        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"experiment {experiment}")
+        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"trial {experiment}")
         _mark_beginnings(axes, groups, records.evaluations.max())
         _fitness_scale(axes, records.best_fitness)
 
@@ -77,7 +77,7 @@ def overview(records: pd.DataFrame, experiment: int) -> Markup:
 
 
 def progress(records: pd.DataFrame) -> Markup:
-    """Fitness of the best and of the population by evaluations, in one experiment."""
+    """The fitness of the best program and of the population against evaluations, in one trial."""
 
     def draw(axes: Axes) -> None:
         for low, high, alpha, label in (("least", "greatest", 0.12, "population: all"),
@@ -93,7 +93,7 @@ def progress(records: pd.DataFrame) -> Markup:
 
 
 def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], last: int) -> None:
-    """The numbers of experiments above where they begin, as far as there is room."""
+    """Writes the number of each trial above its start, where there is room."""
     room = -1.0
     for number, group in groups:
         first = group.evaluations.iloc[0]
@@ -105,22 +105,22 @@ def _mark_beginnings(axes: Axes, groups: Sequence[tuple[int, pd.DataFrame]], las
 
 
 def islands(records: pd.DataFrame) -> Markup:
-    """Medians of the islands of one experiment."""
+    """The median fitness of each island of one trial."""
 
     def draw(axes: Axes) -> None:
-        told = records[records.islands.map(len) > 0]
-        rows = ([island[2] for island in row] for row in told.islands)
-        medians = list(zip_longest(*rows, fillvalue=np.nan))  # of each island
+        known = records[records.islands.map(len) > 0]
+        rows = ([island[2] for island in row] for row in known.islands)
+        medians = list(zip_longest(*rows, fillvalue=np.nan))  # one entry per island
         for column in _picked(medians):
-            axes.plot(told.evaluations, column, lw=1, alpha=0.7)
-        axes.plot(told.evaluations, told["median"], color=_INK, lw=1.5, label="all islands")
+            axes.plot(known.evaluations, column, lw=1, alpha=0.7)
+        axes.plot(known.evaluations, known["median"], color=_INK, lw=1.5, label="all islands")
         _fitness_scale(axes, medians)
 
     return _svg("islands", draw, _WHOLE_RUN, "median fitness of an island")
 
 
 def work(records: pd.DataFrame) -> Markup:
-    """What became of the programs between a record and the next, and how many of the population are different."""
+    """The fates of programs between consecutive records, and the diversity of the population."""
 
     def draw(axes: Axes) -> None:
         before = dict.fromkeys(("evaluations", *SHARES), 0)
@@ -137,7 +137,7 @@ def work(records: pd.DataFrame) -> Markup:
 
 
 def front(hall: pd.DataFrame) -> Markup:
-    """Cost against fitness, the front as steps."""
+    """Fitness against cost, with the Pareto front as steps."""
 
     def draw(axes: Axes) -> None:
         best, others = hall[hall.best], hall[~hall.pareto]
@@ -154,7 +154,7 @@ def front(hall: pd.DataFrame) -> Markup:
 
 
 def lineage(steps: pd.DataFrame) -> Markup:
-    """Fitness of the best program's ancestors that beat theirs."""
+    """The fitness of those ancestors of the best program that beat all of their own."""
 
     def draw(axes: Axes) -> None:
         axes.step(steps.evaluations, steps.fitness, where="post", color=BLUE, lw=1.2)
@@ -163,16 +163,16 @@ def lineage(steps: pd.DataFrame) -> Markup:
         if steps.evaluations.iloc[-1] > 50 * steps.evaluations.iloc[0] > 0:  # most gains come early
             axes.set_xscale("log")
 
-    return _svg("lineage", draw, "programs asked for, in this experiment", "fitness on T_search", legend=False)
+    return _svg("lineage", draw, "programs asked for, in this trial", "fitness on T_search", legend=False)
 
 
 def _picked(items: Sequence) -> Sequence:
-    """At most `MANY` of them, evenly."""
+    """At most `MANY` items, picked evenly."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, MANY).astype(int))] if items else []
 
 
 def _fitness_scale(axes: Axes, shown: Any) -> None:
-    """Limits that hold what is to be shown, and a little room; nines where the best comes close to 1."""
+    """Sets limits that fit the values with some margin; uses nines where the best is close to 1."""
     values = np.ravel(shown)
     low, high = (float(f(np.clip(values[np.isfinite(values)], 0, 1), initial=i)) for f, i in ((np.min, 1), (np.max, 0)))
     low, high = min(low, high), max(low, high)

@@ -1,4 +1,4 @@
-"""The page: `report.html`, whole in itself, made of what a run's folder holds."""
+"""The page: a self-contained `report.html`, made from the files in a run's folder."""
 
 import dataclasses
 import functools
@@ -22,22 +22,22 @@ from zero_jax.support import files, foreign
 from zero_jax.tasks.sets import TaskSet
 
 OPEN = 5
-"""How many steps of the lineage, those that gained most, stand open."""
+"""How many steps of the lineage are unfolded: those with the largest gains."""
 
 
 def write(run: str | Path, out: str | Path | None = None) -> Path:
-    """Writes what there is to see of a run as one HTML page, which needs no network and no scripts.
+    """Writes a report on a run as one HTML page that needs neither network nor scripts.
 
     Args:
-      run: the folder of a run: ended, under way, or killed.
+      run: the folder of a run: finished, running, or killed.
       out: the file to write; by default report.html in the run's folder.
 
     Returns:
-      The file.
+      The file that was written.
 
     Raises:
-      ValueError: no run's folder, or a damaged file, by name.
-      OSError: where the file cannot be written.
+      ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
+      OSError: the file cannot be written.
 
     Example:
       >>> write("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
@@ -49,14 +49,14 @@ def write(run: str | Path, out: str | Path | None = None) -> Path:
 
 
 class _Table(NamedTuple):
-    """What is in a table: texts."""
+    """The cells of a table, as text."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 class _Figure(NamedTuple):
-    """What is drawn, and what it shows."""
+    """A drawing and its caption."""
 
     svg: Markup
     caption: str
@@ -84,7 +84,7 @@ def _page(run: Path) -> str:
 
 @functools.cache
 def _template() -> jinja2.Template:
-    """Whatever comes in is escaped, and what cannot be seen is made visible; nothing may be left out."""
+    """The template. Every value is escaped, invisible characters are shown, and a missing value is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zero_jax.report"),
         autoescape=True,
@@ -97,13 +97,13 @@ def _template() -> jinja2.Template:
 
 
 _FITNESS = {"search_fitness": "T_search", "select_fitness": "T_select", "unseen_fitness": "unseen"}
-"""The fitnesses that are told of a program, and on which tasks they were reached."""
+"""The fitness columns of a program, and the tasks each was measured on."""
 
-# ---------------------------------------------------------------------------------------------- what came of it
+# ---------------------------------------------------------------------------------------------- outcome
 
 
 def _what(e: Experiment) -> str:
-    """What was searched for, and how, in one sentence."""
+    """The problem and the method in one sentence."""
     said = f"{PRESETS[e.name][0]}. " if e.name in PRESETS else ""
     islands = f"{e.islands} island{'s' * (e.islands != 1)} of {e.population:,}"
     crowd = {"random": "random search", "efficient": f"{islands}, efficient"}.get(e.method, islands)
@@ -111,11 +111,11 @@ def _what(e: Experiment) -> str:
 
 
 def _ended(experiment: Experiment, outcome: schemas.Outcome | None, records: pd.DataFrame) -> dict[str, str] | None:
-    """How it ended, and what it took; None where nothing is known yet."""
+    """How the run ended and what it cost; None without records."""
     if outcome is None and records.empty:
         return None
     if outcome is None:
-        ended, last = "Under way, or killed, in", records.iloc[-1]
+        ended, last = "Running, or killed, in", records.iloc[-1]
     else:
         last = outcome.progress
         ended = "Solved in" if outcome.solved else "Not solved after"
@@ -123,10 +123,10 @@ def _ended(experiment: Experiment, outcome: schemas.Outcome | None, records: pd.
     number = outcome.experiment if outcome and outcome.solved else last.experiment
     counts = (
         f"{last.evaluations:,} programs, {last.trained:,} of them trained, {last.train_steps:,} train steps, "
-        f"{_time(last.seconds)} ({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Asked for: fitness "
+        f"{_time(last.seconds)} ({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Goal: fitness "
         f"above {experiment.sufficient_fitness:g} on T_select."
     )
-    return {"how": f"{ended} experiment {number}", "counts": counts}
+    return {"how": f"{ended} trial {number}", "counts": counts}
 
 
 def _time(seconds: float) -> str:
@@ -136,9 +136,9 @@ def _time(seconds: float) -> str:
 
 
 def _fitness(experiment: Experiment, outcome: schemas.Outcome) -> _Table:
-    """The best program beside the baselines."""
+    """The best program and the baselines."""
     rows = [
-        ("found program", outcome),
+        ("best program", outcome),
         *((f"{b.name} (learning rate {b.learning_rate:g})", b) for b in outcome.baselines),
     ]
     heads = [f"{_FITNESS[f'{role}_fitness']} ({_count(getattr(experiment, f'{role}_tasks'))})"
@@ -152,27 +152,27 @@ def _count(tasks: TaskSet) -> str:
 
 
 def _progress(records: pd.DataFrame, outcome: schemas.Outcome | None) -> Iterator[_Figure]:
-    """How fitness rose."""
+    """The figures of fitness over time."""
     if records.empty:
         return
     number = int(records.experiment[records.best_fitness.idxmax()])
     if outcome and (records.experiment == outcome.experiment).any():
         number = outcome.experiment
-    one, note = records[records.experiment == number], "The scale counts nines, since the best comes close to 1."
+    one, note = records[records.experiment == number], "The scale counts nines, because the best is close to 1."
     if records.experiment.nunique() > 1:
         close = note if figures.is_close(records.best_fitness.max()) else ""
         others = records.experiment.nunique() - 1
-        drawn = f" ({figures.MANY} of the {others} others drawn)" if others > figures.MANY else ""
-        caption = f"Best fitness of each experiment{drawn}; a number stands where one begins. {close}".strip()
+        drawn = f" ({figures.MANY} of the {others} others are drawn)" if others > figures.MANY else ""
+        caption = f"Best fitness of each trial{drawn}; numbers mark where trials start. {close}".strip()
         yield _Figure(figures.overview(records, number), caption)
     close = note if figures.is_close(one.best_fitness.max()) else ""
-    caption = f"Experiment {number}: fitness of the best and of the population. {close}".strip()
+    caption = f"Trial {number}: fitness of the best program and of the population. {close}".strip()
     yield _Figure(figures.progress(one), caption)
     counts = one.islands.map(len)
     if counts.max() > 1:
         drawn = f", {figures.MANY} of them drawn" if counts.max() > figures.MANY else ""
         yield _Figure(
-            figures.islands(one), f"Experiment {number}: median fitness of each of the {counts.max()} islands{drawn}."
+            figures.islands(one), f"Trial {number}: median fitness of each of the {counts.max()} islands{drawn}."
         )
 
 
@@ -180,34 +180,34 @@ def _progress(records: pd.DataFrame, outcome: schemas.Outcome | None) -> Iterato
 
 
 def _hall(hall: pd.DataFrame) -> dict[str, Any]:
-    """The front, and the best programs."""
+    """The Pareto front and the best programs."""
     figure = _Figure(
         figures.front(hall),
-        "Fitness against cost. Nothing found is both better and cheaper than a program on the front.",
+        "Fitness against cost. No other program is both better and cheaper than one on the front.",
     )
     rows = hall.sort_values("pareto", ascending=False, kind="stable")
-    told = rows[["search_fitness", "select_fitness", "cost", "instructions", "experiment", "evaluations"]]
-    told = told.assign(cost=told.cost.map("{:.4f}".format))
-    told["kept as"] = [" and ".join(word for word, holds in (("front", front), ("best", best)) if holds)
-                       for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
-    told["program"] = rows.listing
-    table = _table(told.rename(columns=_FITNESS).reset_index(names=""))
+    cells = rows[["search_fitness", "select_fitness", "cost", "instructions", "experiment", "evaluations"]]
+    cells = cells.assign(cost=cells.cost.map("{:.4f}".format))
+    cells["kept as"] = [" and ".join(word for word, holds in (("front", front), ("best", best)) if holds)
+                        for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
+    cells["program"] = rows.listing
+    table = _table(cells.rename(columns=_FITNESS).reset_index(names=""))
     return {"figure": figure, "table": table}
 
 
 def _lineage(steps: pd.DataFrame) -> dict[str, Any]:
-    """How the best came about, step by step."""
+    """The steps that led to the best program."""
     close = figures.is_close(steps.fitness.max())
     gains = pd.Series(figures.nines(steps.fitness) if close else steps.fitness, steps.index).diff()
     opened = {0, *gains.nlargest(OPEN).index}
-    told = (
-        f"{len(steps)} steps and {steps.births.sum():,} births, in experiment {steps.attrs['experiment']}. "
-        "Each step shows what changed in the program without its dead code; the first and those that gained most "
-        f"{'nines' if close else 'fitness'} stand open."
+    summary = (
+        f"{len(steps)} steps and {steps.births.sum():,} births, in trial {steps.attrs['experiment']}. "
+        "Each step shows the change in the program without its dead code. The first step and those that gained "
+        f"the most {'nines' if close else 'fitness'} are unfolded."
     )
     return {
-        "figure": _Figure(figures.lineage(steps), "Fitness of the ancestors that beat all of theirs."),
-        "told": told,
+        "figure": _Figure(figures.lineage(steps), "Fitness of those ancestors that beat all of their own."),
+        "summary": summary,
         "steps": [_step(i, step, i in opened) for i, step in enumerate(steps.itertuples())],
     }
 
@@ -220,7 +220,7 @@ def _step(number: int, step: Any, is_open: bool) -> dict[str, Any]:
     lines = step.change.splitlines() if number else [f" {line}" for line in step.listing.splitlines()]
     marked = [(line[:1], line) for line in lines]
     return {
-        "told": f"{rose}, after {step.evaluations:,} programs",
+        "summary": f"{rose}, after {step.evaluations:,} programs",
         "lines": marked,
         "is_open": is_open,
         "is_same": number > 0 and not any(mark in "+-" for mark, _ in marked),
@@ -231,16 +231,16 @@ def _step(number: int, step: Any, is_open: bool) -> dict[str, Any]:
 
 
 _FATES = {
-    "trained": "trained: no equal one was known",
-    "repeated": "equal to another of their batch",
-    "known": "remembered from an earlier batch",
-    "equivalent": "did what an earlier one does, as a probe found",
+    "trained": "trained: no equal program was known",
+    "repeated": "equal to another program of the same cohort",
+    "known": "known from an earlier cohort",
+    "equivalent": "equivalent to an earlier program on the probe",
     "over_budget": "over the train budget",
 }
 
 
 def _work(records: pd.DataFrame) -> dict[str, Any]:
-    """What was trained and what was not."""
+    """How much was trained and how much was saved."""
     last = records.iloc[-1]
     rows = [(words, last[name], last.evaluations) for name, words in _FATES.items()]
     rows += [
@@ -250,19 +250,18 @@ def _work(records: pd.DataFrame) -> dict[str, Any]:
         ("train steps seen", last.train_steps, last.train_steps + last.saved_steps),
         ("train steps saved", last.saved_steps, last.train_steps + last.saved_steps),
     ]
-    table = pd.DataFrame(rows, columns=["what became of programs", "number", "share"])
+    table = pd.DataFrame(rows, columns=["fate of programs", "number", "share"])
     table["number"] = table.number.astype("int64")
     table["share"] = [f"{number / max(of, 1):.1%}" for number, of in zip(table.number, table.share, strict=True)]
     figure = _Figure(
         figures.work(records),
-        "What became of the programs from one record to the next. Diversity: the share of a population's programs that "
-        "differ.",
+        "Fates of the programs between consecutive records. Diversity: the share of distinct programs in a population.",
     )
     return {"table": _table(table), "figure": figure}
 
 
 def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any]:
-    """What was run, and how to run it again."""
+    """The settings of the run, and the command that repeats it."""
     e, space = experiment, experiment.space
     savers = ("remember", "probe", "hurdle_tasks", "hurdle_examples", "budget")
     rows = {
@@ -272,8 +271,8 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any
         "memory": f"{space.memory.scalars} scalars, {space.memory.vectors} vectors, {space.memory.matrices} matrices",
         "ops": " + ".join(str(len(ops)) for ops in space.ops) + " (Setup, Predict, Learn)",
         "instructions": " + ".join(map(str, space.max_size)) + " at most",
-        "train steps": f"{e.train_steps:,} an experiment",
-        "experiments": f"{e.experiments or 'no limit'}, {e.side_by_side} side by side",
+        "train steps": f"{e.train_steps:,} per trial",
+        "trials": f"{e.experiments or 'no limit'}, {e.side_by_side} in parallel",
         "saves work": ", ".join(f"{name} {getattr(e, name):g}" for name in savers if getattr(e, name)) or "nothing",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
@@ -286,10 +285,10 @@ def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any
 
 
 def _islands(e: Experiment) -> str:
-    """How they are parted, and what they exchange."""
+    """How islands are grouped, and how often they exchange programs."""
     parts = [f"{e.groups} group{'s' * (e.groups != 1)}"]
-    parts += [f"with tasks of their own: {'; '.join(e.workers)}"] * bool(e.workers)
-    parts += [f"{e.actors} actors"] * bool(e.actors)
+    parts += [f"each with its own tasks: {'; '.join(e.workers)}"] * bool(e.workers)
+    parts += [f"{e.actors} workers"] * bool(e.actors)
     return ", ".join(
         [*parts, f"migration every {e.migrate_every:,} evaluations" if e.migrate_every else "no migration"]
     )
@@ -303,7 +302,7 @@ def _tasks(tasks: TaskSet) -> str:
 
 
 def command(experiment: Experiment) -> str:
-    """The command that runs an experiment whose name is that of a preset.
+    """The command that repeats a run that started from a preset.
 
     Example:
       >>> command(dataclasses.replace(PRESETS["linear"][1], seed=3))
@@ -316,18 +315,18 @@ def command(experiment: Experiment) -> str:
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:
-    """Settings as options say them."""
-    found: dict[str, list[str]] = {}
+    """Settings as the words of command-line options."""
+    options: dict[str, list[str]] = {}
     for name, value in settings.items():
         option = prefix + name.replace("_", "-")
         if isinstance(value, dict):
-            found |= _flat(value, f"{option}.")
+            options |= _flat(value, f"{option}.")
         else:
-            # True is told by the option alone; no preset has one to be taken back.
-            found[option] = [
+            # The bare option means True. No preset sets a flag, so none has to be unset.
+            options[option] = [
                 str(part) for part in (value if isinstance(value, tuple) else (value,)) if part is not True
             ]
-    return found
+    return options
 
 
 # ---------------------------------------------------------------------------------------------- tables

@@ -13,10 +13,12 @@ from zero_jax.evaluation.base import Stage
 from zero_jax.evaluation.cache import CACHE_SIZE
 from zero_jax.evaluation.cost import Costs
 from zero_jax.evaluation.probe import FORGET_EVERY
-from zero_jax.executors import batches
-from zero_jax.executors.choice import check_executor
+from zero_jax.executors import devices as there
+from zero_jax.executors.registry import check_executor
 from zero_jax.program import library
-from zero_jax.program.programs import Programs, SearchSpace, interface
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.run.folder import config_of
 from zero_jax.search import EfficientEvolution, Mutations, RandomSearch, RegularizedEvolution, Searcher
 from zero_jax.support.bounds import check_fields
@@ -232,12 +234,12 @@ class Experiment:
           ValueError: settings that do not go together.
         """
         islands = self.islands // self.groups
-        ends = interface(self.space.memory, self.search_tasks.vector_labels)
+        ends = Interface.of(self.space.memory, self.search_tasks)
         if self.method == "random":
             return RandomSearch(self.space, islands * self.cohort, interface=ends)
         initial: Any = self.initial
-        if self.initial in BASELINES and self.search_tasks.vector_labels:
-            initial = library.program(f"softmax_{self.initial}")
+        if self.initial in BASELINES:
+            initial = library.baseline(self.initial, self.search_tasks)
         elif self.initial not in INITIAL:
             initial = library.load(self.initial, self.space.memory)
         shared = (self.space, islands, self.population, self.tournament, self.cohort, self.mutations, initial)
@@ -284,7 +286,7 @@ class Experiment:
             stages=self.stages() if role == "search" else (),
             combine=self.combine if role == "search" else "mean",
             costs=self.costs,
-            devices=batches.first_devices(self.devices),
+            devices=there.first_devices(self.devices),
             background=role == "search" and self.groups > 1,
         )
 

@@ -17,7 +17,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 import zero_jax
-from zero_jax.program import text as listing
 from zero_jax.program.programs import Programs
 from zero_jax.run import schemas
 from zero_jax.run.hall import Entry
@@ -327,7 +326,7 @@ class RunFolder:
                 raise ValueError("outcome.json or best.json was changed, or lacks the other")
             if not text:
                 return None
-            outcome, program = foreign.described_by(schemas.Outcome, told), listing.from_json(text)
+            outcome, program = foreign.described_by(schemas.Outcome, told), Programs.from_json(text)
         except (ValueError, RecursionError) as error:
             name = foreign.plain(self.path)
             warnings.warn(
@@ -358,7 +357,7 @@ class RunFolder:
         """The best program, and what is known of it."""
         program = ""
         if outcome.program is not None:
-            program = listing.to_json(outcome.program) + "\n"
+            program = outcome.program.to_json() + "\n"
             files.write_atomically(self.path / "best.txt", outcome.program.listing(0) + "\n")
             files.write_atomically(self.path / "best.json", program)
         told = {name: getattr(outcome, name) for name in (*_TOLD, "timed_out", "seeds")}

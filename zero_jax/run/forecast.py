@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from zero_jax.evaluation import Evaluator
-from zero_jax.executors import batches, contract
-from zero_jax.executors.choice import choose, pallas_bytes
+from zero_jax.executors import devices, stream
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program import library
 from zero_jax.run.config import Experiment
 from zero_jax.support import threads as parallel
@@ -54,10 +55,12 @@ def forecast(experiment: Experiment) -> Forecast:
     whole = _largest(experiment)
     small = whole.shortened(*(max(1, x.shape[1] // _SHARE) for x in (whole.train_x, whole.valid_x)))
     program = library.program("network", learning_rate=0.001)
-    memory = experiment.space.memory
-    executor = choose(experiment.executor, memory, whole, experiment.max_bytes)
-    evaluator = Evaluator(small, executor=executor, stages=(), threads=experiment.threads or None)
-    batch = 32 * parallel.cores() if batches.platform() == "cpu" else 1024
+    space, threads = experiment.space, experiment.threads or None
+    options = Options(ops=space.ops, max_bytes=experiment.max_bytes, threads=threads)
+    request = Request(space.memory, whole, options)
+    executor = choose(experiment.executor, request)
+    evaluator = Evaluator(small, executor=executor.name, stages=(), threads=threads)
+    batch = 32 * parallel.cores() if devices.platform() == "cpu" else 1024
     programs = program[np.zeros(batch, int)]
     programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once
     evaluator(programs)  # compiles
@@ -65,9 +68,10 @@ def forecast(experiment: Experiment) -> Forecast:
     evaluator(programs)
     rate = batch / (time.perf_counter() - began)
     count = experiment.islands * experiment.population
-    share = batches.runs(whole) / batches.runs(small)
-    used = _process_bytes() + _program_bytes(experiment, executor, whole)
-    return Forecast(count, count * _examples(whole), count * share / rate, used, executor)
+    share = stream.runs(whole) / stream.runs(small)
+    arrays = 4 * count * (sum(space.capacity) * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
+    used = _process_bytes() + arrays + executor.bytes_in_use(request, count)
+    return Forecast(count, count * _examples(whole), count * share / rate, used, executor.name)
 
 
 def _largest(experiment: Experiment) -> Tasks:
@@ -88,19 +92,3 @@ def _process_bytes() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _program_bytes(experiment: Experiment, executor: str, tasks: Tasks) -> int:
-    """Of all programs as arrays, and of the memories of those that are trained at a time."""
-    memory, slots = experiment.space.memory, sum(experiment.space.capacity)
-    count = experiment.islands * experiment.population
-    arrays = 4 * count * (slots * 28 + 12)  # the population, a cohort, its canonical form, and in blocks
-    if executor == "pallas":
-        return arrays + min(experiment.max_bytes, count * pallas_bytes(memory, tasks))
-    if executor == "simd":
-        from zero_jax.executors.simd import lanes as simd  # only where there is Numba
-
-        program, lanes = simd.bytes_needed(memory, tasks)
-        return arrays + lanes + (experiment.threads or parallel.cores()) * program
-    need = batches.program_bytes(memory, contract.op_sets(experiment.space.ops, memory), tasks)
-    return arrays + need * batches.block_width(need, experiment.max_bytes)

@@ -11,15 +11,16 @@ import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.evaluation.cost import cost, network_cost
-from zero_jax.program import text as listing
 from zero_jax.program.canonical import pruned
-from zero_jax.program.programs import Programs, SearchSpace, concatenate
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs, concatenate
+from zero_jax.program.space import SearchSpace
 from zero_jax.search.base import Best
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Chains
 from zero_jax.support.codec import Array, Length, decode, encode
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of hall.json and lineage.json."""
 
 SIZE = 20
@@ -73,11 +74,11 @@ class HallOfFame:
       [(0.9, 1.0), (0.8, 0.26)]
     """
 
-    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE, vector_labels: bool = False) -> None:
+    def __init__(self, examples: int, table: np.ndarray, size: int = SIZE, interface: Interface | None = None) -> None:
         self.examples = examples
         self.table = table
         self.size = size
-        self.vector_labels = vector_labels
+        self.interface = interface
         self._best: list[Entry] = []
         self._front: list[Entry] = []
         self._index()
@@ -145,7 +146,7 @@ class HallOfFame:
 
     def entry(self, best: Best) -> Entry:
         """The entry of the best program of a search, dead code included."""
-        costs = self.costs(pruned(best.program, self.vector_labels))
+        costs = self.costs(pruned(best.program, self.interface))
         last = best.ancestor
         line, births = (last.before, last.births) if last else (None, 0)
         return Entry(best.fitness, float(costs[0]), best.evaluations, best.program, line, births)
@@ -252,11 +253,11 @@ def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: s
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False) -> dict[str, Any]:
+def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
-        "vector_labels": vector_labels,
+        "interface": interface,
         "rows": [
             {
                 "experiment": entry.experiment,
@@ -264,17 +265,17 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], vector_labels: bool = False)
                 "search_fitness": entry.fitness,
                 "select_fitness": entry.select_fitness,
                 "cost": entry.cost,
-                "instructions": int(np.asarray(pruned(entry.program, vector_labels).length).sum()),
+                "instructions": int(np.asarray(pruned(entry.program, interface).length).sum()),
                 "best": best,
                 "pareto": front,
-                "program": json.loads(listing.to_json(entry.program)),
+                "program": json.loads(entry.program.to_json()),
             }
             for entry, best, front in rows
         ],
     }
 
 
-def lineage_told(entry: Entry, vector_labels: bool = False) -> dict[str, Any]:
+def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -282,10 +283,9 @@ def lineage_told(entry: Entry, vector_labels: bool = False) -> dict[str, Any]:
     names = ("evaluations", "fitness", "births")
     return {
         "schema": SCHEMA,
-        "vector_labels": vector_labels,
+        "interface": interface,
         "experiment": entry.experiment,
         "steps": [
-            dict(zip(names, told, strict=True)) | {"program": json.loads(listing.to_json(program))}
-            for *told, program in steps
+            dict(zip(names, told, strict=True)) | {"program": json.loads(program.to_json())} for *told, program in steps
         ],
     }

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from zero_jax.program.programs import MemorySize, SearchSpace
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.space import SearchSpace
 from zero_jax.run.config import Experiment
 from zero_jax.search import Mutations
 from zero_jax.tasks.sets import TaskSet

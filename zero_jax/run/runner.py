@@ -11,8 +11,10 @@ import numpy as np
 
 from zero_jax.evaluation import Counts, Scores
 from zero_jax.executors.api import check_fits
-from zero_jax.executors.choice import choose
+from zero_jax.executors.base import Options, Request
+from zero_jax.executors.registry import choose
 from zero_jax.program import library
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import concatenate
 from zero_jax.run import folder as runs
 from zero_jax.run import tensorboard
@@ -145,7 +147,8 @@ class Runner:
         self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
         programs = candidates.programs
         for tasks in sets:
-            if choose(self.experiment.executor, programs.memory, tasks, self.experiment.max_bytes) == "simd":
+            request = Request(programs.memory, tasks, Options(max_bytes=self.experiment.max_bytes))
+            if choose(self.experiment.executor, request).compiles_once:
                 self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
 
     def search(self) -> None:
@@ -235,12 +238,12 @@ class Runner:
     def _write_hall(self, under_way: Sequence[Entry]) -> None:
         """The hall of fame so far, experiments under way included, and the lineage of its best."""
         assert self.folder is not None
-        vectors = self.select_tasks.vector_labels
+        interface = Interface.of(self.experiment.space.memory, self.select_tasks)
         others = [self.earlier] if self.earlier and self._best_of_all() is self.earlier else []
-        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way, *others]), vectors))
+        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way, *others]), interface))
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
-            self.folder.write("lineage.json", lineage_told(best, vectors))
+            self.folder.write("lineage.json", lineage_told(best, interface))
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what a checkpoint holds.
@@ -334,7 +337,7 @@ class Runner:
             return
         tasks = self.search_tasks[0]
         judge = self.experiment.evaluator(tasks, "search")
-        hall = HallOfFame(judge.examples, judge.costs, vector_labels=tasks.vector_labels)
+        hall = HallOfFame(judge.examples, judge.costs, interface=Interface.of(earlier.program.memory, tasks))
         entry = hall.entry(Best(earlier.program, earlier.fitness, earlier.evaluations))
         self.earlier = earlier._replace(cost=entry.cost)
 
@@ -360,8 +363,7 @@ class Runner:
         return self.earlier if _rank(self.earlier) > _rank(best) else best
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
-        known = f"softmax_{name}" if self.select_tasks.vector_labels else name
-        programs = concatenate([library.program(known, learning_rate=rate) for rate in LEARNING_RATES])
+        programs = concatenate([library.baseline(name, search_tasks, learning_rate=r) for r in LEARNING_RATES])
         scores = self.experiment.fitness(programs, search_tasks, "search")
         winner = int(np.argmax(scores))
         select = self.experiment.fitness(programs[winner], self.select_tasks, "select")

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from zero_jax.program.memory import Interface
+
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 """Up to where JSON's numbers are whole."""
 
@@ -67,7 +69,7 @@ class Outcome(Struct):
 
 
 class Program(Struct):
-    """best.json, and the program of a row or a step: as `zero_jax.program.text.to_json` writes one program."""
+    """best.json, and the program of a row or a step: as `Programs.to_json` writes one program."""
 
     schema: Literal[1]
     memory: tuple[_Size, _Size, _Size]
@@ -98,7 +100,7 @@ class Hall(Struct):
     """hall.json."""
 
     rows: list[Row]
-    vector_labels: bool = False
+    interface: Interface | None
 
 
 class Step(Holder, kw_only=True):
@@ -114,7 +116,7 @@ class Lineage(Struct):
 
     steps: list[Step]
     experiment: Count
-    vector_labels: bool = False
+    interface: Interface | None
 
 
 class Config(Struct):

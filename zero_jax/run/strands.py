@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zero_jax.evaluation import Candidates, Counts, Evaluator, Scores
+from zero_jax.program.memory import Interface
 from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree
 from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
 from zero_jax.support import threads as parallel
@@ -86,8 +87,8 @@ class Strand:
         self.searcher = searcher
         self.seed = seed
         self.evaluators = evaluators
-        self.vector_labels = evaluators[0].tasks.vector_labels
-        self.halls = [HallOfFame(one.examples, one.costs, vector_labels=self.vector_labels) for one in evaluators]
+        interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
+        self.halls = [HallOfFame(one.examples, one.costs, interface=interface) for one in evaluators]
         self.train_steps = train_steps
         self.sufficient_fitness = sufficient_fitness
         self.groups = groups
@@ -259,9 +260,7 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """All that the search continues from, as `files.packed` takes it; cohorts under way are left out, and their
-        groups are idle.
-        """
+        """The state from which the search continues; groups with a cohort under way count as idle."""
         return {
             "number": self.number,
             "cohorts": self.cohorts,

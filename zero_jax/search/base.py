@@ -11,7 +11,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores
-from zero_jax.program.programs import COMPONENTS, Interface, Programs, SearchSpace, program_bytes
+from zero_jax.program.memory import COMPONENTS, Interface
+from zero_jax.program.programs import Programs, program_bytes
+from zero_jax.program.space import SearchSpace
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import AnyAncestor, Lines
 from zero_jax.support import files
@@ -19,7 +21,7 @@ from zero_jax.support.bounds import check_bytes
 from zero_jax.support.checked import Fields, shown
 from zero_jax.support.codec import Count, Length, Range, decode, encode
 
-SCHEMA = 6
+SCHEMA = 7
 """The version of saved states."""
 
 S = TypeVar("S", bound="State")

@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from zero_jax.evaluation.base import Candidates, Scores, has_vector_labels
+from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.canonical import Canonical, canonical
-from zero_jax.program.programs import Interface, Programs
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
 from zero_jax.search.base import Rng, State, combined, register, with_scores
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
 from zero_jax.search.operators.population import Individuals, unevaluated
@@ -182,7 +183,7 @@ class EfficientEvolution(RegularizedEvolution):
         return dataclasses.replace(state, rng=Rng.of(rng), parents=rows, **changes), candidates
 
     def _form(self, programs: Programs) -> Canonical:
-        return canonical(programs, vector_labels=has_vector_labels(self.interface))
+        return canonical(programs, interface=self.interface)
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
@@ -309,11 +310,11 @@ def structures(programs: Programs, interface: Interface | None = None) -> np.nda
     length = np.array(programs.length)
     length[:, 0] = 0
     bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
-    return canonical(bare, vector_labels=has_vector_labels(interface)).hashes[:, 0]
+    return canonical(bare, interface=interface).hashes[:, 0]
 
 
 @entry_point
-def _settle(fitness, structures, ring, new_structures, new_fitness, owners):
+def _settle(fitness, structures, ring, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
     """Gives children places, one after the other, and each place the number of the child that has it in the end."""
     islands, population = fitness.shape
     cohort = len(new_fitness) // islands

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores
-from zero_jax.program.programs import Programs, random_programs
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import random_programs
 from zero_jax.search.base import Rng, Searcher, State, check_layout, check_population, combined, register, with_scores
 from zero_jax.support.bounds import check_number
 from zero_jax.support.codec import Array, Length

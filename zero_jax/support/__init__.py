@@ -1,1 +1,1 @@
-"""What every other part stands on: compiled loops, threads, files, checks of what comes from outside."""
+"""Foundations of all other rooms: compiled loops, threads, files, and checks of external input."""

@@ -1,4 +1,4 @@
-"""How large the numbers may be that users give: one table, and one way to check them. Imports nothing heavy."""
+"""Bounds on every number a user may set, in one table, and the functions that check them. Imports nothing heavy."""
 
 import numbers
 from typing import Any
@@ -44,27 +44,27 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "evaluations": (1, 10_000_000),
     "seed": (-(2**63), 2**64 - 1),
 }
-"""The least and the most of each number, by name. What is dear together, as islands and population, has a bound on the
-memory that it takes besides (`check_bytes`)."""
+"""The smallest and largest value of each setting. Products that take memory, such as islands times population, are also
+bounded by `check_bytes`."""
 
 MAX_BYTES = 2**33
-"""So much memory one thing may take: a population, or the examples of tasks."""
+"""The most memory one object may take, such as a population or the examples of tasks."""
 
 MAX_TEXT = 2**24
-"""So many characters a program's text may have."""
+"""The most characters in the text of programs."""
 
 
 def check_number(name: str, value: Any, least: int | None = None, most_only: bool = False) -> int:
-    """A number that a user gave, if it is a whole one within the bounds of its name.
+    """Returns a user's number if it is an integer within the bounds for its name.
 
     Args:
-      name: what it is called; a key of `BOUNDS`.
-      value: what was given.
-      least: another lower bound than the table's.
-      most_only: whether the lower bound does not count.
+      name: the name of the setting, a key of `BOUNDS`.
+      value: the number to check.
+      least: overrides the lower bound of the table.
+      most_only: whether to ignore the lower bound.
 
     Raises:
-      ValueError: another number, or no whole one.
+      ValueError: the number is out of bounds or not an integer.
 
     Example:
       >>> check_number("tournament", 2147483648)
@@ -84,7 +84,7 @@ def check_number(name: str, value: Any, least: int | None = None, most_only: boo
 
 
 def check_fields(settings: Any) -> None:
-    """Checks the fields of a dataclass that have a name of the table.
+    """Checks those fields of a dataclass that are in the table.
 
     Raises:
       ValueError: as `check_number`.
@@ -95,10 +95,10 @@ def check_fields(settings: Any) -> None:
 
 
 def check_bytes(what: str, count: int, remedy: str) -> None:
-    """Refuses what would take too much memory, before any is taken.
+    """Refuses an allocation that would take too much memory, before it is made.
 
     Raises:
-      ValueError: more than `MAX_BYTES`.
+      ValueError: it would take more than `MAX_BYTES`.
 
     Example:
       >>> check_bytes("10 programs", 2**40, "take fewer")

@@ -1,6 +1,6 @@
-"""Checks of trees of arrays and plain values that come out of files.
+"""Checks for trees of arrays and plain values that were read from a file.
 
-An error (ValueError) says where in the tree something is wrong, and what.
+Each raises a ValueError that says where in the tree something is wrong, and what.
 """
 
 from collections.abc import Iterable
@@ -69,7 +69,7 @@ def flag(stored: Any, where: str) -> bool:
 
 
 def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
-    """A list of `count` items, which are not checked themselves."""
+    """A list of `count` items, which are not checked."""
     if not isinstance(stored, list) or count not in (None, len(stored)):
         size = "" if count is None else f" of {count}"
         raise ValueError(f"{where} is {shown(stored)}, not a list{size}")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and trees of arrays and plain values as bytes."""
+"""Atomic writes, and trees of arrays and plain values as bytes."""
 
 import hashlib
 import io
@@ -14,14 +14,13 @@ import numpy as np
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file under another name, then renames it: a reader, or a crash, never meets half of it.
+    """Writes a file under a temporary name, then renames it, so that no reader or crash ever sees half of it.
 
-    A link is followed: what it leads to is written, and the link stays. A file that is there keeps its permissions, but
-    of several hard links to it only this one leads to the new file. Character devices, and the streams of this process
-    as /dev/stdout and /dev/fd/3 name them, are written to directly.
+    Symbolic links are followed and kept. An existing file keeps its permissions; other hard links to it keep the old
+    content. Character devices and streams of this process (/dev/stdout, /dev/fd/3) are written to directly.
 
     Raises:
-      OSError: naming the file: it cannot be written, or `check_writable` refuses it.
+      OSError: the file cannot be written; the message names it.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -29,7 +28,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         if isinstance(target, Path):
             _replace(target, data)
         else:
-            sys.stdout.flush()  # what was printed before stands before
+            sys.stdout.flush()  # earlier output comes first
             with open(target, "wb", closefd=isinstance(target, str)) as stream:
                 stream.write(data)
     except OSError as error:
@@ -39,11 +38,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuses a path that `write_atomically` could not write, before there is anything to write.
+    """Refuses a path that `write_atomically` could not write, before any work is done.
 
     Raises:
-      ValueError: what stands there is a folder, a FIFO, a socket or a disk, or may not be written; or there is no
-        folder for it, or none that may be written.
+      ValueError: the path is a folder, a FIFO, a socket or a disk; its folder is missing; or permission is missing.
     """
     try:
         _target(Path(path))
@@ -52,7 +50,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def _target(path: Path) -> Path | int | str:
-    """Where to write for a path: a file to replace or to make, a descriptor, or the name of a character device."""
+    """The target of a path: a file to create or replace, a descriptor, or the name of a character device."""
     real = path
     for _ in range(_MOST_LINKS):
         descriptor = _own_descriptor(real)
@@ -65,7 +63,7 @@ def _target(path: Path) -> Path | int | str:
         mode = os.stat(real).st_mode
     except FileNotFoundError:
         if not real.parent.is_dir():
-            raise OSError(f"cannot write {path}: no folder {real.parent}") from None
+            raise OSError(f"cannot write {path}: folder {real.parent} does not exist") from None
         mode = 0
     if stat.S_ISCHR(mode):
         _check_access(path, real)
@@ -80,7 +78,7 @@ def _target(path: Path) -> Path | int | str:
 
 
 _MOST_LINKS = 40
-"""So many links in a row are followed, as by Linux."""
+"""The longest chain of links that is followed, as on Linux."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -91,7 +89,7 @@ _KINDS = (
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """The number of a stream of this process, if that is what a path names."""
+    """The descriptor of a stream of this process, if the path names one."""
     folder = os.path.realpath(path.parent)
     return int(path.name) if path.name.isdecimal() and folder in ("/dev/fd", f"/proc/{os.getpid()}/fd") else None
 
@@ -111,7 +109,7 @@ def _replace(target: Path, data: bytes) -> None:
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except FileExistsError:  # not ours to remove
+    except FileExistsError:  # another process owns it
         raise
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -124,9 +122,10 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 def packed(tree: Any) -> bytes:
-    """A tree of dicts with text keys, lists, arrays, numbers, texts and None as NPZ: its arrays, and all else as JSON.
+    """Packs a tree of dicts with string keys, lists, arrays, numbers, strings and None as NPZ.
 
-    The comment at the end of that archive is a digest of all before it.
+    Arrays are members of the archive; the rest is JSON in another member. The comment at the end of the archive is a
+    digest of everything before it.
 
     Example:
       >>> unpacked(packed({"a": [np.arange(2), None], "b": 2**70}))
@@ -160,7 +159,7 @@ def unpacked(data: bytes) -> Any:
     """The inverse of `packed`; tuples come back as lists. Nothing is decoded before the digest is verified.
 
     Raises:
-      ValueError: bytes that are none of its.
+      ValueError: the bytes were not made by `packed`, or are damaged.
     """
     content = memoryview(data)
     if hashlib.sha256(content[:-_DIGEST_SIZE]).digest() != content[-_DIGEST_SIZE:]:
@@ -170,7 +169,7 @@ def unpacked(data: bytes) -> Any:
             arrays = dict(stored)
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray):
-                raise ValueError(f"{name} is no array")
+                raise ValueError(f"{name} is not an array")
 
         def whole(node: Any) -> Any:
             if isinstance(node, list):
@@ -180,6 +179,6 @@ def unpacked(data: bytes) -> Any:
             return node
 
         return whole(json.loads(str(arrays["tree"])))
-    except Exception as error:  # whatever a flipped bit makes zipfile and NumPy stumble over
-        told = (str(error).splitlines() or [""])[0]
-        raise ValueError("it holds Python objects" if "pickle" in told else told or type(error).__name__) from None
+    except Exception as error:  # a flipped bit can raise almost anything in zipfile and NumPy
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError("it holds Python objects" if "pickle" in reason else reason or type(error).__name__) from None

@@ -1,4 +1,4 @@
-"""What comes from outside: values in messages, names on a terminal, and JSON files that anybody may have edited."""
+"""External input: values quoted in messages, names on a terminal, and JSON files that anyone may have edited."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 import msgspec
 
 ECHOED = 80
-"""A message repeats no more characters of a value than these."""
+"""The most characters of a value that a message quotes."""
 
 LARGEST = 2**28
-"""A file of more bytes than these is no JSON of ours."""
+"""The largest JSON file that is read, in bytes."""
 
 LARGEST_RECORDS = 2**31
-"""The same of records.jsonl, which grows with a run."""
+"""The largest records.jsonl that is read; it grows with the run."""
 
 LARGEST_CHECKPOINT = 2**33
-"""The same of checkpoints, which grow with the population."""
+"""The largest checkpoint that is read; it grows with the population."""
 
 _REASON = 300
 _REPR = reprlib.Repr()
@@ -30,13 +30,13 @@ Kind = TypeVar("Kind")
 
 
 def plain(text: Any, lines: bool = False) -> str:
-    r"""A text as it may stand on a terminal or in a page: what cannot be seen is escaped.
+    r"""Escapes invisible characters, so that text is safe on a terminal or in a page.
 
-    So control characters, escape sequences, marks that turn the direction of text, and lone surrogates do no harm.
+    These include control characters, escape sequences, bidirectional marks and lone surrogates.
 
     Args:
       text: the text, or a path.
-      lines: whether it may have several lines.
+      lines: whether to keep line breaks.
 
     Example:
       >>> print(plain("red\x1b[31m, \u202eturned"))
@@ -50,7 +50,7 @@ def plain(text: Any, lines: bool = False) -> str:
 
 
 def shown(value: Any) -> str:
-    r"""A value from a file or a command line as a message repeats it: as `repr` does, but safe to print, and short.
+    r"""Quotes a value from a file or command line in a message: like `repr`, but short and safe to print.
 
     Example:
       >>> print(shown("\x1b[31m"), shown(3))
@@ -65,13 +65,13 @@ def shown(value: Any) -> str:
         return repr(part) + (f"... ({len(value):,} characters)" if len(part) < len(value) else "")
     try:
         text = plain(_REPR.repr(value))
-    except ValueError:  # Python prints no whole number of more than 4,300 digits
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
         text = f"{type(value).__name__} too long to print"
     return text if len(text) <= ECHOED else f"{text[:ECHOED]}..."
 
 
 def cut(text: Any) -> str:
-    """A text from outside as a message repeats it without quotes, such as a list of names: one short line.
+    """Quotes external text in a message without quotation marks, for example a list of names: one short line.
 
     Example:
       >>> cut("a, " * 1000)[80:]
@@ -82,7 +82,7 @@ def cut(text: Any) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """The message of an error in one short line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = plain(str(error).replace("\n", " ")) or type(error).__name__
@@ -93,10 +93,10 @@ def reason(error: BaseException) -> str:
 
 
 def read_bytes(file: Path, largest: int = LARGEST) -> bytes | None:
-    """What a file holds; None where there is none.
+    """The content of a file; None if it does not exist.
 
     Raises:
-      ValueError: no regular file, a link to nothing, one that is too large or cannot be read; naming it.
+      ValueError: it is not a regular file, a broken link, too large or unreadable; the message names it.
     """
     name = plain(file)
     try:
@@ -122,58 +122,58 @@ def read_bytes(file: Path, largest: int = LARGEST) -> bytes | None:
 
 
 def read_json(file: Path, kind: type[Kind], schema: int | None = None) -> Kind | None:
-    """The JSON in a file as an object of a class that describes its fields; None where there is no file.
+    """The JSON in a file as an instance of a class; None if there is no file.
 
     Args:
-      file: where.
-      kind: a msgspec struct or a dataclass; numbers, texts and truth values are not made of each other.
-      schema: what the file must have in its field of that name, if it has one.
+      file: the file to read.
+      kind: a msgspec struct or a dataclass; numbers, strings and booleans are not converted into each other.
+      schema: the value that the file's field `schema` must have; None for files without one.
 
     Raises:
-      ValueError: a file that cannot be read, is not JSON, does not fit, or has another schema; naming it.
+      ValueError: the file is unreadable, not JSON, does not fit the class, or has another schema; the message names it.
     """
     data = read_bytes(file)
     if data is None:
         return None
     try:
         tree = parsed(data)
-        found = tree.get("schema") if schema is not None and isinstance(tree, dict) else schema
-        if type(found) is not type(schema):
-            raise ValueError(f"its schema is {shown(found)}, not {schema}")
-        if found == schema:
+        stored = tree.get("schema") if schema is not None and isinstance(tree, dict) else schema
+        if type(stored) is not type(schema):
+            raise ValueError(f"its schema is {shown(stored)}, not {schema}")
+        if stored == schema:
             return described_by(kind, tree)
     except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{plain(file)} is damaged: {reason(error)}") from None
-    raise ValueError(f"{plain(file)} has schema {shown(found)}, and this version of zero-jax reads {schema}")
+    raise ValueError(f"{plain(file)} has schema {shown(stored)}; this version of zero-jax reads schema {schema}")
 
 
 def parsed(data: bytes) -> Any:
-    """JSON that says each thing once; NaN is refused, infinities are not.
+    """Parses JSON strictly: duplicate keys and NaN are refused, infinities are allowed.
 
     Raises:
-      ValueError: anything else.
+      ValueError: the text is not such JSON.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         tree = dict(pairs)
         if len(tree) < len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"{shown(next(name for name in names if names.count(name) > 1))} stands twice")
+            raise ValueError(f"{shown(next(name for name in names if names.count(name) > 1))} occurs twice")
         return tree
 
     def constant(name: str) -> float:
         if name == "NaN":
-            raise ValueError("NaN stands where a number should")
+            raise ValueError("NaN where a number is expected")
         return float(name)
 
     return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=constant)
 
 
 def described_by(kind: type[Kind], tree: Any) -> Kind:
-    """A tree as an object of a class that describes its fields.
+    """Converts a tree to an instance of a class.
 
     Raises:
-      ValueError: saying which field does not fit.
+      ValueError: a field does not fit; the message names it.
     """
     try:
         return msgspec.convert(tree, kind)

@@ -1,4 +1,4 @@
-"""Arrays that users give: NumPy's, lists, tables of pandas with missing values or without. Imports nothing heavy."""
+"""Arrays from users: NumPy arrays, lists, pandas tables with or without missing values. Imports nothing heavy."""
 
 import numbers
 from decimal import Decimal
@@ -10,14 +10,14 @@ from zero_jax.support.foreign import cut, shown
 
 
 def given_array(name: str, values: Any) -> np.ndarray:
-    """An array of what a user gave. Python's own numbers, as nullable columns of pandas hold them, become floats.
+    """Converts user data to an array. Python numbers, which nullable pandas columns hold, become floats.
 
     Args:
-      name: what it is called.
-      values: anything that NumPy makes an array of.
+      name: the name for error messages.
+      values: anything that NumPy can convert to an array.
 
     Raises:
-      ValueError: where a value is missing, naming the place; what makes no array.
+      ValueError: a value is missing (the message says where), or the data are not an array.
 
     Example:
       >>> given_array("x", np.array([1, None], object))
@@ -41,15 +41,15 @@ def given_array(name: str, values: Any) -> np.ndarray:
         try:
             return array.astype(np.float64)
         except OverflowError:
-            raise ValueError(f"{name} has a number that is beyond float32") from None
+            raise ValueError(f"{name} has a number beyond float32") from None
     return array
 
 
 def real_array(name: str, values: Any) -> np.ndarray:
-    """An array of real numbers of any type.
+    """Converts user data to an array of real numbers, keeping their type.
 
     Raises:
-      ValueError: as `given_array`; another type, naming the first place where it is.
+      ValueError: as `given_array`; or a value is not a real number (the message says where).
     """
     array = given_array(name, values)
     if array.dtype == object:
@@ -57,7 +57,7 @@ def real_array(name: str, values: Any) -> np.ndarray:
         at = next(wrong)
         raise ValueError(f"{name}{_place(at)} is {shown(array[at])}: {name} is not an array of numbers")
     if array.dtype.kind not in "biuf" and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{name} is not an array of numbers: of {cut(array.dtype)}")
+        raise ValueError(f"{name} is not an array of numbers: its dtype is {cut(array.dtype)}")
     return array
 
 

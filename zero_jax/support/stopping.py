@@ -1,6 +1,6 @@
-"""Stopping: signals become a request that a search obeys between two steps, or else KeyboardInterrupt.
+"""Stopping: a signal becomes a request that a search obeys between steps, or else raises KeyboardInterrupt.
 
-SIGINT is Ctrl-C; SIGTERM comes from Slurm, docker and `kill`; SIGHUP from a closed terminal.
+Ctrl-C sends SIGINT; Slurm, docker and `kill` send SIGTERM; closing a terminal sends SIGHUP.
 """
 
 import contextlib
@@ -11,39 +11,39 @@ from collections.abc import Iterator
 from types import FrameType
 
 GRACE_SECONDS = 2.0
-"""How long a search has to come to the end of a step; after that, as at a second signal, it is interrupted."""
+"""How long a search may take to finish its step; after that, or on a second signal, it is interrupted."""
 
 SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
 EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
-"""Exit codes by signal; any other signal gives `TERMINATED`."""
+"""Exit codes by signal; all other signals give `TERMINATED`."""
 
 TERMINATED = 143
 
 
 class Stop:
-    """What is known of a request to stop.
+    """A request to stop.
 
     Attributes:
-      signal: the first signal that came; 0 before.
+      signal: the first signal received; 0 if there was none.
     """
 
     def __init__(self) -> None:
         self.signal = 0
-        self._grace: list[float | None] = []  # of the deferrals under way
+        self._grace: list[float | None] = []  # one entry per active `deferred` block
         self._alarm: object = None
 
     @property
     def exit_code(self) -> int:
-        """For the process: 130 after Ctrl-C, 143 after another signal."""
+        """The exit code of the process: 130 after Ctrl-C, 143 after another signal."""
         return EXIT_CODES.get(self.signal or signal.SIGINT, TERMINATED)
 
     @contextlib.contextmanager
     def deferred(self, grace: float | None = GRACE_SECONDS) -> Iterator[None]:
-        """Until the end of the block, a first signal only sets `signal`; KeyboardInterrupt comes after `grace` seconds,
-        or with the next signal. None defers all of them until the end of the block, where KeyboardInterrupt is raised.
+        """Within the block, a first signal only sets `signal`; KeyboardInterrupt follows after `grace` seconds or with
+        the next signal. None defers all signals to the end of the block, where KeyboardInterrupt is raised.
         """
         before = self.signal
         self._grace.append(grace)
@@ -81,20 +81,20 @@ _current: Stop | None = None
 
 @contextlib.contextmanager
 def handled() -> Iterator[Stop]:
-    """Handles signals until the end of the block; inside another such block, that one does.
+    """Handles signals within the block; nested blocks share the outermost one's `Stop`.
 
-    Only the main thread can handle signals: on another one, nothing changes. A signal that somebody else handles, or
-    that is ignored (as by nohup), is left alone, but for Python's own handler of Ctrl-C. After SIGTERM or SIGHUP the
-    outermost block ends by sending the signal again, to whatever handled it before.
+    Only the main thread can handle signals: elsewhere nothing changes. Signals that have another handler, or that are
+    ignored (as under nohup), are left alone; Python's own handler of Ctrl-C is replaced. After SIGTERM or SIGHUP the
+    outermost block ends by sending the signal again, to its previous handler.
     """
     global _current
     if _current is not None or threading.current_thread() is not threading.main_thread():
         yield _current or Stop()
         return
     stop = _current = Stop()
-    usual = (signal.SIG_DFL, signal.default_int_handler)
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    ours = [number for number, handler in before.items() if handler in usual]
+    ours = [number for number, handler in before.items() if handler in defaults]
     for number in ours:
         signal.signal(number, stop._received)
     try:
@@ -108,8 +108,8 @@ def handled() -> Iterator[Stop]:
 
 
 def _interrupt(frame: FrameType | None) -> None:
-    """Raises KeyboardInterrupt, a little later where it would meet JAX's callback in the garbage collector: an
-    exception in there is printed and lost.
+    """Raises KeyboardInterrupt, but a little later if JAX's garbage-collection callback is running: an exception in
+    there is printed and lost.
     """
     collecting = frame is not None and frame.f_code.co_name == "_xla_gc_callback"
     if collecting and hasattr(signal, "setitimer"):

@@ -173,6 +173,11 @@ class Tasks:
         return self.classes > 2
 
     @property
+    def vector_classes(self) -> int:
+        """C if labels and predictions of programs are vectors, else 0."""
+        return self.classes if self.vector_labels else 0
+
+    @property
     def features(self) -> int:
         """F."""
         return int(self.train_x.shape[2])

@@ -1,4 +1,4 @@
-"""Logistic regression and a 2-layer network in plain JAX and optax: what a found program has to beat.
+"""Logistic regression and a 2-layer network in plain JAX and optax: what a discovered program must beat.
 
 Axes: `C` classifiers, `T` tasks, `N` training examples, `F` features, `U` hidden units.
 """
@@ -22,29 +22,29 @@ Model = Literal["logistic", "network"]
 Optimiser = Literal["sgd", "adam"]
 
 Weights = dict[str, Any]
-"""`out` `[U or F]` and `bias` `[]`; of a network `layer` `[U, F]` and `shift` `[U]` too."""
+"""`out` `[U or F]` and `bias` `[]`; a network also has `layer` `[U, F]` and `shift` `[U]`."""
 
 LEARNING_RATE, SCALE, DECAY, MOMENTUM = (1e-4, 10.0), (1e-3, 1.0), (1e-5, 0.1), (0.5, 0.99)
-"""Between what `tune` draws: the first three log-uniformly, 1 - momentum too. Half of all candidates have no decay,
-half have no momentum."""
+"""The ranges that `tune` samples: the first three and 1 - momentum log-uniformly. Half of all candidates have no decay,
+half no momentum."""
 
 _CACHE, _AT_A_TIME = 2**20, 32
-"""Classifiers are trained as many at a time as have this many bytes of weights, on all tasks together, or so many: more
-do not stay in a core's second-level cache, fewer pay for every step of the loop."""
+"""Bounds on how many classifiers train at a time: bytes of their weights on all tasks, and a number. Larger groups do
+not fit a core's second-level cache; smaller ones waste the overhead of each step of the loop."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A model of a logit, and how it is trained: on the cross-entropy, an example at a time, in the order of the tasks.
+    """A binary classifier, trained on the cross-entropy one example at a time, in the order of the tasks.
 
     Attributes:
       model: `logistic`, out.x + bias; or `network`, out.relu(layer x + shift) + bias.
-      hidden: U; 0 for as many as there are features, as the library's network has. Of a network alone.
+      hidden: U, for a network only; 0 means as many as there are features, like the library's network.
       optimiser: `sgd` or `adam`.
       learning_rate: at least 0.
-      scale: the standard deviation of the Gaussian that `out` and `layer` are drawn from; the others begin at 0.
-      decay: a step shrinks all weights by the share learning_rate * decay.
-      momentum: of SGD (heavy ball), 0 for none; or Adam's first decay rate.
+      scale: the standard deviation of the initial `out` and `layer` (Gaussian); the other weights start at 0.
+      decay: weight decay: each step shrinks all weights by the fraction learning_rate * decay.
+      momentum: of SGD (heavy ball; 0 disables it), or Adam's first decay rate.
 
     Raises:
       ValueError: an unknown model or optimiser, numbers out of range.
@@ -65,7 +65,7 @@ class Classifier:
         if not isinstance(self.hidden, numbers.Integral) or self.hidden < 0:
             raise ValueError(f"hidden must be a whole number of at least 0, not {self.hidden!r}")
         if self.hidden and self.model == "logistic":
-            raise ValueError("logistic regression has no hidden units: leave hidden out, or take model='network'")
+            raise ValueError("logistic regression has no hidden units: leave hidden out, or choose model='network'")
         for name in ("learning_rate", "scale", "decay"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)!r}")
@@ -74,14 +74,14 @@ class Classifier:
 
 
 class TunedClassifier(NamedTuple):
-    """What tuning found.
+    """The result of tuning a classifier.
 
     Attributes:
       classifier: the best one.
       fitness: its mean accuracy on the tasks.
-      evaluations: how many classifiers were trained on all tasks.
-      seconds: how long it took, compilation included.
-      history: `[evaluations]` float64, the best fitness after each evaluation; it ends with `fitness`.
+      evaluations: the number of classifiers trained on all tasks.
+      seconds: the time taken, including compilation.
+      history: `[evaluations]` float64, the best fitness after each evaluation; the last entry is `fitness`.
     """
 
     classifier: Classifier
@@ -92,7 +92,7 @@ class TunedClassifier(NamedTuple):
 
 
 def initial(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
-    """The weights before training, with an axis `[T]` in front: drawn from the seed and a task's id.
+    """The initial weights, with a leading axis `[T]`: drawn from the seed and the task's id.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -104,10 +104,10 @@ def initial(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
 
 
 def trained(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
-    """The weights after the last epoch, with an axis `[T]` in front.
+    """The weights after the last epoch, with a leading axis `[T]`.
 
     Raises:
-      ValueError: tasks of another loss than accuracy, or of more than two classes.
+      ValueError: the tasks have another loss than accuracy, or more than two classes.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -119,17 +119,17 @@ def trained(classifier: Classifier, tasks: Tasks, seed: int = 0) -> Weights:
 
 
 def accuracy(classifiers: Classifier | Sequence[Classifier], tasks: Tasks, seed: int = 0) -> np.ndarray:
-    """Trains classifiers on tasks and tells how many validation examples they get right: `[C, T]` float32.
+    """Trains classifiers on tasks and returns their validation accuracy, `[C, T]` float32.
 
-    As with programs, examples come one by one, and of several epochs the best counts. A logit of NaN is class 0.
+    As for programs, examples come one by one, and the best epoch counts. A logit of NaN means class 0.
 
     Args:
       classifiers: one or several.
       tasks: `T` tasks.
-      seed: of the initial weights.
+      seed: for the initial weights.
 
     Raises:
-      ValueError: no classifiers; tasks of another loss than accuracy, or of more than two classes.
+      ValueError: there are no classifiers, or the tasks have another loss than accuracy or more than two classes.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -138,29 +138,29 @@ def accuracy(classifiers: Classifier | Sequence[Classifier], tasks: Tasks, seed:
     """
     several = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     if not several:
-        raise ValueError("there are no classifiers")
+        raise ValueError("no classifiers: pass at least one")
     shapes = [_Shape.of(one, _checked(tasks)) for one in several]
-    told = np.empty((len(several), len(tasks)), np.float32)
+    fitness = np.empty((len(several), len(tasks)), np.float32)
     for shape in dict.fromkeys(shapes):
         rows = [i for i, other in enumerate(shapes) if other == shape]
-        _, told[rows] = _train_all(shape, [several[i] for i in rows], seed, tasks)
-    return told
+        _, fitness[rows] = _train_all(shape, [several[i] for i in rows], seed, tasks)
+    return fitness
 
 
 def tune(model: Model, tasks: Tasks, *, evaluations: int = 1000, hidden: int = 0, seed: int = 0) -> TunedClassifier:
-    """Looks for the best optimiser, learning rate, initial scale, decay and momentum by random search.
+    """Tunes optimiser, learning rate, initial scale, decay and momentum by random search.
 
-    Optimisers take turns. The first candidate is `Classifier(model)` as it stands.
+    Optimisers alternate. The first candidate is `Classifier(model)` with its defaults.
 
     Args:
       model: `logistic` or `network`.
-      tasks: `T` tasks; what counts is the mean accuracy.
-      evaluations: how many candidates to train on all tasks.
+      tasks: `T` tasks; the objective is the mean accuracy.
+      evaluations: the number of candidates to train on all tasks.
       hidden: as in `Classifier`.
-      seed: of the candidates and of their initial weights.
+      seed: for the candidates and their initial weights.
 
     Raises:
-      ValueError: `evaluations` below 1, and all that `Classifier` and `accuracy` object to.
+      ValueError: `evaluations` is below 1, or an argument is invalid for `Classifier` or `accuracy`.
 
     Example:
       >>> from zero_jax.tasks import arrays
@@ -195,7 +195,7 @@ def _drawn(model: Model, hidden: int, count: int, seed: int) -> list[Classifier]
 
 
 class _Numbers(NamedTuple):
-    """The numbers of classifiers, `[C]` float32 each, or of one."""
+    """The hyperparameters of classifiers, `[C]` float32 each, or of one classifier."""
 
     learning_rate: jax.Array
     scale: jax.Array
@@ -204,7 +204,7 @@ class _Numbers(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """The arrays of `Tasks` that training needs, or which of their axes is that of tasks."""
+    """The arrays of `Tasks` that training needs, or the axis of tasks in each of them."""
 
     train_x: Any
     train_y: Any
@@ -214,7 +214,7 @@ class _Data(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """What XLA compiles for: all of a classifier that is no number, and the features."""
+    """The static part that XLA compiles for: everything but the hyperparameters."""
 
     model: Model
     hidden: int
@@ -227,7 +227,7 @@ class _Shape(NamedTuple):
         return cls(classifier.model, hidden, classifier.optimiser, tasks.features)
 
     def draws(self, tasks: Tasks, seed: int) -> Weights:
-        """Initial weights on the scale 1; on the host, since XLA compiles normal deviates longer than all the rest."""
+        """Initial weights at scale 1, drawn on the host: normal deviates would dominate XLA's compile time."""
         sizes: dict[str, tuple[int, ...]] = {"out": (self.hidden or self.features,)}
         if self.model == "network":
             sizes["layer"] = self.hidden, self.features
@@ -239,7 +239,7 @@ class _Shape(NamedTuple):
         return drawn | {name: np.zeros((len(tasks), *size), np.float32) for name, size in biases.items()}
 
     def rule(self, numbers: _Numbers) -> optax.GradientTransformation:
-        """The optimiser."""
+        """The update rule."""
         direction = optax.scale_by_adam if self.optimiser == "adam" else optax.trace
         return optax.chain(
             direction(numbers.momentum),
@@ -249,7 +249,7 @@ class _Shape(NamedTuple):
 
 
 def _logit(weights: Weights, x: jax.Array) -> jax.Array:
-    """Of one example `[F]`."""
+    """The logit of one example `[F]`."""
     if "layer" in weights:
         x = jax.nn.relu(weights["layer"] @ x + weights["shift"])
     return weights["out"] @ x + weights["bias"]
@@ -260,7 +260,7 @@ def _loss(weights: Weights, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: _Data) -> tuple[Weights, jax.Array]:
-    """One classifier on one task, which comes without an axis for tasks: its weights, and the accuracy."""
+    """Trains one classifier on one task (without an axis of tasks); returns weights and accuracy."""
     rule = shape.rule(numbers)
 
     def step(state: Any, example: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
@@ -274,20 +274,20 @@ def _train_one(shape: _Shape, numbers: _Numbers, drawn: Weights, task: _Data) ->
         return state, (says_one == (task.valid_y > 0.5)).mean(dtype=jnp.float32)
 
     weights = {name: numbers.scale * value for name, value in drawn.items()}
-    (weights, _), told = jax.lax.scan(epoch, (weights, rule.init(weights)), task.order)
-    return weights, told.max()
+    (weights, _), accuracies = jax.lax.scan(epoch, (weights, rule.init(weights)), task.order)
+    return weights, accuracies.max()
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _train(shape: _Shape, numbers: _Numbers, drawn: Weights, tasks: _Data) -> tuple[Weights, jax.Array]:
-    """Some classifiers on all tasks."""
+    """Trains a group of classifiers on all tasks."""
     on_tasks = jax.vmap(functools.partial(_train_one, shape), in_axes=(None, 0, _Data(0, 0, 0, 0, None)))
     with jax.numpy_dtype_promotion("standard"):  # what optax is written for
         return jax.vmap(on_tasks, in_axes=(0, None, None))(numbers, drawn, tasks)
 
 
 def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, tasks: Tasks) -> tuple[Weights, np.ndarray]:
-    """Weights `[C, T, ...]` and accuracy `[C, T]` of classifiers of one shape, equally many at a time."""
+    """Weights `[C, T, ...]` and accuracy `[C, T]` of classifiers of one shape, trained in groups of equal size."""
     size = min(_AT_A_TIME, max(1, _CACHE // (4 * len(tasks) * shape.features * max(1, shape.hidden))))
     rows = np.array([[getattr(one, name) for name in _Numbers._fields] for one in classifiers], np.float32)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, 0)])
@@ -298,7 +298,7 @@ def _train_all(shape: _Shape, classifiers: Sequence[Classifier], seed: int, task
 
 def _checked(tasks: Tasks) -> Tasks:
     if tasks.loss != "accuracy":
-        raise ValueError(f"these classifiers learn labels 0 and 1: tasks must have the accuracy loss, not {tasks.loss}")
-    if tasks.vector_labels:
-        raise ValueError(f"these classifiers tell two classes apart, not {tasks.classes}")
+        raise ValueError(f"baselines are binary classifiers: tasks must have the accuracy loss, not {tasks.loss}")
+    if tasks.classes > 2:
+        raise ValueError(f"baselines are binary classifiers: tasks must have 2 classes, not {tasks.classes}")
     return tasks

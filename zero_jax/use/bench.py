@@ -11,12 +11,14 @@ import jax
 import numpy as np
 
 import zero_jax
-from zero_jax.executors import batches
-from zero_jax.executors.api import launch
-from zero_jax.executors.choice import choose
+from zero_jax.executors import devices
+from zero_jax.executors.base import Executor, Options, Request
+from zero_jax.executors.registry import EXECUTORS, choose
 from zero_jax.program import library
 from zero_jax.program.canonical import canonical
-from zero_jax.program.programs import Programs, random_programs
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import random_programs
 from zero_jax.run.presets import PRESETS
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import HAVE_NUMBA, WHY_INTERPRETED
@@ -83,7 +85,7 @@ def machine() -> dict[str, Any]:
 
 def peaks(threads: Iterable[int]) -> dict[str, Any]:
     """What the machine does at best: on a CPU by number of threads, else `device_rates`."""
-    if batches.platform() != "cpu":
+    if devices.platform() != "cpu":
         return {"device": device_rates()._asdict()}
     return {"peak_gflops": {n: _peak(n) for n in sorted(threads)} if HAVE_NUMBA else {}}
 
@@ -183,18 +185,16 @@ def network(
     """
     program = library.program("network", learning_rate=LEARNING_RATE)
     on = synthetic.linear(tasks, features=features, train=examples[0], valid=examples[1])
-    chosen = choose(executor, program.memory, on, interpret=interpret)
-    if chosen == "pallas" and not batch:
-        batch = max(512, 2**18 // features**2)  # some blocks for every multiprocessor, whatever their size
-    call = _caller(on, threads, chosen, fused, interpret)
-    first, rate, steps = _measure(call, program, seconds, batch)
+    options = Options(threads=threads, interpret=interpret, canonical_form=True, fuse=None if fused else False)
+    chosen = choose(executor, Request(program.memory, on, options))
+    call = _caller(chosen, on, options)
+    first, rate, steps = _measure(call, program, seconds, batch or chosen.programs_to_fill(features))
     predict, both = network_operations(features)
     gflops = rate * tasks * (examples[0] * both + examples[1] * predict) / 1e9
-    share = gflops / _peak(threads) if HAVE_NUMBA and chosen != "pallas" else 0.0
-    if chosen == "pallas" and not interpret:
-        share = gflops / device_rates().multiply_adds
+    best = 0.0 if interpret and chosen.interprets else _peak_of(chosen, threads)
+    share = gflops / best if best else 0.0
     return Measurement(
-        "network", features, tasks, threads, chosen, fused and chosen == "simd", rate, steps, gflops, share, first
+        "network", features, tasks, threads, chosen.name, fused and chosen.fuses, rate, steps, gflops, share, first
     )
 
 
@@ -204,13 +204,12 @@ def demo(
     """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
     experiment = PRESETS["linear"][1]
     tasks = experiment.search_tasks.make(0)
-    chosen = choose(executor, experiment.space.memory, tasks, interpret=interpret)
-    if chosen == "pallas" and not batch:
-        batch = 6 * 2**14
+    options = Options(ops=experiment.space.ops, threads=threads, interpret=interpret, canonical_form=True)
+    chosen = choose(executor, Request(experiment.space.memory, tasks, options))
+    batch = batch or 6 * chosen.programs_to_fill(tasks.features)  # most of them stop early
     programs = random_programs(experiment.space, batch or 2000, np.random.default_rng(0))
-    call = _caller(tasks, threads, chosen, interpret=interpret, ops=experiment.space.ops)
-    first, rate, steps = _measure(call, programs, seconds, batch)
-    return Measurement("demo", tasks.features, len(tasks), threads, chosen, False, rate, steps, 0.0, 0.0, first)
+    first, rate, steps = _measure(_caller(chosen, tasks, options), programs, seconds, batch)
+    return Measurement("demo", tasks.features, len(tasks), threads, chosen.name, False, rate, steps, 0.0, 0.0, first)
 
 
 def run(
@@ -219,13 +218,13 @@ def run(
     """All measurements, one by one: on a CPU on one thread and on all, with and without superinstructions, with 10
     tasks and with 16; on a GPU or TPU those of the device.
     """
-    host = batches.platform() == "cpu"
+    host = devices.platform() == "cpu"
     for threads in dict.fromkeys((1, parallel.cores())) if host else (1,):
         yield demo(threads, executor=executor, seconds=seconds)
         for f in features:
             found = network(f, 10, threads, executor=executor, seconds=seconds)
             yield found
-            if found.executor == "simd":
+            if EXECUTORS[found.executor].fuses:
                 yield network(f, 16, threads, executor=executor, seconds=seconds)
                 yield network(f, 10, threads, executor=executor, fused=False, seconds=seconds)
 
@@ -239,31 +238,26 @@ def _peak(threads: int) -> float:
     return _peaks[threads]
 
 
+def _peak_of(executor: Executor, threads: int) -> float:
+    """GFLOP/s of what an executor runs on; 0 where unknown."""
+    if executor.on_host or devices.platform() == "cpu":
+        return _peak(threads) if HAVE_NUMBA else 0.0
+    return device_rates().multiply_adds
+
+
 Call = Callable[[Programs], Callable[[], np.ndarray]]
 """Begins to train programs, and returns a function that waits for their train steps."""
 
 
-def _caller(
-    tasks: Tasks, threads: int, chosen: str, fused: bool = True, interpret: bool = False, ops: Any = None
-) -> Call:
-    if chosen == "simd":
-        from zero_jax.executors.simd import lanes as simd
+def _caller(executor: Executor, tasks: Tasks, options: Options) -> Call:
+    prepared = executor.prepare(tasks, options)
 
-        lanes = simd.lay_out(tasks)
-
-        def on_lanes(programs: Programs) -> Callable[[], np.ndarray]:
-            form = canonical(programs, threads).programs
-            steps = simd.evaluate(form, lanes, 0, threads=threads, fuse=None if fused else False).train_steps
-            return lambda: steps
-
-        return on_lanes
-    placed = batches.placed(tasks, None)
-
-    def on_device(programs: Programs) -> Callable[[], np.ndarray]:
-        wait = launch(programs, placed, executor=chosen, threads=threads, interpret=interpret, ops=ops)
+    def call(programs: Programs) -> Callable[[], np.ndarray]:
+        form = canonical(programs, options.threads, Interface.of(programs.memory, tasks)).programs
+        wait = executor.launch(form, prepared, 0)
         return lambda: wait()[1]
 
-    return on_device
+    return call
 
 
 def _measure(call: Call, programs: Programs, seconds: float, size: int) -> tuple[float, float, float]:

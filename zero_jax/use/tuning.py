@@ -1,7 +1,7 @@
-"""Fine-tuning: better constants for one program, by random search, by Optuna or by gradient.
+"""Fine-tuning: better constants for one program, by random search, Optuna or gradients.
 
-All three look for multipliers, from 1e-3 to 1e3, of the same constants. Axes: `n` candidates, `C` tunable constants,
-`T` tasks, `L` instruction slots. An exponent is the decimal logarithm of a multiplier: 0 for what stays as it is.
+All three search over multipliers from 1e-3 to 1e3 of the same constants. Axes: `n` candidates, `C` tunable constants,
+`T` tasks, `L` instruction slots. An exponent is the decimal logarithm of a multiplier: 0 leaves a constant unchanged.
 """
 
 import functools
@@ -13,11 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zero_jax.executors import contract
+from zero_jax.executors import dispatch, stream
 from zero_jax.executors.api import evaluate
-from zero_jax.executors.batches import MAX_BYTES, default_device
+from zero_jax.executors.base import MAX_BYTES
+from zero_jax.executors.devices import default_device
+from zero_jax.executors.fitness import program_fitness
 from zero_jax.program import ops
 from zero_jax.program.canonical import live
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, program_bytes
 from zero_jax.support import stopping
 from zero_jax.support.bounds import check_bytes, check_number
@@ -27,34 +30,34 @@ Method = Literal["random", "optuna", "gradient"]
 Combine = Literal["mean", "median"]
 
 DECADES = 3.0
-"""Constants are multiplied by 10**-3 to 10**3 (SPEC 4)."""
+"""Constants are multiplied by 10**-3 to 10**3."""
 
 GRADIENT_COST = 5
-"""A gradient counts as so many evaluations, by its passes over the examples: one finds where runs stop, one computes
-fitness, one computes it again on the way back, and the way back counts as two, as is usual. In seconds it costs more:
-`experiments/tuning.json`."""
+"""The number of evaluations that one gradient counts as, by its passes over the examples: one to find where training
+stops, one for the fitness, one to recompute it in the backward pass, and the backward pass itself, counted as two. In
+seconds it costs more: `experiments/tuning.json`."""
 
 FIRST_BATCH, BATCH_SECONDS = 64, 0.25
-"""Random candidates are evaluated so many at a time at first, and twice as many after a batch that took less than this:
-the bar moves, and Ctrl-C and the time limit lose little."""
+"""The size of the first batch of random candidates. It doubles after each batch that took less than `BATCH_SECONDS`, so
+that the bar moves, and Ctrl-C and the time limit lose little work."""
 
 OPTUNA_BATCH = 20
-"""How many candidates Optuna proposes at a time: more fill a device better, but know less of one another."""
+"""How many candidates Optuna proposes at a time: more fill a device better but share less information."""
 
 
 class Tuned(NamedTuple):
-    """What tuning found.
+    """The result of tuning a program.
 
     Attributes:
-      program: the best one: the original, or it with other constants.
-      fitness: its fitness on the tasks, combined over them; never below `fitness_before`.
-      fitness_before: that of the original.
-      evaluations: how many were spent, gradients counted as `GRADIENT_COST` each.
-      train_steps: training examples seen in them, those of a gradient `GRADIENT_COST` times.
-      seconds: how long it took, compilation included.
-      history: `[evaluations]` float64, the best fitness after each evaluation; it ends with `fitness`.
-      interrupted: whether Ctrl-C or another signal ended it.
-      timed_out: whether its time limit did.
+      program: the best program: the original, possibly with other constants.
+      fitness: its fitness, combined over the tasks; never below `fitness_before`.
+      fitness_before: the fitness of the original.
+      evaluations: the number spent; a gradient counts as `GRADIENT_COST`.
+      train_steps: training examples seen; those of a gradient count `GRADIENT_COST` times.
+      seconds: the time taken, including compilation.
+      history: `[evaluations]` float64, the best fitness after each evaluation; the last entry is `fitness`.
+      interrupted: whether Ctrl-C or another signal ended the tuning.
+      timed_out: whether the time limit ended it.
     """
 
     program: Programs
@@ -85,43 +88,44 @@ def tune(
     time_limit: float = 0.0,
     report: Callable[[int, float], None] = lambda done, fitness: None,
 ) -> Tuned:
-    """Fine-tunes the constants of a program (SPEC 4), keeping the best that it meets, the original included.
+    """Tunes the constants of a program and returns the best program evaluated, the original included.
 
-    Tunable are the constants of live instructions, but for those that name an element (the 0.25 of `v1[0.25] = 0.5`)
-    and those that are 0, which no multiplier changes. Signs stay, so a standard deviation stays at least 0; the bounds
-    of a uniform stay in order.
+    It tunes the constants of live instructions, except those that select an element (the 0.25 of `v1[0.25] = 0.5`) and
+    zeros, which no multiplier changes. Signs are kept, so a standard deviation stays non-negative; the bounds of a
+    uniform distribution stay in order.
 
-    - `random` multiplies every constant by a log-uniform draw from [1e-3, 1e3] and evaluates all candidates in one
-      call: the search of SPEC 4.
+    - `random` multiplies every constant by a log-uniform draw from [1e-3, 1e3]: the paper's tuning of its best programs
+      (Real et al. 2020).
     - `optuna` lets Optuna's tree-structured Parzen estimator choose the multipliers, `OPTUNA_BATCH` candidates at a
       time.
-    - `gradient` follows gradients of the fitness with respect to the exponents (optax's Adam). Where every run stops
-      there is no slope, so it begins from the best of the original and some random candidates.
+    - `gradient` ascends the gradient of the fitness with respect to the exponents (optax's Adam). A program that stops
+      on every task has no slope, so it starts from the best of the original and some random candidates.
 
     Args:
       program: one program.
       tasks: `T` tasks.
       method: `random`, `optuna` (needs the extra `zero-jax[optuna]`), or `gradient` (rmse tasks only).
-      evaluations: the budget, the original's evaluation included. A gradient counts as `GRADIENT_COST` of
-        them, so a few may be left over.
-      seed: of the multipliers drawn and of the program's own random instructions.
-      executor: as in `evaluate`; but gradients are computed by `xla`.
+      evaluations: the budget, including the evaluation of the original. A gradient counts as `GRADIENT_COST`, so a few
+        may be left over.
+      seed: for the multipliers and the program's own random instructions.
+      executor: as in `evaluate`; gradients always use `xla`.
       threads: as in `evaluate`.
       max_bytes: as in `evaluate`.
-      combine: what is to grow, the `mean` or the `median` of the fitness on the tasks.
-      scout: for `gradient`, the share of the budget that goes to random candidates first; 0 begins from the original.
-      learning_rate: for `gradient`, Adam's, in decades; a cosine brings it down to 0.
+      combine: the objective: the `mean` or the `median` of the fitness over the tasks.
+      scout: for `gradient`, the share of the budget spent on random candidates first; 0 starts from the original.
+      learning_rate: for `gradient`, Adam's learning rate in decades; it decays to 0 along a cosine.
       max_abs_error: as in `evaluate`.
-      time_limit: it ends after about so many seconds; 0 for no limit.
-      report: called from time to time with the number of evaluations so far and the best fitness.
+      time_limit: the approximate number of seconds after which tuning stops; 0 means no limit.
+      report: called now and then with the number of evaluations so far and the best fitness.
 
     Returns:
-      `Tuned`. Where there is nothing to tune, or the budget does not pay for a step, the program as it is. After
-      Ctrl-C the best so far.
+      `Tuned`. Without tunable constants, or with a budget too small for one step, it holds the original. After Ctrl-C
+      it holds the best so far.
 
     Raises:
-      ValueError: more than one program, an unknown method or `combine`, `evaluations` beyond `bounds.BOUNDS`,
-        a `scout` outside 0 to 1, gradients on accuracy tasks, Optuna not installed, and all that `evaluate` objects to.
+      ValueError: there is more than one program; `method` or `combine` is unknown; `evaluations` or `scout` is out of
+        range; the method is `gradient` but the loss is accuracy; Optuna is not installed; or an argument is invalid for
+        `evaluate`.
 
     Example:
       >>> from zero_jax import library
@@ -132,7 +136,7 @@ def tune(
       True
     """
     _check(program, tasks, method, evaluations, combine)
-    default_device()  # one that is missing is named
+    default_device()  # fails early, by name, if JAX's device is missing
     if not 0 <= scout <= 1 or not 0 < learning_rate < np.inf:
         raise ValueError(f"scout must be from 0 to 1 and learning_rate above 0, not {scout} and {learning_rate}")
     if not time_limit >= 0:
@@ -159,8 +163,8 @@ def tune(
         return judge.result()._replace(interrupted=interrupted, timed_out=timed_out)
 
 
-def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
-    """`[L, 3]` bool: which constants of a program tuning may change.
+def tunable(program: Programs, interface: Interface | None = None) -> np.ndarray:
+    """Which constants of a program `tune` may change, `[L, 3]` bool.
 
     Example:
       >>> from zero_jax import library
@@ -171,12 +175,12 @@ def tunable(program: Programs, vector_labels: bool = False) -> np.ndarray:
     meanings = ops.CONSTANT_MEANINGS[np.asarray(program.code)[0, :, 0]]
     data = np.asarray(program.data)[0]
     changes = np.isfinite(data) & (data != 0)
-    return live(program, vector_labels)[0][:, None] & (meanings != "") & (meanings != "index") & changes
+    return live(program, interface)[0][:, None] & (meanings != "") & (meanings != "index") & changes
 
 
 def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combine: str) -> None:
     if len(program) != 1:
-        raise ValueError(f"tuning takes one program, not {len(program)}: pick one, programs[i]")
+        raise ValueError(f"tune takes one program, not {len(program)}: select one with programs[i]")
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
     if combine not in get_args(Combine):
@@ -187,7 +191,7 @@ def _check(program: Programs, tasks: Tasks, method: str, evaluations: Any, combi
     check_bytes(what, evaluations * (program_bytes(program.capacity) + 24 * slots), "take fewer evaluations")
     if method == "gradient" and tasks.loss != "rmse":
         raise ValueError(
-            f"method 'gradient' needs rmse tasks: {tasks.loss} has no useful gradient; take random or optuna"
+            f"method 'gradient' needs rmse tasks, because {tasks.loss} has no useful gradient; use 'random' or 'optuna'"
         )
     if method == "optuna":
         _optuna()
@@ -201,13 +205,13 @@ class _OutOfTimeError(Exception):
 
 
 class _Judge:
-    """Evaluates candidates and keeps the books.
+    """Evaluates candidates and records the results.
 
     Attributes:
       where: `[L, 3]`, which constants are tuned; `constants`: C.
-      rng: where multipliers come from.
+      rng: the generator of multipliers.
       best, fitness: `[C]`, the exponents of the best candidate so far, and its fitness.
-      history: the best fitness so far, an entry an evaluation.
+      history: the best fitness so far, one entry per evaluation.
     """
 
     def __init__(
@@ -222,25 +226,25 @@ class _Judge:
     ) -> None:
         self.began = time.perf_counter()
         self.time_limit, self.report = time_limit, report
-        self.bits = contract.seed_bits(seed)
+        self.bits = stream.seed_bits(seed)
         self.rng = np.random.default_rng(int(seed) % 2**64)
         self.program, self.tasks, self.combine, self.settings = program.check(), tasks, combine, settings
-        self.where = tunable(program, tasks.vector_labels)
+        self.where = tunable(program, Interface.of(program.memory, tasks))
         self.constants = int(self.where.sum())
         self.best, self.fitness = np.zeros(self.constants), -np.inf
         self.train_steps = 0
         self.history: list[float] = []
 
     def __call__(self, exponents: np.ndarray) -> np.ndarray:
-        """Fitness `[n]` of candidates `[n, C]`; ends the tuning where its time is up."""
+        """Fitness `[n]` of candidates `[n, C]`; raises once the time is up."""
         self.check_time()
         return self.judged(exponents)
 
     def judged(self, exponents: np.ndarray) -> np.ndarray:
-        """The same, whatever the time."""
-        told = evaluate(self.candidates(exponents), self.tasks, self.bits, **self.settings)
-        fitness = contract.program_fitness(told.fitness, self.combine)
-        self.train_steps += int(np.asarray(told.train_steps, np.int64).sum())
+        """Fitness `[n]` of candidates `[n, C]`, even after the time limit."""
+        result = evaluate(self.candidates(exponents), self.tasks, self.bits, **self.settings)
+        fitness = program_fitness(result.fitness, self.combine)
+        self.train_steps += int(np.asarray(result.train_steps, np.int64).sum())
         self.record(fitness)
         first = int(np.argmax(fitness))
         if fitness[first] > self.fitness:
@@ -249,12 +253,12 @@ class _Judge:
         return fitness
 
     def check_time(self) -> None:
-        """Ends the tuning where its time is up."""
+        """Raises once the time is up."""
         if self.history and time.perf_counter() - self.began > self.time_limit:
             raise _OutOfTimeError
 
     def all(self, exponents: np.ndarray) -> None:
-        """Candidates in batches, each twice as large as the one before as long as they take little time."""
+        """Evaluates candidates in batches that double in size while they take little time."""
         size = FIRST_BATCH
         while len(exponents):
             began = time.perf_counter()
@@ -264,7 +268,7 @@ class _Judge:
                 size *= 2
 
     def record(self, fitness: np.ndarray, each: int = 1) -> None:
-        """Notes the fitness `[n]` of candidates that took so many evaluations each."""
+        """Appends the fitness `[n]` of candidates to the history; each counts as `each` evaluations."""
         before = self.history[-1] if self.history else -np.inf
         so_far = np.maximum.accumulate(np.concatenate([[before], fitness]))
         self.history += np.repeat(so_far[1:], each).tolist()
@@ -284,7 +288,7 @@ class _Judge:
         return _scaled(jax.tree.map(np.asarray, self.program), self.spread(exponents))
 
     def slopes(self) -> Callable[[jax.Array], "_Slopes"]:
-        """What takes exponents `[n, L, 3]`."""
+        """The function from exponents `[n, L, 3]` to fitness and slopes."""
         program = jax.tree.map(jnp.asarray, self.program)
         numbers_of = np.asarray(self.program.code)[0, :, 0]
         parts = zip(program.starts[:3], program.starts[1:], strict=True)
@@ -294,15 +298,15 @@ class _Judge:
         return lambda at: _slopes(at, program, self.tasks, self.bits, bound, **more)
 
     def result(self) -> Tuned:
-        """What was found."""
-        history = np.minimum(self.history, self.fitness)  # XLA, which gradients take, may round the best up
+        """The result so far."""
+        history = np.minimum(self.history, self.fitness)  # gradients use XLA, which may round the best fitness up
         program = self.candidates(self.best[None])
         seconds = time.perf_counter() - self.began
         return Tuned(program, self.fitness, float(history[0]), len(history), self.train_steps, seconds, history)
 
 
 def _scaled(program: Programs, exponents: Any) -> Programs:
-    """`n` copies of a program, their constants multiplied by 10**exponents, `[n, L, 3]`: NumPy's or traced."""
+    """`n` copies of a program with constants multiplied by 10**exponents, `[n, L, 3]`, NumPy or traced."""
     xp: Any = np if isinstance(exponents, np.ndarray) else jnp
     count = exponents.shape[0]
     code, length = (xp.broadcast_to(part, (count, *part.shape[1:])) for part in (program.code, program.length))
@@ -324,7 +328,7 @@ _HAS_BOUNDS = ops.CONSTANT_MEANINGS[:, 0] == "bound"
 
 def _by_optuna(judge: _Judge, evaluations: int) -> None:
     optuna = _optuna()
-    loudness = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         sampler = optuna.samplers.TPESampler(seed=int(judge.rng.integers(2**32)))
@@ -340,7 +344,7 @@ def _by_optuna(judge: _Judge, evaluations: int) -> None:
                 study.tell(trial, float(value))
             evaluations -= len(trials)
     finally:
-        optuna.logging.set_verbosity(loudness)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _optuna() -> Any:
@@ -352,13 +356,13 @@ def _optuna() -> Any:
 
 
 def _by_gradient(judge: _Judge, evaluations: int, scout: float, learning_rate: float) -> None:
-    """Climbs from the best of some random candidates and the original."""
+    """Gradient ascent from the best of the original and some random candidates."""
     import optax
 
     scouts = int(scout * evaluations)
     if scouts:
         judge.all(judge.draw(scouts))
-    steps = (evaluations - scouts - 1) // GRADIENT_COST  # the last evaluation is that of the best, by `executor`
+    steps = (evaluations - scouts - 1) // GRADIENT_COST  # the last evaluation is for the best, by `executor`
     adam, rate = optax.scale_by_adam(), optax.cosine_decay_schedule(learning_rate, max(1, steps))
     at = best = jnp.asarray(judge.spread(judge.best[None]), jnp.float32)
     memory, highest, caution = adam.init(at), -np.inf, 1.0
@@ -366,20 +370,20 @@ def _by_gradient(judge: _Judge, evaluations: int, scout: float, learning_rate: f
     try:
         for step in range(steps):
             judge.check_time()
-            told = slopes(at)
-            judge.train_steps += GRADIENT_COST * int(np.asarray(told.train_steps, np.int64).sum())
-            judge.record(np.asarray(told.fitness, np.float64), GRADIENT_COST)
+            now = slopes(at)
+            judge.train_steps += GRADIENT_COST * int(np.asarray(now.train_steps, np.int64).sum())
+            judge.record(np.asarray(now.fitness, np.float64), GRADIENT_COST)
             judge.report(len(judge.history), float(judge.history[-1]))
-            fitness = float(told.fitness[0])
+            fitness = float(now.fitness[0])
             if fitness > highest:
                 best, highest = at, fitness
-            if fitness < highest / 2:  # over a cliff: runs stop here, and no slope leads back
+            if fitness < highest / 2:  # over a cliff: training stops here, and no slope leads back
                 at, memory, caution = best, adam.init(at), caution / 2
                 continue
             with jax.numpy_dtype_promotion("standard"):  # what optax is written for
-                direction, memory = adam.update(told.slopes, memory)
+                direction, memory = adam.update(now.slopes, memory)
             at = jnp.clip(at + caution * float(rate(step)) * direction, -DECADES, DECADES)
-    finally:  # the best counts, be it that the time is up
+    finally:  # the best counts even when the time is up
         if highest > -np.inf:
             judge.judged(np.asarray(best, np.float64)[:, judge.where])
 
@@ -399,21 +403,21 @@ def _slopes(
     tasks: Tasks,
     seed: jax.Array,
     max_abs_error: jax.Array,
-    used: contract.OpSets,
+    used: dispatch.OpSets,
     combine: Combine,
     max_bytes: int,
 ) -> _Slopes:
-    """Candidates share nothing, so the gradient of the sum of their fitness holds the slopes of each."""
+    """Candidates are independent, so the gradient of the sum of their fitness holds the slopes of each."""
 
     def total(exponents: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         many = _scaled(program, exponents)
-        how: dict[str, Any] = {"executor": "xla", "ops": used, "max_bytes": max_bytes, "differentiable": True}
-        told = evaluate(many, tasks, seed, max_abs_error=max_abs_error, **how)
-        fitness = told.fitness.mean(1) if combine == "mean" else jnp.sort(told.fitness, 1)[:, len(tasks) // 2]
-        return fitness.sum(), (fitness, told.train_steps)
+        how: dict[str, Any] = {"ops": used, "max_bytes": max_bytes, "differentiable": True}
+        result = evaluate(many, tasks, seed, max_abs_error=max_abs_error, **how)
+        fitness = result.fitness.mean(1) if combine == "mean" else jnp.sort(result.fitness, 1)[:, len(tasks) // 2]
+        return fitness.sum(), (fitness, result.train_steps)
 
     (_, (fitness, train_steps)), slopes = jax.value_and_grad(total, has_aux=True)(exponents)
-    # An exploding slope would fill Adam's memory for long; NaN for ever.
+    # An exploding slope would dominate Adam's memory for long, and a NaN for ever.
     slopes = jnp.clip(jnp.nan_to_num(slopes), -1e6, 1e6)
     length = jnp.sqrt((slopes**2).sum((1, 2), keepdims=True))
     return _Slopes(fitness, train_steps, slopes / jnp.maximum(length, 1.0))

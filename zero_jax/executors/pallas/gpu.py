@@ -15,16 +15,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from zero_jax.executors.contract import Array, OpSets
+from zero_jax.executors.dispatch import OpSets
 from zero_jax.executors.pallas import kernel
-from zero_jax.executors.pallas.kernel import Shape, Told, Training, packed
+from zero_jax.executors.pallas.kernel import Shape, packed
 from zero_jax.executors.pallas.layout import Layout, layout_for, power_of_two
+from zero_jax.executors.pallas.training import Outputs, Training
 from zero_jax.program import ops as op_table
-from zero_jax.program.programs import COMPONENTS, Programs
+from zero_jax.program.memory import COMPONENTS
+from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
 # Of JAX 0.11; nothing that a user could do. `choice.py` falls back to XLA once it has come true.
@@ -106,11 +108,11 @@ class _Examples:
 
 def _train(shape: Shape, *refs: Any) -> None:
     """One program on one group of tasks."""
-    words, constants, lengths, seed, size, limit, rows, x, y, ids, *told, s, v, m = refs
+    words, constants, lengths, seed, size, limit, rows, x, y, ids, *outputs, s, v, m = refs
     memory = dict(zip(op_table.KINDS, (s, v, m), strict=True))
     machine = _Machine(shape, words, constants, ids, seed, size, memory)
     lane = pl.program_id(1) * shape.lanes + lax.broadcasted_iota(jnp.int32, (shape.lanes,), 0)
-    write = Told(*told, *[None] * (not shape.errors))
+    write = Outputs(*outputs, *[None] * (not shape.errors))
     Training(shape, machine, lengths, limit, _Examples(rows, x, y), write).run(lane)
 
 
@@ -189,7 +191,7 @@ def evaluate_programs(
     shape = Shape(
         ops, tuple(programs.starts), programs.memory, tasks.features, power_of_two(tasks.features), len(tasks),
         layout.lanes, layout.by_row, layout.warps, n, k, tasks.order.shape[0], tasks.loss == "accuracy",
-        tasks.classes * tasks.vector_labels, errors, interpret,
+        tasks.vector_classes, errors, interpret,
     )  # fmt: skip
     count, lanes, width, all_lanes = words.shape[0], shape.lanes, shape.width, shape.groups * shape.lanes
     examples = n + k
@@ -202,11 +204,11 @@ def evaluate_programs(
         jnp.array([shape.features], jnp.int32), max_abs_error.reshape(1), rows, _padded(x, all_lanes, width),
         _padded(y, all_lanes), _padded(jnp.asarray(tasks.ids), all_lanes),
     )  # fmt: skip
-    told = [jax.ShapeDtypeStruct((count, all_lanes), kind) for kind in (jnp.float32, jnp.int32) * 2]
-    told_specs = [pl.BlockSpec((None, lanes), lambda p, g: (p, g)) for _ in told]
+    outputs = [jax.ShapeDtypeStruct((count, all_lanes), kind) for kind in (jnp.float32, jnp.int32) * 2]
+    output_specs = [pl.BlockSpec((None, lanes), lambda p, g: (p, g)) for _ in outputs]
     if errors:
-        told.append(jax.ShapeDtypeStruct((count, shape.epochs * examples, all_lanes), jnp.float32))
-        told_specs.append(pl.BlockSpec((None, shape.epochs * examples, lanes), lambda p, g: (p, 0, g)))
+        outputs.append(jax.ShapeDtypeStruct((count, shape.epochs * examples, all_lanes), jnp.float32))
+        output_specs.append(pl.BlockSpec((None, shape.epochs * examples, lanes), lambda p, g: (p, 0, g)))
     result = pl.pallas_call(
         partial(_train, shape),
         grid=(count, shape.groups),
@@ -217,12 +219,12 @@ def evaluate_programs(
             pl.BlockSpec((examples, lanes), lambda p, g: (0, g)),
             pl.BlockSpec((lanes,), lambda p, g: (g,)),
         ],
-        out_shape=[*told, *_memory_shapes(shape, count)],
-        out_specs=[*told_specs, *_memory_specs(shape)],
+        out_shape=[*outputs, *_memory_shapes(shape, count)],
+        out_specs=[*output_specs, *_memory_specs(shape)],
         name="zero_jax_train",
         **_options(shape),
     )(*arguments)  # fmt: skip
-    fitness, steps, _, _, *rest = (part[..., : shape.tasks] for part in result[: len(told)])
+    fitness, steps, _, _, *rest = (part[..., : shape.tasks] for part in result[: len(outputs)])
     return fitness, steps, *(jnp.swapaxes(part, 1, 2) for part in rest)
 
 

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from zero_jax.program.programs import MemorySize
+from zero_jax.executors.stream import runs
+from zero_jax.program.memory import MemorySize
 from zero_jax.tasks import Tasks
 
 MAX_FEATURES = 32
@@ -67,7 +68,7 @@ def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int
     layout = layout_for(tasks.features, len(tasks))
     lanes = -(-len(tasks) // layout.lanes) * layout.lanes
     width = power_of_two(tasks.features)
-    kept = 2 * _examples(tasks) if errors else 0
+    kept = 2 * runs(tasks) if errors else 0
     return 4 * lanes * (4 + kept + sum(max(1, n) * width**axis for axis, n in enumerate(memory)))
 
 
@@ -82,7 +83,7 @@ def tpu_core_bytes(memory: MemorySize, features: int, errors: int = 0) -> int:
 
 def tpu_program_bytes(tasks: Tasks, errors: bool = False) -> int:
     """What one program takes of a TPU's large memory: what it returns."""
-    kept = 2 * _padded_to_8(_examples(tasks)) if errors else 0
+    kept = 2 * _padded_to_8(runs(tasks)) if errors else 0
     return 4 * LANES * -(-len(tasks) // LANES) * (2 * 8 + kept)
 
 
@@ -94,10 +95,6 @@ def tpu_tasks_bytes(tasks: Tasks) -> int:
 
 def _padded_to_8(n: int) -> int:
     return -(-n // 8) * 8
-
-
-def _examples(tasks: Tasks) -> int:
-    return tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1])
 
 
 def most_programs(program_bytes: int) -> int:

@@ -15,14 +15,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from zero_jax.executors.contract import Array, OpSets
+from zero_jax.executors.dispatch import OpSets
 from zero_jax.executors.pallas import kernel
-from zero_jax.executors.pallas.kernel import Shape, Told, Training, packed
+from zero_jax.executors.pallas.kernel import Shape, packed
 from zero_jax.executors.pallas.layout import LANES
+from zero_jax.executors.pallas.training import Outputs, Training
 from zero_jax.program import ops as op_table
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
@@ -155,9 +156,9 @@ def _train(shape: Shape, *refs: Any) -> None:
     machine = _Machine(shape, words, constants, ids, seed, dict(zip(op_table.KINDS, (s, v, m), strict=True)))
     group = pl.program_id(1)
     examples = _Examples(shape.train + shape.valid, rows, source.at[:, group], buffer, arrived, under_way)
-    told = Told(fitness, steps, lost, alive, *errors, *[None] * (not shape.errors))
+    outputs = Outputs(fitness, steps, lost, alive, *errors, *[None] * (not shape.errors))
     lane = group * LANES + lax.broadcasted_iota(jnp.int32, (1, LANES), 1)[0]
-    Training(shape, machine, lengths, limit, examples, told).run(lane)
+    Training(shape, machine, lengths, limit, examples, outputs).run(lane)
 
 
 def _execute(shape: Shape, component: int, *refs: Any) -> None:
@@ -233,7 +234,7 @@ def evaluate_programs(
     n, k, epochs = tasks.train_x.shape[1], tasks.valid_x.shape[1], tasks.order.shape[0]
     shape = _shape(
         programs, ops, tasks.features, len(tasks), train=n, valid=k, epochs=epochs, accuracy=tasks.loss == "accuracy",
-        classes=tasks.classes * tasks.vector_labels, errors=errors, interpret=bool(interpret),
+        classes=tasks.vector_classes, errors=errors, interpret=bool(interpret),
     )  # fmt: skip
     x = jnp.concatenate([jnp.asarray(tasks.train_x), tasks.valid_x], 1)
     y = jnp.concatenate([jnp.asarray(tasks.train_y), tasks.valid_y], 1)
@@ -243,7 +244,7 @@ def evaluate_programs(
     rows = jnp.concatenate([jnp.asarray(tasks.order), behind], 1)
     ids = _lanes_last(jnp.asarray(tasks.ids), 0, shape.groups).reshape(shape.groups, 1, LANES)
     count = program[0].shape[0]
-    told = [(1, jnp.float32), (1, jnp.int32)] + [(rows.size, jnp.float32)] * errors
+    outputs = [(1, jnp.float32), (1, jnp.int32)] + [(rows.size, jnp.float32)] * errors
     result = pl.pallas_call(
         partial(_train, shape),
         grid=(count, shape.groups),
@@ -251,7 +252,7 @@ def evaluate_programs(
             *program_specs, *[_whole(pltpu.SMEM)] * 3, _whole(pl.ANY),
             pl.BlockSpec((None, None, LANES), lambda p, g: (g, 0, 0), memory_space=pltpu.VMEM),
         ],
-        out_shape=[jax.ShapeDtypeStruct((count, shape.groups, size, LANES), kind) for size, kind in told],
+        out_shape=[jax.ShapeDtypeStruct((count, shape.groups, size, LANES), kind) for size, kind in outputs],
         out_specs=[_of_group(None, LANES), _of_group(None, LANES), *[_of_group(rows.size, LANES)] * errors],
         scratch_shapes=[
             pltpu.VMEM((LANES,), jnp.float32), pltpu.VMEM((LANES,), jnp.int32),

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zero_jax.executors.simd import layout, translate
 from zero_jax.executors.simd import machine as m
-from zero_jax.executors.simd import translate
 from zero_jax.executors.simd import vector as v
 from zero_jax.executors.simd.training import train_programs
 from zero_jax.program import ops
 from zero_jax.program.canonical import table
-from zero_jax.program.programs import MemorySize, Programs, interface
+from zero_jax.program.memory import Interface, MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import entry_point, source_version
 from zero_jax.tasks import Tasks
@@ -63,6 +64,10 @@ class LaneTasks(NamedTuple):
     accuracy: bool
     classes: int
 
+    def interface(self, memory: MemorySize) -> Interface:
+        """Where programs of that memory size find features and labels."""
+        return (Interface.vector if self.classes else Interface.scalar)(memory)
+
 
 class Result(NamedTuple):
     """What an evaluation returns, as NumPy arrays.
@@ -106,7 +111,7 @@ def lay_out(tasks: Tasks) -> LaneTasks:
         np.array(masks, np.int64),
         n_tasks,
         tasks.loss == "accuracy",
-        tasks.classes * tasks.vector_labels,
+        tasks.vector_classes,
     )
 
 
@@ -150,7 +155,7 @@ def evaluate(
     prints = np.zeros((n_programs, groups, 2), np.uint64)
     flags = np.zeros(2, np.int64)
     fuse = (n * epochs >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
-    used = _numbers(programs.memory, features) + _scratch_numbers(programs.memory, features) + 1
+    used = layout.memory_numbers(programs.memory, features) + layout.scratch_numbers(programs.memory, features) + 1
     settings = np.array(
         [
             features,
@@ -170,10 +175,11 @@ def evaluate(
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
+    interface = tasks.interface(programs.memory)
     before = size(features), settings, addresses
     after = (
         code, constants, length, np.array(programs.starts),
-        table(programs.memory), np.array(interface(programs.memory, tasks.classes > 0)),
+        table(programs.memory), np.array(interface),
         translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip
@@ -214,7 +220,7 @@ def execute(
     features, (n_programs, n_tasks, _) = memory[1].shape[-1], memory[0].shape
     flat = [part.reshape(n_programs, n_tasks, -1) for part in memory]
     used = sum(part.shape[-1] for part in flat)
-    buffer = _aligned((used + _scratch_numbers(programs.memory, features)) * v.WIDTH).reshape(-1, v.WIDTH)
+    buffer = _aligned((used + layout.scratch_numbers(programs.memory, features)) * v.WIDTH).reshape(-1, v.WIDTH)
     results = np.zeros((n_programs, n_tasks, used), np.float32)
     rows = np.zeros((programs.starts[-1], 8), np.int64)
     constants = np.zeros((programs.starts[-1], 3), np.float32)
@@ -235,18 +241,10 @@ def execute(
 # ---------------------------------------------------------------------------------------------- memory and threads
 
 
-def bytes_needed(memory: MemorySize, tasks: Tasks) -> tuple[int, int]:
-    """What one thread needs to train a program, and what the tasks take, laid out in lanes."""
-    numbers = _numbers(memory, tasks.features) + _scratch_numbers(memory, tasks.features) + 1
-    examples = tasks.train_x.shape[1] + tasks.valid_x.shape[1]
-    groups = -(-len(tasks) // v.WIDTH)
-    return 4 * v.WIDTH * numbers, 4 * v.WIDTH * groups * examples * (tasks.features + 1)
-
-
 _SOURCES = source_version(
     *(
         str(Path(__file__).parent / f"{name}.py")
-        for name in ("../../program/canonical", "machine", "training", "translate", "vector")
+        for name in ("../../program/canonical", "layout", "machine", "training", "translate", "vector")
     )
 )
 
@@ -254,14 +252,6 @@ _SOURCES = source_version(
 def size(features: int) -> v.Size:
     """F, as loops are compiled for it."""
     return v.Size(features if features in UNROLLED else 0, _SOURCES)
-
-
-def _numbers(memory: MemorySize, features: int) -> int:
-    return memory.scalars + memory.vectors * features + memory.matrices * features * features
-
-
-def _scratch_numbers(memory: MemorySize, features: int) -> int:
-    return features * features if memory.matrices else features
 
 
 def _aligned(n: int) -> np.ndarray:
@@ -295,7 +285,7 @@ def _scratch(programs: Programs) -> tuple[Any, ...]:
 
 
 @entry_point
-def _run_once(size, features, addresses, count, scratch, seed, draw):
+def _run_once(size, features, addresses, count, scratch, seed, draw):  # type: ignore[no-untyped-def]
     before = v.flush_subnormals()
     for k in range(count):
         row, constants = addresses[0] + k * m.ROW_BYTES, addresses[1] + k * m.CONSTANT_BYTES

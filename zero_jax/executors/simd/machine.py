@@ -37,38 +37,38 @@ W = v.WIDTH
 
 
 @compiled
-def _map1(fn, memory, a, out, n):
+def _map1(fn, memory, a, out, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         v.store(memory, out + i * W, fn(v.load(memory, a + i * W)))
 
 
 @compiled
-def _map2(fn, memory, a, b, out, n):
+def _map2(fn, memory, a, b, out, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         v.store(memory, out + i * W, fn(v.load(memory, a + i * W), v.load(memory, b + i * W)))
 
 
 @compiled
-def _scale(memory, a, b, out, n):
+def _scale(memory, a, b, out, n):  # type: ignore[no-untyped-def]
     factor = v.load(memory, a)
     for i in range(n):
         v.store(memory, out + i * W, v.mul(factor, v.load(memory, b + i * W)))
 
 
 @compiled
-def _fill(memory, out, n, value):
+def _fill(memory, out, n, value):  # type: ignore[no-untyped-def]
     for i in range(n):
         v.store(memory, out + i * W, value)
 
 
 @compiled
-def _copy(memory, a, out, n):
+def _copy(memory, a, out, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         v.store(memory, out + i * W, v.load(memory, a + i * W))
 
 
 @compiled
-def _dot(memory, a, b, n):
+def _dot(memory, a, b, n):  # type: ignore[no-untyped-def]
     """Four sums side by side hide the latency of the additions."""
     s0 = v.mul(v.load(memory, a), v.load(memory, b))
     if n < 4:
@@ -90,7 +90,7 @@ def _dot(memory, a, b, n):
 
 
 @compiled
-def _matvec(memory, a, b, c, plus, out, n):
+def _matvec(memory, a, b, c, plus, out, n):  # type: ignore[no-untyped-def]
     """`dot(m_a, v_b)`, four rows at a time so that v_b is read a quarter as often; `plus` adds v_c."""
     blocks = n // 4
     for block in range(blocks):
@@ -119,7 +119,7 @@ def _matvec(memory, a, b, c, plus, out, n):
 
 
 @compiled_into_caller
-def step(size, features, op, row, constants, memory, scratch, seed, ids, at, count):
+def step(size, features, op, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """Runs one instruction on `memory`.
 
     Args:
@@ -226,7 +226,7 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
 
 
 @compiled
-def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):
+def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """The ops that are not unrolled."""
     n, a, b, out, size = features, v.integer(row, A), v.integer(row, B), v.integer(row, OUT), v.integer(row, COUNT)
     if op == 4 or op == 26 or op == 42:
@@ -282,7 +282,7 @@ def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):
 
 
 @compiled
-def _function(op, memory, a, out):
+def _function(op, memory, a, out):  # type: ignore[no-untyped-def]
     x = v.load(memory, a)
     if op == 7:
         x = v.sine(x)
@@ -307,7 +307,7 @@ def _function(op, memory, a, out):
 
 
 @compiled
-def _sum(memory, a, step, n):
+def _sum(memory, a, step, n):  # type: ignore[no-untyped-def]
     total = v.load(memory, a)
     for i in range(1, n):
         total = v.add(total, v.load(memory, a + i * step))
@@ -315,7 +315,7 @@ def _sum(memory, a, step, n):
 
 
 @compiled
-def _squares(memory, a, step, n):
+def _squares(memory, a, step, n):  # type: ignore[no-untyped-def]
     total = v.mul(v.load(memory, a), v.load(memory, a))
     for i in range(1, n):
         x = v.load(memory, a + i * step)
@@ -324,7 +324,7 @@ def _squares(memory, a, step, n):
 
 
 @compiled
-def _deviation(memory, a, n):
+def _deviation(memory, a, n):  # type: ignore[no-untyped-def]
     """Around the first value, as `ops.py` does."""
     share, first = v.splat(np.float32(1.0 / n)), v.load(memory, a)
     total = v.sub(first, first)
@@ -338,7 +338,7 @@ def _deviation(memory, a, n):
 
 
 @compiled
-def _reduction(op, memory, a, out, n):
+def _reduction(op, memory, a, out, n):  # type: ignore[no-untyped-def]
     share = v.splat(np.float32(1.0 / n))
     if op == 21:
         v.store(memory, out, v.root(_squares(memory, a, W, n)))
@@ -367,7 +367,7 @@ def _reduction(op, memory, a, out, n):
 
 
 @compiled
-def _matmul(memory, a, b, out, n):
+def _matmul(memory, a, b, out, n):  # type: ignore[no-untyped-def]
     for r in range(n):
         for i in range(n):
             total = v.mul(v.load(memory, a + r * n * W), v.load(memory, b + i * W))
@@ -377,13 +377,13 @@ def _matmul(memory, a, b, out, n):
 
 
 @compiled
-def _place(n, index):
+def _place(n, index):  # type: ignore[no-untyped-def]
     """The element that an index constant names, computed in float32 as `ops.py` does."""
     return int(min(max(np.floor(np.float32(index) * np.float32(n)), 0), n - 1))
 
 
 @compiled
-def _random(op, row, constants, memory, seed, ids, at, count):
+def _random(op, row, constants, memory, seed, ids, at, count):  # type: ignore[no-untyped-def]
     draw = count | (v.integer(row, ORDINAL) << 2)
     first, second = v.splat(v.real(constants, 0)), v.splat(v.real(constants, 1))
     for i in range(v.integer(row, COUNT)):

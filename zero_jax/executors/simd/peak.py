@@ -10,7 +10,7 @@ OPERATIONS = 2 * v.WIDTH * 12
 
 
 @entry_point
-def multiply_add(rounds):
+def multiply_add(rounds):  # type: ignore[no-untyped-def]
     """Twelve chains of multiply-adds on Lanes, enough to hide their latency."""
     x, y = v.splat(np.float32(0.999)), v.splat(np.float32(0.001))
     a, b, c, d, e, f = x, y, x, y, x, y

@@ -55,7 +55,7 @@ class _Job(NamedTuple):
 
 
 @entry_point
-def train_programs(
+def train_programs(  # type: ignore[no-untyped-def]
     size, settings, addresses, chosen, code, data, length, starts, table, ends, where, order, masks, max_error, scratch,
     places, fitness, steps, errors, prints,
 ):  # fmt: skip
@@ -112,7 +112,7 @@ _PREDICT, _LEARN = 1, 2
 
 
 @compiled
-def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):
+def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):  # type: ignore[no-untyped-def]
     """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
 
     The rows are one loop, the interpreter compiled into it: what is to be done between components are rows too (`NEXT`
@@ -206,7 +206,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
 
 
 @compiled
-def _score(job, lost, k, accuracy, alive, fitness):
+def _score(job, lost, k, accuracy, alive, fitness):  # type: ignore[no-untyped-def]
     """The fitness of an epoch (SPEC 2.4), in float32; the best so far stays."""
     v.store(job.memory, job.scratch, lost)
     for lane in range(v.WIDTH):
@@ -220,7 +220,7 @@ def _score(job, lost, k, accuracy, alive, fitness):
 
 
 @compiled
-def _present(size, features, job, x, example, label):
+def _present(size, features, job, x, example, label):  # type: ignore[no-untyped-def]
     """Features to v0, the label, -1 for no class, to s0 or v1."""
     numbers = v.number(size, features)
     for f in range(numbers):
@@ -232,20 +232,20 @@ def _present(size, features, job, x, example, label):
 
 
 @compiled
-def _is_class(number, label):
+def _is_class(number, label):  # type: ignore[no-untyped-def]
     """1 in lanes whose label is this class, 0 elsewhere."""
     return v.positive(v.sub(v.splat(np.float32(0.5)), v.absolute(v.sub(label, v.splat(np.float32(number))))))
 
 
 @compiled
-def _tell_class(job, numbers, label):
+def _tell_class(job, numbers, label):  # type: ignore[no-untyped-def]
     """The label as a vector: 1 at its class, 0 elsewhere."""
     for f in range(numbers):
         v.store(job.memory, job.label + f * v.WIDTH, _is_class(f, label))
 
 
 @compiled
-def _softmax(job, label, to):
+def _softmax(job, label, to):  # type: ignore[no-untyped-def]
     """Writes the probabilities of the classes to a place; returns the largest |label - probability|, NaN if any is."""
     top, total, worst = v.load(job.memory, job.prediction), v.splat(np.float32(0)), v.splat(np.float32(0))
     for c in range(1, job.classes):
@@ -262,7 +262,7 @@ def _softmax(job, label, to):
 
 
 @compiled
-def _other_class(job, label):
+def _other_class(job, label):  # type: ignore[no-untyped-def]
     """1 where another class than the label has the largest element, the last of equal ones; a NaN is none."""
     top, found = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
     for c in range(job.classes):
@@ -274,7 +274,7 @@ def _other_class(job, label):
 
 
 @compiled
-def _stop(lanes, steps, job, count):
+def _stop(lanes, steps, job, count):  # type: ignore[no-untyped-def]
     """Runs that end after so many training examples."""
     for lane in range(v.WIDTH):
         if (lanes >> lane) & 1:
@@ -282,14 +282,14 @@ def _stop(lanes, steps, job, count):
 
 
 @compiled_into_caller
-def _mix(memory, place, error, alive):
+def _mix(memory, place, error, alive):  # type: ignore[no-untyped-def]
     """Mixes an example's errors into the fingerprint, in the lanes that have not stopped."""
     exact = v.add(error, v.splat(np.float32(0)))  # -0 becomes 0
     v.store(memory, place, v.mixed(v.load(memory, place), exact, alive))
 
 
 @compiled
-def _keep(job, example, alive, error, errors):
+def _keep(job, example, alive, error, errors):  # type: ignore[no-untyped-def]
     """Keeps an example's errors, in the lanes that have not stopped."""
     v.store(job.memory, job.scratch, error)
     for lane in range(v.WIDTH):
@@ -298,7 +298,7 @@ def _keep(job, example, alive, error, errors):
 
 
 @compiled
-def _sign(memory, place, out):
+def _sign(memory, place, out):  # type: ignore[no-untyped-def]
     """Joins the hashes of sixteen lanes."""
     h, g = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
     for lane in range(v.WIDTH):

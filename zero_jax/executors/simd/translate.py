@@ -10,7 +10,8 @@ import numpy as np
 
 from zero_jax.executors.simd import machine as m
 from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
-from zero_jax.program.programs import MemorySize, Programs
+from zero_jax.program.memory import MemorySize
+from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
@@ -51,7 +52,7 @@ for _i, (_from, _to, _slot, _, _operands) in enumerate(FUSIONS):
     _FUSION[_from, _to, _slot] = _i
     _SOURCES[_i, : len(_operands)] = _operands
 _FUSED = np.array([fusion[3] for fusion in FUSIONS])
-_TAKES = (_FUSION >= 0).any(axis=0)
+_TAKES = np.asarray((_FUSION >= 0).any(axis=0))
 """`[op, operand]`: whether there is a superinstruction for what some instruction hands it there."""
 
 
@@ -72,7 +73,7 @@ def most_rows(programs: Programs) -> int:
 
 
 @compiled_into_caller
-def translate(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape):
+def translate(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape):  # type: ignore[no-untyped-def]
     """Writes the rows of a program in canonical form.
 
     Args:
@@ -118,7 +119,7 @@ def translate(code, data, length, starts, table, ends, places, fuse, scratch, ro
 
 
 @compiled_into_caller
-def _write(cells, first, count, then, at, data, places, rows, constants):
+def _write(cells, first, count, then, at, data, places, rows, constants):  # type: ignore[no-untyped-def]
     """Writes `count` rows from row `at` on, and one of the op `then`; returns what comes after."""
     for k in range(first, first + count):
         rows[at, m.OP] = cells[k, 0]
@@ -134,7 +135,7 @@ def _write(cells, first, count, then, at, data, places, rows, constants):
 
 
 @compiled
-def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):
+def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):  # type: ignore[no-untyped-def]
     """Makes superinstructions in each component."""
     decode(code, length, starts, table, bits)
     after = liveness(length, starts, ends, bits, used)
@@ -151,7 +152,7 @@ def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):
 
 
 @compiled
-def _live_after(first, last, live, bits):
+def _live_after(first, last, live, bits):  # type: ignore[no-untyped-def]
     """`bits[3]` `[L]`: what is live after each instruction, all of which are live."""
     for k in range(last - 1, first - 1, -1):
         bits[3][k] = live
@@ -159,7 +160,7 @@ def _live_after(first, last, live, bits):
 
 
 @compiled
-def _fuse(cells, first, n, bits):
+def _fuse(cells, first, n, bits):  # type: ignore[no-untyped-def]
     """Joins instructions of one component, rows `first` to `n - 1` of `cells`; returns where the rows now end.
 
     A row of `cells`: op, four operands, the instruction it came from, output, ordinal.
@@ -198,7 +199,7 @@ def _fuse(cells, first, n, bits):
 
 
 @compiled
-def _giver(cells, first, j, cell):
+def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
     """The last row before j that writes a cell, -1 if there is none."""
     for i in range(j - 1, first - 1, -1):
         if cells[i, 6] == cell:
@@ -207,7 +208,7 @@ def _giver(cells, first, j, cell):
 
 
 @compiled
-def _may_join(cells, i, j, cell, slot, live_after):
+def _may_join(cells, i, j, cell, slot, live_after):  # type: ignore[no-untyped-def]
     """Whether what row i writes to a cell reaches nobody but operand `slot` of row j, and i may run as late as j."""
     if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
         return False

@@ -16,8 +16,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-WIDTH = 16
-"""How many lanes there are."""
+from zero_jax.executors.simd.layout import WIDTH as WIDTH
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS = ir.VectorType(_FLOAT, WIDTH)
@@ -356,7 +355,7 @@ def mixed(typing_context: Any, state: Any, value: Any, mask: Any) -> Any:
 
 @intrinsic
 def draws(typing_context: Any, seed: Any, tasks: Any, at: Any, element: Any, draw: Any) -> Any:
-    """Two uniforms in [0, 1) for sixteen tasks: pcg4d of (seed, task, element, draw), as `contract.draws`.
+    """Two uniforms in [0, 1) for sixteen tasks: pcg4d of (seed, task, element, draw), as `stream.draws`.
 
     `tasks` is the address of uint32 task ids, of which those from `at` on are taken; the others are int64.
     """

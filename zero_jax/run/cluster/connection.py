@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from zero_jax.executors.registry import may_use_gpu
 from zero_jax.run.config import Experiment
 from zero_jax.support import threads as parallel
 
@@ -110,7 +111,7 @@ def resources(experiment: Experiment) -> tuple[str, int]:
     bundles of `threads`.
     """
     found = installed().cluster_resources()
-    gpus = int(found.get("GPU", 0)) if experiment.executor != "simd" else 0
+    gpus = int(found.get("GPU", 0)) if may_use_gpu(experiment.executor) else 0
     return ("GPU", gpus) if gpus else ("CPU", int(found.get("CPU", 0)) // max(1, experiment.threads))
 
 

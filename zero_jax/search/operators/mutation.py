@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from zero_jax.program import ops
-from zero_jax.program.programs import Programs, SearchSpace
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
 from zero_jax.support.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
 from zero_jax.support.foreign import shown
 
@@ -190,7 +191,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
 
 
 @entry_point
-def _mutate_all(code, data, length, settings, address):
+def _mutate_all(code, data, length, settings, address):  # type: ignore[no-untyped-def]
     rng = generator_at(address)
     for i in range(len(code)):
         if rng.random() >= settings.probability:
@@ -203,13 +204,13 @@ def _mutate_all(code, data, length, settings, address):
 
 
 @compiled
-def _below(n, rng):
+def _below(n, rng):  # type: ignore[no-untyped-def]
     """A uniform whole number from 0 to n - 1."""
     return int(rng.random() * n)
 
 
 @compiled_into_caller
-def _mutate_one(code, data, length, kind, component, settings, rng):
+def _mutate_one(code, data, length, kind, component, settings, rng):  # type: ignore[no-untyped-def]
     start, n = settings.starts[component], length[component]
     if kind == _ALTER and n > 0:
         _alter(code, data, start + _below(n, rng), settings, rng)
@@ -231,7 +232,7 @@ def _mutate_one(code, data, length, kind, component, settings, rng):
 
 
 @compiled_into_caller
-def _address(kind, output, settings, rng):
+def _address(kind, output, settings, rng):  # type: ignore[no-untyped-def]
     """A uniform address of a kind; an output is never s0 or v0, unless there is no other."""
     n = settings.memory[kind]
     if output and kind < 2 and n > 1:
@@ -240,7 +241,7 @@ def _address(kind, output, settings, rng):
 
 
 @compiled_into_caller
-def _draw(code, data, k, component, settings, rng):
+def _draw(code, data, k, component, settings, rng):  # type: ignore[no-untyped-def]
     """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
     U(0, 1), other constants as U(-1, 1).
     """
@@ -260,7 +261,7 @@ def _draw(code, data, k, component, settings, rng):
 
 
 @compiled_into_caller
-def _alter(code, data, k, settings, rng):
+def _alter(code, data, k, settings, rng):  # type: ignore[no-untyped-def]
     """Redraws an input, or alters the output or the data, half each where there are both. A NO_OP stays."""
     op = code[k, 0]
     if op == 0:
@@ -275,7 +276,7 @@ def _alter(code, data, k, settings, rng):
 
 
 @compiled_into_caller
-def _alter_data(data, op, settings, rng):
+def _alter_data(data, op, settings, rng):  # type: ignore[no-untyped-def]
     i = _below(settings.n_constants[op], rng)
     meaning = settings.meanings[op, i]
     if meaning == _INDEX:
@@ -292,7 +293,7 @@ def _alter_data(data, op, settings, rng):
 
 
 @compiled
-def _insert(code, data, length, component, settings, rng):
+def _insert(code, data, length, component, settings, rng):  # type: ignore[no-untyped-def]
     """A random instruction at a random place, the ones behind it moved up."""
     first, n = settings.starts[component], length[component]
     place = first + _below(n + 1, rng)
@@ -303,7 +304,7 @@ def _insert(code, data, length, component, settings, rng):
 
 
 @compiled
-def _remove(code, data, length, component, settings, rng):
+def _remove(code, data, length, component, settings, rng):  # type: ignore[no-untyped-def]
     """Without one instruction, the ones behind it moved down."""
     first, n = settings.starts[component], length[component]
     for k in range(first + _below(n, rng), first + n - 1):
@@ -313,7 +314,7 @@ def _remove(code, data, length, component, settings, rng):
 
 
 @compiled
-def _trade(code, data, length, component, settings, rng):
+def _trade(code, data, length, component, settings, rng):  # type: ignore[no-untyped-def]
     """Inserts a random instruction, then removes one, without the room for one more in between."""
     first, n = settings.starts[component], length[component]
     place, gone = _below(n + 1, rng), _below(n + 1, rng)
@@ -330,7 +331,7 @@ def _trade(code, data, length, component, settings, rng):
 
 
 @compiled
-def _move(code, data, source, to):
+def _move(code, data, source, to):  # type: ignore[no-untyped-def]
     for i in range(4):
         code[to, i] = code[source, i]
     for i in range(3):
@@ -338,7 +339,7 @@ def _move(code, data, source, to):
 
 
 @compiled
-def _clear(code, data, k):
+def _clear(code, data, k):  # type: ignore[no-untyped-def]
     for i in range(4):
         code[k, i] = 0
     for i in range(3):

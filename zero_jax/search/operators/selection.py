@@ -33,7 +33,7 @@ def hold_tournaments(fitness: np.ndarray, draws: int, children: int, rng: np.ran
 
 
 @entry_point
-def _hold_tournaments(fitness, draws, rows, address):
+def _hold_tournaments(fitness, draws, rows, address):  # type: ignore[no-untyped-def]
     rng = generator_at(address)
     islands, population = fitness.shape
     for i in range(len(rows)):

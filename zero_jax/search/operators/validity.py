@@ -7,8 +7,8 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.canonical import HAS_IN1, HAS_IN2, IN1, IN2, KEEPS, OUT, table
-from zero_jax.program.programs import Interface, Programs
-from zero_jax.program.programs import interface as scalar_interface
+from zero_jax.program.memory import Interface, resolved
+from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, entry_point
 
 LAPS = 3
@@ -62,13 +62,13 @@ def conditions(programs: Programs, interface: Interface | None = None) -> np.nda
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
     held = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
-    ends = np.array(interface or scalar_interface(programs.memory))
+    ends = np.array(resolved(interface, programs.memory))
     _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, held)
     return held
 
 
 @compiled
-def _run(code, first, last, table, kinds, values):
+def _run(code, first, last, table, kinds, values):  # type: ignore[no-untyped-def]
     for k in range(first, last):
         op = code[k, 0]
         if op == 0:
@@ -90,7 +90,7 @@ def _run(code, first, last, table, kinds, values):
 
 
 @entry_point
-def _all(code, length, starts, table, kinds, ends, values, held):
+def _all(code, length, starts, table, kinds, ends, values, held):  # type: ignore[no-untyped-def]
     label, features, prediction = ends
     for p in range(len(code)):
         for a in range(len(values)):

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-from zero_jax.executors import contract
-from zero_jax.executors.contract import Array, Evaluation, OpSets
+from zero_jax.executors import stream
+from zero_jax.executors.base import Evaluation
+from zero_jax.executors.dispatch import OpSets
+from zero_jax.executors.fitness import Classes, rmse_fitness, sigmoid
 from zero_jax.program import ops as op_table
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
@@ -108,7 +110,7 @@ class _Training:
         self.shape = (programs.code.shape[0], tasks.ids.shape[0])
         self.empty = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
         self.accuracy = tasks.loss == "accuracy"
-        self.classes = contract.Classes(tasks.classes, -1) if tasks.vector_labels else None
+        self.classes = Classes(tasks.classes, -1) if tasks.vector_classes else None
         self.max_abs_error = max_abs_error
         self.order = jnp.asarray(tasks.order)
         examples = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)
@@ -137,7 +139,7 @@ class _Training:
         at, lost = loop(self.n_train, lambda i, at, lost: (self._train_step(i, epoch, at, mask), lost), at, lost)
         at, lost = loop(self.n_valid, lambda j, at, lost: self._valid_step(j, epoch, at, lost, mask), at, lost)
         mean = lost / self.n_valid
-        fitness = 1.0 - mean if self.accuracy else contract.rmse_fitness(mean)
+        fitness = 1.0 - mean if self.accuracy else rmse_fitness(mean)
         ended = at.running if mask is None else mask
         best = jnp.where(ended, jnp.maximum(at.best, fitness), at.best)
         return at._replace(best=best, epochs=at.epochs + ended.astype(jnp.int32))
@@ -152,7 +154,7 @@ class _Training:
         else:
             prediction = memory["s"][:, 1]
             if self.accuracy:
-                prediction = contract.sigmoid(prediction)
+                prediction = sigmoid(prediction)
                 memory = {**memory, "s": memory["s"].at[:, 1].set(prediction)}
             error = y[None] - prediction
         steps = at.train_steps + at.running.astype(jnp.int32)
@@ -246,11 +248,11 @@ class _Machine:
 
             def one(memory: Values, code: Array, data: Array, mask: Array | None) -> Values:
                 drawn = {
-                    kind: contract.draws(
+                    kind: stream.draws(
                         memory[kind].shape[2:],
                         self.seed,
                         self.ids,
-                        contract.draw_number(component, count, data[2]),
+                        stream.draw_number(component, count, data[2]),
                     )
                     for kind in sorted({op.output for op in allowed if op.random})
                 }
@@ -259,7 +261,7 @@ class _Machine:
             return jax.vmap(one, in_axes=(0, 0, 0, None if mask is None else 0))(memory, row, constants, mask)
 
         def alone(slot: Array, memory: Values) -> Values:
-            number = contract.draw_number(component, count, data[0, slot, 2])
+            number = stream.draw_number(component, count, data[0, slot, 2])
             own = {kind: values[0] for kind, values in memory.items()}
             after = self._branching_instruction(allowed, own, code[0, slot], data[0, slot], number)
             return {kind: values[None] for kind, values in after.items()}
@@ -290,7 +292,7 @@ class _Machine:
                 def value(op: op_table.Op) -> Array:
                     per_task = [_read(now[k], (in1, in2)[i]) for i, k in enumerate(op.inputs)]
                     per_task += [old] if op.reads_output else []
-                    drawn = contract.draws(old.shape[1:], self.seed, self.ids, draw) if op.random else ()
+                    drawn = stream.draws(old.shape[1:], self.seed, self.ids, draw) if op.random else ()
                     constants = [data[i] for i in range(len(op.constants))]
                     return _apply(op, memory["v"].shape[-1], per_task, constants, drawn, old.shape)
 

@@ -1,0 +1,83 @@
+"""The executors, in order of preference, and the choice among them."""
+
+import dataclasses
+import functools
+import warnings
+
+from zero_jax.executors.base import Executor, Request
+from zero_jax.executors.pallas.executor import Pallas
+from zero_jax.executors.simd.executor import Simd
+from zero_jax.executors.xla.executor import Xla
+from zero_jax.support.foreign import shown
+
+EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (Pallas(), Simd(), Xla())}
+"""The executors by name; `auto` takes the first that is preferred for a request and does not refuse it."""
+
+REFERENCE = next(reversed(EXECUTORS))
+"""The name of the one that serves everywhere, and that the others are held to."""
+
+NAMES: tuple[str, ...] = ("auto", *reversed(EXECUTORS))
+"""What users may ask for."""
+
+
+def choose(name: str, request: Request) -> Executor:
+    """The executor of that name, or, for `auto`, the best one for a request.
+
+    Raises:
+      ValueError: an unknown name, or an executor that cannot serve; says why, and which can.
+    """
+    check_executor(name)
+    if name == "auto":
+        return _automatic(request)
+    reason = EXECUTORS[name].refusal(request)
+    if reason is not None:
+        raise ValueError(f"{reason}: {_advice(EXECUTORS[name], request)}")
+    return EXECUTORS[name]
+
+
+def _automatic(request: Request) -> Executor:
+    reason = None
+    for executor in EXECUTORS.values():
+        if executor.preferred(request):
+            refusal = executor.refusal(request)
+            if refusal is None:
+                if reason is not None:
+                    _warn_once(f"programs run on the slower {executor.name} executor: {reason}")
+                return executor
+            reason = reason or refusal
+    raise ValueError(reason)
+
+
+def _advice(refusing: Executor, request: Request) -> str:
+    """What to use where an executor refuses."""
+    others = [
+        repr(executor.name)
+        for executor in reversed(EXECUTORS.values())
+        if executor.preferred(request) and executor.refusal(request) is None
+    ]
+    advice = f"use executor={' or '.join(others)}, or 'auto'"
+    if refusing.interprets and not request.options.interpret:
+        options = dataclasses.replace(request.options, interpret=True)
+        if refusing.refusal(dataclasses.replace(request, options=options)) is None:
+            advice += " (from Python, interpret=True runs the kernel anywhere, slowly)"
+    return advice
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def check_executor(name: str) -> None:
+    """Checks the name of an executor.
+
+    Raises:
+      ValueError: an unknown one; lists those there are.
+    """
+    if name not in NAMES:
+        raise ValueError(f"executor must be one of {', '.join(NAMES)}, not {shown(name)}")
+
+
+def may_use_gpu(name: str) -> bool:
+    """Whether the executor of that name, or the one that `auto` takes, may run on a GPU."""
+    return name not in EXECUTORS or not EXECUTORS[name].on_host

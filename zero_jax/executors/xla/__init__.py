@@ -1,0 +1,1 @@
+"""The reference executor, on anything that JAX runs on."""
