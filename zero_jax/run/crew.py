@@ -144,7 +144,7 @@ class LocalCrew:
             course.number, saved[0].checkpoint if saved and saved[0] else None, f"{where}.workers[0].checkpoint"
         )
         if saved:
-            course.best_fitness, course.exhausted = worker.trial.state.best_fitness, worker.trial.exhausted
+            course.best_fitness, course.exhausted = worker.trial.best_fitness, worker.trial.exhausted
         self._workers[course.number] = worker
 
     def wait(self) -> None:
@@ -198,8 +198,7 @@ class LocalCrew:
 
     def population(self, course: Course) -> Population | None:
         """As in `Crew`."""
-        trial = self._workers[course.number].trial
-        return Population(trial.fitness, trial.hashes)
+        return self._workers[course.number].population()
 
     def candidates(self, course: Course, count: int) -> list[list[list[Entry]]]:
         """As in `Crew`."""

@@ -12,7 +12,7 @@ from zero_jax.run.build import LEARNING_RATES
 from zero_jax.run.config import RunConfig
 from zero_jax.run.hall import Entry, HallOfFame, merged
 from zero_jax.run.outcome import Baseline
-from zero_jax.search.operators.lineage import Ancestor
+from zero_jax.search import Best
 from zero_jax.tasks import Tasks
 
 
@@ -75,7 +75,7 @@ class Judge:
         evaluator = build.evaluator(self.config, self.search_tasks, "search")
         interface = Interface.of(earlier.program.memory, self.search_tasks)
         hall = HallOfFame(evaluator.examples, evaluator.costs, interface=interface)
-        entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
+        entry = hall.entry(Best(earlier.program, earlier.fitness, earlier.evaluations))
         self.earlier = earlier._replace(cost=entry.cost)
 
     def best_of_all(self, under_way: Sequence[Entry]) -> Entry | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts, counts_from
+from zero_jax.evaluation import Counts, Scores
 from zero_jax.executors.api import check_fits
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
@@ -21,10 +21,12 @@ from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_told, line
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
 from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
+from zero_jax.run.searchers import has_population
 from zero_jax.run.trial import population_record, record_due
 from zero_jax.run.worker import Done
 from zero_jax.support import stopping
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import decode, encode
 from zero_jax.support.stopping import Stop
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role
@@ -119,8 +121,9 @@ class Runner:
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
-        state, programs = self.searcher.ask(self.searcher.init(0))
-        self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        state, candidates = self.searcher.ask(self.searcher.init(0))
+        self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
+        programs = candidates.programs
         how = self.config.evaluation
         for tasks in sets:
             request = Request(programs.memory, tasks, Options(max_bytes=how.max_bytes))
@@ -218,7 +221,8 @@ class Runner:
         ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
         due = ended or record_due(course.cohorts, course.recorded)
         population = self.crew.population(course) if due else None
-        if population:
+        record = due and (population is not None or not has_population(self.searcher))
+        if record:
             course.recorded = course.cohorts
         self.progress = Progress(
             course.number,
@@ -233,7 +237,7 @@ class Runner:
             exhausted=self.exhausted,
             **(population_record(*population) if population else {}),
         )
-        if population and self.folder:
+        if record and self.folder:
             self.folder.record(self.progress)
 
     def _select(self, course: Course) -> None:
@@ -259,7 +263,7 @@ class Runner:
             "started": self.started,
             "searched": self.searched,
             "progress": self.progress._asdict(),
-            "counts": self.counts._asdict(),
+            "counts": encode(self.counts),
             "seconds": seconds,
             "best": entries_tree([best] if best else []),
             "hall": entries_tree(self.judge.hall),
@@ -293,7 +297,7 @@ class Runner:
         self.started, self.searched = stored.whole("started"), stored.flag("searched")
         self.progress = progress_from(stored["progress"])
         self.exhausted, self.crew.lost = self.progress.exhausted, self.progress.lost
-        self.counts = counts_from(stored["counts"], "run.counts")
+        self.counts = decode(Counts, stored["counts"], "run.counts")
         seconds = stored.number("seconds", 0)
         self.began -= seconds
         space = self.config.searcher.space

@@ -69,7 +69,7 @@ class Mutations:
     weights: tuple[float, ...] = ()
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
-    born: Literal["uniform", "log"] = "uniform"
+    constant_init: Literal["uniform", "log"] = "uniform"
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.types if kind not in TYPES]
@@ -85,8 +85,8 @@ class Mutations:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
             raise ValueError(f"constants must be 'upstream' or 'paper', not {shown(self.constants)}")
-        if self.born not in ("uniform", "log"):
-            raise ValueError(f"born must be 'uniform' or 'log', not {shown(self.born)}")
+        if self.constant_init not in ("uniform", "log"):
+            raise ValueError(f"constant_init must be 'uniform' or 'log', not {shown(self.constant_init)}")
 
 
 def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
@@ -183,7 +183,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         below,
         float(mutations.probability),
         mutations.constants == "paper",
-        mutations.born == "log",
+        mutations.constant_init == "log",
     )
 
 
