@@ -21,7 +21,7 @@ from zero_jax.run import tensorboard
 from zero_jax.run.config import LEARNING_RATES
 from zero_jax.run.config import Experiment as Experiment
 from zero_jax.run.folder import Baseline, Outcome, Progress, RunFolder, progress_from
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_fields, lineage_fields, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.strands import Strand, population_told, rounds
 from zero_jax.search import Best
@@ -240,10 +240,10 @@ class Runner:
         assert self.folder is not None
         interface = Interface.of(self.experiment.space.memory, self.select_tasks)
         others = [self.earlier] if self.earlier and self._best_of_all() is self.earlier else []
-        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way, *others]), interface))
+        self.folder.write("hall.json", hall_fields(merged([*self.hall, *under_way, *others]), interface))
         best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
-            self.folder.write("lineage.json", lineage_told(best, interface))
+            self.folder.write("lineage.json", lineage_fields(best, interface))
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Goes on from what a checkpoint holds.
