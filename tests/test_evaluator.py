@@ -1,17 +1,23 @@
 """`Evaluator`: the results of `evaluate`, with less work."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from tests.spaces import DEMO, SMALL
-from zero_jax import Candidates, Evaluator, Mutations, Programs, evaluate, library, mutate, random_programs
-from zero_jax.evaluation import Hurdles, KnownForms, Probe, Rung, TrainBudget, cost
+from zero_jax import Candidates, Evaluator, Mutations, Programs, SearchSpace, evaluate, library, mutate, random_programs
+from zero_jax.evaluation import Fate, Hurdles, KnownForms, Probe, Rung, TrainBudget, base, cost
 from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import concatenate
+from zero_jax.search import EfficientEvolution, RandomSearch, RegularizedEvolution, efficient
+from zero_jax.support.codec import Count
 from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
+FIG4 = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
 TASKS = synthetic.linear(3, features=4, train=30, valid=20)
 
 
@@ -275,3 +281,112 @@ def test_an_evaluator_goes_on_from_what_it_wrote_down():
     for programs in batches[3:]:
         np.testing.assert_equal(vars(one(programs)), vars(other(programs)))
     np.testing.assert_equal(one.tree(), other.tree())
+
+
+# ---------------------------------------------------------------------------------------------- the contract
+
+
+def test_fates_say_what_became_of_each():
+    dear = "def Predict():\n m0 = gaussian(0, 1)\n v1 = dot(m0, v0)\n s1 = mean(v1)\ndef Learn():\n m1 = matmul(m0, m0)\n m1 = matmul(m1, m0)"
+    memory = library.program("network").memory
+    rows = [library.program(name, memory=memory).to_lists()[0] for name in ("linear", "linear", "network")]
+    programs = Programs.from_lists([*rows, Programs.parse(dear, memory).to_lists()[0]], memory)
+    evaluator = Evaluator(TASKS, stages=(TrainBudget(2), KnownForms()))
+    first, again = evaluator(programs), evaluator(programs)
+    trained, repeated, known, over = Fate.TRAINED, Fate.REPEATED, Fate.KNOWN, Fate.OVER_BUDGET
+    assert first.fates.tolist() == [trained, repeated, trained, over]
+    assert again.fates.tolist() == [known, known, known, over]
+    assert first.fresh.tolist() == [0, 2]
+    assert not len(again.fresh)
+    np.testing.assert_allclose(first.cost[:3], cost.cost(programs, 30)[:3] / cost.network_cost(30))
+    np.testing.assert_array_equal(first.combined, first.fitness.mean(1, dtype=np.float64))
+    median = Evaluator(TASKS, combine="median")(programs)
+    np.testing.assert_array_equal(median.combined, np.sort(median.fitness, 1)[:, 1])
+
+
+def test_a_fidelity_is_a_part_of_the_work_and_remembered_apart():
+    evaluator, programs = Evaluator(TASKS, 3), random_programs(DEMO, 50, np.random.default_rng(0))
+    for tasks_share, examples_share in ((1.0, 1.0), (0.7, 1.0), (1.0, 0.5), (0.3, 0.1)):
+        part = Candidates(programs, canonical(programs), None, tasks_share, examples_share)
+        want = evaluate(programs, Rung(tasks_share, examples_share).part(TASKS), 3).fitness
+        for _ in range(2):
+            before = evaluator.counts
+            scores = evaluator(part)
+            np.testing.assert_array_equal(scores.fitness, want)
+        assert evaluator.counts.known - before.known == 50  # the second time
+        fresh = len(Evaluator(TASKS, 3)(part).fresh)
+        assert fresh == (np.unique(part.hashes).size if tasks_share == examples_share == 1 else 0)
+    other = Evaluator(TASKS, 3)
+    other.restore(unpacked(packed(evaluator.tree())))
+    np.testing.assert_equal(other.tree(), evaluator.tree())
+    assert other(part).fates.tolist() == [Fate.KNOWN] * 50
+
+
+def test_candidates_for_other_labels_are_refused():
+    wide = library.program("linear", memory=(4, 3, 0))
+    candidates = Candidates.of(wide, Interface.vector(wide.memory))
+    with pytest.raises(ValueError, match="the tasks have scalar labels, but the candidates are in canonical form for"):
+        Evaluator(TASKS)(candidates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Halve:
+    """A stage of a user: only every other program is evaluated; counts its batches."""
+
+    def memory(self, tasks):
+        return Batches(0)
+
+    def run(self, batch, memory, following):
+        memory.count += 1
+        some, results = np.arange(0, len(batch), 2), batch.results(Fate.STOPPED)
+        results.put(some, (yield from following(batch[some])))
+        return results
+
+    def check(self, memory, like, calls, where):
+        if memory.count > calls:
+            raise ValueError(f"{where}.count is {memory.count}, more than {calls}")
+
+
+@dataclasses.dataclass
+class Batches:
+    count: Count
+
+
+def test_a_stage_of_ones_own_is_one_class():
+    programs = random_programs(DEMO, 20, np.random.default_rng(0))
+    evaluator = Evaluator(TASKS, stages=(Halve(), KnownForms()))
+    scores = evaluator(programs)
+    np.testing.assert_array_equal(scores.fitness[::2], evaluate(programs, TASKS).fitness[::2])
+    assert not scores.fitness[1::2].any()
+    other = Evaluator(TASKS, stages=(Halve(), KnownForms()))
+    tree = evaluator.tree()
+    other.restore(tree)
+    np.testing.assert_equal(other.tree(), tree)
+    tree["levels"][0]["memories"][0]["count"] = 2
+    with pytest.raises(ValueError, match=r"evaluator.levels\[0\].memories\[0\].count is 2, more than 1"):
+        other.restore(tree)
+
+
+@pytest.mark.parametrize("kind", [RegularizedEvolution, EfficientEvolution, RandomSearch])
+def test_the_canonical_form_is_computed_once_per_child(kind, monkeypatch):
+    """From ask to cache, executor and records: what else there is, are the mutants that efficient evolution looks at."""
+    counted = []
+
+    def counting(programs, *args, **more):
+        counted.append(len(programs))
+        return canonical(programs, *args, **more)
+
+    for module in (base, efficient):
+        monkeypatch.setattr(module, "canonical", counting)
+    search = kind(FIG4, cohort=10) if kind is RandomSearch else kind(FIG4, population=20, cohort=10)
+    evaluator, state = Evaluator(TASKS), search.init(0)
+    for _ in range(4):
+        state, candidates = search.ask(state)
+        asked = len(counted)
+        state = search.tell(state, candidates, evaluator(candidates))
+        assert len(state.hashes) == len(state.programs)
+        assert len(counted) == asked  # nothing after ask
+        if kind is not EfficientEvolution:
+            assert counted.pop() == len(candidates)
+            assert counted == []
+    np.testing.assert_array_equal(state.hashes, canonical(state.programs).hashes[:, 0])

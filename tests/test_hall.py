@@ -10,7 +10,7 @@ from zero_jax import Programs, library, random_programs
 from zero_jax.evaluation.cost import UPSTREAM, cost
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_fields, lineage_fields, merged
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.files import packed, unpacked
 
@@ -211,19 +211,19 @@ def test_the_files_say_what_the_entries_say():
     before = Ancestor(0.5, 20, 0, PROGRAMS, 3, None)
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
     told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
-    (row,) = hall_told([(told, True, False)])["rows"]
+    (row,) = hall_fields([(told, True, False)])["rows"]
     assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
         "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()
-    steps = lineage_told(told)["steps"]
+    steps = lineage_fields(told)["steps"]
     assert [(s["evaluations"], s["fitness"], s["births"]) for s in steps] == [(20, 0.5, 0), (50, 0.6, 4), (90, 0.7, 2)]
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
     alone = dataclasses.replace(before, fitness=0.1)
-    assert len(lineage_told(entry(0.4, 1.0))["steps"]) == 1
+    assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
     again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [
         (0.7, 0.65, 2, 0.6), (0.7, 0.65, 2, 0.1), (0.1, None, 0, None),

@@ -31,7 +31,7 @@ class Fate(enum.IntEnum):
     KNOWN = 2
     """It equals one of an earlier cohort, whose fitness was remembered."""
     EQUIVALENT = 3
-    """A probe found that it does what an earlier one does."""
+    """By a probe, it does what an earlier one does."""
     OVER_BUDGET = 4
     """It costs more than the train budget, and got fitness 0 untrained."""
     STOPPED = 5
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
       evaluated: those that were trained.
       repeated: those equal to an earlier one of their cohort.
       known: those remembered from an earlier cohort.
-      equivalent: those that a probe found to do what an earlier one does.
+      equivalent: those that, by a probe, do what an earlier one does.
       over_budget: those over the train budget, which got fitness 0.
       stopped: those evaluated that a hurdle stopped.
       empty: those within the train budget that never write a prediction: without dead code nothing is left of them, so
@@ -146,7 +146,7 @@ class Candidates:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """What an evaluation found out about candidates.
+    """The results of an evaluation.
 
     Attributes:
       fitness: `[P, T]` float32.
@@ -273,7 +273,7 @@ class Stage(Protocol):
         """Results of a batch. `following` evaluates those candidates about which this stage knows nothing."""
 
     def check(self, memory: Any, like: Any, calls: int, where: str) -> None:
-        """Refuses, by ValueError, a memory from a file that this stage could not have left after so many calls; `like`
+        """Refuses, by ValueError, a memory from a file that this stage could not have left after `calls` calls; `like`
         is what `memory` returns for these tasks, and `where` the name in errors.
         """
 

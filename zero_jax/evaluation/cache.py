@@ -57,7 +57,7 @@ def empty(size: int, tasks: int) -> Cache:
 
 
 def check(memory: Cache, like: Cache, calls: int, where: str) -> None:
-    """Refuses a cache from a file that the loops below could not have left after so many calls.
+    """Refuses a cache from a file that the loops below could not have left after `calls` calls.
 
     Raises:
       ValueError: another shape than `like` has, batches that there were not, a hash where it would not be looked for.
@@ -93,7 +93,7 @@ def looked_up(
       following: evaluates the new ones.
       known: the fate of those that an earlier batch had.
       repeated: the fate of those that an earlier row of this batch has.
-      forget: an entry is dropped after so many uses; 0 for never.
+      forget: an entry is dropped after this many uses; 0 for never.
     """
     n, results = len(batch), batch.results()
     run_of, entry_of, first = np.full((3, n), -1, np.int64)
@@ -124,27 +124,27 @@ def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):  # 
     for p in range(len(hashes)):
         low, high = hashes[p, 0], hashes[p, 1]
         s = np.int64(low & np.uint64(max(sets - 1, 0)))
-        found, oldest = -1, 0
+        hit, oldest = -1, 0
         for w in range(cache.used.shape[1] if sets > 0 else 0):
             if cache.used[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
-                found = w
+                hit = w
             if cache.used[s, w] < cache.used[s, oldest]:
                 oldest = w
-        elsewhere = found >= 0 and cache.run[s, found] >= 0 and cache.owner[s, found] != batch
+        elsewhere = hit >= 0 and cache.run[s, hit] >= 0 and cache.owner[s, hit] != batch
         if elsewhere:
-            oldest = found  # taken over
-        if found >= 0 and not elsewhere:
-            cache.used[s, found] = batch
-            run_of[p] = cache.run[s, found]
+            oldest = hit  # taken over
+        if hit >= 0 and not elsewhere:
+            cache.used[s, hit] = batch
+            run_of[p] = cache.run[s, hit]
             if run_of[p] < 0:
                 known += 1
-                entry = s * cache.used.shape[1] + found
+                entry = s * cache.used.shape[1] + hit
                 saved += cache.steps[entry]
                 for t in range(fitness.shape[1]):
                     fitness[p, t] = cache.fitness[entry, t]
-            cache.uses[s, found] += 1
-            if cache.uses[s, found] == forget:
-                cache.used[s, found], cache.run[s, found] = -1, -1
+            cache.uses[s, hit] += 1
+            if cache.uses[s, hit] == forget:
+                cache.used[s, hit], cache.run[s, hit] = -1, -1
             continue
         run_of[p], first[runs] = runs, p
         if sets > 0:

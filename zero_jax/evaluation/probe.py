@@ -10,7 +10,7 @@ from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
 
 FORGET_EVERY = 100
-"""After so many uses of a result a program is trained again (supplement S4)."""
+"""A program is trained again after this many uses of its result (Real et al. 2020, supplement S4)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Probe:
     Attributes:
       examples: how many training and validation examples.
       cache_size: how many programs to remember, rounded up to a power of two.
-      forget_every: after so many uses of a result a program is trained again; 0 for never.
+      forget_every: after how many uses of a result a program is trained again; 0 for never.
 
     Raises:
       ValueError: a number beyond `bounds.BOUNDS`.

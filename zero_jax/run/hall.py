@@ -36,12 +36,12 @@ class Entry(NamedTuple):
     Attributes:
       fitness: on T_search.
       cost: to train it, in multiples of the library's 2-layer network.
-      evaluations: how many programs had been asked for when it was found, it and its cohort included.
+      evaluations: how many programs had been evaluated by then, its cohort included.
       program: a batch of this one, in canonical form.
-      line: the fittest of its ancestors; None where there is none.
+      line: the fittest of its ancestors; None if there is none.
       births: how many generations ago that was.
       trial: the number of the trial.
-      select_fitness: on T_select; None where it was not judged there.
+      select_fitness: on T_select; None if it was not judged there.
     """
 
     fitness: float
@@ -153,8 +153,8 @@ class HallOfFame:
 
     def entries(self) -> list[Entry]:
         """All of them, the best first."""
-        found = {id(entry): entry for entry in (*self._best, *self._front)}
-        return sorted(found.values(), key=lambda entry: (-entry.fitness, entry.cost))
+        kept = {id(entry): entry for entry in (*self._best, *self._front)}
+        return sorted(kept.values(), key=lambda entry: (-entry.fitness, entry.cost))
 
     def restore(self, entries: Sequence[Entry]) -> None:
         """Continues from what `entries` returned."""
@@ -176,20 +176,20 @@ def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bo
 
 
 def _fittest(entries: list[Entry], size: int) -> list[Entry]:
-    found: dict[float, Entry] = {}
+    kept: dict[float, Entry] = {}
     for entry in entries:
-        if entry.fitness not in found or entry.cost < found[entry.fitness].cost:
-            found[entry.fitness] = entry
-    return sorted(found.values(), key=lambda entry: -entry.fitness)[:size]
+        if entry.fitness not in kept or entry.cost < kept[entry.fitness].cost:
+            kept[entry.fitness] = entry
+    return sorted(kept.values(), key=lambda entry: -entry.fitness)[:size]
 
 
 def _pareto(entries: list[Entry]) -> list[Entry]:
     """Those than which none is as fit and as cheap; of equals the first."""
-    found: list[Entry] = []
+    kept: list[Entry] = []
     for entry in sorted(entries, key=lambda entry: (entry.cost, -entry.fitness)):
-        if not found or entry.fitness > found[-1].fitness:
-            found.append(entry)
-    return found
+        if not kept or entry.fitness > kept[-1].fitness:
+            kept.append(entry)
+    return kept
 
 
 def _columns(entries: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +253,7 @@ def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: s
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
+def hall_fields(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
@@ -275,7 +275,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None 
     }
 
 
-def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
+def lineage_fields(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -286,6 +286,7 @@ def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, 
         "interface": interface,
         "trial": entry.trial,
         "steps": [
-            dict(zip(names, told, strict=True)) | {"program": json.loads(program.to_json())} for *told, program in steps
+            dict(zip(names, values, strict=True)) | {"program": json.loads(program.to_json())}
+            for *values, program in steps
         ],
     }

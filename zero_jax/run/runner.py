@@ -17,7 +17,7 @@ from zero_jax.run import build, tensorboard
 from zero_jax.run.config import RunConfig
 from zero_jax.run.crew import Course, Crew, LocalCrew
 from zero_jax.run.folder import RunFolder
-from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_fields, lineage_fields, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
 from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
@@ -282,10 +282,10 @@ class Runner:
         assert self.folder is not None
         judge, interface = self.judge, Interface.of(self.config.searcher.space.memory, self.select_tasks)
         others = [judge.earlier] if judge.earlier and self._best_of_all() is judge.earlier else []
-        self.folder.write("hall.json", hall_told(merged([*judge.hall, *under_way, *others]), interface))
+        self.folder.write("hall.json", hall_fields(merged([*judge.hall, *under_way, *others]), interface))
         best = judge.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
-            self.folder.write("lineage.json", lineage_told(best, interface))
+            self.folder.write("lineage.json", lineage_fields(best, interface))
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Continues from what a checkpoint holds.

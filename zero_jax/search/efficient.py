@@ -31,7 +31,7 @@ how many rounds a parent is replaced by another; for how many rounds first progr
 and after how many more rounds those that cannot yet are mutants of those that can."""
 
 STALE = 100
-"""After this many programs in a row for which nothing new was found, among thousands of mutants each, a search ends."""
+"""A search ends after this many programs in a row without a new one among thousands of mutants each."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class EfficientState(EvolutionState):
       ring: int64 `[I]`, the place on each island that the next program without a niche takes.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
       asked_structures: uint64 `[n]`, of the programs asked for last.
-      stale: how many programs in a row were asked for although nothing new was found.
+      stale: how many programs in a row were asked for although they were not new.
     """
 
     individuals: NichedIndividuals
@@ -145,7 +145,7 @@ class EfficientEvolution(RegularizedEvolution):
         programs = search.of(start, self._form(start).hashes[:, 0]).programs
         if not (conditions(programs, self.interface) == CONDITIONS).any():
             raise ValueError(
-                "no program was found that can learn from its mistakes in this space "
+                "no program that can learn from its mistakes was found in this space "
                 "(zero_jax.search.operators.validity): leave method='efficient' for evolution, or give Predict and "
                 "Learn more ops"
             )
@@ -229,7 +229,7 @@ class _Mutants:
 
     Mutants that do what their parent does take its place and are mutated further; from round `climbs` on, so do those
     that are as close to learning. A parent without success is replaced from time to time: with a state, by another of
-    its population (`rows`, changed in place); without one, by a first program that was found.
+    its population (`rows`, changed in place); without one, by a first program that can learn.
 
     Attributes:
       searcher: the search.
@@ -239,7 +239,7 @@ class _Mutants:
       state: of the search; None for the first population.
       rows: of the parents in its population.
       climbs: the round from which on closeness to learning counts.
-      forced: for how many programs nothing was found in all rounds, so that others stand in their places.
+      forced: how many programs had no new mutant in all rounds, so that others stand in their places.
     """
 
     searcher: EfficientEvolution
@@ -349,9 +349,9 @@ def _first_of_each(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_first(hashes: np.ndarray) -> np.ndarray:
     """`[m]` whether none before is equal."""
-    found = np.zeros(len(hashes), bool)
-    found[np.unique(hashes, return_index=True)[1]] = True
-    return found
+    first = np.zeros(len(hashes), bool)
+    first[np.unique(hashes, return_index=True)[1]] = True
+    return first
 
 
 def _copied(programs: Programs) -> Programs:

@@ -13,6 +13,7 @@ from typing import Any
 from zero_jax.executors.registry import may_use_gpu
 from zero_jax.run.config import RunConfig
 from zero_jax.run.searchers import islands
+from zero_jax.search import Islands
 from zero_jax.support import threads as parallel
 
 REACHED_SECONDS = 5.0
@@ -119,6 +120,8 @@ def resources(config: RunConfig) -> tuple[str, int]:
 def default_workers(config: RunConfig) -> int:
     """As many workers as the cluster has GPUs, or else CPUs, and as can share the islands evenly."""
     most = max(1, resources(config)[1])
+    if not isinstance(config.searcher, Islands):
+        return most
     shares = islands(config.searcher) // config.schedule.groups
     return max(n for n in range(1, min(most, shares) + 1) if shares % n == 0)
 
