@@ -10,7 +10,7 @@ from zero_jax import Programs, library, random_programs
 from zero_jax.evaluation.cost import UPSTREAM, cost
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_fields, lineage_fields, merged
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.files import packed, unpacked
 
@@ -159,14 +159,14 @@ def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_happened(size):
                 assert a.births == a.line.evaluations + 1  # it is its own line, no other's
 
 
-def entry(fitness, cost, experiment=1, select=None, evaluations=1):
-    return Entry(fitness, cost, evaluations, PROGRAMS[0], None, 0, experiment, select)
+def entry(fitness, cost, trial=1, select=None, evaluations=1):
+    return Entry(fitness, cost, evaluations, PROGRAMS[0], None, 0, trial, select)
 
 
-def test_those_of_several_experiments_become_one_and_whoever_was_judged_stays():
+def test_those_of_several_trials_become_one_and_whoever_was_judged_stays():
     first = [entry(0.9, 1.0), entry(0.5, 0.2), entry(0.3, 0.9, select=0.1)]
     second = [entry(0.9, 0.8, 2), entry(0.4, 0.2, 2), entry(0.5, 0.3, 2), entry(0.2, 0.1, 2)]
-    told = [(e.fitness, e.cost, e.experiment, best, front) for e, best, front in merged([*first, *second], size=2)]
+    told = [(e.fitness, e.cost, e.trial, best, front) for e, best, front in merged([*first, *second], size=2)]
     assert told == [
         (0.9, 0.8, 2, True, True),
         (0.5, 0.2, 1, True, True),
@@ -175,7 +175,7 @@ def test_those_of_several_experiments_become_one_and_whoever_was_judged_stays():
     ]
 
 
-def test_of_those_judged_only_the_best_stay_however_many_experiments_there_are():
+def test_of_those_judged_only_the_best_stay_however_many_trials_there_are():
     rng = np.random.default_rng(0)
     scores = rng.permutation(np.arange(300) / 300).tolist()
     kept: list[Entry] = []
@@ -185,9 +185,9 @@ def test_of_those_judged_only_the_best_stay_however_many_experiments_there_are()
     assert set(sorted(scores)[-4:]) <= {one.select_fitness for one in kept}
 
 
-def test_of_equals_in_several_experiments_the_first_stays():
+def test_of_equals_in_several_trials_the_first_stays():
     told = merged([entry(0.9, 1.0, 1), entry(0.9, 1.0, 2), entry(0.9, 1.0, 3)])
-    assert [(e.experiment, best, front) for e, best, front in told] == [(1, True, True)]
+    assert [(e.trial, best, front) for e, best, front in told] == [(1, True, True)]
 
 
 def test_merging_in_parts_gives_the_same_as_at_once():
@@ -211,19 +211,19 @@ def test_the_files_say_what_the_entries_say():
     before = Ancestor(0.5, 20, 0, PROGRAMS, 3, None)
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
     told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
-    (row,) = hall_fields([(told, True, False)])["rows"]
-    assert {name: row[name] for name in ("experiment", "evaluations", "search_fitness", "select_fitness", "cost")} == {
-        "experiment": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
+    (row,) = hall_told([(told, True, False)])["rows"]
+    assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
+        "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()
-    steps = lineage_fields(told)["steps"]
+    steps = lineage_told(told)["steps"]
     assert [(s["evaluations"], s["fitness"], s["births"]) for s in steps] == [(20, 0.5, 0), (50, 0.6, 4), (90, 0.7, 2)]
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
     alone = dataclasses.replace(before, fitness=0.1)
-    assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
+    assert len(lineage_told(entry(0.4, 1.0))["steps"]) == 1
     again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [
         (0.7, 0.65, 2, 0.6), (0.7, 0.65, 2, 0.1), (0.1, None, 0, None),

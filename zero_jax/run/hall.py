@@ -20,7 +20,7 @@ from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Chains
 from zero_jax.support.codec import Array, Length, decode, encode
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of hall.json and lineage.json."""
 
 SIZE = 20
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
       program: a batch of this one, in canonical form.
       line: the fittest of its ancestors; None if there is none.
       births: how many generations ago that was.
-      experiment: the number of the experiment.
+      trial: the number of the trial.
       select_fitness: on T_select; None if it was not judged there.
     """
 
@@ -50,12 +50,12 @@ class Entry(NamedTuple):
     program: Programs
     line: Ancestor | None = None
     births: int = 0
-    experiment: int = 0
+    trial: int = 0
     select_fitness: float | None = None
 
 
 class HallOfFame:
-    """Keeps the best programs of one experiment that it is offered.
+    """Keeps the best programs of one trial that it is offered.
 
     Of programs with equal fitness, to the bit, the cheapest is kept, and of equally cheap ones the first.
 
@@ -163,7 +163,7 @@ class HallOfFame:
 
 
 def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bool]]:
-    """The hall of fame of several experiments: entries, the best first, whether each is among the `size` fittest, and
+    """The hall of fame of several trials: entries, the best first, whether each is among the `size` fittest, and
     whether it is on the front. Of those judged on T_select the `size` fittest there stay, too.
     """
     best = {id(entry) for entry in _fittest(entries, size)}
@@ -203,7 +203,7 @@ class _Stored(NamedTuple):
     cost: Annotated[np.ndarray, Array(np.float64, ("n",), least=0)]
     evaluations: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
     births: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
-    experiment: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
+    trial: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
     select_fitness: Annotated[np.ndarray, Array(np.float64, ("n",), finite=False)]
     lines: Annotated[np.ndarray, Chains("n")]
     programs: Annotated[Programs | None, Length("n")]
@@ -214,7 +214,7 @@ class _Stored(NamedTuple):
             raise ValueError("programs are missing, or a fitness is not finite")
 
 
-_NUMBERS = {"fitness": float, "cost": float, "evaluations": int, "births": int, "experiment": int}
+_NUMBERS = {"fitness": float, "cost": float, "evaluations": int, "births": int, "trial": int}
 
 
 def entries_tree(entries: Sequence[Entry]) -> Any:
@@ -253,14 +253,14 @@ def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: s
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_fields(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
+def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
         "interface": interface,
         "rows": [
             {
-                "experiment": entry.experiment,
+                "trial": entry.trial,
                 "evaluations": entry.evaluations,
                 "search_fitness": entry.fitness,
                 "select_fitness": entry.select_fitness,
@@ -275,7 +275,7 @@ def hall_fields(rows: list[tuple[Entry, bool, bool]], interface: Interface | Non
     }
 
 
-def lineage_fields(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
+def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -284,7 +284,7 @@ def lineage_fields(entry: Entry, interface: Interface | None = None) -> dict[str
     return {
         "schema": SCHEMA,
         "interface": interface,
-        "experiment": entry.experiment,
+        "trial": entry.trial,
         "steps": [
             dict(zip(names, values, strict=True)) | {"program": json.loads(program.to_json())}
             for *values, program in steps

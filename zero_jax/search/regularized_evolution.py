@@ -5,7 +5,7 @@ Axes: `I` islands, `P` programs per island, `C` children per island and cohort, 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -23,8 +23,6 @@ from zero_jax.search.operators.selection import MOST_DRAWS, hold_tournaments
 from zero_jax.support.bounds import check_number
 from zero_jax.support.codec import Array, Range, decode
 from zero_jax.support.foreign import shown
-
-Initial = Literal["random", "no_op", "linear", "network"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,8 +94,9 @@ class RegularizedEvolution(Searcher):
       tournament: T.
       cohort: C.
       mutations: how children differ from their parents.
-      initial: the first programs: `random`, `no_op`, `linear` or `network` (of `zero_jax.library`), or any batch, whose
-        programs every island takes in turn. All but the random ones are filled up with NO_OP to the initial sizes.
+      initial: The first programs: random, no_op, linear, network, the path of a program, or the folder of a run, for
+        its best program. A file may hold several programs: islands take them in turn. All but random ones are padded
+        with NO_OP to the initial sizes. In Python, also the text of a program, of several lines, or `Programs`.
 
     Raises:
       ValueError: a number below 1 or beyond `bounds.BOUNDS`, a cohort larger than the population, more memory
@@ -119,7 +118,7 @@ class RegularizedEvolution(Searcher):
     tournament: int = 10
     cohort: int = 100
     mutations: Mutations = Mutations()
-    initial: Initial | Programs = "random"
+    initial: str | Programs = "random"
 
     state_type: ClassVar[type[State]] = EvolutionState
     individuals_type: ClassVar[type[Individuals]] = Individuals
@@ -273,7 +272,7 @@ class RegularizedEvolution(Searcher):
         return offer
 
 
-def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
+def first_programs(space: SearchSpace, initial: str | Programs) -> Programs | None:
     """The programs that the first population is made of; None where it is random."""
     if isinstance(initial, Programs):
         if not len(initial):
@@ -285,7 +284,9 @@ def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs 
         return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
         return _filled(library.program(initial), space)
-    raise ValueError(f"initial must be random, no_op, linear, network or programs, not {shown(initial)}")
+    if isinstance(initial, str):
+        return _filled(library.load(initial, space.memory), space)
+    raise ValueError(f"initial must be random, no_op, linear, network, a file or programs, not {shown(initial)}")
 
 
 def _filled(programs: Programs, space: SearchSpace) -> Programs:

@@ -1,9 +1,9 @@
-"""Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
+"""Trials under way: each has its own tasks, population, generator and evaluator."""
 
+import dataclasses
 import functools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,11 @@ from zero_jax.evaluation import Candidates, Counts, Evaluator, Scores
 from zero_jax.program.memory import Interface
 from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree
 from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
-from zero_jax.support import threads as parallel
 from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 
 WORK_PER_ROUND = 100_000
-"""Strands that run side by side wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
+"""Trials that run in parallel wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
 waking a thread takes time, and often, since one that has found something waits for the others."""
 
 
@@ -29,7 +28,7 @@ def _work(counts: Counts) -> float:
 
 
 EXHAUSTED = 1_000_000
-"""After so many programs in a row none of which had to be trained, nothing new is left."""
+"""After this many programs in a row none of which had to be trained, nothing new is left."""
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
@@ -38,10 +37,10 @@ also do after the first cohort of each, so that there soon is a checkpoint."""
 
 
 _STORED = (
-    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "recorded", "migrations"),
+    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "migrations"),
     *("states", "evaluators", "halls"),
 )
-"""What `Strand.tree` tells."""
+"""What `Trial.tree` tells."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -56,32 +55,38 @@ class _Cohort(NamedTuple):
     steps: Generator[None, None, Scores]
 
 
-class Strand:
-    """One search.
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """How a trial goes on, and when it ends.
+
+    Attributes:
+      train_steps: Its budget.
+      sufficient_fitness: It ends as soon as its best program exceeds this.
+      groups: How many groups of islands there are. While a device evaluates the programs of one, the host selects and
+        mutates those of the next; the order does not depend on how long anything takes.
+      migrate_every: After how many programs of all islands these exchange programs; 0 for never. All groups wait for
+        each other then.
+    """
+
+    train_steps: int = 10**18
+    sufficient_fitness: float = 2.0
+    groups: int = 1
+    migrate_every: int = 0
+
+
+class Trial:
+    """A search under way.
 
     Args:
-      number: of the experiment.
-      searcher: the search of one group of islands.
+      number: of the trial.
+      searcher: of one group of islands.
       seed: of the search.
       evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
-      train_steps: its budget.
-      sufficient_fitness: it ends as soon as its best passes this.
-      migrate_every: after so many programs of all islands, these exchange programs; 0 for never. All groups wait for
-        each other then.
-      groups: how many groups of islands there are. While a device evaluates the programs of one, the host selects and
-        mutates those of the next; what happens in which order does not depend on how long anything takes.
+      terms: how it goes on, and when it ends.
     """
 
     def __init__(
-        self,
-        number: int,
-        searcher: Searcher,
-        seed: int,
-        evaluators: Sequence[Evaluator],
-        train_steps: int,
-        sufficient_fitness: float,
-        groups: int = 1,
-        migrate_every: int = 0,
+        self, number: int, searcher: Searcher, seed: int, evaluators: Sequence[Evaluator], terms: Terms
     ) -> None:
         self.number = number
         self.searcher = searcher
@@ -89,18 +94,15 @@ class Strand:
         self.evaluators = evaluators
         interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
         self.halls = [HallOfFame(one.examples, one.costs, interface=interface) for one in evaluators]
-        self.train_steps = train_steps
-        self.sufficient_fitness = sufficient_fitness
-        self.groups = groups
-        self.migrate_every = migrate_every
+        self.terms = terms
+        self.groups = terms.groups
         self.migrations = 0
         self.cohorts = 0
         self.owed = 0.0
         self._trained_at = 0, 0
-        self._idle = deque(range(groups))
+        self._idle = deque(range(terms.groups))
         self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
-        self._recorded = 0
         self._settled_at = 0, 0
         self._settling = False
 
@@ -154,8 +156,8 @@ class Strand:
     @property
     def ended(self) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
-        spent = self.counts.train_steps >= self.train_steps or self.exhausted
-        return self.evaluations > 0 and (spent or self.best_fitness > self.sufficient_fitness)
+        spent = self.counts.train_steps >= self.terms.train_steps or self.exhausted
+        return self.evaluations > 0 and (spent or self.best_fitness > self.terms.sufficient_fitness)
 
     @property
     def exhausted(self) -> bool:
@@ -220,12 +222,16 @@ class Strand:
 
     def _migration_due(self) -> bool:
         told = all(state.evaluations for state in self.states)  # a group may end before another has begun
-        return self.migrate_every > 0 and told and self.evaluations >= (self.migrations + 1) * self.migrate_every
+        return (
+            self.terms.migrate_every > 0
+            and told
+            and self.evaluations >= (self.migrations + 1) * self.terms.migrate_every
+        )
 
     def _migrate(self) -> None:
         """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
         if self._migration_due():
-            self.migrations = self.evaluations // self.migrate_every
+            self.migrations = self.evaluations // self.terms.migrate_every
             rng = np.random.default_rng([abs(self.seed), self.migrations])
             assert isinstance(self.searcher, Islands)
             self.states = self.searcher.migrate(self.states, rng)
@@ -260,7 +266,9 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """The state from which the search continues; groups with a cohort under way count as idle."""
+        """All that the search continues from, as `files.packed` takes it. Cohorts under way are left out; their groups
+        are idle.
+        """
         return {
             "number": self.number,
             "cohorts": self.cohorts,
@@ -268,7 +276,6 @@ class Strand:
             "trained_at": list(self._trained_at),
             "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
             "counted": encode(self._counted),
-            "recorded": self._recorded,
             "migrations": self.migrations,
             "states": [encode(state) for state in self.states],
             "evaluators": [evaluator.tree() for evaluator in self.evaluators],
@@ -276,10 +283,10 @@ class Strand:
         }
 
     def restore(self, tree: Any, where: str = "search") -> None:
-        """Goes on from what `tree` told of a strand with the same arguments.
+        """Goes on from what `tree` told of a trial with the same arguments.
 
         Raises:
-          ValueError: saying what in it, as errors call it, is damaged or of another search; this strand is then of no
+          ValueError: saying what in it, as errors call it, is damaged or of another search; this trial is then of no
             more use.
         """
         told = Fields(tree, where, _STORED)
@@ -300,7 +307,6 @@ class Strand:
         evaluations, steps = told.wholes("trained_at", 2)
         self._trained_at = evaluations, steps
         self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
-        self._recorded = told.whole("recorded", most=self.cohorts)
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:
@@ -309,15 +315,6 @@ class Strand:
         new = _difference(now, self._counted)
         self._counted = now
         return new
-
-    def is_due(self) -> bool:
-        """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
-        end.
-        """
-        due = record_due(self.cohorts, self._recorded) or self.ended
-        if due:
-            self._recorded = self.cohorts
-        return due
 
 
 def record_due(cohorts: int, recorded: int) -> bool:
@@ -328,7 +325,7 @@ def record_due(cohorts: int, recorded: int) -> bool:
     return cohorts // step > recorded // step
 
 
-def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
+def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
     """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
     `[n]` of their canonical forms, for a record.
     """
@@ -338,26 +335,3 @@ def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
         "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
         "diversity": len(np.unique(hashes)) / len(hashes),
     }
-
-
-def rounds(strands: Sequence[Strand], threads: int, alone: bool) -> Iterator[None]:
-    """Advances strands for ever, and yields after each round; who iterates takes out those that have ended.
-
-    One strand alone advances by a cohort on the caller's thread. What a strand does depends on nothing but itself, so
-    neither does it matter how many threads there are.
-    """
-    if alone:
-        while True:
-            strands[0].evaluate_cohort()
-            yield
-    with ThreadPoolExecutor(max(1, min(threads, len(strands))), thread_name_prefix="zero-jax strand") as pool:
-        while True:
-            work = WORK_PER_ROUND + max(0.0, *(-strand.owed for strand in strands))  # each a cohort at least
-            futures = [pool.submit(strand.advance, work) for strand in strands]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                parallel.stop_all()
-                raise
-            yield

@@ -5,8 +5,8 @@ import numpy as np
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
-from zero_jax.evaluation import KnownForms, Probe, TrainBudget
-from zero_jax.run.strands import Strand
+from zero_jax.program.canonical import canonical
+from zero_jax.run.trial import Terms, Trial
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)
@@ -19,24 +19,24 @@ class Watched(RegularizedEvolution):
         NOTES.append("ask")
         return super().ask(state)
 
-    def tell(self, state, candidates, scores):
+    def tell(self, state, programs, fitness):
         NOTES.append("tell")
-        TOLD.append((state, candidates, scores))
-        return super().tell(state, candidates, scores)
+        TOLD.append((state, programs, fitness))
+        return super().tell(state, programs, fitness)
 
 
 NOTES: list[str] = []
 TOLD: list[tuple] = []
 
 
-def strand(groups, **more):
+def trial(groups, **more):
     NOTES.clear()
     searcher = Watched(DEMO, islands=2, population=40, tournament=5, cohort=20)
-    return Strand(1, searcher, 7, [Evaluator(TASKS, ops=DEMO.ops, **more)], 10**9, 2.0, groups)
+    return Trial(1, searcher, 7, [Evaluator(TASKS, ops=DEMO.ops, **more)], Terms(groups=groups))
 
 
 def test_one_group_waits_for_its_own_results():
-    one = strand(1)
+    one = trial(1)
     for _ in range(3):
         one.evaluate_cohort()
     assert NOTES == ["ask", "tell"] * 3
@@ -44,7 +44,7 @@ def test_one_group_waits_for_its_own_results():
 
 
 def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
-    two = strand(2)
+    two = trial(2)
     for _ in range(4):
         two.evaluate_cohort()
     # After the first cohort of each they wait for each other, so that a checkpoint can be written.
@@ -55,28 +55,28 @@ def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
     assert two.evaluations == 160 + 5 * 40
     assert two.fitness.shape == (4, 40)
     first, second = two.states
-    assert (first.programs.code != second.programs.code).any()
+    assert (first.population.code != second.population.code).any()
 
 
 def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
-    for groups, more in ((1, {}), (2, {"stages": (TrainBudget(1.0), KnownForms(), Probe(5))})):
-        one, checked = strand(groups, **more), 0
+    for groups, more in ((1, {}), (2, {"probe": 5, "budget": 1.0})):
+        one, checked = trial(groups, **more), 0
         for _ in range(12 * groups):
             known = {id(entry) for entry in one.entries()}
             one.evaluate_cohort()
-            asked, candidates, scores = TOLD.pop()
-            form, fitness = candidates.forms.programs, scores.combined
+            asked, programs, fitness = TOLD.pop()
+            form = canonical(programs).programs
             for entry in (entry for entry in one.entries() if id(entry) not in known):
                 same = (form.code == entry.program.code).all((1, 2)) & (form.data == entry.program.data).all((1, 2))
                 row = np.flatnonzero(same)[0]
                 assert entry.fitness == fitness[row]
-                if asked.evaluations == 0:
+                if asked.lines is None:
                     assert (entry.line, entry.births, entry.evaluations) == (None, 0, 80)
                     continue
-                parent = asked.parents[row]
+                parent = asked.lines.parents[row]
                 assert entry.line is asked.lines.ancestors[parent]
                 assert entry.births == asked.lines.births[parent] + 1
-                assert entry.evaluations == asked.evaluations + len(candidates)
+                assert entry.evaluations == asked.evaluations + len(programs)
                 checked += 1
         assert checked > 10
 
@@ -86,16 +86,16 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
     for more in (
         {"executor": "xla"},
         {"executor": "xla", "devices": jax.devices()},
-        {"executor": "xla", "stages": ()},
+        {"executor": "xla", "remember": 0},
         {"executor": "xla", "threads": 1},
     ):
-        two = strand(2, **more)
+        two = trial(2, **more)
         for _ in range(6):
             two.evaluate_cohort()
         found.append(two)
     for other in found[1:]:
         for a, b in zip(found[0].states, other.states, strict=True):
-            np.testing.assert_array_equal(a.programs.code, b.programs.code)
-            np.testing.assert_array_equal(a.programs.data, b.programs.data)
+            np.testing.assert_array_equal(a.population.code, b.population.code)
+            np.testing.assert_array_equal(a.population.data, b.population.data)
             np.testing.assert_array_equal(a.fitness, b.fitness)
     assert len(np.unique(found[0].fitness)) > 10
