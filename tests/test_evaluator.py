@@ -30,7 +30,7 @@ def generations(n=6, size=200):
         programs = mutate(programs, DEMO, Mutations(), rng)
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd"])
+@pytest.mark.parametrize("executor", [pytest.param("xla", marks=pytest.mark.slow), "simd"])
 @pytest.mark.parametrize("cache_size", [0, 16, 2**15])
 def test_results_are_those_of_evaluate_whatever_is_remembered(executor, cache_size):
     evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, stages=(KnownForms(cache_size),))
