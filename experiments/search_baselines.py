@@ -30,7 +30,7 @@ BASIC = dataclasses.replace(
     DIGITS, budget=2.0, remember=0, experiments=1, out=None, baselines=(), sufficient_fitness=2.0
 )
 FULL = dataclasses.replace(BASIC, remember=DIGITS.remember, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
-NETWORK_SIZES = dataclasses.replace(DIGITS.space, initial_size=(3, 5, 11))
+NETWORK_SIZES = DIGITS.space.with_sizes(initial=(3, 5, 11))
 RANDOM = dataclasses.replace(BASIC, method="random", space=NETWORK_SIZES)  # programs of one length; the network's
 METHODS = {"random search": RANDOM, "Basic": BASIC, "Full": FULL}
 MIGRATE_EVERY = 1000

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
+    from zero_jax.program.space import Component as Component
     from zero_jax.program.space import SearchSpace as SearchSpace
     from zero_jax.program.space import random_programs as random_programs
     from zero_jax.search import Mutations as Mutations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Component": "program.space",
     "Evaluation": "executors.base",
     "Evaluator": "evaluation.evaluator",
     "Memory": "executors.base",
@@ -53,6 +55,7 @@ _MODULES = {
 """Where each public name comes from."""
 
 __all__ = [
+    "Component",
     "Evaluation",
     "Evaluator",
     "Memory",
