@@ -56,6 +56,7 @@ def test_only_the_end_of_training_is_judged(experiment):
     assert (evaluate(program, once, 1).fitness == evaluate(program, experiment.at_end(once), 1).fitness).all()
 
 
+@pytest.mark.slow
 def test_from_end_to_end(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(experiment.SIZES, "small", experiment.SIZES["small"] | {"programs": 200})
     out = tmp_path / "told.json"

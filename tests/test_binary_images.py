@@ -38,6 +38,7 @@ def experiment(monkeypatch):
     return binary_images
 
 
+@pytest.mark.slow
 def test_digits_from_end_to_end(experiment, tmp_path, capsys):
     out = tmp_path / "digits.json"
     experiment.main(["--seeds", "0", "1", "--processes", "1", "--out", str(out)])
@@ -67,6 +68,7 @@ def test_digits_from_end_to_end(experiment, tmp_path, capsys):
     assert out.with_suffix(".svg").read_text().count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_another_set_takes_the_same_way(experiment, tmp_path, monkeypatch):
     asked = []
 
@@ -93,6 +95,7 @@ def test_another_set_takes_the_same_way(experiment, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_nothing_is_chosen_on_held_out_tasks(experiment, monkeypatch):
     """With other held-out examples the same programs and classifiers are chosen, to the bit."""
     size = experiment.SIZES["small"]

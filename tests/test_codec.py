@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests import damage
+from tests.helpers import assert_equal
 from tests.spaces import DEMO, SMALL
-from tests.test_programs import assert_equal
 from zero_jax import Programs, random_programs
 from zero_jax.support.codec import Array, Count, Length, Range, decode, encode
 from zero_jax.support.files import packed, unpacked

@@ -219,7 +219,7 @@ def test_it_works_under_jit_vmap_and_scan():
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
+@pytest.mark.parametrize("executor", ["xla", "simd", pytest.param("pallas", marks=pytest.mark.slow)])
 def test_it_works_sharded_over_devices(executor):
     programs = random_programs(SMALL, 1000, np.random.default_rng(0))
     tasks = small_tasks()
@@ -266,6 +266,7 @@ def test_programs_of_many_features_run_one_by_one_and_agree_with_simd():
     assert len(np.unique(np.asarray(want.fitness).round(3))) > 10
 
 
+@pytest.mark.slow
 def test_xla_lowers_for_tpus():
     programs = random_programs(ALL_OPS, 10, np.random.default_rng(0))
     tasks = small_tasks()
@@ -387,6 +388,7 @@ def test_gradients_match_finite_differences():
         np.testing.assert_allclose(gradient[where], numeric, rtol=0.01, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_beside_runs_that_stop_and_infinite_slopes():
     texts = [
         "def Setup():\n  s2 = 0.5\ndef Predict():\n  s1 = s2 / s3\ndef Learn():",

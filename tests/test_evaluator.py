@@ -25,7 +25,7 @@ def generations(n=6, size=200):
         programs = mutate(programs, DEMO, Mutations(), rng)
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd"])
+@pytest.mark.parametrize("executor", [pytest.param("xla", marks=pytest.mark.slow), "simd"])
 @pytest.mark.parametrize("remember", [0, 16, 2**15])
 def test_results_are_those_of_evaluate_whatever_is_remembered(executor, remember):
     evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, remember=remember)
@@ -43,6 +43,7 @@ def test_results_are_those_of_evaluate_whatever_is_remembered(executor, remember
         assert counts.evaluated < 800
 
 
+@pytest.mark.slow
 def test_the_pallas_executor_and_several_devices_give_the_same():
     tasks = TASKS.shortened(8, 4)
     how = {"executor": "pallas", "interpret": True}
@@ -56,7 +57,7 @@ def test_the_pallas_executor_and_several_devices_give_the_same():
     assert probing.counts.evaluated + probing.counts.alike == plain.counts.evaluated
 
 
-def test_batches_may_be_under_way_side_by_side():
+def test_batches_may_be_under_way_parallel_trials():
     first, second, third = generations(3)
     evaluator = Evaluator(TASKS, 3, remember=64)
     a, b = evaluator.steps(first), evaluator.steps(concatenate([first, second]))
@@ -185,7 +186,7 @@ def test_the_budget_is_upstreams_rule():
     assert not cost.within_budget(cifar10, 8000, 1.9).any()
 
 
-@pytest.mark.parametrize("executor", ["simd", "xla"])
+@pytest.mark.parametrize("executor", ["simd", pytest.param("xla", marks=pytest.mark.slow)])
 def test_a_hurdle_stops_who_does_badly_on_a_part(executor):
     rungs = (Rung(tasks=0.4, quantile=0.5), Rung(examples=0.5, quantile=0.5))
     evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, hurdles=rungs)

@@ -82,6 +82,7 @@ def test_random_learns_are_those_of_the_package():
         assert abs(np.subtract(*counts)).max() < 5 * np.sqrt(2 * 200_000)
 
 
+@pytest.mark.slow
 def test_difficulty_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
         difficulty.PLANS, "small", {"learn-only linear": ((500_000,), 1200, 1), "linear": ((500_000,), 1200, 1)}
@@ -98,6 +99,7 @@ def test_difficulty_runs(tmp_path, monkeypatch, capsys):
     assert "ratio" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_teacher_runs(tmp_path, monkeypatch, capsys):
     size = teacher.SIZES["small"]
     searches = {kind: search._replace(evaluations=600) for kind, search in size.searches.items()}

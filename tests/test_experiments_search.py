@@ -28,6 +28,7 @@ def paper_programs(experiment):
     return experiment("paper_programs")
 
 
+@pytest.mark.slow
 def test_search_baselines_tells_every_cell_of_its_table(experiment, tmp_path, capsys):
     search_baselines = experiment("search_baselines")
     to = tmp_path / "out.json"
@@ -73,6 +74,7 @@ def test_the_space_of_the_search_baselines_is_the_papers(experiment, size):
         assert (told.search_tasks.source, told.search_tasks.train, told.select_tasks.valid) == ("cifar10", 8000, 1000)
 
 
+@pytest.mark.slow
 def test_paper_programs_tunes_and_judges_every_program(paper_programs, tmp_path, capsys):
     to = tmp_path / "out.json"
     tiny = ["--seeds", "0", "1", "--evaluations", "2", "--at-a-time", "1", "--only", "digits, F = 16", "teacher, F = 8"]
@@ -116,6 +118,7 @@ def test_a_change_of_a_line_that_is_not_there_is_refused(paper_programs):
         paper_programs.changed(paper_programs.LISTED, {"  s9 = 1": ""})
 
 
+@pytest.mark.slow
 def test_every_program_learns_digits(paper_programs):
     tasks = arrays.digits(arrays.class_pairs(select=True), features=16)
     for name, text in paper_programs.programs().items():

@@ -225,6 +225,7 @@ def test_random_search_tells_when_its_best_was_found():
     assert 10 < found < 300
 
 
+@pytest.mark.slow
 def test_a_line_of_200_000_ancestors_is_written_read_and_freed_in_seconds():
     n = 200_000
     cohort = searching().init(0).population

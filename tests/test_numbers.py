@@ -33,7 +33,7 @@ def deviations(values, executor):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("features", [2, 3, 4, 5, 16, 20])
+@pytest.mark.parametrize("features", [2, 16, *(pytest.param(f, marks=pytest.mark.slow) for f in (3, 4, 5, 20))])
 def test_equal_values_deviate_by_exactly_0(executor, features):
     rng = np.random.default_rng(features)
     value = (rng.normal(size=(64, 1, 1)) * 10.0 ** rng.uniform(-30, 30, (64, 1, 1))).astype(np.float32)
@@ -76,6 +76,7 @@ def test_subnormal_numbers_are_zero_in_arithmetic(executor, text, normal, subnor
     np.testing.assert_array_equal(steps[1], 1)  # 0 / 0 is NaN, which stops a run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [op for op in OPS if op.output and not op.random], ids=lambda op: op.name)
 def test_every_op_takes_subnormal_numbers_alike(op):
     rng, program = np.random.default_rng(0), Programs.from_lists([[[], [[op.number, 1, 2, 1]], []]], (3, 3, 3))

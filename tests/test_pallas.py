@@ -30,6 +30,7 @@ SIMD = {"executor": "simd"}
 """Held to XLA and to the oracle by tests of its own, and compiles no interpreter for each shape."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["rmse", "accuracy"])
 def test_programs_train_as_upstream_trains_them(loss):
     golden = json.loads((GOLDEN / "programs.json").read_text())
@@ -56,7 +57,7 @@ def test_random_programs_with_every_op_agree_with_simd(features):
     assert len(np.unique(np.asarray(want.fitness).round(4))) > 50
 
 
-@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.parametrize("features", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly_those_of_xla(features):
     rng, ops = np.random.default_rng(59), np.repeat(np.arange(59, 65), 3)
     lists = [[[(int(op), 0, 0, 1, *rng.normal(size=3))] * 2, [], []] for op in ops]
@@ -76,7 +77,7 @@ def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly_those_of_xla(
 NOISY = "def Setup():\n v1 = uniform(-1, 1)\n m0 = gaussian(0, 1)\ndef Predict():\n s2 = uniform(0, 1)\n v2 = dot(m0, v1)\n s1 = dot(v2, v0)\n s1 = s1 + s2\ndef Learn():\n v1 = uniform(-1, 1)"
 
 
-@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+@pytest.mark.parametrize("loss", ["rmse", pytest.param("accuracy", marks=pytest.mark.slow)])
 def test_epochs_draws_and_many_tasks_agree_with_simd(loss):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(19, 15, 3))

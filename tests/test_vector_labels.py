@@ -59,7 +59,7 @@ def as_lists(program):
     return components
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
+@pytest.mark.parametrize("executor", ["xla", "simd", pytest.param("pallas", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["softmax_linear", "softmax_network"])
 def test_the_programs_of_the_library_learn(name, executor):
     tasks = blobs()
@@ -91,6 +91,7 @@ def test_executors_agree_on_many_random_programs():
     assert (np.asarray(xla.train_steps) == simd.train_steps).mean() > 0.995
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tpu", [False, True])
 def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
     programs = random_programs(FEW_OPS, 30, np.random.default_rng(2))

@@ -1,124 +1,131 @@
-"""The experiments that come with the package, by name (SPEC 4)."""
+"""The runs that come with the package, by name."""
 
 import dataclasses
 
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.space import Component, SearchSpace
-from zero_jax.run.config import Experiment
-from zero_jax.search import Mutations
+from zero_jax.run.config import EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
+from zero_jax.search import Mutations, RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
 _SCALING = ("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM")
 _DEMO = (*_SCALING, "VECTOR_INNER_PRODUCT", "SCALAR_CONST_SET")
+_FORWARD = ("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX")
 _BACKWARD = (
     *("SCALAR_DIFF", "SCALAR_PRODUCT", "VECTOR_HEAVYSIDE", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM", "VECTOR_PRODUCT"),
     *("VECTOR_OUTER_PRODUCT", "MATRIX_SUM"),
 )
-_FORWARD = ("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX")
 _UNIFORM = ("SCALAR_UNIFORM_SET", "VECTOR_UNIFORM_SET", "MATRIX_UNIFORM_SET")
 _GAUSSIAN = ("SCALAR_GAUSSIAN_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")
 
-_LINEAR = Experiment(
+_BASELINES = OutputConfig(baselines=("linear", "network"))
+
+_LINEAR = RunConfig(
     name="linear",
-    search_tasks=TaskSet("linear", tasks=10, features=4, train=100, valid=100),
-    select_tasks=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
-    unseen_tasks=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
-    space=SearchSpace(
-        memory=MemorySize(4, 3, 1),
-        setup=Component(_DEMO, size=(10, 10, 10)),
-        predict=Component(_DEMO, size=(2, 2, 2)),
-        learn=Component(_DEMO, size=(8, 8, 8)),
+    tasks=TaskConfig(
+        search=TaskSet("linear", tasks=10, features=4, train=100, valid=100),
+        select=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
+        unseen=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
     ),
-    islands=2,
-    population=1000,
-    cohort=1000,
-    tournament=10,
-    train_steps=30_000_000,
-    side_by_side=2,
-    probe=10,
+    searcher=RegularizedEvolution(
+        SearchSpace(
+            memory=MemorySize(4, 3, 1),
+            setup=Component(_DEMO, size=(10, 10, 10)),
+            predict=Component(_DEMO, size=(2, 2, 2)),
+            learn=Component(_DEMO, size=(8, 8, 8)),
+        ),
+        islands=2,
+        population=1000,
+        cohort=1000,
+    ),
+    evaluation=EvaluationConfig(probe=10),
+    schedule=ScheduleConfig(train_steps=30_000_000, parallel_trials=2),
 )
 
-_AFFINE = Experiment(
+_AFFINE = RunConfig(
     name="affine",
-    search_tasks=TaskSet("affine", tasks=3, features=8, train=1000, valid=100),
-    select_tasks=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
-    unseen_tasks=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
-    space=SearchSpace(
-        memory=MemorySize(5, 3, 1),
-        setup=Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), size=(6, 6, 6)),
-        predict=Component(("SCALAR_SUM", "VECTOR_INNER_PRODUCT"), size=(2, 2, 2)),
-        learn=Component(("SCALAR_SUM", *_SCALING), size=(6, 6, 6)),
+    tasks=TaskConfig(
+        search=TaskSet("affine", tasks=3, features=8, train=1000, valid=100),
+        select=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
+        unseen=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
     ),
-    islands=1,
-    population=1000,
-    cohort=500,
-    tournament=10,
-    train_steps=2_000_000_000,
+    searcher=RegularizedEvolution(
+        SearchSpace(
+            memory=MemorySize(5, 3, 1),
+            setup=Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), size=(6, 6, 6)),
+            predict=Component(("SCALAR_SUM", "VECTOR_INNER_PRODUCT"), size=(2, 2, 2)),
+            learn=Component(("SCALAR_SUM", *_SCALING), size=(6, 6, 6)),
+        ),
+        population=1000,
+        cohort=500,
+    ),
+    schedule=ScheduleConfig(train_steps=2_000_000_000),
 )
 
-_TEACHER = Experiment(
+_TEACHER = RunConfig(
     name="teacher",
-    search_tasks=TaskSet("teacher", tasks=10, features=8, train=1000, valid=100),
-    select_tasks=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
-    unseen_tasks=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
-    space=SearchSpace(
-        memory=MemorySize(4, 8, 2),
-        setup=Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET", "MATRIX_CONST_SET", *_GAUSSIAN), size=(21, 21, 21)),
-        predict=Component(_FORWARD, size=(3, 3, 3)),
-        learn=Component(_BACKWARD, size=(9, 9, 9)),
+    tasks=TaskConfig(
+        search=TaskSet("teacher", tasks=10, features=8, train=1000, valid=100),
+        select=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
+        unseen=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
     ),
-    islands=4,
-    population=100,
-    cohort=50,
-    tournament=10,
-    train_steps=1_000_000_000,
-    experiments=1,
-    candidates=10,
-    baselines=("linear", "network"),
+    searcher=RegularizedEvolution(
+        SearchSpace(
+            memory=MemorySize(4, 8, 2),
+            setup=Component(
+                ("SCALAR_CONST_SET", "VECTOR_CONST_SET", "MATRIX_CONST_SET", *_GAUSSIAN), size=(21, 21, 21)
+            ),
+            predict=Component(_FORWARD, size=(3, 3, 3)),
+            learn=Component(_BACKWARD, size=(9, 9, 9)),
+        ),
+        islands=4,
+        population=100,
+        cohort=50,
+    ),
+    schedule=ScheduleConfig(train_steps=1_000_000_000, trials=1, candidates=10),
+    output=_BASELINES,
 )
 
-_DIGITS = Experiment(
+_DIGITS = RunConfig(
     name="digits",
-    search_tasks=TaskSet("digits", tasks=10, features=16, train=240, valid=50),
-    select_tasks=TaskSet("digits", tasks=45, features=16, train=240, valid=50),
-    unseen_tasks=TaskSet("digits", tasks=45, features=16, train=240, valid=50),
-    space=SearchSpace(
-        memory=MemorySize(5, 9, 2),
-        setup=Component(("SCALAR_CONST_SET", *_UNIFORM, *_GAUSSIAN), size=(1, 1, 7)),
-        predict=Component(("SCALAR_SUM", "VECTOR_SUM", *_FORWARD), size=(1, 1, 11)),
-        learn=Component(("SCALAR_SUM", *_BACKWARD), size=(1, 1, 23)),
+    tasks=TaskConfig(
+        search=TaskSet("digits", tasks=10, features=16, train=240, valid=50),
+        select=TaskSet("digits", tasks=45, features=16, train=240, valid=50),
+        unseen=TaskSet("digits", tasks=45, features=16, train=240, valid=50),
     ),
-    islands=4,
-    population=100,
-    cohort=50,
-    tournament=10,
-    mutations=Mutations(("alter_param", "randomize_component", "insert_instruction", "remove_instruction")),
-    initial="no_op",
-    train_steps=200_000_000,
-    experiments=1,
-    sufficient_fitness=0.9999,
-    candidates=10,
-    baselines=("linear", "network"),
+    searcher=RegularizedEvolution(
+        SearchSpace(
+            memory=MemorySize(5, 9, 2),
+            setup=Component(("SCALAR_CONST_SET", *_UNIFORM, *_GAUSSIAN), size=(1, 1, 7)),
+            predict=Component(("SCALAR_SUM", "VECTOR_SUM", *_FORWARD), size=(1, 1, 11)),
+            learn=Component(("SCALAR_SUM", *_BACKWARD), size=(1, 1, 23)),
+        ),
+        islands=4,
+        population=100,
+        cohort=50,
+        mutations=Mutations(("alter_param", "randomize_component", "insert_instruction", "remove_instruction")),
+        initial="no_op",
+    ),
+    schedule=ScheduleConfig(train_steps=200_000_000, trials=1, candidates=10),
+    output=_BASELINES,
 )
 
 _IMAGES = TaskSet("synthetic_images", tasks=10, features=16, train=8000, valid=1000)
+_OTHER_IMAGES = dataclasses.replace(_IMAGES, tasks=9)
 
-_PAPER = dataclasses.replace(
-    _DIGITS,
+_PAPER = _DIGITS.replace(
     name="paper",
-    search_tasks=_IMAGES,
-    select_tasks=dataclasses.replace(_IMAGES, tasks=9),
-    unseen_tasks=dataclasses.replace(_IMAGES, tasks=9),
+    tasks=TaskConfig(_IMAGES, _OTHER_IMAGES, _OTHER_IMAGES),
     islands=1000,
     groups=2,
     train_steps=1_000_000_000_000,
 )
 
-PRESETS: dict[str, tuple[str, Experiment]] = {
+PRESETS: dict[str, tuple[str, RunConfig]] = {
     "linear": ("upstream's demo: discover linear regression by gradient descent", _LINEAR),
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
     "teacher": ("imitate a 2-layer network (Fig. 5)", _TEACHER),
-    "digits": ("tell handwritten digits apart, from empty programs (supplement S10, in small)", _DIGITS),
-    "paper": ("sizes of the paper: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; wants a GPU", _PAPER),
+    "digits": ("classify handwritten digits, starting from empty programs (supplement S10, scaled down)", _DIGITS),
+    "paper": ("the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; wants a GPU", _PAPER),
 }
-"""What each preset is, and the experiment."""
+"""What each preset is, and its config."""

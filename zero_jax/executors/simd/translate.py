@@ -1,7 +1,7 @@
 """From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions.
 
-A superinstruction does the work of two or three instructions where the value that one hands to the other is read by
-nobody else. They need not stand side by side, as long as nothing in between touches what either uses.
+A superinstruction does the work of two or three instructions where nothing else reads the value that one hands to the
+other. They need not stand side by side, if nothing in between touches what either uses.
 """
 
 import functools
@@ -16,10 +16,10 @@ from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
-"""The operands of the instruction that hands its value on, and of the one that takes it."""
+"""The operands of the instruction that gives its value, and of the one that takes it."""
 
 FUSIONS = (
-    # the one that hands on, the one that takes, as which operand, what they become, and its operands
+    # the giver, the taker, which operand it takes, what they become, and the operands of that
     (N.SCALAR_PRODUCT, N.SCALAR_SUM, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
     (N.SCALAR_PRODUCT, N.SCALAR_SUM, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
     (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
@@ -201,7 +201,7 @@ def _fuse(cells, first, n, bits):  # type: ignore[no-untyped-def]
 
 @compiled
 def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
-    """The last row before j that writes a cell, -1 if there is none."""
+    """The last row before j that writes a cell, or -1."""
     for i in range(j - 1, first - 1, -1):
         if cells[i, 6] == cell:
             return i
@@ -210,7 +210,7 @@ def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
 
 @compiled
 def _may_join(cells, i, j, cell, slot, live_after):  # type: ignore[no-untyped-def]
-    """Whether what row i writes to a cell reaches nobody but operand `slot` of row j, and i may run as late as j."""
+    """Whether what row i writes to a cell reaches only operand `slot` of row j, and i may run as late as j."""
     if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
         return False
     if cells[j, 6] != cell and (live_after >> np.uint64(cell)) & np.uint64(1) != np.uint64(0):
