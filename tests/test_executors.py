@@ -112,7 +112,7 @@ def test_a_new_executor_needs_its_class_and_a_line_in_the_registry(counting):
     assert counting.launched == 4  # once for the probe, once in full
     measured = bench.network(4, 2, executor="counting", effort=bench.Effort(0.01, (20, 10), batch=2))
     assert (measured.executor, measured.fused) == ("counting", True)
-    with pytest.raises(ValueError, match="must be one of auto, xla, .*, counting, not 'abacus'"):
+    with pytest.raises(ValueError, match=r"must be one of auto, xla, .*, counting, not 'abacus'"):
         evaluate(PROGRAMS, TASKS, executor="abacus")
 
 
