@@ -113,11 +113,11 @@ def test_a_new_executor_needs_its_class_and_a_line_in_the_registry(counting):
     assert counting.launched == 4  # once for the probe, once in full
     measured = bench.network(4, 2, executor="counting", effort=bench.Effort(0.01, (20, 10), batch=2))
     assert (measured.executor, measured.fused) == ("counting", True)
-    with pytest.raises(ValueError, match="must be one of auto, xla, simd, pallas, counting, not 'abacus'"):
+    with pytest.raises(ValueError, match=r"must be one of auto, xla, .*, counting, not 'abacus'"):
         evaluate(PROGRAMS, TASKS, executor="abacus")
 
 
-def test_a_refusal_says_why_and_who_else_serves_and_auto_goes_on_with_one_warning(counting):
+def test_a_refusal_says_why_and_what_to_use_instead_and_auto_goes_on_with_one_warning(counting):
     wide = synthetic.linear(1, features=33, train=5, valid=5)
     program = library.program("linear")
     with pytest.raises(ValueError, match=r"counts up to 32 features: use executor='xla' or 'simd', or 'auto'"):
