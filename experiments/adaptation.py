@@ -36,7 +36,10 @@ from zero_jax import Mutations, Programs, SearchSpace, Tasks, evaluate, execute,
 from zero_jax.program import ops
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
-from zero_jax.run.api import Experiment, run
+from zero_jax.run import build
+from zero_jax.run.api import run
+from zero_jax.run.config import EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
+from zero_jax.search import RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
 EVERY = tuple(range(1, 65))
@@ -84,32 +87,23 @@ SIZES = {
 }
 
 
-def experiment(size: str, tasks: dict, seed: int) -> Experiment:
+def experiment(size: str, tasks: dict, seed: int) -> RunConfig:
     """The search under a condition: so many programs of the cost of the network."""
     chosen = SIZES[size]
     described = TaskSet(chosen["source"], tasks=10, **tasks)
     examples = 10 * described.train * described.epochs
-    return Experiment(
+    select, unseen = (dataclasses.replace(described, tasks=n) for n in (18, 9))
+    steps = chosen["programs"] * examples // 4  # programs that are known or stopped are not charged in full
+    return RunConfig(
         "adaptation",
-        described,
-        dataclasses.replace(described, tasks=18),
-        dataclasses.replace(described, tasks=9),
-        SPACE,
-        islands=chosen["islands"],
-        population=100,
-        cohort=50,
-        mutations=MUTATIONS,
-        initial="network",
-        train_steps=chosen["programs"] * examples // 4,  # programs that are known or stopped are not charged in full
-        experiments=1,
-        sufficient_fitness=1.0,
-        candidates=10,
-        budget=2.0,
-        baselines=(),
-        probe=10,
-        threads=1,
-        seed=seed,
-        out=None,
+        TaskConfig(described, select, unseen),
+        RegularizedEvolution(
+            SPACE, chosen["islands"], population=100, cohort=50, mutations=MUTATIONS, initial="network"
+        ),
+        EvaluationConfig(train_budget=2.0, probe=10),
+        ScheduleConfig(trials=1, train_steps=steps, sufficient_fitness=1.0, candidates=10, threads=1),
+        OutputConfig(out=None),
+        seed,
     )
 
 
@@ -187,12 +181,12 @@ def one(job: tuple) -> dict:
     of = CASES[size][case]
     asked = experiment(size, of.tasks | (of.opposite if opposite else {}), seed)
     outcome = run(asked)
-    interface = Interface.of(outcome.program.memory, asked.search_tasks)
+    interface = Interface.of(outcome.program.memory, asked.tasks.search)
     return {
         "case": case,
         "opposite": opposite,
         "seed": seed,
-        **traits(outcome.program, asked.tasks("select")),
+        **traits(outcome.program, build.tasks(asked, "select")),
         "evaluations": outcome.progress.evaluations,
         "trained": outcome.progress.trained,
         "seconds": round(outcome.progress.seconds, 1),
@@ -202,9 +196,9 @@ def one(job: tuple) -> dict:
     }
 
 
-def judged(program: Programs, asked: Experiment) -> dict[str, float]:
+def judged(program: Programs, asked: RunConfig) -> dict[str, float]:
     """Accuracy on unseen tasks of a program and of both baselines, at the end of training."""
-    search, unseen = asked.tasks("search"), at_end(asked.tasks("unseen"))
+    search, unseen = build.tasks(asked, "search"), at_end(build.tasks(asked, "unseen"))
     programs = {EVOLVED: program}
     for name in BASELINES:
         known = library.baseline(name, search)
@@ -279,10 +273,24 @@ def figure(rows: list[dict], to: Path) -> None:
     drawing.savefig(to)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """How many searches at a time.
+
+    Attributes:
+      processes: How many processes.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(10))
+    processes: int = 2
+
+    def check(self) -> None:
+        super().check()
+        results.check_whole(self.processes, 1)
+
+
 def main(words: list[str] | None = None) -> None:
-    parser = results.arguments(__doc__, seeds=10)
-    parser.add_argument("--processes", type=results.number(1), default=2)
-    chosen = parser.parse_args(words)
+    chosen = results.options(Options, __doc__, words)
     began, size, seeds = time.monotonic(), chosen.size, chosen.seeds
     jobs = [(size, case, opposite, seed) for case in CASES[size] for opposite in (False, True) for seed in seeds]
     rows = results.mapped(chosen.processes, one, jobs)

@@ -23,7 +23,6 @@ of classes, and of each task the images that it is judged on, not images for goo
 for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault.
 """
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -37,9 +36,10 @@ from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.programs import Programs, concatenate
 from zero_jax.program.space import SearchSpace
-from zero_jax.run.config import Experiment
-from zero_jax.run.strands import Strand
-from zero_jax.search import Mutations
+from zero_jax.run import build
+from zero_jax.run.config import RunConfig, TaskConfig
+from zero_jax.run.trial import record_due
+from zero_jax.search import Mutations, RegularizedEvolution
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import TaskSet
 from zero_jax.use import baselines
@@ -146,27 +146,26 @@ def held_out(dataset: str, size: Size, features: int) -> Tasks:
 def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs, dict]:
     """Evolves programs: the best ones, the best first, and how it went."""
     described = TaskSet()  # not asked: the tasks are given
-    experiment = Experiment(
-        "binary images", described, described, described, SPACE, mutations=MUTATIONS, initial=initial, seed=seed, threads=1,
-        **size.searching,
-    )  # fmt: skip
-    searcher = experiment.searcher()
-    evaluator = experiment.evaluator(tasks, "search", searcher.ops)
-    strand = Strand(
-        1, searcher, seed, [evaluator], "mean", experiment.train_steps, 2.0, experiment.groups,
-        experiment.migrate_every * experiment.islands,
-    )  # fmt: skip
-    began, curve = time.monotonic(), []
-    while not strand.ended:
-        strand.evaluate_cohort()
-        if strand.is_due():
-            curve.append([strand.counts.train_steps, round(strand.state.best_fitness, 5)])
-    found = strand.candidates(size.candidates)
+    config = RunConfig(
+        "binary images",
+        TaskConfig(described, described, described),
+        RegularizedEvolution(SPACE, mutations=MUTATIONS, initial=initial),
+        seed=seed,
+    ).replace(threads=1, sufficient_fitness=2.0, **size.searching)
+    evaluator = build.evaluator(config, tasks, "search", build.searcher(config).ops)
+    trial = build.trial(config, 1, seed, [evaluator])
+    began, curve, recorded = time.monotonic(), [], 0
+    while not trial.ended:
+        trial.evaluate_cohort()
+        if record_due(trial.cohorts, recorded):
+            recorded = trial.cohorts
+            curve.append([trial.counts.train_steps, round(trial.state.best_fitness, 5)])
+    found = trial.candidates(size.candidates)
     told = {
         "search_fitness": found[0].fitness,
-        "evaluations": strand.evaluations,
-        "trained": strand.counts.evaluated,
-        "train_steps": strand.counts.train_steps,
+        "evaluations": trial.evaluations,
+        "trained": trial.counts.evaluated,
+        "train_steps": trial.counts.train_steps,
         "seconds": round(time.monotonic() - began, 1),
         "curve": curve[:: max(1, len(curve) // 40)],
     }
@@ -361,25 +360,36 @@ def report(rows: list[dict], differences: list[dict], runs: list[dict]) -> None:
             print(f"\nseed {one['seed']}, {name}:", *told["listing"], sep="\n  ")
 
 
-def check(dataset: str, size: Size, parser: argparse.ArgumentParser) -> None:
-    """Ends the command where there are no such tasks, before hours of search."""
-    try:
-        tasks = TaskSet(dataset, 1, size.narrow, size.train, size.valid).make(0, "search")
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """On which images.
+
+    Attributes:
+      dataset: A source of pairs that TaskSet knows; by default digits, or cifar10 with --paper.
+      processes: How many processes.
+    """
+
+    dataset: str = ""
+    processes: int = 2
+
+    @property
+    def source(self) -> str:
+        """The source of pairs."""
+        return self.dataset or ("cifar10" if self.paper else "digits")
+
+    def check(self) -> None:
+        super().check()
+        results.check_whole(self.processes, 1)
+        size = SIZES[self.size]
+        tasks = TaskSet(self.source, 1, size.narrow, size.train, size.valid).make(0, "search")
         if tasks.loss != "accuracy" or tasks.vector_labels:
-            parser.error(f"{dataset} has no pairs of classes to tell apart")
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+            raise ValueError(f"{self.source} has no pairs of classes to tell apart")
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = results.arguments(__doc__)
-    parser.add_argument("--dataset", help="a source of pairs that TaskSet knows; digits, or cifar10 with --paper")
-    parser.add_argument("--processes", type=results.number(1), default=2)
-    chosen = parser.parse_args(words)
-    size, began = SIZES[chosen.size], time.monotonic()
-    chosen.dataset = chosen.dataset or ("cifar10" if chosen.size == "paper" else "digits")
-    check(chosen.dataset, size, parser)
-    jobs = [(chosen.dataset, size, seed) for seed in chosen.seeds]
+    chosen = results.options(Options, __doc__, words)
+    size, began, dataset = SIZES[chosen.size], time.monotonic(), chosen.source
+    jobs = [(dataset, size, seed) for seed in chosen.seeds]
     runs = results.mapped(chosen.processes, run, jobs)
     best = best_of(runs)
     again = results.mapped(chosen.processes, run_best, jobs, [best["listing"]] * len(jobs))
@@ -387,7 +397,7 @@ def main(words: list[str] | None = None) -> None:
         for dimension, told in judged.items():
             one["judged"][dimension] |= told
     rows, differences = table(runs), compared(runs)
-    other = "" if chosen.dataset == "digits" else f"-{chosen.dataset}"
+    other = "" if dataset == "digits" else f"-{dataset}"
     to = results.path(chosen, f"binary_images{other}.py")
     report(rows, differences, runs)
     print(f"\n{BEST}: seed {best['seed']}, {best['search']}")
@@ -395,10 +405,10 @@ def main(words: list[str] | None = None) -> None:
         for methods in one["judged"].values():
             for told in methods.values():
                 told["held_out_pairs"] = np.reshape(told.pop("held_out"), (-1, 9)).mean(0).round(5).tolist()
-    told = {"dataset": chosen.dataset, "size": dataclasses.asdict(size), "best": best, "accuracy": rows}
-    told |= {"differences": differences, "tried": TRIED if chosen.dataset == "digits" else [], "runs": runs}
+    told = {"dataset": dataset, "size": dataclasses.asdict(size), "best": best, "accuracy": rows}
+    told |= {"differences": differences, "tried": TRIED if dataset == "digits" else [], "runs": runs}
     results.write(to, began, chosen.seeds, told)
-    title = f"{chosen.dataset}: {size.train} training examples, seen once; {9 * size.splits} held-out tasks, {len(runs)} seeds"
+    title = f"{dataset}: {size.train} training examples, seen once; {9 * size.splits} held-out tasks, {len(runs)} seeds"
     plot(rows, differences, title, to.with_suffix(".svg"))
 
 

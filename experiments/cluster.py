@@ -1,20 +1,20 @@
-"""What a second actor of Ray brings, and what becomes of a search that loses one.
+"""What a second worker of Ray brings, and what becomes of a search that loses one.
 
     python experiments/cluster.py
 
-One actor with two islands and two actors with two islands each, a thread each, search in turns, without migration, each
-for a budget of train steps an actor. Evaluations are counted until the budget is spent; starting actors is not timed.
+One worker with two islands and two workers with two islands each, a thread each, search in turns, without migration, each
+for a budget of train steps per worker. Evaluations are counted until the budget is spent; starting workers is not timed.
 Before each, a second of rest tells how many cores others keep busy: on a machine that is not quiet, ratios mean nothing.
-Then a search of two actors in which one is killed (SIGKILL) after a third of the budget.
+Then a search of two workers in which one is killed (SIGKILL) after a third of the budget.
 """
 
-import argparse
 import dataclasses
 import json
 import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from datetime import date
@@ -23,28 +23,35 @@ from pathlib import Path
 import numpy as np
 
 import zero_jax
+from zero_jax.cli.options import parsed
 from zero_jax.run import cluster
 from zero_jax.run.cluster.connection import connected, installed
+from zero_jax.run.config import RunConfig
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    preset: str = "digits"  # of zero-jax search
+    steps: int = 250_000_000  # train steps per worker
+    rounds: int = 4
+    out: Path = Path(__file__).parent / "cluster.json"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="digits", help="of zero-jax search")
-    parser.add_argument("--steps", type=int, default=250_000_000, help="train steps an actor")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "cluster.json")
-    chosen = parser.parse_args()
-    preset = dataclasses.replace(
-        PRESETS[chosen.preset][1],
-        experiments=1, sufficient_fitness=2.0, side_by_side=1, baselines=(), threads=1, out=None, executor="simd",
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
+    preset = PRESETS[chosen.preset][1].replace(
+        trials=1, sufficient_fitness=2.0, parallel_trials=1, baselines=(), threads=1, out=None, executor="simd",
     )  # fmt: skip
     with connected():
         rounds = []
         for seed in range(chosen.rounds):
             order = (1, 2) if seed % 2 == 0 else (2, 1)
-            measured = {actors: measure(preset, actors, seed, chosen.steps) for actors in order}
+            measured = {workers: measure(preset, workers, seed, chosen.steps) for workers in order}
             one, two = measured[1], measured[2]
             rounds.append({"seed": seed, "one": one, "two": two} | {
                 f"ratio_of_{what}": round(two[f"{what}_per_second"] / one[f"{what}_per_second"], 3)
@@ -76,11 +83,11 @@ def main() -> None:
     others = max(row[which]["cores_busy_with_others_before"] for row in rounds for which in ("one", "two"))
     if others > 0.1:
         print(f"others kept up to {others} cores busy: measure again on a quiet machine")
-    print(f"two actors: {np.median(ratios):.2f} times the evaluations/s of one, written to {chosen.out}")
+    print(f"two workers: {np.median(ratios):.2f} times the evaluations/s of one, written to {chosen.out}")
 
 
-def measure(preset: zero_jax.run.api.Experiment, actors: int, seed: int, steps: int) -> dict:
-    shared = dataclasses.replace(preset, actors=actors, islands=2 * actors, train_steps=steps * actors, seed=seed)
+def measure(preset: RunConfig, workers: int, seed: int, steps: int) -> dict:
+    shared = preset.replace(workers=workers, islands=2 * workers, train_steps=steps * workers, seed=seed)
     others = busy_cores()
     progress = cluster.run(shared).progress
     return {
@@ -105,15 +112,15 @@ def busy_cores() -> float:
     return round((busy() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began), 2)
 
 
-def kill(preset: zero_jax.run.api.Experiment, steps: int) -> dict:
-    """A search of two actors, one of which is killed."""
-    shared = dataclasses.replace(preset, actors=2, train_steps=2 * steps, checkpoint_seconds=1.0)
+def kill(preset: RunConfig, steps: int) -> dict:
+    """A search of two workers, one of which is killed."""
+    shared = preset.replace(workers=2, train_steps=2 * steps, checkpoint_seconds=1.0)
     told: dict = {}
 
-    def report(progress: zero_jax.run.folder.Progress) -> None:
+    def report(progress: Progress) -> None:
         if not told and progress.train_steps > shared.train_steps / 3:
             told["killed_at_train_steps"] = progress.train_steps
-            os.kill(actor_process(), signal.SIGKILL)
+            os.kill(worker_process(), signal.SIGKILL)
 
     began = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
@@ -131,19 +138,19 @@ def kill(preset: zero_jax.run.api.Experiment, steps: int) -> dict:
     }
 
 
-def actor_process() -> int:
-    """One of our actors' processes: those of other clusters on this machine are no descendants of ours."""
+def worker_process() -> int:
+    """One of our workers' processes: those of other clusters on this machine are no descendants of ours."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = {
         int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in listed.splitlines())
     }
     for pid, (parent, args) in rows.items():
-        if args.startswith("ray::Share"):
+        if args.startswith("ray::Worker"):
             while parent in rows and parent != os.getpid():
                 parent = rows[parent][0]
             if parent == os.getpid():
                 return pid
-    raise RuntimeError("no actor's process found")
+    raise RuntimeError("no worker's process found")
 
 
 def commit() -> str:

@@ -416,7 +416,7 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = results.arguments(__doc__).parse_args(argv)
+    chosen = results.options(results.Options, __doc__, argv)
     began, out = time.monotonic(), results.path(chosen, __file__)
     rows = run_all(PLANS[chosen.size], UNSCREENED[chosen.size], chosen.seeds)
     check, first = rows[0]["unscreened"], rows[0]["random"][0]

@@ -6,7 +6,7 @@ Each seed is a process of its own, as a user would start it, one after the other
 the seeds; the seconds belong to the machine.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -20,14 +20,20 @@ from pathlib import Path
 import numpy as np
 
 import zero_jax
+from zero_jax.cli.options import parsed
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    preset: str = "linear"  # of zero-jax search
+    seeds: tuple[int, ...] = tuple(range(20))
+    out: Path = Path(__file__).parent / "discovery.json"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="linear", help="of zero-jax search")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "discovery.json")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rows = [run(chosen.preset, seed) for seed in chosen.seeds]
     medians = {
         key: float(np.median([row[key] for row in rows]))
@@ -64,7 +70,7 @@ def run(preset: str, seed: int) -> dict:
     row = {
         "seed": seed,
         "solved": outcome["solved"],
-        "experiments": progress["experiment"],
+        "experiments": progress["trial"],
         "evaluations": progress["evaluations"],
         "trained": progress["trained"],
         "search_seconds": round(progress["seconds"], 2),

@@ -8,7 +8,6 @@ was asked for, known or not; the numbers it was tuned on are those of other seed
 `efficiency.json`.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -23,6 +22,7 @@ from unittest import mock
 import numpy as np
 
 from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, program_fitness
+from zero_jax.cli.options import parsed
 from zero_jax.search import EfficientEvolution, efficient
 from zero_jax.tasks import synthetic
 from zero_jax.use.bench import machine
@@ -91,14 +91,19 @@ def run(name: str, seed: int, limit: int) -> dict:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    seeds: tuple[int, ...] = tuple(range(10))
+    limit: int = 3_000_000  # evaluations of random search and plain evolution
+    short: int = 30_000  # evaluations of the others
+    only: tuple[str, ...] = tuple(SEARCHES)
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--limit", type=int, default=3_000_000, help="evaluations of random search and plain evolution")
-    parser.add_argument("--short", type=int, default=30_000, help="evaluations of the others")
-    parser.add_argument("--only", nargs="+", default=list(SEARCHES))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rows = {}
     with ProcessPoolExecutor(2) as pool:
         for name in chosen.only:

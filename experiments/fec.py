@@ -8,32 +8,39 @@ a program does what an earlier one does (bar: 99.9%), how many do, and how many 
 gives another mean fitness (by more than 1e-4). Results: `fec.json`.
 """
 
-import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zero_jax.cli.options import parsed
 from zero_jax.executors import blocks, dispatch
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
 
 PROBE = 10
 BITS = (24, 22, 20, 18, 16, 14, 12, 10, 8)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    presets: tuple[str, ...] = ("linear", "teacher", "digits")
+    programs: int = 10_000
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["linear", "teacher", "digits"])
-    parser.add_argument("--programs", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rows = []
     print("preset    bits  agreement  alike  false hits")
     for name in chosen.presets:
@@ -47,20 +54,20 @@ def main() -> None:
 
 
 def measure(name: str, count: int) -> list[dict]:
-    experiment = dataclasses.replace(PRESETS[name][1], probe=0)
+    experiment = PRESETS[name][1].replace(probe=0)
     programs, tasks = asked(experiment, count)
-    seed = experiment.derived_seed("search draws", 0)
+    seed = build.derived_seed(experiment, "search draws", 0)
     fitness = simd.evaluate(programs, simd.lay_out(tasks), seed).fitness.mean(1)
     probe = tasks.shortened(PROBE, PROBE)
-    one = simd.evaluate(programs, simd.lay_out(probe), seed, errors=True, fuse=False).errors
-    other = interpreted(programs, probe, seed, experiment.space.ops)
+    one = simd.evaluate(programs, simd.lay_out(probe), seed, fuse=False, want="errors").errors
+    other = interpreted(programs, probe, seed, experiment.searcher.space.ops)
     return [row(name, bits, fitness, one, other) for bits in BITS]
 
 
 def asked(experiment, count: int):
     """Programs that a search asks for, each canonical form once, and its tasks."""
-    searcher, tasks = experiment.searcher(), experiment.tasks("search")
-    evaluator = experiment.evaluator(tasks, "search", searcher.ops)
+    searcher, tasks = build.searcher(experiment), build.tasks(experiment, "search")
+    evaluator = build.evaluator(experiment, tasks, "search", searcher.ops)
     state, found, seen = searcher.init(1), [], set()
     while len(seen) < count:
         state, programs = searcher.ask(state)

@@ -6,7 +6,7 @@ Exit code 1 unless the final records, population, ages, generators, caches and c
 columns aside. The result is in `kill.json`.
 """
 
-import argparse
+import dataclasses
 import json
 import platform
 import subprocess
@@ -17,19 +17,25 @@ from pathlib import Path
 
 import numpy as np
 
+from zero_jax.cli.options import parsed
 from zero_jax.support import files
 
 SEARCH = [sys.executable, "-m", "zero_jax.cli", "search"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    preset: str = "teacher"
+    train_steps: int = 4_000_000_000
+    kills: int = 20
+    seed: int = 0  # of the moments
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="teacher")
-    parser.add_argument("--train-steps", type=int, default=4_000_000_000)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     settings = [chosen.preset, "--train-steps", str(chosen.train_steps), "--checkpoint-seconds", "0.5"]
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()

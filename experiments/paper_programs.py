@@ -207,21 +207,35 @@ def show(rows: list[dict]) -> None:
             print(f"{row['program']:31} {cells}{over}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """What is compared, and how long.
+
+    Attributes:
+      evaluations: Of every program, to tune its constants.
+      at_a_time: Processes; 1 also leaves a CPU's threads to the package.
+      only: Which cases; all of them by default.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(12))
+    evaluations: int = 200
+    at_a_time: int = 2
+    only: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        super().check()
+        results.check_whole(self.evaluations, 1)
+        results.check_whole(self.at_a_time, 1)
+        cases = CASES[self.size]
+        for label in self.only:
+            if label not in cases:
+                raise ValueError(f"no case {label!r}; the cases are {', '.join(map(repr, cases))}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.arguments(__doc__, 12)
-    parser.add_argument(
-        "--evaluations", type=results.number(1), default=200, help="of every program, to tune its constants"
-    )
-    parser.add_argument(
-        "--at-a-time", type=results.number(1), default=2, help="processes; 1 also leaves a CPU's threads to the package"
-    )
-    parser.add_argument("--only", nargs="+", help="which cases")
-    chosen = parser.parse_args(argv)
+    chosen = results.options(Options, __doc__, argv)
     began, cases = time.monotonic(), CASES[chosen.size]
-    for label in chosen.only or ():
-        if label not in cases:
-            parser.error(f"no case {label!r}; the cases are {', '.join(map(repr, cases))}")
-    cases = {label: case for label, case in cases.items() if chosen.only is None or label in chosen.only}
+    cases = {label: case for label, case in cases.items() if not chosen.only or label in chosen.only}
     threads = 1 if chosen.at_a_time > 1 else 0
     jobs = [(label, case, seed, chosen.evaluations, threads) for label, case in cases.items() for seed in chosen.seeds]
     runs = [row for rows in results.mapped(chosen.at_a_time, one, jobs) for row in rows]

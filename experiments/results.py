@@ -1,10 +1,10 @@
-"""What every experiment has: options, processes, and a results file that says how it was made, so that it can be made again.
+"""What every script has: options, processes, and a results file that says how it was made, so that it can be made again.
 
-An experiment is one file here: `python experiments/NAME.py --small` takes minutes on 2 cores, `--paper` has the paper's
+A script is one file here: `python experiments/NAME.py --small` takes minutes on 2 cores, `--paper` has the paper's
 sizes and wants a GPU. It writes `NAME.json` and `NAME.svg` beside itself, or `NAME-paper.json` and so on.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,60 +17,87 @@ from contextlib import contextmanager
 from datetime import date
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from zero_jax.cli.options import parsed
 from zero_jax.support.files import write_atomically
 from zero_jax.use.bench import machine
 
 HERE = Path(__file__).parent
 
 
-def arguments(doc: str | None, seeds: int = 5) -> argparse.ArgumentParser:
-    """The options that all have: `--small` (the default) or `--paper`, `--seeds`, `--out`."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--small", dest="size", action="store_const", const="small", default="small", help="minutes")
-    size.add_argument("--paper", dest="size", action="store_const", const="paper", help="the paper's sizes")
-    parser.add_argument("--seeds", type=number(0), nargs="+", action=_EachOnce, default=list(range(seeds)))
-    parser.add_argument(
-        "--out", type=_results_file, help="the results file, NAME.json; by default beside the experiment"
-    )
-    return parser
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options that all scripts have.
+
+    Attributes:
+      small: Minutes on 2 cores; this is the default.
+      paper: The paper's sizes.
+      seeds: Each once.
+      out: The results file, NAME.json; by default beside the script. The figure goes beside it, as .svg.
+    """
+
+    small: bool = False
+    paper: bool = False
+    seeds: tuple[int, ...] = tuple(range(5))
+    out: Path | None = None
+
+    @property
+    def size(self) -> str:
+        """Small or paper."""
+        return "paper" if self.paper else "small"
+
+    def check(self) -> None:
+        """Refuses options that make no sense, before hours of work.
+
+        Raises:
+          ValueError: if so.
+        """
+        if self.small and self.paper:
+            raise ValueError("--small or --paper, not both")
+        for seed in self.seeds:
+            check_whole(seed, 0)
+        if len(set(self.seeds)) < len(self.seeds):  # twice the same would look like agreement
+            raise ValueError("--seeds: each seed once")
+        if self.out is not None:
+            _check_results_file(self.out)
 
 
-def number(least: int) -> Callable[[str], int]:
-    """An argument's type: a whole number from `least` on."""
-
-    def parsed(text: str) -> int:
-        if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
-        return int(text)
-
-    return parsed
+Kind = TypeVar("Kind", bound=Options)
 
 
-class _EachOnce(argparse.Action):
-    """Seeds that are told apart: twice the same would look like agreement."""
+def options(kind: type[Kind], doc: str | None, argv: Sequence[str] | None = None) -> Kind:
+    """The options of a script, checked; mistakes end it with one line."""
+    chosen = parsed(kind, sys.argv[1:] if argv is None else argv, description=doc)
+    try:
+        chosen.check()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    return chosen
 
-    def __call__(self, parser: Any, chosen: Any, values: Any, option: Any = None) -> None:
-        if len(set(values)) < len(values):
-            raise argparse.ArgumentError(self, "each seed once")
-        setattr(chosen, self.dest, values)
+
+def check_whole(number: int, least: int) -> None:
+    """Refuses a number below `least`.
+
+    Raises:
+      ValueError: if so.
+    """
+    if number < least:
+        raise ValueError(f"'{number}' is not a whole number from {least} on")
 
 
-def _results_file(text: str) -> Path:
-    """A file that can be written when all is done, hours later."""
-    to = Path(text)
+def _check_results_file(to: Path) -> None:
+    """Refuses a file that could not be written when all is done, hours later."""
     if to.suffix != ".json":
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .json; the figure goes beside it, as .svg")
+        raise ValueError(f"'{to}' does not end in .json; the figure goes beside it, as .svg")
     if to.is_dir() or not to.parent.is_dir() or not os.access(to.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: is there a folder {to.parent} to write in?")
-    return to
+        raise ValueError(f"'{to}' cannot be written: is there a folder {to.parent} to write in?")
 
 
-def path(chosen: argparse.Namespace, script: str) -> Path:
+def path(chosen: Options, script: str) -> Path:
     """Where the results of a script go; the figure beside them, with the suffix .svg."""
-    name = Path(script).stem + ("-paper" if chosen.size == "paper" else "")
+    name = Path(script).stem + ("-paper" if chosen.paper else "")
     return chosen.out or HERE / f"{name}.json"
 
 
@@ -103,7 +130,7 @@ def write(to: Path, began: float, seeds: Sequence[int], results: Any) -> None:
 
     Args:
       to: the file.
-      began: `time.monotonic()` when the experiment began.
+      began: `time.monotonic()` when the script began.
       seeds: that it ran with.
       results: as JSON takes them.
     """

@@ -11,7 +11,6 @@ A repeat has its own T_search and population, the same for all rows; T_select is
 best of 10 candidates there, so a little too high; that on unseen examples of the same pairs is not.
 """
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -22,16 +21,15 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax.run.api import Experiment, run
+from zero_jax.run.api import run
+from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
 
 DIGITS = PRESETS["digits"][1]
-BASIC = dataclasses.replace(
-    DIGITS, budget=2.0, remember=0, experiments=1, out=None, baselines=(), sufficient_fitness=2.0
-)
-FULL = dataclasses.replace(BASIC, remember=DIGITS.remember, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
-NETWORK_SIZES = dataclasses.replace(DIGITS.space, initial_size=(3, 5, 11))
-RANDOM = dataclasses.replace(BASIC, method="random", space=NETWORK_SIZES)  # programs of one length; the network's
+BASIC = DIGITS.replace(train_budget=2.0, cache_size=0, trials=1, out=None, baselines=(), sufficient_fitness=2.0)
+FULL = BASIC.replace(cache_size=DIGITS.evaluation.cache_size, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
+NETWORK_SIZES = dataclasses.replace(DIGITS.searcher.space, initial_size=(3, 5, 11))
+RANDOM = BASIC.replace(method="random", space=NETWORK_SIZES)  # programs of one length; the network's
 METHODS = {"random search": RANDOM, "Basic": BASIC, "Full": FULL}
 MIGRATE_EVERY = 1000
 PUBLISHED = {"Basic": (0.671, 0.681, 0.691), "Full": (0.684, 0.693, 0.707)}
@@ -55,20 +53,24 @@ SIZES = {
 }
 
 
-def experiment(size: Size, method: str, processes: int, seed: int, steps: int) -> Experiment:
+def experiment(size: Size, method: str, processes: int, seed: int, steps: int) -> RunConfig:
     """One cell of the table, one repeat."""
     chosen = METHODS[method]
     judged = size.tasks | {"tasks": size.select_tasks}
     sets = {
-        "search_tasks": dataclasses.replace(chosen.search_tasks, **size.tasks),
-        "select_tasks": dataclasses.replace(chosen.select_tasks, **judged),
-        "unseen_tasks": dataclasses.replace(chosen.unseen_tasks, **judged),
+        "search_tasks": dataclasses.replace(chosen.tasks.search, **size.tasks),
+        "select_tasks": dataclasses.replace(chosen.tasks.select, **judged),
+        "unseen_tasks": dataclasses.replace(chosen.tasks.unseen, **judged),
     }
     migrate_every = MIGRATE_EVERY if method == "Full" and processes > 1 else 0
     more = {"threads": 1 if size.at_a_time > 1 else 0, "migrate_every": migrate_every, "train_steps": steps * processes}
     if method == "Basic" and processes == size.processes[0]:
         more["baselines"] = ("linear", "network")
-    return dataclasses.replace(chosen, seed=seed, islands=processes, **sets, **more)
+    if method == "random search":  # as many programs at a time as the islands of the others have children
+        more |= {"cohort": processes * DIGITS.searcher.cohort, "migrate_every": 0}
+    else:
+        more["islands"] = processes
+    return chosen.replace(seed=seed, **sets, **more)
 
 
 def one(job: tuple[Size, str, int, int, int]) -> dict:
@@ -165,22 +167,35 @@ def show(rows: list[dict], told: list[dict]) -> None:
         print(f"{what:38} {row['difference'][0]:+.4f} +- {row['difference'][1]:.4f}  {row['seen']}{paper}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(results.Options):
+    """How large the table is.
+
+    Attributes:
+      seeds: Each once; by default as many as the size has repeats.
+      steps: Train steps of each process.
+      processes: How many processes in each of three columns, different ones.
+      at_a_time: How many runs to have under way.
+    """
+
+    seeds: tuple[int, ...] = ()
+    steps: int | None = None
+    processes: tuple[int, int, int] | None = None
+    at_a_time: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        for number in (self.steps, self.at_a_time, *(self.processes or ())):
+            if number is not None:
+                results.check_whole(number, 1)
+        if self.processes and len(set(self.processes)) < 3:
+            raise ValueError(f"--processes {' '.join(map(str, self.processes))}: three different numbers")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.arguments(__doc__)
-    parser.set_defaults(seeds=None)
-    parser.add_argument("--steps", type=results.number(1), help="train steps of each process")
-    parser.add_argument(
-        "--processes",
-        type=results.number(1),
-        nargs=3,
-        help="how many processes in each of three columns, different ones",
-    )
-    parser.add_argument("--at-a-time", type=results.number(1), help="how many runs to have under way")
-    chosen = parser.parse_args(argv)
-    if chosen.processes and len(set(chosen.processes)) < 3:
-        parser.error(f"--processes {' '.join(map(str, chosen.processes))}: three different numbers")
+    chosen = results.options(Options, __doc__, argv)
     size = _size(chosen)
-    seeds = list(range(size.repeats)) if chosen.seeds is None else chosen.seeds
+    seeds = chosen.seeds or range(size.repeats)
     began = time.monotonic()
     jobs = [(size, method, n, seed, size.steps) for seed in seeds for n in size.processes[::-1] for method in METHODS]
     runs = results.mapped(size.at_a_time, one, jobs)
@@ -202,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def _size(chosen: argparse.Namespace) -> Size:
+def _size(chosen: Options) -> Size:
     told = {"steps": chosen.steps, "at_a_time": chosen.at_a_time}
     changes = {name: value for name, value in told.items() if value is not None}
     if chosen.processes:

@@ -6,7 +6,7 @@ Exit code 1 unless every search ended with the exit code of its signal and, once
 checkpoint that can be gone on from, best.txt and outcome.json. The result is in `signals.json`.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -17,25 +17,32 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from zero_jax import library
+from zero_jax.cli.options import parsed
 from zero_jax.run.api import resume
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    times: int = 20  # how often each signal is sent
+    kinds: tuple[Literal["warm", "cold"], ...] = ("warm", "cold")  # of searches
+    warm_seconds: float = 6.0  # the latest moment in a warm search
+    cold_seconds: float = 45.0  # the latest moment in a cold one
+    seed: int = 0  # of the moments
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20, help="how often each signal is sent")
-    parser.add_argument("--kinds", nargs="+", choices=["warm", "cold"], default=["warm", "cold"], help="of searches")
-    parser.add_argument("--warm-seconds", type=float, default=6.0, help="the latest moment in a warm search")
-    parser.add_argument("--cold-seconds", type=float, default=45.0, help="the latest moment in a cold one")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rng, rows = np.random.default_rng(chosen.seed), []
     for number in CODES:
         for cold in [kind == "cold" for kind in chosen.kinds]:

@@ -38,9 +38,10 @@ from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tas
 from zero_jax.evaluation.hurdles import Rung
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import concatenate
+from zero_jax.run import build
 from zero_jax.run.api import run
-from zero_jax.run.config import Experiment
-from zero_jax.run.folder import Progress
+from zero_jax.run.config import RunConfig
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations
 from zero_jax.tasks import synthetic
@@ -153,13 +154,12 @@ SIZES = {
 # ---------------------------------------------------------------------------------------------- inventing
 
 
-def experiment(size: Size, kind: str, seed: int) -> Experiment:
+def experiment(size: Size, kind: str, seed: int) -> RunConfig:
     """A search of that kind."""
     tasks = TaskSet("teacher", tasks=32, features=size.features, train=1000, valid=100)
     chosen = size.searches[kind]
-    common = {"threads": 1, "experiments": 1, "baselines": (), "out": None, "seed": seed, "train_steps": 10**15}
-    return dataclasses.replace(
-        PAPER,
+    common = {"threads": 1, "trials": 1, "baselines": (), "out": None, "seed": seed, "train_steps": 10**15}
+    return PAPER.replace(
         search_tasks=dataclasses.replace(tasks, tasks=chosen.tasks),
         select_tasks=tasks,
         unseen_tasks=dataclasses.replace(tasks, tasks=100, valid=1000),
@@ -179,7 +179,7 @@ def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
 
     outcome = run(chosen, report)
     assert outcome.program is not None
-    unseen = chosen.tasks("unseen")
+    unseen = build.tasks(chosen, "unseen")
     frozen = Programs.parse(FROZEN, outcome.program.memory, outcome.program.capacity)
     fitness = np.asarray(Evaluator(unseen, threads=1, remember=0)(concatenate([outcome.program, frozen])).fitness)
     found = fitness[0].astype(np.float64)
@@ -339,7 +339,7 @@ def plot(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], out: Pat
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = results.arguments(__doc__).parse_args(argv)
+    chosen = results.options(results.Options, __doc__, argv)
     began, out, size = time.monotonic(), results.path(chosen, __file__), SIZES[chosen.size]
     with results.processes(2) as pool:
         jobs: list[Future] = [pool.submit(invent, size, kind, seed) for kind in size.searches for seed in chosen.seeds]

@@ -9,7 +9,7 @@ seeds bring different tasks, so it is known better than either. Seconds include 
 Results: `tuning.json`.
 """
 
-import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from zero_jax import evaluate, library, program_fitness, tune
+from zero_jax.cli.options import parsed
 from zero_jax.program.programs import Programs
 from zero_jax.tasks.sets import TaskSet
 from zero_jax.use import bench
@@ -46,12 +47,17 @@ OTHER_SEED = 1000
 """Added to a seed, for tasks that no method saw."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    evaluations: tuple[int, ...] = (300, 1000)
+    seeds: tuple[int, ...] = tuple(range(5))
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluations", type=int, nargs="+", default=[300, 1000])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     began = time.monotonic()
     rows = []
     print(

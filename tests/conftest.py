@@ -1,6 +1,5 @@
 """Strictness that users' code may turn on, several CPU devices, and what XLA compiled is kept from run to run."""
 
-import dataclasses
 import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -35,15 +34,14 @@ def ended(tmp_path_factory):
     from tests.helpers import QUICK
     from zero_jax.run.api import run
 
-    settings = dataclasses.replace(
-        QUICK,
+    config = QUICK.replace(
         islands=2,
         train_steps=150_000,
-        side_by_side=1,
+        parallel_trials=1,
         baselines=("linear",),
         out=str(tmp_path_factory.mktemp("runs")),
     )
-    return run(settings)
+    return run(config)
 
 
 def pytest_configure(config):

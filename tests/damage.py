@@ -14,12 +14,12 @@ import numpy as np
 
 from tests.helpers import QUICK
 from zero_jax import Mutations
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
-from zero_jax.run.runner import strand_of
 from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks.sets import TaskSet
 
-TINY = dataclasses.replace(QUICK, islands=1, population=12, cohort=6, remember=64, side_by_side=1, threads=1)
+TINY = QUICK.replace(islands=1, population=12, cohort=6, cache_size=64, parallel_trials=1, threads=1)
 
 SEARCHES = {
     "evolution": {"probe": 5},
@@ -27,27 +27,27 @@ SEARCHES = {
     "random": {"method": "random"},
     "vector labels": {
         "search_tasks": TaskSet("digits", tasks=2, features=4, train=30, valid=10, classes=3),
-        "space": dataclasses.replace(PRESETS["linear"][1].space, predict_ops=(18, 23, 28)),
+        "space": dataclasses.replace(PRESETS["linear"][1].searcher.space, predict_ops=(18, 23, 28)),
         "mutations": Mutations(("alter_param", "insert_instruction", "remove_instruction")),
-        "budget": 2.0,
+        "train_budget": 2.0,
     },
     "groups": {"islands": 4, "groups": 2, "migrate_every": 10, "hurdle_examples": 0.5, "hurdle_tasks": 0.5},
 }
 
 
 def searching(name):
-    """A strand that has told some cohorts, and has none under way."""
-    strand = strand_of(dataclasses.replace(TINY, **SEARCHES[name]), 1, 7)
-    for _ in range(6 * strand.groups):
-        strand.evaluate_cohort()
-    strand.settle()
-    return strand
+    """A trial that has told some cohorts, and has none under way."""
+    trial = build.trial(TINY.replace(**SEARCHES[name]), 1, 7)
+    for _ in range(6 * trial.groups):
+        trial.evaluate_cohort()
+    trial.settle()
+    return trial
 
 
 def restored(name, tree):
-    strand = strand_of(dataclasses.replace(TINY, **SEARCHES[name]), 1, 7)
-    strand.restore(tree)
-    return strand
+    trial = build.trial(TINY.replace(**SEARCHES[name]), 1, 7)
+    trial.restore(tree)
+    return trial
 
 
 def paths(tree, path=()):
@@ -136,7 +136,7 @@ def main(name, part, parts):
                 tried += 1
                 where = f"{'.'.join(map(str, path))}: {form} {type(other).__name__} {str(other)[:60]!r}"
                 try:
-                    strand = restored(name, put(whole, path, other))
+                    trial = restored(name, put(whole, path, other))
                 except ValueError as error:
                     refused += 1
                     if len(str(error)) > 250 or not str(error).startswith("search"):
@@ -149,9 +149,9 @@ def main(name, part, parts):
                     accepted.append(where)
                 print(where, file=sys.stderr, flush=True)  # the last one, if this ends the process
                 try:
-                    strand.evaluate_cohort()
-                    strand.settle()
-                    packed(strand.tree())
+                    trial.evaluate_cohort()
+                    trial.settle()
+                    packed(trial.tree())
                 except Exception as error:
                     errors.append(f"{where}, when it went on: {error!r}")
     print(json.dumps({"tried": tried, "refused": refused, "accepted": accepted, "errors": errors}))

@@ -1,6 +1,5 @@
 """What several test modules share: a small run, a small search, and how they are read and compared."""
 
-import dataclasses
 import json
 import unicodedata
 
@@ -17,21 +16,20 @@ from zero_jax.tasks.sets import TaskSet
 # ---------------------------------------------------------------------------------------------- runs
 
 SMALL_SET = TaskSet("linear", tasks=3, features=4, train=30, valid=10)
-QUICK = dataclasses.replace(
-    PRESETS["linear"][1],
+QUICK = PRESETS["linear"][1].replace(
     search_tasks=SMALL_SET,
     select_tasks=SMALL_SET,
     unseen_tasks=SMALL_SET,
     population=60,
     cohort=30,
     train_steps=40_000,
-    experiments=2,
+    trials=2,
     out=None,
 )
-ONE = dataclasses.replace(QUICK, side_by_side=1, experiments=1, probe=0, train_steps=60_000, sufficient_fitness=2.0)
+ONE = QUICK.replace(parallel_trials=1, trials=1, probe=0, train_steps=60_000, sufficient_fitness=2.0)
 
 QUICK_COMMAND = [
-    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--experiments", "1",
+    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--trials", "1",
     "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
 ]  # fmt: skip
 
@@ -137,7 +135,7 @@ def plain_line(last):
 
 # ---------------------------------------------------------------------------------------------- a hall of fame
 
-SPACE = QUICK.space
+SPACE = QUICK.searcher.space
 LINEAR = library.load("linear", SPACE.memory).resized(SPACE.memory, SPACE.capacity)
 RANDOM = random_programs(SPACE, 4, np.random.default_rng(0))
 
@@ -147,13 +145,13 @@ def one(program):
 
 
 def row(program, fitness, cost, **rest):
-    usual = {"experiment": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
+    usual = {"trial": 1, "evaluations": 500, "select_fitness": None, "best": True, "pareto": False}
     sizes = {"instructions": int(pruned(program).length.sum()), "cost": cost, "search_fitness": fitness}
     return usual | sizes | {"program": one(program)} | rest
 
 
 ROWS = [
-    row(RANDOM[0], 0.4, 0.1, best=False, pareto=True, experiment=2, evaluations=70),
+    row(RANDOM[0], 0.4, 0.1, best=False, pareto=True, trial=2, evaluations=70),
     row(RANDOM[1], 0.9, 0.5),
     row(LINEAR, 0.999, 0.3, pareto=True, select_fitness=0.998),
     row(RANDOM[2], 0.9, 0.4, best=False),
@@ -165,10 +163,10 @@ STEPS = [
 ]
 
 
-def hall(rows, interface=None):
-    return json.dumps({"schema": 2, "interface": interface, "rows": rows})
-
-
 def write_best(folder, rows=ROWS, steps=STEPS):
     (folder / "hall.json").write_text(hall(rows))
-    (folder / "lineage.json").write_text(json.dumps({"schema": 2, "interface": None, "experiment": 2, "steps": steps}))
+    (folder / "lineage.json").write_text(json.dumps({"schema": 3, "interface": None, "trial": 2, "steps": steps}))
+
+
+def hall(rows, interface=None):
+    return json.dumps({"schema": 3, "interface": interface, "rows": rows})

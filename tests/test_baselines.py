@@ -48,18 +48,18 @@ def accuracy_by_hand(w, x, y):
 
 @pytest.mark.parametrize("model", ["logistic", "network"])
 @pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.02), ("adam", 0.01)])
-def test_training_is_that_of_an_independent_loop(model, optimiser, rate):
+def test_training_equals_an_independent_loop(model, optimiser, rate):
     tasks = DIGITS.make(0)
     one = Classifier(model, 0, optimiser, rate, 0.3, 0.01, 0.8)
     start, end = baselines.initial(one, tasks, seed=3), baselines.trained(one, tasks, seed=3)
-    told = baselines.accuracy(one, tasks, seed=3)
+    scores = baselines.accuracy(one, tasks, seed=3)
     for t in range(len(tasks)):
         weights = {name: value[t] for name, value in start.items()}
         expected = by_hand(weights, tasks.train_x[t], tasks.train_y[t], rate, 0.01, 0.8, optimiser)
         for name, value in expected.items():
             np.testing.assert_allclose(end[name][t], value, atol=1e-4, err_msg=name)
         exact = accuracy_by_hand(expected, tasks.valid_x[t], tasks.valid_y[t])
-        assert abs(told[0, t] - exact) <= 1 / 30 + 1e-6  # an example on the border may fall to either side
+        assert abs(scores[0, t] - exact) <= 1 / 30 + 1e-6  # an example on the border may fall to either side
 
 
 def test_epochs_follow_the_order_of_the_tasks_and_the_best_counts():
@@ -81,7 +81,7 @@ def separable(shape):
     return Tasks(x[:, :500], y[:, :500], x[:, 500:], y[:, 500:], loss="accuracy")
 
 
-def test_both_learn_what_a_line_tells_and_the_network_what_none_does():
+def test_both_learn_linear_classes_and_only_the_network_others():
     some = [
         Classifier(model, learning_rate=rate, scale=0.5) for model in ("logistic", "network") for rate in (0.03, 0.3)
     ]
@@ -91,7 +91,7 @@ def test_both_learn_what_a_line_tells_and_the_network_what_none_does():
     assert logistic < 0.7 < 0.8 < network
 
 
-def test_tuning_tells_what_it_found_and_again_the_same():
+def test_tuning_reports_its_result_and_repeats_it():
     tasks = DIGITS.make(0)
     tuned = baselines.tune("network", tasks, evaluations=20, seed=5)
     assert tuned.evaluations == len(tuned.history) == 20
@@ -103,7 +103,7 @@ def test_tuning_tells_what_it_found_and_again_the_same():
     assert (again.history == tuned.history).all()
 
 
-def test_classifiers_of_all_shapes_are_told_in_their_order():
+def test_classifiers_of_all_shapes_keep_their_order():
     tasks = DIGITS.make(0)
     some = [Classifier(), Classifier("network"), Classifier(optimiser="adam"), Classifier(learning_rate=0.0)]
     together = baselines.accuracy(some, tasks)
@@ -117,10 +117,10 @@ def test_initial_weights_know_a_task_by_its_id():
     np.testing.assert_array_equal(every[3], last[0])
 
 
-def test_weights_that_explode_are_told_as_class_0():
+def test_exploding_weights_predict_class_0():
     tasks = DIGITS.make(0)
-    told = baselines.accuracy(Classifier("network", learning_rate=1e30), tasks)
-    assert np.isfinite(told).all()
+    scores = baselines.accuracy(Classifier("network", learning_rate=1e30), tasks)
+    assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_weights_that_explode_are_told_as_class_0():
         ({"model": "network", "hidden": 1.5}, "hidden must be"),
     ],
 )
-def test_what_no_classifier_can_be(settings, message):
+def test_invalid_classifiers_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Classifier(**settings)
 
 
-def test_what_cannot_be_asked():
+def test_invalid_tasks_are_refused():
     tasks = DIGITS.make(0)
     with pytest.raises(ValueError, match="accuracy loss, not rmse"):
         baselines.accuracy(Classifier(), synthetic.linear(2))

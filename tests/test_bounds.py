@@ -9,7 +9,7 @@ import pytest
 
 from tests.spaces import SMALL
 from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, Tasks, evaluate, library, tune
-from zero_jax.run.config import Experiment
+from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
 from zero_jax.search.efficient import EfficientEvolution
 from zero_jax.support.bounds import BOUNDS, check_bytes, check_number
@@ -21,20 +21,20 @@ LINEAR = PRESETS["linear"][1]
 
 
 def test_every_number_of_an_experiment_and_of_tasks_has_a_bound():
-    for described in (Experiment, TaskSet, RegularizedEvolution, RandomSearch):
+    for described in (RunConfig, TaskSet, RegularizedEvolution, RandomSearch):
         numbers = {field.name for field in dataclasses.fields(described) if field.type in (int, "int")}
         assert numbers <= BOUNDS.keys()
 
 
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Experiment) if f.type in (int, "int")])
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(RunConfig) if f.type in (int, "int")])
 def test_an_experiment_names_the_number_that_is_too_large(name):
     most = BOUNDS[name][1]
     for value in (most + 1, 10**30):
         with pytest.raises(ValueError, match=f"{name} must be from .* to {most:,}, not {value}"):
-            dataclasses.replace(LINEAR, **{name: value})
+            LINEAR.replace(**{name: value})
     for value in (1.5, "3", None, True):
         with pytest.raises(ValueError, match=f"{name} must be a whole number, not {value!r}"):
-            dataclasses.replace(LINEAR, **{name: value})
+            LINEAR.replace(**{name: value})
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
@@ -134,7 +134,7 @@ def test_the_bounds_themselves_are_allowed():
     "arguments",
     [
         "search linear --tournament 2147483648",
-        "search linear --side-by-side 9007199254740992",
+        "search linear --parallel-trials 9007199254740992",
         "search linear --islands 9223372036854775808",
         "search linear --search-tasks.epochs 2147483647",
         "evaluate linear --tasks 1000000000000000000000",

@@ -1,7 +1,5 @@
 """What a run writes of its best programs, and which of them it judges on T_select: hall.json and lineage.json."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from tests.helpers import ONE, costs_of, program_of, read_json, same
 from zero_jax import RandomSearch, RegularizedEvolution
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import concatenate
+from zero_jax.run import build
 from zero_jax.run.api import run
 
 
@@ -16,12 +15,18 @@ def assert_holds(experiment, folder):
     """Every row of a run's hall.json, and every step of its lineage.json, is what it says it is."""
     rows = read_json(folder)["rows"]
     for row in rows:
-        program, number = program_of(row), row["experiment"]
-        assert experiment.fitness(program, experiment.tasks("search", number), "search")[0] == row["search_fitness"]
+        program, number = program_of(row), row["trial"]
+        assert (
+            build.fitness(experiment, program, build.tasks(experiment, "search", number), "search")[0]
+            == row["search_fitness"]
+        )
         assert row["cost"] == costs_of(program)[0]
         assert row["instructions"] == pruned(program).length.sum()
         if row["select_fitness"] is not None:
-            assert experiment.fitness(program, experiment.tasks("select"), "select")[0] == row["select_fitness"]
+            assert (
+                build.fitness(experiment, program, build.tasks(experiment, "select"), "select")[0]
+                == row["select_fitness"]
+            )
     assert [row["search_fitness"] for row in rows] == sorted((row["search_fitness"] for row in rows), reverse=True)
     front = [row for row in rows if row["pareto"]]
     assert (np.diff([row["cost"] for row in front]) < 0).all()
@@ -29,9 +34,9 @@ def assert_holds(experiment, folder):
     assert len(set(best)) == len(best) <= 20
     lineage = read_json(folder, "lineage.json")
     *before, last = lineage["steps"]
-    tasks = experiment.tasks("search", lineage["experiment"])
+    tasks = build.tasks(experiment, "search", lineage["trial"])
     for step in lineage["steps"]:
-        assert experiment.fitness(program_of(step), tasks, "search")[0] == step["fitness"]
+        assert build.fitness(experiment, program_of(step), tasks, "search")[0] == step["fitness"]
     assert (np.diff([step["fitness"] for step in before]) > 0).all()
     assert (np.diff([step["evaluations"] for step in lineage["steps"]]) > 0).all()
     assert lineage["steps"][0]["births"] == 0
@@ -43,41 +48,41 @@ def assert_holds(experiment, folder):
     "more",
     [
         {},
-        {"experiments": 3, "side_by_side": 2},
+        {"trials": 3, "parallel_trials": 2},
         {"islands": 4, "groups": 2, "migrate_every": 60, "combine": "median"},
         {"cohort": 60},
     ],
 )
 def test_of_the_best_on_t_search_the_best_on_t_select_is_the_outcome(tmp_path, more):
-    experiment = dataclasses.replace(ONE, candidates=5, seed=3, out=str(tmp_path), **more)
+    experiment = ONE.replace(candidates=5, seed=3, out=str(tmp_path), **more)
     outcome = run(experiment)
     rows, lineage, last = assert_holds(experiment, outcome.folder)
     judged = [row for row in rows if row["select_fitness"] is not None]
-    for number in range(1, experiment.experiments + 1):
-        mine = [row for row in judged if row["experiment"] == number]
+    for number in range(1, experiment.schedule.trials + 1):
+        mine = [row for row in judged if row["trial"] == number]
         assert len(mine) == 5
-        others = [row for row in rows if row["experiment"] == number and row not in mine]
+        others = [row for row in rows if row["trial"] == number and row not in mine]
         fitness = {row["search_fitness"] for row in mine}
         assert len(fitness) == 5  # one of each: a cheaper one, equal to the bit, stands beside the best, unjudged
         assert all(row["search_fitness"] <= min(fitness) or row["search_fitness"] in fitness for row in others)
     winner = max(judged, key=lambda row: row["select_fitness"])
     assert outcome.select_fitness == winner["select_fitness"]
     assert outcome.search_fitness == winner["search_fitness"]
-    assert outcome.experiment == winner["experiment"] == lineage["experiment"]
+    assert outcome.trial == winner["trial"] == lineage["trial"]
     assert same(outcome.program, program_of(winner))
     assert same(outcome.program, program_of(last))
     assert (last["fitness"], last["evaluations"]) == (winner["search_fitness"], winner["evaluations"])
 
 
 def test_judging_more_candidates_changes_neither_the_search_nor_the_best_for_the_worse():
-    outcomes = [run(dataclasses.replace(ONE, candidates=n, seed=3)) for n in (1, 2, 5, 50)]
+    outcomes = [run(ONE.replace(candidates=n, seed=3)) for n in (1, 2, 5, 50)]
     assert len({outcome.progress._replace(seconds=0) for outcome in outcomes}) == 1
     select = [outcome.select_fitness for outcome in outcomes]
     assert select == sorted(select)
     assert select[0] < select[-1]
     assert outcomes[-1].search_fitness < outcomes[0].search_fitness  # or this has shown nothing
     with pytest.raises(ValueError, match="candidates must be at least 1, not 0"):
-        dataclasses.replace(ONE, candidates=0)
+        ONE.replace(candidates=0)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +91,9 @@ def test_judging_more_candidates_changes_neither_the_search_nor_the_best_for_the
         {},
         {"cohort": 60, "combine": "median"},
         {"probe": 10, "forget_every": 3},
-        {"budget": 0.5},
-        {"remember": 16},
-        {"remember": 0, "islands": 4, "groups": 2},
+        {"train_budget": 0.5},
+        {"cache_size": 16},
+        {"cache_size": 0, "islands": 4, "groups": 2},
         {"method": "random"},
     ],
 )
@@ -102,7 +107,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
             return real(self, state, programs, fitness)
 
         monkeypatch.setattr(kind, "tell", tell)
-    experiment = dataclasses.replace(ONE, out=str(tmp_path), **more)
+    experiment = ONE.replace(out=str(tmp_path), **more)
     monkeypatch.setattr("zero_jax.run.runner.Runner._load", lambda *_: None)  # it tells of fitness 0
     outcome = run(experiment)
     rows = read_json(outcome.folder)["rows"]
@@ -128,9 +133,9 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
 
 
 @pytest.mark.parametrize("after", [1, 2, 9])
-@pytest.mark.parametrize("more", [{}, {"experiments": 3, "side_by_side": 2}, {"islands": 4, "groups": 2}])
+@pytest.mark.parametrize("more", [{}, {"trials": 3, "parallel_trials": 2}, {"islands": 4, "groups": 2}])
 def test_a_run_that_is_interrupted_tells_of_its_best_all_the_same(tmp_path, monkeypatch, after, more):
-    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
     reports = []
 
     def interrupt(progress):
@@ -138,12 +143,12 @@ def test_a_run_that_is_interrupted_tells_of_its_best_all_the_same(tmp_path, monk
         if len(reports) == after:
             raise KeyboardInterrupt
 
-    experiment = dataclasses.replace(ONE, candidates=3, out=str(tmp_path), train_steps=10**6, **more)
+    experiment = ONE.replace(candidates=3, out=str(tmp_path), train_steps=10**6, **more)
     outcome = run(experiment, interrupt)
     assert outcome.interrupted
     rows, _, last = assert_holds(experiment, outcome.folder)
     judged = [row for row in rows if row["select_fitness"] is not None]
-    assert len(judged) == 3 * experiment.side_by_side
+    assert len(judged) == 3 * experiment.schedule.parallel_trials
     winner = max(judged, key=lambda row: row["select_fitness"])
     assert outcome.select_fitness == winner["select_fitness"]
     assert same(outcome.program, program_of(winner))
@@ -151,16 +156,16 @@ def test_a_run_that_is_interrupted_tells_of_its_best_all_the_same(tmp_path, monk
 
 
 def test_a_run_interrupted_while_it_judges_tells_what_it_has_not_judged(tmp_path, monkeypatch):
-    real = type(ONE).fitness
+    real = build.fitness
 
-    def fitness(self, programs, tasks, role):
+    def fitness(config, programs, tasks, role):
         if role == "select":
             raise KeyboardInterrupt
-        return real(self, programs, tasks, role)
+        return real(config, programs, tasks, role)
 
-    experiment = dataclasses.replace(ONE, candidates=3, out=str(tmp_path))
+    experiment = ONE.replace(candidates=3, out=str(tmp_path))
     with monkeypatch.context() as patched:
-        patched.setattr(type(ONE), "fitness", fitness)
+        patched.setattr(build, "fitness", fitness)
         outcome = run(experiment)
     assert outcome.interrupted
     rows, _, last = assert_holds(experiment, outcome.folder)
@@ -170,10 +175,10 @@ def test_a_run_interrupted_while_it_judges_tells_what_it_has_not_judged(tmp_path
 
 
 def test_hurdles_keep_out_of_the_hall_who_was_stopped(tmp_path):
-    experiment = dataclasses.replace(ONE, hurdle_examples=0.5, candidates=3, out=str(tmp_path))
+    experiment = ONE.replace(hurdle_examples=0.5, candidates=3, out=str(tmp_path))
     outcome = run(experiment)
     assert outcome.progress.stopped > 10
     for row in read_json(outcome.folder)["rows"]:
         if row["select_fitness"] is None:  # fitness on half of the examples may have been judged, as the best there was
-            program, tasks = program_of(row), experiment.tasks("search", 1)
-            assert experiment.fitness(program, tasks, "search")[0] == row["search_fitness"]
+            program, tasks = program_of(row), build.tasks(experiment, "search", 1)
+            assert build.fitness(experiment, program, tasks, "search")[0] == row["search_fitness"]

@@ -9,8 +9,9 @@ from hypothesis import given
 from tests.spaces import ALL_OPS, DEMO
 from zero_jax import Programs, SearchSpace, evaluate, random_programs
 from zero_jax.program import ops
-from zero_jax.program.canonical import COMMUTATIVE, canonical, live, pruned
+from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
+from zero_jax.program.ops import COMMUTATIVE
 from zero_jax.tasks import synthetic
 
 WIDE = SearchSpace((40, 30, 10), *[tuple(range(1, 65))] * 3, (6, 6, 6), (6, 6, 6), (6, 6, 6))

@@ -22,7 +22,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
     assert call(*QUICK_COMMAND, "--seed", 3) == 0
     out, err = capsys.readouterr()
-    assert "Below the sufficient fitness of 0.9999 after experiment 1" in out
+    assert "Below the sufficient fitness of 0.9999 after trial 1" in out
     for words in (
         "T_search (3 tasks)",
         "T_select (3 tasks)",
@@ -32,7 +32,7 @@ def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
     ):
         assert words in out
     assert "best fitness" in err
-    assert "experiment 1" in err
+    assert "trial 1" in err
     (folder,) = (tmp_path / "runs").iterdir()
     assert call("show", folder / "best.txt") == 0
     shown = capsys.readouterr().out.strip()
@@ -46,19 +46,19 @@ def test_search_solves_an_easy_space(capsys):
         "--space.setup-ops", "56", "--space.predict-ops", "27", "--space.learn-ops", "2", "3", "18", "23",
         "--space.min-size", "1", "1", "4", "--space.initial-size", "1", "1", "4", "--space.max-size", "1", "1", "4",
     ]  # fmt: skip
-    assert call("search", "linear", *easy, "--experiments", 5) == 0
+    assert call("search", "linear", *easy, "--trials", 5) == 0
     out = capsys.readouterr().out
-    assert "Solved in experiment" in out
+    assert "Solved in trial" in out
 
 
 def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
     monkeypatch.setattr("zero_jax.run.forecast.LONG", 1000)
     easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", "None"]
-    assert call("search", "linear", *easy, "--experiments", 1) == 0
+    assert call("search", "linear", *easy, "--trials", 1) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
     assert first.startswith("A generation of 2,000 programs sees 256,000 training examples: about 0.")
     assert "GiB of memory" in first
-    assert "Solved in experiment 1" in rest
+    assert "Solved in trial 1" in rest
     for mistake in (["--initial", "nonsense"], ["--unseen-tasks.source", "nonsense"]):
         assert call("search", "linear", *easy, *mistake) == 2
         assert "A generation" not in capsys.readouterr().out
@@ -124,7 +124,7 @@ def arrays(**change):
         (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, simd, pallas, not 'cuda'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
         (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
-        (["search", "linear", "--groups", "3"], ["2 islands cannot be parted into 3 groups of one size"]),
+        (["search", "linear", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
         (["bench", "--executor", "pallas"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
         (["evaluate", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU"]),
         (["search", "linear", "--search-tasks.source", "foo"], ["no tasks 'foo'"]),
@@ -158,7 +158,7 @@ def arrays(**change):
         (["search", "linear", "--space.setup-ops", "--space.predict-ops", "--space.learn-ops"], ["nothing can be mutated"]),
         (["search", "linear", "--space.learn-ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
         (["search", "linear", "--initial", "cifar10"], ["outside the memory"]),
-        (["search", "linear", "--baselines", "cifar10"], ["no baseline 'cifar10'; there are linear, network"]),
+        (["search", "linear", "--baselines", "cifar10"], ["unknown baseline 'cifar10'; expected one of linear, network"]),
         (["evaluate", "empty.json"], ["empty.json holds no programs"]),
         (["evaluate", "memory.json"], ["memory.json: memory must be three whole numbers"]),
         (["evaluate", "nothing.txt"], ["nothing.txt", "linear, network, cifar10"]),
@@ -292,7 +292,7 @@ def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted in experiment" in out
+    assert "Interrupted in trial" in out
     assert "def Predict():" in out
     assert "Traceback" not in err
     (folder,) = (tmp_path / "runs").iterdir()

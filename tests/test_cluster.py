@@ -1,6 +1,5 @@
-"""Searches shared among actors of Ray."""
+"""Searches shared among workers of Ray."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -14,21 +13,19 @@ import numpy as np
 import pytest
 
 from tests.helpers import QUICK, records
-from zero_jax.run import api as experiment
-from zero_jax.run import cluster
+from zero_jax.run import api, build, cluster
 from zero_jax.run.cluster import connection
-from zero_jax.run.cluster import runner as runners
-from zero_jax.run.cluster.runner import ActorRunner
-from zero_jax.run.cluster.share import Order, Share
+from zero_jax.run.cluster import crew as crews
+from zero_jax.run.worker import Order, Worker
 from zero_jax.search.operators.migration import Migrants, offered, taken
 from zero_jax.support import files
 
 ray = pytest.importorskip("ray")
 
-SHARED = dataclasses.replace(QUICK, side_by_side=1, islands=4, actors=2, sufficient_fitness=2.0)
-"""Two actors of two islands each; never solved."""
+SHARED = QUICK.replace(parallel_trials=1, islands=4, workers=2, sufficient_fitness=2.0)
+"""Two workers of two islands each; never solved."""
 
-LONG = dataclasses.replace(SHARED, train_steps=3_000_000, experiments=1, checkpoint_seconds=0.2)
+LONG = SHARED.replace(train_steps=3_000_000, trials=1, checkpoint_seconds=0.2)
 """Some seconds."""
 
 
@@ -39,13 +36,13 @@ def _local():
         yield
 
 
-def actor_processes(ancestor):
+def worker_processes(ancestor):
     """Of all descendants of a process."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             told = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            parents[int(status.parent.name)] = int(told["PPid"]), "ray::Share" in told["Name"]
+            parents[int(status.parent.name)] = int(told["PPid"]), "ray::Worker" in told["Name"]
         except OSError:  # it has ended
             continue
 
@@ -54,7 +51,7 @@ def actor_processes(ancestor):
             pid = parents[pid][0]
         return pid == ancestor
 
-    return sorted(pid for pid, (_, is_actor) in parents.items() if is_actor and descends(pid))
+    return sorted(pid for pid, (_, is_worker) in parents.items() if is_worker and descends(pid))
 
 
 def last_checkpoint(folder):
@@ -65,10 +62,10 @@ def last_checkpoint(folder):
 
 
 @pytest.mark.slow
-def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
+def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     seen = []
-    outcome = cluster.run(dataclasses.replace(SHARED, out=str(tmp_path), train_steps=400_000), seen.append)
-    assert (outcome.interrupted, outcome.solved, outcome.progress.experiment) == (False, False, 2)
+    outcome = cluster.run(SHARED.replace(out=str(tmp_path), train_steps=400_000), seen.append)
+    assert (outcome.interrupted, outcome.solved, outcome.progress.trial) == (False, False, 2)
     assert outcome.progress.train_steps >= 800_000
     assert outcome.unseen_fitness is not None
     for name in ("evaluations", "train_steps", "seconds"):
@@ -76,64 +73,69 @@ def test_two_actors_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
         assert told == sorted(told)
     lines = records(outcome.folder)
     assert {len(line["islands"]) for line in lines} == {4}
-    assert [line["experiment"] for line in lines] == sorted(line["experiment"] for line in lines)
-    # The last experiment's actors remember what they did of it; the first one's told.
-    first = max(line["evaluations"] for line in lines if line["experiment"] == 1)
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["actors"]]
+    assert [line["trial"] for line in lines] == sorted(line["trial"] for line in lines)
+    # The last experiment's workers remember what they did of it; the first one's told.
+    first = max(line["evaluations"] for line in lines if line["trial"] == 1)
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     second = sum(evaluator["counts"]["considered"] for tree in trees for evaluator in tree["evaluators"])
     assert first + second == outcome.progress.evaluations
     assert all(state["fitness"].shape == (2, 60) for tree in trees for state in tree["states"])
-    # The fitness told is that of the program told, on the T_search that both actors had.
-    tasks = SHARED.tasks("search", outcome.experiment)
-    assert SHARED.fitness(outcome.program, tasks, "search")[0] == outcome.search_fitness
+    # The fitness told is that of the program told, on the T_search that both workers had.
+    tasks = build.tasks(SHARED, "search", outcome.trial)
+    assert build.fitness(SHARED, outcome.program, tasks, "search")[0] == outcome.search_fitness
     hall = json.loads((outcome.folder / "hall.json").read_text())
-    assert {row["experiment"] for row in hall["rows"]} <= {1, 2}
+    assert {row["trial"] for row in hall["rows"]} <= {1, 2}
 
 
 @pytest.mark.slow
-def test_a_search_ends_when_one_actor_has_found_it(local):
-    outcome = cluster.run(dataclasses.replace(LONG, sufficient_fitness=0.05))
+def test_a_search_ends_when_one_worker_has_found_it(local):
+    outcome = cluster.run(LONG.replace(sufficient_fitness=0.05))
     assert outcome.search_fitness > 0.05
-    assert outcome.progress.train_steps < LONG.train_steps
+    assert outcome.progress.train_steps < LONG.schedule.train_steps
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [{"method": "random"}, {"groups": 2, "probe": 5}, {"actors": 0, "islands": 3}])
-def test_other_settings_go_with_actors(local, tmp_path, how):
-    outcome = cluster.run(dataclasses.replace(SHARED, out=str(tmp_path), experiments=1, **how))
-    assert outcome.progress.train_steps >= SHARED.train_steps
-    config = json.loads((outcome.folder / "config.json").read_text())["experiment"]
-    assert config["actors"] == (1 if "actors" in how else 2)  # three islands cannot be shared by two
+@pytest.mark.parametrize("how", [{"method": "random"}, {"groups": 2, "probe": 5}, {"workers": 0, "islands": 3}])
+def test_other_settings_go_with_workers(local, tmp_path, how):
+    outcome = cluster.run(SHARED.replace(out=str(tmp_path), trials=1, **how))
+    assert outcome.progress.train_steps >= SHARED.schedule.train_steps
+    config = json.loads((outcome.folder / "config.json").read_text())["config"]["schedule"]
+    assert config["workers"] == (1 if "workers" in how else 2)  # three islands cannot be shared by two
 
 
 @pytest.mark.slow
-def test_an_actor_killed_in_mid_run_is_started_again(local, tmp_path):
+def test_a_worker_killed_in_mid_run_is_started_again(local, tmp_path):
     killed = []
 
     def kill(progress):
         if not killed and list(tmp_path.glob("*/checkpoint-*")):
-            killed.append(actor_processes(os.getpid())[0])
+            killed.append(worker_processes(os.getpid())[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.warns(UserWarning, match="actor . was lost .* started again from its last checkpoint"):
-        outcome = cluster.run(dataclasses.replace(LONG, out=str(tmp_path)), kill)
+    with pytest.warns(UserWarning, match="worker . was lost .* started again from its last checkpoint"):
+        outcome = cluster.run(LONG.replace(out=str(tmp_path)), kill)
     assert killed
     assert outcome.progress.lost == 1
-    assert outcome.progress.train_steps >= LONG.train_steps
+    assert outcome.progress.train_steps >= LONG.schedule.train_steps
     assert outcome.unseen_fitness is not None
     told = [line["train_steps"] for line in records(outcome.folder)]
     assert told == sorted(told)
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["actors"]]
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     remembered = sum(evaluator["counts"]["train_steps"] for tree in trees for evaluator in tree["evaluators"])
     assert remembered <= outcome.progress.train_steps  # what was lost was done, too
 
 
 @pytest.mark.slow
-def test_an_actor_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "TRIES", 0)
-    runner = ActorRunner(dataclasses.replace(LONG, out=str(tmp_path)), lambda _: ray.kill(runner.slots[1].handle))
-    with pytest.raises(OSError, match=r"actor 1 was lost 1 times in a row.*search --resume .* --ray goes on"):
-        experiment.begun(runner)
+def test_a_worker_lost_again_and_again_ends_the_run(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(crews, "TRIES", 0)
+    made = []
+
+    def crew(config):
+        made.append(crews.RayCrew(config))
+        return made[0]
+
+    with pytest.raises(OSError, match=r"worker 1 was lost 1 times in a row.*zero-jax resume .* --ray resumes it"):
+        api.begun(LONG.replace(out=str(tmp_path)), lambda _: ray.kill(made[0].seats[1].handle), crew)
 
 
 class Killed(BaseException):
@@ -141,53 +143,53 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_actor(local, tmp_path):
+def test_a_killed_run_goes_on_from_the_last_checkpoint_of_each_worker(local, tmp_path):
     def kill(progress):
         if list(tmp_path.glob("*/checkpoint-*")):
             raise Killed
 
     with pytest.raises(Killed):
-        cluster.run(dataclasses.replace(LONG, out=str(tmp_path), migrate_every=2000), kill)
+        cluster.run(LONG.replace(out=str(tmp_path), migrate_every=2000), kill)
     (folder,) = tmp_path.iterdir()
     before = last_checkpoint(folder)
-    assert before["number"] == 1
+    assert before["trials"][0]["number"] == 1
     seen = []
     outcome = cluster.resume(folder, seen.append)
     assert before["progress"]["evaluations"] < seen[0].evaluations < outcome.progress.evaluations
-    assert outcome.progress.train_steps >= LONG.train_steps
+    assert outcome.progress.train_steps >= LONG.schedule.train_steps
     again = cluster.resume(folder)  # it has ended: nothing more is done
     assert again.progress.evaluations == outcome.progress.evaluations
-    with pytest.raises(ValueError, match="among 2 actors of Ray: begin it, and go on with it, with --ray"):
-        experiment.resume(folder)
+    with pytest.raises(ValueError, match="among 2 Ray workers: begin and resume it with --ray"):
+        api.resume(folder)
 
 
 # ---------------------------------------------------------------------------------------------- migration
 
 
 @pytest.mark.slow
-def test_islands_of_two_actors_exchange_programs(local, tmp_path):
-    how = {"migrate_every": 600, "out": str(tmp_path), "train_steps": 1_000_000, "experiments": 1}
-    outcome = cluster.run(dataclasses.replace(SHARED, **how))
-    trees = [files.unpacked(one["checkpoint"].tobytes()) for one in last_checkpoint(outcome.folder)["actors"]]
+def test_islands_of_two_workers_exchange_programs(local, tmp_path):
+    how = {"migrate_every": 600, "out": str(tmp_path), "train_steps": 1_000_000, "trials": 1}
+    outcome = cluster.run(SHARED.replace(**how))
+    trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     for tree in trees:
         evaluations = sum(state["evaluations"] for state in tree["states"])
         assert 2 < tree["migrations"] <= evaluations // 1200
 
 
 def test_programs_travel_with_fitness_and_line():
-    shares = [Share(dataclasses.replace(SHARED, migrate_every=120), index) for index in range(2)]
+    workers = [Worker(SHARED.replace(migrate_every=120), index) for index in range(2)]
     done = []
-    for share in shares:
-        share.begin(1)
-        done += [share.advance(Order(60.0, 10**9))]  # ends when migration is due
+    for worker in workers:
+        worker.begin(1)
+        done += [worker.advance(Order(60.0))]  # ends when migration is due
     assert [one.counts.considered for one in done] == [240, 240]
     assert all(one.offer for one in done)
-    states = shares[1].strand.states
+    states = workers[1].trial.states
     (after,) = taken(
         states, [Migrants.from_tree(files.unpacked(done[0].offer), states[0].population)], np.random.default_rng(0)
     )
     (before,) = states
-    (other,) = shares[0].strand.states
+    (other,) = workers[0].trial.states
     was, now, theirs = (
         [bytes(code) + bytes(data) for code, data in zip(s.population.code, s.population.data, strict=True)]
         for s in (before, after, other)
@@ -202,13 +204,13 @@ def test_programs_travel_with_fitness_and_line():
 
 
 def test_half_an_island_is_offered_and_half_taken():
-    share = Share(SHARED, 0)
-    share.begin(1)
-    share.advance(Order(0.0, 1))
-    offer = offered(share.strand.states, np.random.default_rng(0), sample=10)
+    worker = Worker(SHARED, 0)
+    worker.begin(1)
+    worker.advance(Order())
+    offer = offered(worker.trial.states, np.random.default_rng(0), sample=10)
     assert len(offer.fitness) == 2 * 5
-    (after,) = taken(share.strand.states, [offer, offer], np.random.default_rng(1), sample=10)
-    assert (after.fitness != share.strand.state.fitness).sum() <= 10
+    (after,) = taken(worker.trial.states, [offer, offer], np.random.default_rng(1), sample=10)
+    assert (after.fitness != worker.trial.state.fitness).sum() <= 10
 
 
 # ---------------------------------------------------------------------------------------------- bad input
@@ -244,18 +246,18 @@ def test_what_is_no_cluster_is_told(monkeypatch):
 
 @pytest.mark.slow
 def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="4 islands cannot be shared evenly among 3 actors"):
-        dataclasses.replace(SHARED, actors=3)
-    with pytest.raises(ValueError, match="side_by_side must be 1"):
-        dataclasses.replace(SHARED, side_by_side=2)
-    with pytest.raises(ValueError, match="2 islands of each actor cannot be parted into 4 groups"):
-        dataclasses.replace(SHARED, groups=4)
-    with pytest.raises(ValueError, match="4 actors take a CPU each, and the Ray cluster has room for 2"):
-        cluster.run(dataclasses.replace(SHARED, actors=4, out=str(tmp_path)))
+    with pytest.raises(ValueError, match="4 islands cannot be shared evenly among 3 workers"):
+        SHARED.replace(workers=3)
+    with pytest.raises(ValueError, match="parallel_trials must be 1"):
+        SHARED.replace(parallel_trials=2)
+    with pytest.raises(ValueError, match="2 islands of each worker cannot be parted into 4 groups"):
+        SHARED.replace(groups=4)
+    with pytest.raises(ValueError, match="4 workers take a CPU each, and the Ray cluster has room for 2"):
+        cluster.run(SHARED.replace(workers=4, out=str(tmp_path)))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="2 actors of Ray"):
-        experiment.run(SHARED)
-    alone = experiment.run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    with pytest.raises(ValueError, match="2 Ray workers"):
+        api.run(SHARED)
+    alone = api.run(QUICK.replace(out=str(tmp_path)))
     with pytest.raises(ValueError, match="without --ray"):
         cluster.resume(alone.folder)
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -270,7 +272,7 @@ def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypat
 def test_ctrl_c_and_on_again(tmp_path):
     small = ["--search-tasks.train", "50", "--search-tasks.valid", "20", "--baselines", "linear"]
     process = subprocess.Popen(
-        [*SEARCH, "teacher", "--ray", "--actors", "1", "--out", str(tmp_path), "--checkpoint-seconds", "0.1", *small,
+        [*SEARCH, "teacher", "--ray", "--workers", "1", "--out", str(tmp_path), "--checkpoint-seconds", "0.1", *small,
          "--train-steps", "4000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -281,7 +283,7 @@ def test_ctrl_c_and_on_again(tmp_path):
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     (folder,) = tmp_path.iterdir()
-    assert f"zero-jax search --resume {folder} --ray" in out
+    assert f"zero-jax resume {folder} --ray" in out
     done = subprocess.run([*SEARCH, "--resume", str(folder), "--ray"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "Below the sufficient fitness" in done.stdout

@@ -134,19 +134,16 @@ def left_behind(folder):
     ("executor", "more"),
     [
         ("simd", {}),
-        ("simd", {"groups": 2, "workers": ("features=4", "train=20"), "candidates": 3, "probe": 5}),
-        ("simd", {"experiments": 3, "side_by_side": 2}),
+        ("simd", {"groups": 2, "task_variants": ("features=4", "train=20"), "candidates": 3, "probe": 5}),
+        ("simd", {"trials": 3, "parallel_trials": 2}),
         ("xla", {"train_steps": 20_000, "groups": 2}),
     ],
 )
 def test_a_run_on_one_thread_or_two_leaves_the_same_behind(tmp_path, executor, more):
-    experiment = dataclasses.replace(ONE, executor=executor, islands=4, migrate_every=50, **more)
-    folders = [
-        run(dataclasses.replace(experiment, threads=threads, out=str(tmp_path / str(threads)))).folder
-        for threads in (1, 2)
-    ]
+    experiment = ONE.replace(executor=executor, islands=4, migrate_every=50, **more)
+    folders = [run(experiment.replace(threads=threads, out=str(tmp_path / str(threads)))).folder for threads in (1, 2)]
     one, two = map(left_behind, folders)
     np.testing.assert_equal(two, one)
-    strand = one[0]["strands"][0]
-    assert programs_from(strand["states"][0]["population"]).code.any()
-    assert strand["migrations"] > 0
+    trial = one[0]["trials"][0]
+    assert programs_from(trial["states"][0]["population"]).code.any()
+    assert trial["migrations"] > 0

@@ -117,9 +117,9 @@ def test_lineages_rise_and_migrants_keep_their_niches():
 
 
 def test_begins_from_empty_programs_by_climbing_to_learners():
-    space = PRESETS["digits"][1].space
+    space = PRESETS["digits"][1].searcher.space
     search = EfficientEvolution(
-        space, population=20, cohort=10, initial="no_op", mutations=PRESETS["digits"][1].mutations
+        space, population=20, cohort=10, initial="no_op", mutations=PRESETS["digits"][1].searcher.mutations
     )
     _, programs = search.ask(search.init(0))
     assert can_learn(programs).all()
@@ -140,7 +140,7 @@ def test_finds_linear_regression_in_few_evaluations(seed):
 
 
 def test_the_command_line_knows_it(tmp_path, capsys):
-    settings = "--train-steps 300000 --population 20 --cohort 10 --islands 2 --experiments 1 --side-by-side 1"
+    settings = "--train-steps 300000 --population 20 --cohort 10 --islands 2 --trials 1 --parallel-trials 1"
     assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 0
     assert "found program" in capsys.readouterr().out
 
@@ -153,7 +153,7 @@ def test_settings_that_make_no_sense_are_refused():
 
 
 def test_a_space_in_which_nothing_can_learn_is_refused_before_anything_is_written(tmp_path, capsys):
-    settings = "--space.learn-ops 56 --population 20 --cohort 10 --islands 1 --side-by-side 1"
+    settings = "--space.learn-ops 56 --population 20 --cohort 10 --islands 1 --parallel-trials 1"
     assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 2
     assert "no program was found that can learn" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -57,7 +57,7 @@ def test_the_pallas_executor_and_several_devices_give_the_same():
     assert probing.counts.evaluated + probing.counts.alike == plain.counts.evaluated
 
 
-def test_batches_may_be_under_way_side_by_side():
+def test_batches_may_be_under_way_parallel_trials():
     first, second, third = generations(3)
     evaluator = Evaluator(TASKS, 3, remember=64)
     a, b = evaluator.steps(first), evaluator.steps(concatenate([first, second]))

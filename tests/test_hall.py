@@ -154,14 +154,14 @@ def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_happened(size):
                 assert a.births == a.line.evaluations + 1  # it is its own line, no other's
 
 
-def entry(fitness, cost, experiment=1, select=None, evaluations=1):
-    return Entry(fitness, cost, evaluations, PROGRAMS[0], None, 0, experiment, select)
+def entry(fitness, cost, trial=1, select=None, evaluations=1):
+    return Entry(fitness, cost, evaluations, PROGRAMS[0], None, 0, trial, select)
 
 
-def test_those_of_several_experiments_become_one_and_whoever_was_judged_stays():
+def test_those_of_several_trials_become_one_and_whoever_was_judged_stays():
     first = [entry(0.9, 1.0), entry(0.5, 0.2), entry(0.3, 0.9, select=0.1)]
     second = [entry(0.9, 0.8, 2), entry(0.4, 0.2, 2), entry(0.5, 0.3, 2), entry(0.2, 0.1, 2)]
-    told = [(e.fitness, e.cost, e.experiment, best, front) for e, best, front in merged([*first, *second], size=2)]
+    told = [(e.fitness, e.cost, e.trial, best, front) for e, best, front in merged([*first, *second], size=2)]
     assert told == [
         (0.9, 0.8, 2, True, True),
         (0.5, 0.2, 1, True, True),
@@ -170,7 +170,7 @@ def test_those_of_several_experiments_become_one_and_whoever_was_judged_stays():
     ]
 
 
-def test_of_those_judged_only_the_best_stay_however_many_experiments_there_are():
+def test_of_those_judged_only_the_best_stay_however_many_trials_there_are():
     rng = np.random.default_rng(0)
     scores = rng.permutation(np.arange(300) / 300).tolist()
     kept: list[Entry] = []
@@ -180,9 +180,9 @@ def test_of_those_judged_only_the_best_stay_however_many_experiments_there_are()
     assert set(sorted(scores)[-4:]) <= {one.select_fitness for one in kept}
 
 
-def test_of_equals_in_several_experiments_the_first_stays():
+def test_of_equals_in_several_trials_the_first_stays():
     told = merged([entry(0.9, 1.0, 1), entry(0.9, 1.0, 2), entry(0.9, 1.0, 3)])
-    assert [(e.experiment, best, front) for e, best, front in told] == [(1, True, True)]
+    assert [(e.trial, best, front) for e, best, front in told] == [(1, True, True)]
 
 
 def test_merging_in_parts_gives_the_same_as_at_once():
@@ -207,8 +207,8 @@ def test_the_files_say_what_the_entries_say():
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
     told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
     (row,) = hall_told([(told, True, False)])["rows"]
-    assert {name: row[name] for name in ("experiment", "evaluations", "search_fitness", "select_fitness", "cost")} == {
-        "experiment": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
+    assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
+        "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()

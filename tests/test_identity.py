@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from tests.helpers import QUICK, call
+from tests.settings import with_setting
 from zero_jax import library
 from zero_jax.program.programs import concatenate
-from zero_jax.run.api import Experiment, resume, run
+from zero_jax.run import build
+from zero_jax.run.api import resume, run
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet, save
 
-OWN = dataclasses.replace(QUICK, side_by_side=1, experiments=1, train_steps=100_000)
+OWN = QUICK.replace(parallel_trials=1, trials=1, train_steps=100_000)
 
 
 def write(path, flip=False, features=4, loss=None, seed=0):
@@ -43,14 +45,14 @@ def begun(tmp_path, monkeypatch):
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    outcome = run(dataclasses.replace(OWN, out="runs", **sets), interrupt)
+    outcome = run(OWN.replace(out="runs", **sets), interrupt)
     assert outcome.interrupted
     return outcome.folder.absolute()
 
 
 def test_a_damaged_outcome_is_said_to_be_of_no_use(begun):
     (begun / "outcome.json").write_text("{")
-    with pytest.warns(UserWarning, match=r"the run goes on without the best program that .* has: .*outcome\.json"):
+    with pytest.warns(UserWarning, match=r"the run continues without the best program that .* has: .*outcome\.json"):
         resume(begun)
 
 
@@ -83,13 +85,13 @@ EDITS = {
     "cohort": 20,
     "seed": 7,
     "train_steps": 10**6,
-    "experiments": 9,
+    "trials": 9,
     "max_abs_error": 5.0,
     "initial": "linear",
     "probe": 3,
     "hurdle_examples": 0.5,
-    "budget": 1.0,
-    "remember": 9,
+    "train_budget": 1.0,
+    "cache_size": 9,
     "combine": "median",
     "sufficient_fitness": 0.5,
     "space": {"max_size": [9, 2, 8]},
@@ -100,17 +102,16 @@ EDITS = {
 
 @pytest.mark.parametrize("name", EDITS)
 def test_settings_edited_in_the_configuration_are_refused_and_named(tmp_path, name):
-    folder = run(dataclasses.replace(OWN, out=str(tmp_path), train_steps=20_000)).folder
+    folder = run(OWN.replace(out=str(tmp_path), train_steps=20_000)).folder
     file = folder / "config.json"
     config = json.loads(file.read_text())
     edit = EDITS[name]
+    with_setting(config["config"], name, edit)
     if isinstance(edit, dict):
-        config["experiment"][name] |= edit
         name, edit = f"{name}.{next(iter(edit))}", next(iter(edit.values()))
-    else:
-        config["experiment"][name] = edit
     file.write_text(json.dumps(config))
-    expected = f"config.json was edited: {name} is {json.dumps(edit)}, and was "
+    named = name.replace("search_tasks", "tasks.search")
+    expected = f"{named} is {json.dumps(edit)}, and was "
     with pytest.raises(ValueError, match=re.escape(expected)):
         resume(folder)
     for path in folder.glob("checkpoint-*"):
@@ -120,10 +121,11 @@ def test_settings_edited_in_the_configuration_are_refused_and_named(tmp_path, na
 
 
 def test_settings_that_results_do_not_depend_on_may_be_edited(tmp_path):
-    first = run(dataclasses.replace(OWN, out=str(tmp_path)))
+    first = run(OWN.replace(out=str(tmp_path)))
     file = first.folder / "config.json"
     config = json.loads(file.read_text())
-    config["experiment"] |= {"threads": 2, "checkpoint_seconds": 5.0, "max_bytes": 2**29}
+    for name, value in {"threads": 2, "checkpoint_seconds": 5.0, "max_bytes": 2**29}.items():
+        with_setting(config["config"], name, value)
     file.write_text(json.dumps(config))
     again = resume(first.folder)
     assert again.had_ended
@@ -131,8 +133,8 @@ def test_settings_that_results_do_not_depend_on_may_be_edited(tmp_path):
 
 
 def test_another_runs_checkpoint_is_not_taken_for_one_of_this(tmp_path):
-    often = dataclasses.replace(OWN, checkpoint_seconds=0, out=str(tmp_path))
-    mine, other = (run(dataclasses.replace(often, seed=seed)) for seed in (1, 2))
+    often = OWN.replace(checkpoint_seconds=0, out=str(tmp_path))
+    mine, other = (run(often.replace(seed=seed)) for seed in (1, 2))
     older, newest = sorted(mine.folder.glob("checkpoint-*"))
     shutil.copy(sorted(other.folder.glob("checkpoint-*"))[-1], newest)
     with pytest.warns(UserWarning, match=rf"{newest.name} is of another run: going on from {older.name}"):
@@ -146,7 +148,7 @@ def test_another_runs_checkpoint_is_not_taken_for_one_of_this(tmp_path):
 
 
 def test_one_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
-    first = run(dataclasses.replace(OWN, checkpoint_seconds=0, out=str(tmp_path)))
+    first = run(OWN.replace(checkpoint_seconds=0, out=str(tmp_path)))
     older, newest = sorted(first.folder.glob("checkpoint-*"))
     rng = np.random.default_rng(0)
     for i, place in enumerate(rng.integers(0, newest.stat().st_size, 5)):
@@ -165,13 +167,13 @@ def test_a_run_sees_the_data_that_were_there_when_it_began(begun, tmp_path):
             write(tmp_path / f"{name}.npz", seed=ord(name), flip=True)
 
     fresh = run(
-        dataclasses.replace(
-            OWN, search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
+        OWN.replace(
+            search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
         )
     )
     changed = run(
-        dataclasses.replace(
-            OWN, search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
+        OWN.replace(
+            search_tasks=TaskSet("a.npz"), select_tasks=TaskSet("b.npz"), unseen_tasks=TaskSet("c.npz"), out=None
         ),
         overwrite,
     )
@@ -183,13 +185,13 @@ def test_tasks_in_memory_make_an_experiment_that_goes_on_wherever_its_folder_is(
         f"{role}_tasks": synthetic.linear(3, train=30, epochs=2, seed=seed).with_ids([7, 8, 9])
         for seed, role in enumerate(("search", "select", "unseen"))
     }
-    given = dataclasses.replace(OWN, **sets, train_steps=60_000)
-    whole = run(dataclasses.replace(given, out=None))
+    given = OWN.replace(**sets, train_steps=60_000)
+    whole = run(given.replace(out=None))
 
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    first = run(dataclasses.replace(given, out=str(tmp_path / "runs")), interrupt)
+    first = run(given.replace(out=str(tmp_path / "runs")), interrupt)
     moved = tmp_path / "moved"
     first.folder.rename(moved)
     with warnings.catch_warnings():
@@ -207,28 +209,28 @@ def test_tasks_in_memory_make_an_experiment_that_goes_on_wherever_its_folder_is(
 
 
 def test_a_run_that_has_ended_goes_on_with_a_larger_budget_as_one_that_had_it(tmp_path):
-    short = dataclasses.replace(OWN, train_steps=30_000, out=str(tmp_path / "short"))
-    longer = run(dataclasses.replace(short, train_steps=80_000, out=str(tmp_path / "longer")))
+    short = OWN.replace(train_steps=30_000, out=str(tmp_path / "short"))
+    longer = run(short.replace(train_steps=80_000, out=str(tmp_path / "longer")))
     first = run(short)
     extended = resume(first.folder, train_steps=80_000)
     assert not extended.had_ended
     assert extended.progress._replace(seconds=0.0) == longer.progress._replace(seconds=0.0)
     assert extended.search_fitness == longer.search_fitness
-    assert json.loads((first.folder / "config.json").read_text())["experiment"]["train_steps"] == 80_000
+    assert json.loads((first.folder / "config.json").read_text())["config"]["schedule"]["train_steps"] == 80_000
     assert resume(first.folder).had_ended
     with pytest.raises(ValueError, match="train_steps of a run can be raised, not lowered: it is 80000, not 50000"):
         resume(first.folder, train_steps=50_000)
 
 
-def test_a_run_that_has_ended_goes_on_with_more_experiments(tmp_path):
-    first = run(dataclasses.replace(OWN, train_steps=30_000, out=str(tmp_path)))
-    extended = resume(first.folder, experiments=3)
-    assert (first.progress.experiment, extended.progress.experiment) == (1, 3)
+def test_a_run_that_has_ended_goes_on_with_more_trials(tmp_path):
+    first = run(OWN.replace(train_steps=30_000, out=str(tmp_path)))
+    extended = resume(first.folder, trials=3)
+    assert (first.progress.trial, extended.progress.trial) == (1, 3)
     assert extended.progress.train_steps >= 90_000
 
 
 def test_a_run_ends_at_its_time_limit_and_goes_on_with_a_larger_one(tmp_path):
-    endless = dataclasses.replace(OWN, train_steps=10**15, sufficient_fitness=2.0, out=str(tmp_path), time_limit=1.0)
+    endless = OWN.replace(train_steps=10**15, sufficient_fitness=2.0, out=str(tmp_path), time_limit=1.0)
     first = run(endless)
     assert first.timed_out
     assert not first.interrupted
@@ -247,16 +249,16 @@ def test_a_run_ends_at_its_time_limit_and_goes_on_with_a_larger_one(tmp_path):
 
 
 def test_a_run_that_was_interrupted_while_it_was_judged_had_not_ended(tmp_path, monkeypatch):
-    real = Experiment.fitness
+    real = build.fitness
 
-    def fitness(self, programs, tasks, role):
+    def fitness(config, programs, tasks, role):
         if role == "unseen":
             raise KeyboardInterrupt
-        return real(self, programs, tasks, role)
+        return real(config, programs, tasks, role)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Experiment, "fitness", fitness)
-        first = run(dataclasses.replace(OWN, train_steps=20_000, out=str(tmp_path)))
+        patched.setattr(build, "fitness", fitness)
+        first = run(OWN.replace(train_steps=20_000, out=str(tmp_path)))
     assert first.interrupted
     again = resume(first.folder)
     assert not again.had_ended
@@ -265,18 +267,17 @@ def test_a_run_that_was_interrupted_while_it_was_judged_had_not_ended(tmp_path, 
 
 
 def test_the_command_line_says_that_a_run_had_ended_and_extends_it(tmp_path, monkeypatch, capsys):
-    folder = run(dataclasses.replace(OWN, train_steps=30_000, out=str(tmp_path))).folder
+    folder = run(OWN.replace(train_steps=30_000, out=str(tmp_path))).folder
     assert call("search", "--resume", folder) == 0
     out = capsys.readouterr().out
     assert (
-        f"{folder} had already ended, so there is nothing to do. A larger --train-steps or --experiments extends it"
-        in out
+        f"{folder} had already ended, so there is nothing to do. A larger --train-steps or --trials extends it" in out
     )
     assert call("search", "--resume", folder, "--train-steps", 20_000) == 2
     assert "train_steps of a run can be raised, not lowered: it is 30000, not 20000" in capsys.readouterr().err
     assert call("search", "--resume", folder, "--train-steps", 60_000, "--time-limit", "10m") == 0
     assert "already ended" not in capsys.readouterr().out
-    solved = run(dataclasses.replace(OWN, sufficient_fitness=0.01, out=str(tmp_path))).folder
+    solved = run(OWN.replace(sufficient_fitness=0.01, out=str(tmp_path))).folder
     assert call("search", "--resume", solved, "--train-steps", 10**9) == 0
     assert "It had solved its tasks, and a larger budget changes nothing" in capsys.readouterr().out
 
@@ -317,7 +318,7 @@ def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tm
     x = rng.normal(size=(2, 40, 4))
     np.savez("tall.npz", train_x=x, train_y=x.sum(-1) + 152, valid_x=x, valid_y=x.sum(-1) + 152)
     roles = [word for role in ("search", "select", "unseen") for word in (f"--{role}-tasks.source", "tall.npz")]
-    small = ["--train-steps", 20_000, "--population", 20, "--cohort", 10, "--experiments", 1, "--out", "None"]
+    small = ["--train-steps", 20_000, "--population", 20, "--cohort", 10, "--trials", 1, "--out", "None"]
     assert call("search", "linear", *roles, *small) == 0
     error = capsys.readouterr().err
     assert "on T_search all runs of the linear and of the network program stop early" in error
@@ -353,22 +354,21 @@ def test_the_printed_command_gives_the_printed_fitness(tmp_path, monkeypatch, ca
 
 def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = run(dataclasses.replace(OWN, train_steps=30_000, out="runs"))
-    fixed = dataclasses.replace(OWN, train_steps=1, cohort=1)
-    again = run(dataclasses.replace(fixed, initial=str(first.folder)))
+    first = run(OWN.replace(train_steps=30_000, out="runs"))
+    fixed = OWN.replace(train_steps=1, cohort=1)
+    again = run(fixed.replace(initial=str(first.folder)))
     assert again.search_fitness == first.search_fitness
-    wide = dataclasses.replace(QUICK.space, min_size=(1, 1, 4), initial_size=(1, 1, 4))
+    wide = dataclasses.replace(QUICK.searcher.space, min_size=(1, 1, 4), initial_size=(1, 1, 4))
     two = [library.program("linear", (4, 3, 1), learning_rate=rate) for rate in (0.01, 0.2)]
     (tmp_path / "two.json").write_text(concatenate(two).to_json())
-    state = dataclasses.replace(fixed, initial="two.json", space=wide).searcher().init(0)
+    state = build.searcher(fixed.replace(initial="two.json", space=wide)).init(0)
     rates = np.asarray(state.population.data)[:, 0, 0]
     np.testing.assert_array_equal(rates, np.tile(np.float32([0.01, 0.2]), 60))
-    efficient = dataclasses.replace(fixed, initial="two.json", space=wide, method="efficient").searcher().init(0)
+    efficient = build.searcher(fixed.replace(initial="two.json", space=wide, method="efficient")).init(0)
     assert len(efficient.population) == 120
     (tmp_path / "three.json").write_text(concatenate([*two, two[0]]).to_json())
-    three = dataclasses.replace(fixed, initial="three.json", population=2, space=wide)
     with pytest.raises(ValueError, match="3 initial programs do not fit into a population of 2"):
-        three.searcher()
+        fixed.replace(initial="three.json", population=2, space=wide)
 
 
 @pytest.mark.parametrize(
@@ -394,13 +394,13 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
 def test_names_and_folders_that_make_no_sense_are_refused(tmp_path, monkeypatch, capsys, option, value, words):
     monkeypatch.chdir(tmp_path)
     if "INSIDE" in value or value == "NOTHING":
-        folder = run(dataclasses.replace(OWN, train_steps=1, out="runs")).folder
+        folder = run(OWN.replace(train_steps=1, out="runs")).folder
         value = value.replace("INSIDE", str(folder))
         if value == "NOTHING":
             (folder / "best.json").unlink()
             value = str(folder)
     before = sorted(tmp_path.rglob("*"))
-    assert call("search", "linear", "--experiments", 1, "--train-steps", 1, option, value) == 2
+    assert call("search", "linear", "--trials", 1, "--train-steps", 1, option, value) == 2
     error = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert words in error
     assert "\x1b" not in error

@@ -1,7 +1,5 @@
 """Islands that exchange programs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -56,19 +54,19 @@ def test_small_islands_exchange_what_they_can(islands, size):
 
 
 def test_a_run_with_migration_finds_something_else_and_the_same_again(tmp_path):
-    how = {"side_by_side": 1, "experiments": 1, "islands": 4, "sufficient_fitness": 2.0, "out": str(tmp_path)}
-    quick = dataclasses.replace(QUICK, **how)
-    plain, first, second = (run(dataclasses.replace(quick, migrate_every=n)) for n in (0, 60, 60))
+    how = {"parallel_trials": 1, "trials": 1, "islands": 4, "sufficient_fitness": 2.0, "out": str(tmp_path)}
+    quick = QUICK.replace(**how)
+    plain, first, second = (run(quick.replace(migrate_every=n)) for n in (0, 60, 60))
     records = [(o.folder / "records.jsonl").read_text().count("\n") for o in (plain, first, second)]
     assert records[1] == records[2]
     assert first.program.listing(0) == second.program.listing(0)
     assert first.progress.quantiles == second.progress.quantiles != plain.progress.quantiles
-    threads = run(dataclasses.replace(quick, migrate_every=60, threads=1))
+    threads = run(quick.replace(migrate_every=60, threads=1))
     assert threads.progress.quantiles == first.progress.quantiles
 
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="random search has no islands"):
-        dataclasses.replace(QUICK, method="random", migrate_every=5)
+        QUICK.replace(method="random", migrate_every=5)
     with pytest.raises(ValueError, match="migrate_every must be at least 0"):
-        dataclasses.replace(QUICK, migrate_every=-1)
+        QUICK.replace(migrate_every=-1)

@@ -3,8 +3,6 @@
 `experiments/throughput/v5e.py` compiles it; nobody has run it on a TPU.
 """
 
-import contextlib
-import inspect
 import json
 from functools import partial
 from pathlib import Path
@@ -104,16 +102,6 @@ def test_every_op_lowers_for_tpus(features, wide):
         lower_for_tpus(features)
 
 
-def as_on_a_tpu():
-    """From 0.12 on, JAX lowers a kernel for one kind of TPU, that of the default device unless it is given another."""
-    if not hasattr(jax.sharding, "AbstractDevice"):
-        return contextlib.nullcontext()
-    known = inspect.signature(jax.sharding.AbstractDevice).parameters
-    kind = {"device_kind": "TPU v5 lite", "num_cores": 1, "platform": "tpu"}
-    device = jax.sharding.AbstractDevice(**{name: kind[name] for name in known})
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device))
-
-
 def lower_for_tpus(features):
     programs = random_programs(ALL_OPS, 4, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=features, train=8, valid=4)
@@ -126,7 +114,7 @@ def lower_for_tpus(features):
         (run, (programs, memory, tasks.ids, jnp.uint32(0))),
     )
     for function, args in calls:
-        with as_on_a_tpu():
+        with pallas_tpu.lowered_for_v5e():
             exported = export.export(function, platforms=["tpu"])(*args)
         assert "tpu_custom_call" in exported.mlir_module()
 

@@ -16,6 +16,7 @@ from tests.spaces import DEMO
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, library
 from zero_jax.evaluation import evaluator
 from zero_jax.evaluation.hurdles import Rung
+from zero_jax.executors.devices import default_device
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.lineage import Ancestor, chain
@@ -126,7 +127,7 @@ def test_devices_are_those_of_the_same_number_or_the_default_ones(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "local_devices", local)
             again = pickle.loads(data)
-        assert (again.devices, again._home) == (None, (devices.default_device(),))
+        assert (again.devices, again._home) == (None, (default_device(),))
 
 
 def workers():

@@ -14,8 +14,9 @@ from tests.helpers import LINEAR, QUICK, RANDOM, ROWS, STEPS, hall, one, row, wr
 from zero_jax import cli, evaluate, library, report
 from zero_jax.program.canonical import pruned
 from zero_jax.report.page import command
-from zero_jax.run.api import Experiment, run
-from zero_jax.run.folder import Progress
+from zero_jax.run import build
+from zero_jax.run.api import RunConfig, run
+from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 
 
@@ -77,7 +78,7 @@ def test_records_are_a_table(ended):
         assert table[name].tolist() == [line[name] for line in lines]
     assert table["median"].tolist() == [line["quantiles"][2] for line in lines]
     assert table.islands.iloc[-1] == tuple(map(tuple, lines[-1]["islands"]))
-    kinds = {"i": ("experiment", "evaluations", "saved_steps"), "f": ("seconds", "best_fitness", "least", "greatest")}
+    kinds = {"i": ("trial", "evaluations", "saved_steps"), "f": ("seconds", "best_fitness", "least", "greatest")}
     assert all(table[name].dtype.kind == kind for kind, names in kinds.items() for name in names)
 
 
@@ -111,13 +112,13 @@ def test_the_hall_of_fame_is_sorted_and_its_programs_come_in_its_order(folder):
         assert programs.listing(i) == expected.listing(0)
         assert table.listing[i] == pruned(expected).listing(0)
     front = programs[table.index[table.pareto]]
-    assert evaluate(front, QUICK.tasks("search")).fitness.shape == (2, 3)
+    assert evaluate(front, build.tasks(QUICK, "search")).fitness.shape == (2, 3)
     assert programs.to_proto(0) == LINEAR.to_proto()
 
 
-def test_a_lineage_tells_gains_and_what_changed(folder):
+def test_a_lineage_lists_gains_and_changes(folder):
     table = report.lineage(folder)
-    assert table.attrs["experiment"] == 2
+    assert table.attrs["trial"] == 2
     np.testing.assert_allclose(table.gain, [np.nan, 0.3, 0.399])
     assert table.births.tolist() == [0, 2, 1]
     before, after = table.listing[1].splitlines(), table.listing[2].splitlines()
@@ -126,7 +127,7 @@ def test_a_lineage_tells_gains_and_what_changed(folder):
     assert [line[1:] for line in lines if line[0] in " +"] == after
 
 
-def test_what_is_missing_is_empty(ended, tmp_path):
+def test_missing_files_give_empty_tables(ended, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(ended.folder / "config.json", bare)
@@ -169,7 +170,7 @@ def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
     assert len(ids) == len(set(ids))
 
 
-def test_a_page_is_written_where_one_says_and_is_the_same_again(folder, tmp_path):
+def test_a_page_is_written_where_asked_and_is_reproducible(folder, tmp_path):
     first, second = report.write(folder, tmp_path / "a.html"), report.write(folder, str(tmp_path / "b.html"))
     assert first.read_bytes() == second.read_bytes()
     assert not (folder / "report.html").exists()
@@ -180,7 +181,7 @@ def test_a_killed_run_has_a_page(folder):
         (folder / name).unlink(missing_ok=True)
     rows = len(report.records(folder))
     with open(folder / "records.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"experiment": 2, "evalua')
+        file.write('{"trial": 2, "evalua')
     assert len(report.records(folder)) == rows
     page = page_of(folder)
     assert "Running, or killed" in page.text
@@ -193,13 +194,13 @@ def test_a_run_interrupted_before_it_evaluated_anything_has_a_page(tmp_path):
     def interrupt(progress):
         raise KeyboardInterrupt
 
-    outcome = run(dataclasses.replace(QUICK, side_by_side=1, out=str(tmp_path)), interrupt)
+    outcome = run(QUICK.replace(parallel_trials=1, out=str(tmp_path)), interrupt)
     page = page_of(outcome.folder)
     assert "Interrupted in trial 1" in page.text
     assert "There are no records yet" in page.text
 
 
-def test_only_the_steps_that_gained_most_stand_open(folder):
+def test_only_the_steps_that_gained_most_are_unfolded(folder):
     steps = [STEPS[0] | {"fitness": 0.2 + 0.001 * i * i, "evaluations": 10 + i} for i in range(20)]
     write_best(folder, steps=steps)
     opened = ["open" in attributes for tag, attributes in page_of(folder).tags if tag == "details"]
@@ -208,16 +209,18 @@ def test_only_the_steps_that_gained_most_stand_open(folder):
 
 
 def test_a_run_of_one_island_and_one_experiment_with_a_perfect_program(tmp_path):
-    outcome = run(dataclasses.replace(QUICK, method="random", experiments=1, train_steps=9000, out=str(tmp_path)))
+    outcome = run(QUICK.replace(method="random", trials=1, train_steps=9000, out=str(tmp_path)))
     write_best(outcome.folder, [row(LINEAR, 1.0, 0.3, pareto=True)], [STEPS[0] | {"fitness": 1.0}])
     page = page_of(outcome.folder)
     assert page.count("svg") == 4  # progress, front, lineage, work
     assert "T_search: linear, 3 tasks of 30 + 10 examples of 4 features, 1 epoch. Programs: random search." in page.text
 
 
-def test_the_command_says_what_differs_from_the_preset():
-    changed = dataclasses.replace(PRESETS["linear"][1], seed=3, initial="my program.txt")
-    changed = dataclasses.replace(changed, search_tasks=dataclasses.replace(changed.search_tasks, train=7))
+def test_the_command_says_what_differs_from_the_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my program.txt").write_text(LINEAR.listing(0))
+    changed = PRESETS["linear"][1].replace(seed=3, initial="my program.txt")
+    changed = changed.replace(search_tasks=dataclasses.replace(changed.tasks.search, train=7))
     assert command(changed) == "zero-jax search linear --search-tasks.train 7 --initial 'my program.txt' --seed 3"
 
 
@@ -227,22 +230,22 @@ def test_the_command_says_what_differs_from_the_preset():
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("records.jsonl", '{"experiment": 1}\n'),
+        ("records.jsonl", '{"trial": 1}\n'),
         ("records.jsonl", "nonsense\n{}\n"),
         ("records.jsonl", json.dumps(Progress("x", 0, 0, 0, 0.0, 0.0)._asdict()) + "\n"),
         ("hall.json", "{"),
         ("hall.json", "[]"),
         ("hall.json", '{"rows": []}'),
         ("hall.json", '{"schema": 7, "rows": []}'),
-        ("hall.json", '{"schema": 2, "interface": null, "rows": [{"cost": 1}]}'),
-        ("hall.json", '{"schema": 2, "interface": null, "rows": 3}'),
+        ("hall.json", '{"schema": 3, "interface": null, "rows": [{"cost": 1}]}'),
+        ("hall.json", '{"schema": 3, "interface": null, "rows": 3}'),
         ("hall.json", hall([ROWS[0] | {"cost": "dear"}])),
         ("hall.json", hall([ROWS[0] | {"program": {"schema": 1}}])),
         ("hall.json", hall([ROWS[0] | {"program": one(RANDOM)}])),
         ("hall.json", hall([ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}])),
         ("hall.json", hall(ROWS, [1000, 4, 1])),
         ("lineage.json", "[" * 100_000),
-        ("lineage.json", json.dumps({"schema": 2, "interface": None, "experiment": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
+        ("lineage.json", json.dumps({"schema": 3, "interface": None, "trial": 1, "steps": [STEPS[0] | {"evaluations": None}]})),
         ("outcome.json", "{}"),
         ("outcome.json", "[]"),
         ("config.json", "{"),
@@ -259,7 +262,7 @@ def test_a_damaged_file_is_named(folder, capsys, name, text):
     assert name in err
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, capsys):
     for call in (report.records, report.hall_of_fame, report.programs, report.lineage, report.write):
         with pytest.raises(ValueError, match="is not the folder of a run"):
             call(tmp_path)
@@ -293,7 +296,7 @@ def test_a_page_is_written_through_links_and_to_devices_but_not_over_others(fold
 def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_path, capsys):
     assert cli.main(["report", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["T_search", "T_select", "cost", "instructions", "experiment", "front"]
+    assert lines[0].split() == ["T_search", "T_select", "cost", "instructions", "trial", "front"]
     assert lines[1].split() == ["0", "0.999000", "0.998000", "0.3000", "6", "1", "*"]
     assert lines[2].split()[:4] == ["1", "0.900000", "-", "0.4000"]
     assert lines[-1] == f"Written to {folder / 'report.html'}"
@@ -306,5 +309,5 @@ def test_the_command_prints_the_hall_of_fame_and_writes_the_page(folder, tmp_pat
 
 def test_every_preset_has_a_command():
     for name, (_, preset) in PRESETS.items():
-        assert isinstance(preset, Experiment)
+        assert isinstance(preset, RunConfig)
         assert command(preset) == f"zero-jax search {name}"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tests.helpers import ROWS, STEPS, is_safe, write_best
 from zero_jax import cli, report
 from zero_jax.report import figures
-from zero_jax.run.folder import Progress
+from zero_jax.run.outcome import Progress
 from zero_jax.run.schemas import Record
 
 FILES = ("config.json", "records.jsonl", "hall.json", "lineage.json", "outcome.json", "best.json")
@@ -299,23 +299,24 @@ def test_a_link_to_a_file_of_a_run_is_followed(folder, capsys, undrawn):
 
 def test_islands_may_differ_in_number_from_record_to_record(folder, capsys):
     lines = tree_of(folder / "records.jsonl")
-    lines = [line | {"experiment": 2, "islands": line["islands"][:2] * (k + 1)} for k, line in enumerate(lines)]
+    lines = [line | {"trial": 2, "islands": line["islands"][:2] * (k + 1)} for k, line in enumerate(lines)]
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "each of the 4 islands" in reported(folder, "records.jsonl", capsys, "islands")
 
 
 def test_whole_numbers_that_look_like_fractions_are_settings_too(folder, capsys, undrawn):
     config = tree_of(folder / "config.json")
-    config["experiment"] |= {"train_steps": 2e8, "budget": 2}
+    config["config"]["schedule"]["train_steps"] = 2e8
+    config["config"]["evaluation"]["train_budget"] = 2
     (folder / "config.json").write_text(json.dumps(config))
     assert "200,000,000 per trial" in reported(folder, "config.json", capsys, "2e8")
 
 
 def test_an_unknown_setting_is_named(folder, capsys):
     config = tree_of(folder / "config.json")
-    config["experiment"]["space"]["colour"] = 3
+    config["config"]["searcher"]["space"]["colour"] = 3
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"config\.json: .*there is no setting 'space\.colour'"):
+    with pytest.raises(ValueError, match=r"config\.json: .*there is no setting 'searcher\.space\.colour'"):
         report.write(folder)
 
 
@@ -381,7 +382,7 @@ def test_markup_in_any_field_makes_no_element(folder, capsys, undrawn, name):
 def test_markup_in_texts_is_shown_as_it_is(folder, capsys, text):
     usual = kinds_of(reported(folder, "", capsys, "as it was"))
     config, outcome = tree_of(folder / "config.json"), tree_of(folder / "outcome.json")
-    config["versions"]["jax"] = config["experiment"]["search_tasks"]["source"] = text
+    config["versions"]["jax"] = config["config"]["tasks"]["search"]["source"] = text
     outcome["baselines"][0]["name"] = text
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "outcome.json").write_text(json.dumps(outcome))
@@ -410,7 +411,7 @@ class Text(HTMLParser):
 
 def test_what_cannot_be_seen_is_visible_in_the_page(folder, capsys, undrawn):
     config = tree_of(folder / "config.json")
-    config["experiment"]["search_tasks"]["source"] = "a\x1b[31m\u202eb\x00\ud800"
+    config["config"]["tasks"]["search"]["source"] = "a\x1b[31m\u202eb\x00\ud800"
     (folder / "config.json").write_text(json.dumps(config))
     named = folder.with_name(os.fsdecode(b"run \xff\x1b[1m\n"))
     folder.rename(named)

@@ -14,26 +14,26 @@ import pytest
 
 from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
-from zero_jax.run import folder as runs
-from zero_jax.run import runner
+from zero_jax.run import checkpoint, runner
 from zero_jax.run.api import resume, run
-from zero_jax.run.config import from_config
-from zero_jax.run.folder import RunFolder, config_of
+from zero_jax.run.config import from_tree
+from zero_jax.run.config_file import config_of
+from zero_jax.run.folder import RunFolder
 from zero_jax.run.presets import PRESETS
 from zero_jax.support import files
 
-OFTEN = dataclasses.replace(QUICK, side_by_side=1, train_steps=45_000, remember=500, checkpoint_seconds=0)
+OFTEN = QUICK.replace(parallel_trials=1, train_steps=45_000, cache_size=500, checkpoint_seconds=0)
 """Writes a checkpoint after every cohort."""
 
 VARIANTS = {
-    "one experiment at a time": {},
-    "two side by side": {"side_by_side": 2, "experiments": 3, "train_steps": 150_000},
+    "one trial at a time": {},
+    "two in parallel": {"parallel_trials": 2, "trials": 3, "train_steps": 150_000},
     "two groups": {"groups": 2},
-    "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "budget": 1.0, "forget_every": 3},
+    "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "train_budget": 1.0, "forget_every": 3},
     "migration": {"migrate_every": 70, "groups": 2},
-    "several candidates": {"candidates": 3, "experiments": 3},
-    "workers": {
-        "workers": ("features=4,train=30", "features=8,train=20,epochs=2"),
+    "several candidates": {"candidates": 3, "trials": 3},
+    "task variants": {
+        "task_variants": ("features=4,train=30", "features=8,train=20,epochs=2"),
         "groups": 2,
         "migrate_every": 70,
         "candidates": 2,
@@ -65,10 +65,10 @@ class Killed(BaseException):
     "how", [name if name in QUICKEST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, monkeypatch):
-    monkeypatch.setattr("zero_jax.run.strands.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
-    quick = dataclasses.replace(OFTEN, **VARIANTS[how])
-    whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
+    monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
+    quick = OFTEN.replace(**VARIANTS[how])
+    whole = run(quick.replace(out=str(tmp_path / "whole")))
     reports = []
 
     def kill_soon(progress):
@@ -78,7 +78,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, mo
 
     killed = 0
     with pytest.raises(Killed):
-        run(dataclasses.replace(quick, out=str(tmp_path / "killed")), kill_soon)
+        run(quick.replace(out=str(tmp_path / "killed")), kill_soon)
     (folder,) = (tmp_path / "killed").iterdir()
     while True:
         try:
@@ -93,20 +93,20 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, mo
 
 
 def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     before = [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")]
     again = resume(first.folder)
     assert dataclasses.replace(again, program=None) == dataclasses.replace(first, program=None)
     assert [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")] == before
 
 
-@pytest.mark.parametrize("more", [{}, {"side_by_side": 2}, VARIANTS["workers"]])
+@pytest.mark.parametrize("more", [{}, {"parallel_trials": 2}, VARIANTS["task variants"]])
 def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_not(tmp_path, monkeypatch, more):
-    monkeypatch.setattr("zero_jax.run.strands.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.run.strands.WORK_PER_ROUND", 500)
-    quick = dataclasses.replace(OFTEN, **{"candidates": 3, "experiments": 2, **more})
-    whole = run(dataclasses.replace(quick, out=str(tmp_path / "whole")))
-    interrupted = run(dataclasses.replace(quick, out=str(tmp_path / "interrupted")), after(4))
+    monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
+    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
+    quick = OFTEN.replace(**{"candidates": 3, "trials": 2, **more})
+    whole = run(quick.replace(out=str(tmp_path / "whole")))
+    interrupted = run(quick.replace(out=str(tmp_path / "interrupted")), after(4))
     folder = interrupted.folder
     assert interrupted.interrupted
     assert resume(folder, after(4)).interrupted
@@ -123,14 +123,14 @@ def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_no
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr(runs, "CHECKPOINT_SCHEMA", 1)
-        folder = run(dataclasses.replace(QUICK, out=str(tmp_path))).folder
-    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 4: continue the run with"):
+        older.setattr(checkpoint, "SCHEMA", 1)
+        folder = run(QUICK.replace(out=str(tmp_path))).folder
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 5: resume the run with"):
         resume(folder)
 
 
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     want = final(first.folder)
     for path in first.folder.glob("checkpoint-*"):
         path.unlink()
@@ -150,12 +150,14 @@ def no_regular_file(kind, path):
 
 @pytest.mark.parametrize("name", ["outcome.json", "best.json"])
 def test_a_best_program_that_was_edited_is_left_out(tmp_path, name):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     want = final(first.folder)
     tree = json.loads((first.folder / name).read_text())
     edited = tree | {"select_fitness": 1.0} if "select_fitness" in tree else tree | {"programs": [[[], [], []]]}
     (first.folder / name).write_text(json.dumps(edited))
-    with pytest.warns(UserWarning, match=r"goes on without the best program that .* has: outcome\.json or best\.json"):
+    with pytest.warns(
+        UserWarning, match=r"continues without the best program that .* has: outcome\.json or best\.json"
+    ):
         again = resume(first.folder)
     assert again.select_fitness == first.select_fitness
     assert not again.solved
@@ -165,7 +167,7 @@ def test_a_best_program_that_was_edited_is_left_out(tmp_path, name):
 
 @pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
 def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
-    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    folder = run(OFTEN.replace(out=str(tmp_path))).folder
     want = final(folder)
     before, last = sorted(folder.glob("checkpoint-*.npz"))
     no_regular_file(kind, last)
@@ -179,7 +181,7 @@ def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
 def test_records_that_are_no_file_are_refused(tmp_path, kind):
-    folder = run(dataclasses.replace(OFTEN, out=str(tmp_path))).folder
+    folder = run(OFTEN.replace(out=str(tmp_path))).folder
     no_regular_file(kind, folder / "records.jsonl")
     with pytest.raises(ValueError, match=r"records.jsonl is not a regular file"):
         resume(folder)
@@ -188,7 +190,7 @@ def test_records_that_are_no_file_are_refused(tmp_path, kind):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_read_back_from_its_configuration(name):
     preset = PRESETS[name][1]
-    assert from_config(json.loads(json.dumps(dataclasses.asdict(preset)))) == preset
+    assert from_tree(json.loads(json.dumps(preset.tree()))) == preset
 
 
 # ---------------------------------------------------------------------------------------------- the command line
@@ -234,7 +236,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130
     (folder,) = tmp_path.iterdir()
-    assert f"zero-jax search --resume {folder}" in out
+    assert f"zero-jax resume {folder}" in out
 
 
 @pytest.fixture
@@ -257,14 +259,14 @@ def assert_one_line(error, *parts):
 
 
 def test_other_settings_are_refused(tmp_path, refused):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: 'linear --seed 3'")
     refused(["--resume"], "--resume needs a value behind it")
     refused(["--resume", str(tmp_path)], "is not the folder of a run")
 
 
 def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, refused):
-    first = run(dataclasses.replace(OFTEN, out=str(tmp_path)))
+    first = run(OFTEN.replace(out=str(tmp_path)))
     want = final(first.folder)
     older, newest = sorted(first.folder.glob("checkpoint-*"))
     newest.write_bytes(newest.read_bytes()[:-1000])
@@ -278,19 +280,19 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     whole = config.read_text()
     config.write_text(whole[:100])
     refused(["--resume", str(first.folder)], "config.json is damaged")
-    config.write_text(whole.replace('"schema": 2', '"schema": 99'))
-    refused(["--resume", str(first.folder)], "schema 99", "reads 2")
+    config.write_text(whole.replace('"schema": 3', '"schema": 99'))
+    refused(["--resume", str(first.folder)], "schema 99", "reads 3")
 
 
 def test_records_that_were_cut_are_told(tmp_path, refused):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     file = first.folder / "records.jsonl"
     os.truncate(file, file.stat().st_size - 10)
     refused(["--resume", str(first.folder)], "records.jsonl", "it was cut")
 
 
 def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
-    first = run(dataclasses.replace(QUICK, out=str(tmp_path)))
+    first = run(QUICK.replace(out=str(tmp_path)))
     held = RunFolder(first.folder)
     done = command("--resume", str(first.folder))
     assert done.returncode == 2
@@ -300,7 +302,7 @@ def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    whole = run(dataclasses.replace(OFTEN, out=str(tmp_path / "whole")))
+    whole = run(OFTEN.replace(out=str(tmp_path / "whole")))
     write, written = files.write_atomically, []
 
     def full(path, content):
@@ -310,9 +312,9 @@ def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(
         write(path, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.files, "write_atomically", full)
-        with pytest.raises(OSError, match=r"No space left on device: .*checkpoint.*--resume .*goes on"):
-            run(dataclasses.replace(OFTEN, out=str(tmp_path / "full")))
+        patched.setattr(files, "write_atomically", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*checkpoint.*zero-jax resume .* resumes it"):
+            run(OFTEN.replace(out=str(tmp_path / "full")))
     (folder,) = (tmp_path / "full").iterdir()
     resume(folder)
     np.testing.assert_equal(final(folder), final(whole.folder))
@@ -323,9 +325,9 @@ def test_the_loop_writes_a_checkpoint_as_often_as_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.time, "monotonic", lambda: next(clock) * 1.0)
     made = []
     monkeypatch.setattr(RunFolder, "checkpoint", lambda self, tree: made.append(tree["progress"]["evaluations"]))
-    run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10))
+    run(OFTEN.replace(out=str(tmp_path), checkpoint_seconds=10))
     often = len(made)
-    run(dataclasses.replace(OFTEN, out=str(tmp_path), checkpoint_seconds=10**9))
+    run(OFTEN.replace(out=str(tmp_path), checkpoint_seconds=10**9))
     assert len(made) == often + 2  # soon, and at the end
     assert often > 5
 
@@ -334,7 +336,7 @@ def test_the_file_of_the_initial_program_may_be_gone_when_a_run_goes_on(tmp_path
     monkeypatch.chdir(tmp_path)
     text = library.program("linear").listing(0)
     (tmp_path / "mine.txt").write_text(text)
-    given = dataclasses.replace(QUICK, initial="mine.txt", out="runs")
+    given = QUICK.replace(initial="mine.txt", out="runs")
     whole = run(given)
 
     def interrupt(progress):

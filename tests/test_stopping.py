@@ -1,6 +1,5 @@
 """Signals and streams: a search that ends for any reason that lets code run leaves what it has."""
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -20,18 +19,18 @@ import pytest
 from tests.helpers import QUICK, after
 from zero_jax import library, tune
 from zero_jax.cli import main
-from zero_jax.run import strands
+from zero_jax.run import trial
 from zero_jax.run.api import resume, run
 from zero_jax.support import files, stopping
 from zero_jax.tasks import synthetic
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search"]
 ENDLESS = ["linear", "--sufficient-fitness", "2", "--train-steps", "1000000000000", "--population", "100", "--cohort", "50",
-           "--side-by-side", "1", "--seed", "1"]  # fmt: skip
+           "--parallel-trials", "1", "--seed", "1"]  # fmt: skip
 
 
 def quick_with(**changes):
-    return dataclasses.replace(QUICK, side_by_side=1, experiments=1, **changes)
+    return QUICK.replace(parallel_trials=1, trials=1, **changes)
 
 
 def started(tmp_path, *more, arguments=ENDLESS, **how):
@@ -71,8 +70,8 @@ def test_a_signal_leaves_a_checkpoint_and_the_best_and_the_run_goes_on(tmp_path,
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Interrupted in experiment 1" in out
-    assert f"zero-jax search --resume {folder}" in out
+    assert "Interrupted in trial 1" in out
+    assert f"zero-jax resume {folder}" in out
     assert "Traceback" not in err
     before = assert_whole(folder)
     again = subprocess.Popen(
@@ -134,7 +133,7 @@ def test_streams_that_fail_lose_nothing(tmp_path, redirection):
         "100",
         "--cohort",
         "50",
-        "--side-by-side",
+        "--parallel-trials",
         "1",
         "--seed",
         "1",
@@ -156,7 +155,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
     would_be_worse = 0
     for seed in range(4):
         quick = quick_with(seed=seed, train_steps=10**9, sufficient_fitness=2.0, out=str(tmp_path))
-        first, alone = run(quick, after(60)), run(dataclasses.replace(quick, out=None), after(1))
+        first, alone = run(quick, after(60)), run(quick.replace(out=None), after(1))
         would_be_worse += alone.select_fitness < first.select_fitness
         for path in first.folder.glob("checkpoint-*"):
             path.unlink()
@@ -172,7 +171,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
 
 
 def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    real, cohorts = strands.Strand.evaluate_cohort, []
+    real, cohorts = trial.Trial.evaluate_cohort, []
 
     def evaluate_cohort(self):
         cohorts.append(1)
@@ -182,7 +181,7 @@ def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, mo
 
     quick = quick_with(train_steps=100_000, out=str(tmp_path), checkpoint_seconds=0)
     with monkeypatch.context() as patched:
-        patched.setattr(strands.Strand, "evaluate_cohort", evaluate_cohort)
+        patched.setattr(trial.Trial, "evaluate_cohort", evaluate_cohort)
         outcome = run(quick)
     assert outcome.interrupted
     whole = run(quick)
@@ -264,12 +263,12 @@ def test_a_run_on_another_thread_needs_no_signals():
 
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("zero_jax.run.progress.SECONDS_PER_LINE", 0.3)
-    few = ["--population", "60", "--cohort", "30", "--side-by-side", "1", "--sufficient-fitness", "2"]
-    assert main(["search", "linear", *few, "--experiments", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
+    few = ["--population", "60", "--cohort", "30", "--parallel-trials", "1", "--sufficient-fitness", "2"]
+    assert main(["search", "linear", *few, "--trials", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
-        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, experiment 1, best fitness \d\.\d{5}"
+        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, trial 1, best fitness \d\.\d{5}"
         assert re.fullmatch(form, line), line
     assert "left" not in lines[0]  # nobody knows yet
     assert "left" in lines[-1]
@@ -286,7 +285,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
         "30",
         "--train-steps",
         "20000",
-        "--experiments",
+        "--trials",
         "1",
         "--out",
         str(tmp_path),
@@ -295,7 +294,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
         assert main(arguments) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        assert "after experiment 1" in out
+        assert "after trial 1" in out
     assert main(["tune", "linear", "--tasks", "2", "--train", "50", "--evaluations", "20", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -303,7 +302,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
 def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))
-    few = ["--population", "60", "--cohort", "30", "--train-steps", "30000000", "--experiments", "1", "--out", "None"]
+    few = ["--population", "60", "--cohort", "30", "--train-steps", "30000000", "--trials", "1", "--out", "None"]
     process = subprocess.Popen([*SEARCH, "linear", *few], stdout=subprocess.PIPE, stderr=writer, text=True)
     os.close(writer)
     shown = b""
@@ -318,7 +317,7 @@ def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 0
     text = shown.decode(errors="replace")
-    assert re.search(r"linear:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, experiment 1, best fitness", text)
+    assert re.search(r"linear:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, trial 1, best fitness", text)
 
 
 # ---------------------------------------------------------------------------------------------- tuning

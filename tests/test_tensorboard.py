@@ -1,6 +1,5 @@
 """Curves for TensorBoard, read back from their events."""
 
-import dataclasses
 import importlib.util
 import json
 import struct
@@ -12,7 +11,7 @@ from tests.helpers import QUICK
 from zero_jax import cli
 from zero_jax.run.api import resume, run
 
-DRAWN = dataclasses.replace(QUICK, side_by_side=1, tensorboard=True, out="runs", checkpoint_seconds=0)
+DRAWN = QUICK.replace(parallel_trials=1, tensorboard=True, out="runs", checkpoint_seconds=0)
 
 
 def events(folder):
@@ -40,13 +39,13 @@ def records(folder):
 
 
 def test_the_curves_are_the_records(tmp_path):
-    folder = run(dataclasses.replace(DRAWN, out=str(tmp_path))).folder
+    folder = run(DRAWN.replace(out=str(tmp_path))).folder
     lines, curves = records(folder), scalars(folder)
     for tag, of in {
         "fitness/best": lambda r: r["best_fitness"],
         "fitness/median": lambda r: r["quantiles"][2],
         "population/diversity": lambda r: r["diversity"],
-        "run/experiment": lambda r: r["experiment"],
+        "run/trial": lambda r: r["trial"],
     }.items():
         assert [step for step, _ in curves[tag]] == [r["evaluations"] for r in lines]
         assert [value for _, value in curves[tag]] == pytest.approx([of(r) for r in lines])
@@ -73,7 +72,7 @@ def test_a_resumed_run_has_the_curves_of_one_that_was_not_killed(tmp_path, monke
             raise Killed
 
     with pytest.raises(Killed):
-        run(dataclasses.replace(DRAWN, checkpoint_seconds=1e9, out=str(tmp_path)), kill)
+        run(DRAWN.replace(checkpoint_seconds=1e9, out=str(tmp_path)), kill)
     (folder,) = tmp_path.iterdir()
     before = scalars(folder)["fitness/best"]
     assert before  # will be cut off, since there is no checkpoint, and drawn again
@@ -89,7 +88,7 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else real(name))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"pip install 'zero-jax\[tensorboard\]'"):
-        run(dataclasses.replace(DRAWN, out=str(tmp_path)))
+        run(DRAWN.replace(out=str(tmp_path)))
     small = ["--train-steps", "1000", "--search-tasks.tasks", "1", "--tensorboard"]
     assert cli.main(["search", "linear", *small]) == 2
     assert "zero-jax[tensorboard]" in capsys.readouterr().err
@@ -98,4 +97,4 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
 
 def test_curves_without_a_folder_are_refused():
     with pytest.raises(ValueError, match="go into the run's folder"):
-        dataclasses.replace(DRAWN, out=None)
+        DRAWN.replace(out=None)

@@ -1,6 +1,6 @@
 """What reaches the terminal: nothing of a foreign file that could steer it, and no more of one than a line or two."""
 
-import dataclasses
+import copy
 import json
 import os
 import re
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import QUICK, is_safe
+from tests.settings import with_setting
 from zero_jax import cli, library
 from zero_jax.run.api import run
 from zero_jax.support.foreign import ECHOED, cut, plain, reason, shown
@@ -105,7 +106,7 @@ def test_names_of_files(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    return run(dataclasses.replace(QUICK, out=str(tmp_path_factory.mktemp("runs")))).folder
+    return run(QUICK.replace(out=str(tmp_path_factory.mktemp("runs")))).folder
 
 
 def test_a_run_that_is_resumed(ended, capsys):
@@ -118,13 +119,15 @@ def test_a_run_that_is_resumed(ended, capsys):
         "method",
         "combine",
         "baselines",
-        "workers",
+        "task_variants",
         "search_tasks",
         "population",
         NASTY,
     ):
         for value in (NASTY, "x" * 10_000, [NASTY], {"source": NASTY}):
-            changed = json.dumps(config | {"experiment": config["experiment"] | {field: value}})
+            changed = copy.deepcopy(config)
+            with_setting(changed["config"], field, value)
+            changed = json.dumps(changed)
             (ended / "config.json").write_text(changed)
             if field != "name" or not isinstance(value, str):  # which goes on, and does little
                 assert said(["search", "--resume", str(ended)], capsys)[0] == 2, (field, value)

@@ -82,7 +82,7 @@ def test_gradients_alone_climb_from_the_original():
     assert tuned.train_steps == (2 + 19 * tuning.GRADIENT_COST) * few().train_y.size  # no run stops on this way
 
 
-def test_only_live_constants_that_are_no_index_and_not_zero_are_tuned():
+def test_only_live_nonzero_constants_other_than_indices_are_tuned():
     program = Programs.parse(MANY)
     where = np.asarray(program.data)[0][tuning.tunable(program)]
     np.testing.assert_allclose(where, [0.01, -0.5, 0.5, -0.002, 0.7, 2, 1, 0.25])
@@ -138,7 +138,7 @@ def test_traced_candidates_are_those_of_numpy():
         (SLOW.listing(0), 1),
     ],
 )
-def test_without_tunable_constants_or_a_budget_the_program_stays_as_it_is(method, text, evaluations):
+def test_without_tunable_constants_or_budget_the_program_is_unchanged(method, text, evaluations):
     program = Programs.parse(text)
     tuned = tune(program, few(), method, evaluations=evaluations)
     np.testing.assert_array_equal(tuned.program.data, program.data)
@@ -167,9 +167,9 @@ def test_over_a_cliff_the_climb_goes_back():
 def test_slopes_stay_finite_and_short_where_training_explodes():
     judge = tuning._Judge(library.program("linear", learning_rate=0.6), few(), 0, "mean", SLOPES, np.inf, NO_REPORT)
     for decade in np.linspace(-1, 1, 9):
-        told = judge.slopes()(judge.spread(np.array([[decade]])).astype(np.float32))
-        assert np.isfinite(np.asarray(told.slopes)).all()
-        assert np.linalg.norm(told.slopes) <= 1.0001
+        slopes = judge.slopes()(judge.spread(np.array([[decade]])).astype(np.float32))
+        assert np.isfinite(np.asarray(slopes.slopes)).all()
+        assert np.linalg.norm(slopes.slopes) <= 1.0001
 
 
 def test_a_slope_that_is_not_a_number_leaves_the_others():
@@ -181,7 +181,7 @@ def test_a_slope_that_is_not_a_number_leaves_the_others():
     assert slopes[0, 0, 0] != 0
 
 
-def test_the_median_and_accuracy_can_grow_too():
+def test_the_objective_may_be_the_median_or_accuracy():
     tuned = tune(SLOW, few(), evaluations=50, combine="median")
     assert tuned.fitness == fitness(tuned.program, few(), combine="median") > tuned.fitness_before
     tuned = tune(library.program("network", learning_rate=1e-4), few("accuracy"), "optuna", evaluations=41)
@@ -225,7 +225,7 @@ def test_without_optuna_the_message_says_how_to_get_it(monkeypatch):
     assert tune(SLOW, few(), evaluations=5).evaluations == 5
 
 
-def test_optuna_stays_as_loud_as_it_was(capfd):
+def test_optuna_keeps_its_verbosity(capfd):
     import optuna
 
     loudness = optuna.logging.get_verbosity()
@@ -266,7 +266,7 @@ def test_tune_reports_both_sets_of_tasks_and_writes_a_listing_that_evaluates_to_
     assert f"mean fitness {after:.6f}" in capsys.readouterr().out
 
 
-def test_tune_takes_your_own_arrays_which_hold_no_others(capsys, folder):
+def test_tune_takes_your_own_arrays_and_makes_no_other_tasks(capsys, folder):
     tasks = few()
     np.savez("mine.npz", train_x=tasks.train_x, train_y=tasks.train_y, valid_x=tasks.valid_x, valid_y=tasks.valid_y)
     assert call("tune", "slow.txt", "--task", "mine.npz", "--evaluations", 20, "--method", "optuna") == 0

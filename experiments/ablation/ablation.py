@@ -9,7 +9,6 @@ best program (of 5 candidates) is what counts. Writes `ablation.json` and `ablat
 here its fingerprints are made of programs that are new in their canonical form.
 """
 
-import argparse
 import dataclasses
 import json
 import random
@@ -24,14 +23,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from zero_jax.cli.options import parsed
 from zero_jax.run.api import run
 from zero_jax.run.presets import PRESETS
 from zero_jax.use.bench import machine
 
 STEPS = {
-    "Basic": {"remember": 0, "probe": 0},
+    "Basic": {"cache_size": 0, "probe": 0},
     "+ migration": {"migrate_every": 1000},
-    "+ duplicates": {"remember": 2**15},
+    "+ duplicates": {"cache_size": 2**15},
     "+ FEC": {"probe": 10},
     "+ hurdles": {"hurdle_tasks": 0.3, "hurdle_examples": 0.3},
     "+ efficiency": {"method": "efficient"},
@@ -50,15 +50,15 @@ def experiment(preset: str, row: str, seed: int):
         changes |= change
         if name == row:
             break
-    common = {"threads": 1, "side_by_side": 1, "experiments": 1, "baselines": (), "candidates": 5, "out": ""}
-    return dataclasses.replace(PRESETS[preset][1], seed=seed, **common, **SIZES[preset], **changes)
+    common = {"threads": 1, "parallel_trials": 1, "trials": 1, "baselines": (), "candidates": 5, "out": None}
+    return PRESETS[preset][1].replace(seed=seed, **common, **SIZES[preset], **changes)
 
 
 def one(job: tuple[str, str, str, int]) -> dict:
     budget, preset, row, seed = job
     amount = BUDGETS[budget][preset]
     steps = int(amount) if budget == "train steps" else 10**15
-    chosen = dataclasses.replace(experiment(preset, row, seed), train_steps=steps)
+    chosen = experiment(preset, row, seed).replace(train_steps=steps)
     curve: list[tuple[float, float]] = []
     began = None
 
@@ -120,11 +120,16 @@ def plot(runs: list[dict], rows: list[dict], out: Path, seeds: int) -> None:
     figure.savefig(out)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    seeds: int = 10
+    out: Path = Path(__file__).with_suffix(".json")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     began = time.monotonic()
     jobs = list(product(BUDGETS, SIZES, STEPS, range(chosen.seeds)))
     random.Random(0).shuffle(jobs)  # what else the machine does should meet all rows alike

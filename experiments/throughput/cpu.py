@@ -7,7 +7,7 @@ Without `--beside` it is `zero-jax bench --json`, kept in a file. With it, the o
 fastest of each: machines are noisy, ratios within one run are less so.
 """
 
-import argparse
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,17 +15,23 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from zero_jax.cli.options import parsed
 from zero_jax.use import bench
 
 FEATURES = (4, 8, 16, 32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    beside: Path | None = None  # the other program
+    rounds: int = 2
+    out: Path = Path(__file__).parent / "cpu.json"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beside", type=Path, help="the other program")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "cpu.json")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     result = {"date": date.today().isoformat(), "machine": bench.machine()}
     result["peak_gflops"] = {threads: bench.peak(threads) for threads in (1, result["machine"]["cores"])}
     if chosen.beside:
@@ -43,7 +49,7 @@ def ratios(other: Path, rounds: int) -> list[dict]:
         told(other, theirs)
         for features in FEATURES:
             for fused in (False, True):
-                rate = bench.network(features, 10, 1, fused=fused, seconds=0.7).programs_per_second
+                rate = bench.network(features, 10, 1, fused=fused, effort=bench.Effort(0.7)).programs_per_second
                 ours[features, fused] = max(rate, ours.get((features, fused), 0.0))
     told(other, theirs)
     rows = []

@@ -17,7 +17,6 @@ into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any 
 8. searches:  `linear` and `digits`, whole.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -30,6 +29,7 @@ import traceback
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes that this one starts need memory too
 
@@ -43,6 +43,7 @@ sys.path.insert(0, str(HERE))
 import overlap  # noqa: E402
 
 from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
+from zero_jax.cli.options import parsed  # noqa: E402
 from zero_jax.executors import blocks, dispatch  # noqa: E402
 from zero_jax.executors.base import Options  # noqa: E402
 from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
@@ -85,13 +86,18 @@ class Size:
 REHEARSAL = Size(True, 40, 2, (1, 2), (2, 4), (20, 10), (50, 100), (2, 4), 0.05)
 
 
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """What the script is asked for; `child` is for itself."""
+
+    rehearse: bool = False
+    out: Path = HERE
+    only: tuple[str, ...] = ()  # which parts; all of them by default
+    child: Literal["compile", "network"] | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rehearse", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--child", choices=["compile", "network"], help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+    chosen = parsed(Script, sys.argv[1:], description=__doc__)
     size = REHEARSAL if chosen.rehearse else Size(False)
     if chosen.child:
         return child(chosen.child, size)
@@ -101,7 +107,7 @@ def main() -> None:
     command = " ".join(["python", *sys.argv])
     result = {"date": date.today().isoformat(), "command": command, "device": device.device_kind}
     result |= {"machine": bench.machine()}
-    for name in chosen.only:
+    for name in chosen.only or PARTS:
         if late():
             result[name] = "left out: no time was left"
             continue
@@ -200,17 +206,15 @@ def caches(size: Size) -> dict:
 
 
 def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
-    batch = batch or (2 if size.interpret else 0)
-    return bench.network(
-        features, tasks, executor="pallas", seconds=size.seconds, examples=size.examples, batch=batch,
-        interpret=size.interpret,
-    )  # fmt: skip
+    effort = bench.Effort(size.seconds, size.examples, batch or (2 if size.interpret else 0), size.interpret)
+    return bench.network(features, tasks, executor="pallas", effort=effort)
 
 
 def rates(size: Size) -> dict:
     device = bench.device_rates(2**20, 16) if size.interpret else bench.device_rates()
     found = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
-    demos = [bench.demo(executor="pallas", seconds=size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
+    efforts = [bench.Effort(size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
+    demos = [bench.demo(executor="pallas", effort=effort) for effort in efforts]
     found["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
     middle = size.features[-2]
     found[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}
@@ -269,7 +273,7 @@ def child(what: str, size: Size) -> None:
         network(size, 16, 10, 1024)
         return
     tasks = synthetic.linear(10, features=4, train=100, valid=100)
-    programs = random_programs(PRESETS["linear"][1].space, 100, np.random.default_rng(0))
+    programs = random_programs(PRESETS["linear"][1].searcher.space, 100, np.random.default_rng(0))
     jnp.zeros(3).block_until_ready()
     began = time.perf_counter()
     np.asarray(evaluate(programs, tasks, ops=range(65), executor="pallas", interpret=size.interpret).fitness)
@@ -318,9 +322,9 @@ def overlapping(size: Size) -> list:
 def searches(size: Size) -> dict:
     found = {}
     for name in ("linear", "digits"):
-        experiment = dataclasses.replace(PRESETS[name][1], out=None, seed=1)
+        experiment = PRESETS[name][1].replace(out=None, seed=1)
         if size.interpret:
-            experiment = dataclasses.replace(experiment, train_steps=1_000_000, experiments=1, baselines=())
+            experiment = experiment.replace(train_steps=1_000_000, trials=1, baselines=())
         began = time.perf_counter()
 
         def stop(progress, began=began) -> None:

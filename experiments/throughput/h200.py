@@ -8,7 +8,7 @@ ops, both losses' code as `evaluate` calls it. Registers and spills are those th
 that XLA wrote. Exit code 1 where a kernel does not compile, or training spills at F <= 8.
 """
 
-import argparse
+import dataclasses
 import glob
 import json
 import os
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 DUMP = tempfile.mkdtemp()
 os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from zero_jax.cli import options
 from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import gpu as pallas
@@ -73,16 +74,21 @@ STUDY = {4: (1, 116, 0), 8: (2, 168, 0), 16: (8, 128, 36), 32: (8, None, 1100)}
 """What the project's first study found, by F: warps, registers, bytes spilled."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    features: tuple[int, ...] = (2, 4, 8, 16, 32)
+    tasks: tuple[int, ...] = (10,)
+    layout: tuple[str, ...] = ()  # lanes,warps,by_row (as 16,2,1) to try in place of the table's
+    kinds: tuple[Literal[*KINDS], ...] = tuple(KINDS)  # train: at every F
+    ops: tuple[int, ...] = tuple(range(65))
+    keep: Path | None = None  # a folder for the PTX
+    out: Path | None = None  # write what was found as JSON
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, nargs="+", default=[2, 4, 8, 16, 32])
-    parser.add_argument("--tasks", type=int, nargs="+", default=[10])
-    parser.add_argument("--layout", nargs="*", help="lanes,warps,by_row (as 16,2,1) to try in place of the table's")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="train: at every F")
-    parser.add_argument("--ops", type=int, nargs="+", default=list(range(65)))
-    parser.add_argument("--keep", type=Path, help="a folder for the PTX")
-    parser.add_argument("--out", type=Path, help="write what was found as JSON")
-    chosen = parser.parse_args()
+    chosen = options.parsed(Options, sys.argv[1:], description=__doc__)
     topology = topologies.get_topology_desc("h200", "cuda", topology="1x1x1", target_config=TARGET)
     sharding = SingleDeviceSharding(topology.devices[0])
     print("kernel    F   tasks  lanes  warps  registers  spilled  static shared  compiled   beside the study")

@@ -7,11 +7,11 @@ device (one core), and Python with selection, mutation and pruning the host (the
 file, or to `--out`, and a trace for chrome://tracing or ui.perfetto.dev beside that, with `--trace`.
 """
 
-import argparse
 import dataclasses
 import glob
 import gzip
 import json
+import sys
 import tempfile
 import time
 from datetime import date
@@ -19,19 +19,26 @@ from pathlib import Path
 
 import jax
 
+from zero_jax.cli.options import parsed
 from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
-from zero_jax.run.strands import Strand
+from zero_jax.run.trial import Trial
 from zero_jax.use import bench
 
 ISLANDS, COHORTS = 40, 24
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    out: Path = Path(__file__).parent / "overlap.json"
+    trace: Path | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "overlap.json")
-    parser.add_argument("--trace", type=Path)
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     result = {"date": date.today().isoformat(), "machine": bench.machine(), "groups": []}
     for groups in (1, 2):
         found, events = measure(groups)
@@ -45,30 +52,30 @@ def main() -> None:
 
 def measure(groups: int, islands: int = ISLANDS, cohorts: int = COHORTS, executor: str = "auto") -> tuple[dict, list]:
     """How long the device idles in a search of `digits`, every program trained; and the trace's events."""
-    strand = search(groups, islands, executor)
+    trial = search(groups, islands, executor)
     for _ in range(2 * groups):  # first populations, and compilation
-        strand.evaluate_cohort()
+        trial.evaluate_cohort()
     on_gpu = jax.default_backend() != "cpu"
-    trained = strand.evaluators[0].counts.evaluated
+    trained = trial.counts.evaluated
     began = time.perf_counter()
     if on_gpu:
-        run(strand, groups * cohorts)
+        run(trial, groups * cohorts)
         seconds = time.perf_counter() - began
-        trained = strand.evaluators[0].counts.evaluated - trained
+        trained = trial.counts.evaluated - trained
         with tempfile.TemporaryDirectory() as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # it would slow the host down
             with jax.profiler.trace(folder, create_perfetto_trace=True, profiler_options=options):
-                run(strand, groups * cohorts)
+                run(trial, groups * cohorts)
             (name,) = glob.glob(f"{folder}/**/perfetto_trace.json.gz", recursive=True)
             events = json.loads(gzip.decompress(Path(name).read_bytes()))["traceEvents"]
         spans = kernels(events)
     else:
-        events = watch(strand)
-        run(strand, groups * cohorts)
+        events = watch(trial)
+        run(trial, groups * cohorts)
         seconds = time.perf_counter() - began
         spans = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "device"]
-        trained = strand.evaluators[0].counts.evaluated - trained
+        trained = trial.counts.evaluated - trained
     return {
         "groups": groups,
         "device_idle": idle_share(spans),
@@ -90,21 +97,21 @@ def kernels(events: list[dict]) -> list[tuple[float, float]]:
     return [(e["ts"], e["ts"] + e["dur"]) for e in ran if "memcpy" not in e["name"].lower()]
 
 
-def search(groups: int, islands: int, executor: str) -> Strand:
-    experiment = dataclasses.replace(PRESETS["digits"][1], islands=islands, groups=groups)
-    searcher = experiment.searcher()
+def search(groups: int, islands: int, executor: str) -> Trial:
+    experiment = PRESETS["digits"][1].replace(islands=islands, groups=groups)
+    searcher = build.searcher(experiment)
     evaluator = Evaluator(
-        experiment.tasks("search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
+        build.tasks(experiment, "search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
     )
-    return Strand(1, searcher, 7, [evaluator], "mean", 10**15, 2.0, groups)
+    return build.trial(experiment.replace(sufficient_fitness=2.0, train_steps=10**15), 1, 7, [evaluator])
 
 
-def run(strand: Strand, cohorts: int) -> None:
+def run(trial: Trial, cohorts: int) -> None:
     for _ in range(cohorts):
-        strand.evaluate_cohort()
+        trial.evaluate_cohort()
 
 
-def watch(strand: Strand) -> list[dict]:
+def watch(trial: Trial) -> list[dict]:
     """Notes when the SIMD executor works, and when the host selects, mutates and replaces."""
     events: list[dict] = []
 
@@ -124,7 +131,7 @@ def watch(strand: Strand) -> list[dict]:
     plain = simd.evaluate
     simd.evaluate = noting("device", 2, getattr(plain, "__wrapped__", plain))
     simd.evaluate.__wrapped__ = plain
-    searcher = strand.searcher
+    searcher = trial.searcher
     for name in ("ask", "tell"):
         object.__setattr__(searcher, name, noting(name, 1, getattr(searcher, name)))
     return events

@@ -6,28 +6,35 @@ Evolves the presets for a while and counts, over the live code of the last popul
 Predict and Learn of which the second alone reads what the first writes.
 """
 
-import argparse
 import collections
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from zero_jax.cli.options import parsed
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.simd.translate import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import Programs
+from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    cohorts: int = 300
+    out: Path = Path(__file__).parent / "pairs.json"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohorts", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pairs.json")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     joined = {(giver, taker) for giver, taker, *_ in FUSIONS}
     result = {}
     for preset in ("linear", "teacher", "digits"):
@@ -48,9 +55,9 @@ def main() -> None:
 
 
 def evolved(preset: str, seed: int, cohorts: int) -> Programs:
-    experiment = dataclasses.replace(PRESETS[preset][1], seed=seed)
-    search = experiment.searcher()
-    evaluator = Evaluator(experiment.tasks("search"), probe=10)
+    experiment = PRESETS[preset][1].replace(seed=seed)
+    search = build.searcher(experiment)
+    evaluator = Evaluator(build.tasks(experiment, "search"), probe=10)
     state = search.init(seed)
     for _ in range(cohorts):
         state, programs = search.ask(state)

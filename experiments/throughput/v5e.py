@@ -4,15 +4,17 @@
     .venv-v5e/bin/python experiments/throughput/v5e.py
 
 `libtpu`, from PyPI, holds the TPU's compiler and needs no TPU. The kernel is the real one, as `evaluate` calls it. Exit
-code 1 where a kernel does not compile.
+code 1 where a kernel does not compile. It runs with newer versions too (tried: JAX 0.12.0 with libtpu 0.0.52).
 """
 
-import argparse
+import dataclasses
 import json
 import os
+import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from zero_jax.cli.options import parsed
 from zero_jax.executors import dispatch
 from zero_jax.executors.blocks import prepared
 from zero_jax.executors.pallas import tpu as pallas_tpu
@@ -37,14 +40,19 @@ KINDS = ("train", "errors", "classes", "execute")
 of one component."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    features: tuple[int, ...] = (2, 4, 8, 16, 32)
+    tasks: int = 10
+    kinds: tuple[Literal[*KINDS], ...] = tuple(KINDS)  # train: at every F
+    ops: tuple[int, ...] = tuple(range(65))
+    out: Path | None = None  # write what was found as JSON
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, nargs="+", default=[2, 4, 8, 16, 32])
-    parser.add_argument("--tasks", type=int, default=10)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="train: at every F")
-    parser.add_argument("--ops", type=int, nargs="+", default=list(range(65)))
-    parser.add_argument("--out", type=Path, help="write what was found as JSON")
-    chosen = parser.parse_args()
+    chosen = parsed(Options, sys.argv[1:], description=__doc__)
     topology = topologies.get_topology_desc("v5e:2x2", "tpu")
     spec = partial(_spec, SingleDeviceSharding(topology.devices[0]))
     print("kernel    F   code         memory of a program  compiled")
@@ -78,7 +86,8 @@ def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
         def run(programs, on, ids, seed):
             return pallas_tpu.execute_programs(prepared(programs, sets, prune=False), on, ids, seed, 1, sets)
 
-        lowered = jax.jit(run).trace(programs, on, ids, scalar).lower()
+        with pallas_tpu.lowered_for_v5e():
+            lowered = jax.jit(run).trace(programs, on, ids, scalar).lower()
     else:
         errors = kind == "errors"
         parts = (spec(tasks, 100, features), spec(tasks, 100), spec(tasks, 50, features), spec(tasks, 50))
@@ -96,7 +105,8 @@ def measure(kind: str, features: int, tasks: int, ops: list[int], spec) -> dict:
                 errors=errors,
             )
 
-        lowered = jax.jit(train).trace(programs, on, scalar, spec()).lower()
+        with pallas_tpu.lowered_for_v5e():
+            lowered = jax.jit(train).trace(programs, on, scalar, spec()).lower()
     compiled = lowered.compile()
     code = compiled.memory_analysis().generated_code_size_in_bytes
     held = 4 * 128 * sum(n * features**axis for axis, n in enumerate(memory))

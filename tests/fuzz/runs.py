@@ -12,10 +12,8 @@ from zero_jax.tasks.sets import TaskSet
 
 _TASKS = TaskSet("linear", tasks=2, features=4, train=8, valid=8)
 
-TINY = dataclasses.replace(
-    PRESETS["linear"][1],
-    search_tasks=_TASKS, select_tasks=_TASKS, unseen_tasks=_TASKS,
-    islands=1, population=12, cohort=6, remember=64, side_by_side=1, threads=1, train_steps=600, experiments=2,
+TINY = PRESETS["linear"][1].replace(search_tasks=_TASKS, select_tasks=_TASKS, unseen_tasks=_TASKS,
+    islands=1, population=12, cohort=6, cache_size=64, parallel_trials=1, threads=1, train_steps=600, trials=2,
     baselines=(), candidates=2, checkpoint_seconds=0.0,
 )  # fmt: skip
 
@@ -23,13 +21,13 @@ _OTHER_DATA = dataclasses.replace(_TASKS, train=9)
 
 KINDS = {
     "killed": (TINY, SystemError),
-    "killed, another seed": (dataclasses.replace(TINY, seed=5), SystemError),
-    "killed, other data": (dataclasses.replace(TINY, search_tasks=_OTHER_DATA), SystemError),
+    "killed, another seed": (TINY.replace(seed=5), SystemError),
+    "killed, other data": (TINY.replace(search_tasks=_OTHER_DATA), SystemError),
     "killed, several searches": (
-        dataclasses.replace(TINY, islands=4, groups=2, migrate_every=10, probe=5, hurdle_tasks=0.5),
+        TINY.replace(islands=4, groups=2, migrate_every=10, probe=5, hurdle_tasks=0.5),
         SystemError,
     ),
-    "killed, efficient": (dataclasses.replace(TINY, method="efficient"), SystemError),
+    "killed, efficient": (TINY.replace(method="efficient"), SystemError),
     "interrupted": (TINY, KeyboardInterrupt),
     "ended": (TINY, None),
 }
@@ -57,12 +55,12 @@ def _made(root, experiment, end):
             raise end
 
     try:
-        run(dataclasses.replace(experiment, out=str(root)), report)
+        run(experiment.replace(out=str(root)), report)
     except SystemError:
         assert end is SystemError
     (folder,) = root.iterdir()
     config = json.loads((folder / "config.json").read_text())
-    config["experiment"]["checkpoint_seconds"] = 1e6  # results do not depend on it; they come sooner
+    config["config"]["output"]["checkpoint_seconds"] = 1e6  # results do not depend on it; they come sooner
     (folder / "config.json").write_text(json.dumps(config))
     whole = shutil.copytree(folder, root / "whole")
     resume(whole)

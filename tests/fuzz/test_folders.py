@@ -61,19 +61,21 @@ def change_json(rng, file):
     if (
         file.name == "config.json"
         and isinstance(tree, dict)
-        and isinstance(tree.get("experiment"), dict)
+        and isinstance(tree.get("config"), dict)
         and rng.randrange(2)
     ):
-        tree["experiment"] = with_another_setting(rng, tree["experiment"])
+        tree["config"] = with_another_setting(rng, tree["config"])
     else:
         tree = mutated_tree(rng, tree)
     file.write_text(dumped(tree))
 
 
-def with_another_setting(rng, experiment):
-    name = rng.choice(list(experiment) or ["name"])
-    changed = mutated_tree(rng, {name: experiment.get(name)})
-    return experiment | changed if isinstance(changed, dict) else changed
+def with_another_setting(rng, config):
+    name = rng.choice(list(config) or ["name"])
+    if isinstance(config.get(name), dict) and rng.randrange(4):
+        return config | {name: with_another_setting(rng, config[name])}
+    changed = mutated_tree(rng, {name: config.get(name)})
+    return config | changed if isinstance(changed, dict) else changed
 
 
 def change_bytes(rng, file, elsewhere):

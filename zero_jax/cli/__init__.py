@@ -1,4 +1,4 @@
-"""The command line: `zero-jax search | report | evaluate | tune | show | bench | completion`.
+"""The command line: `zero-jax search | resume | report | evaluate | tune | show | bench | completion`.
 
 What it imports at once takes no time, so that signals are handled from the first moment on; one that meets an import of
 compiled code may be lost in there.
@@ -21,6 +21,7 @@ _LONGEST = 2000
 
 COMMANDS = {
     "search": "search",
+    "resume": "search",
     "report": "report",
     "evaluate": "programs",
     "tune": "programs",
@@ -34,24 +35,25 @@ _USAGE = """usage: zero-jax COMMAND ...
 
 commands:
   search PRESET     search for a program: {presets}
-  search --resume RUN
-                    go on with a run from its last checkpoint; RUN is its folder.
-                    --train-steps, --experiments and --time-limit extend it
+  resume RUN        resume a run from its last checkpoint; RUN is its folder.
+                    --train-steps, --trials and --time-limit extend it
   search ... --ray [ADDRESS]
-                    share islands among actors of Ray (--actors says how many):
+                    share the islands among Ray workers (--workers says how many):
                     on this machine, or on the cluster at HOST:PORT
-  report RUN        write what there is to see of a run as an HTML page; print its best programs
+  search ... --import MODULE
+                    import a module first, such as one that registers a searcher
+  report RUN        write an HTML page about a run; print its best programs
   evaluate PROGRAM  train a program on tasks and print its fitness
-  tune PROGRAM      look for better constants of a program
+  tune PROGRAM      search for better constants of a program
   show PROGRAM      print a program as listing, proto or JSON
   bench             measure how fast this machine trains programs
   completion SHELL  print a script that completes commands and options: bash, zsh or fish
 
 options:
   --version         print the version
-  --quiet           show no progress, before or behind search and tune
+  --quiet           show no progress; before or after search and tune
 
-'zero-jax COMMAND --help' tells a command's options."""
+'zero-jax COMMAND --help' lists a command's options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,6 +32,7 @@ def completion(arguments: list[str]) -> int:
 def _script(shell: Shell) -> str:
     commands = {
         "search": _search(),
+        "resume": _resume,
         "report": report.report_command,
         "evaluate": programs.evaluate_command,
         "tune": programs.tune_command,
@@ -47,6 +48,10 @@ def _script(shell: Shell) -> str:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     return printed.getvalue()
+
+
+def _resume(run: str, /, train_steps: int, trials: int, time_limit: str, ray: str, quiet: bool) -> None:
+    """Resume a run."""
 
 
 def _search() -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 import inspect
 import io
 import re
@@ -98,6 +99,7 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
 
 def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
     """`tyro.cli`, whose messages repeat arguments as they are: here they are cut, and escaped, where need be."""
+    how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
     safe = [cut(word) for word in arguments]
     if safe == [*arguments]:
         return tyro.cli(described, args=arguments, **how)
@@ -149,6 +151,25 @@ def taken(
             value = left.pop(0)
         found[name] = value
     return rest, found
+
+
+def imported(arguments: Sequence[str]) -> list[str]:
+    """Arguments without `--import MODULE`, which is imported: it may register searchers.
+
+    Raises:
+      ValueError: a module that cannot be imported.
+    """
+    rest, given = taken(arguments, valued=["--import"])
+    if given:
+        name = given["--import"]
+        sys.path.insert(0, "")  # the folder where the command is called, as with python -m
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(f"--import {shown(name)}: {type(error).__name__}: {error}") from None
+        finally:
+            sys.path.remove("")
+    return rest
 
 
 def seconds(text: str) -> float:

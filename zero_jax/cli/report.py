@@ -24,7 +24,7 @@ def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None
         print("There is no hall of fame yet: hall.json is missing or empty")
     else:
         front = ["*" if on else "" for on in table.pareto]
-        columns = ["search_fitness", "select_fitness", "cost", "instructions", "experiment"]
+        columns = ["search_fitness", "select_fitness", "cost", "instructions", "trial"]
         forms = {"cost": "{:.4f}".format}
         renamed = table[columns].rename(columns={"search_fitness": "T_search", "select_fitness": "T_select"})
         print(renamed.assign(front=front).to_string(na_rep="-", float_format="{:.6f}".format, formatters=forms))
@@ -34,4 +34,4 @@ def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None
 
 def report(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    return options.parsed(report_command, arguments, prog="zero-jax report")
+    return options.parsed(report_command, options.imported(arguments), prog="zero-jax report")

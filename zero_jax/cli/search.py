@@ -1,4 +1,4 @@
-"""`zero-jax search`: begins a run, or goes on with one."""
+"""`zero-jax search` and `resume`: begin a run, or resume one."""
 
 import dataclasses
 import shlex
@@ -8,29 +8,39 @@ from typing import Any
 
 import tyro
 
-from zero_jax.cli import options
-from zero_jax.run import api as experiments
-from zero_jax.run import cluster
+from zero_jax.cli import forms, options
+from zero_jax.run import api, build, cluster
 from zero_jax.run import forecast as forecasts
-from zero_jax.run.config import Experiment, from_folder
-from zero_jax.run.folder import Outcome, check_unedited
+from zero_jax.run.config import EvaluationConfig, RunConfig, from_folder
+from zero_jax.run.config_file import check_unedited
+from zero_jax.run.outcome import Outcome
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.progress import progress_bar
+from zero_jax.run.searchers import SEARCHERS
 from zero_jax.support.foreign import plain, shown
 from zero_jax.support.stopping import handled
 
 _EXTENSION: dict[str, Callable[[str], float]] = {
     "--train-steps": int,
-    "--experiments": int,
+    "--trials": int,
     "--time-limit": options.seconds,
 }
 """What a run can be given more of, and how each is read."""
 
 
-def presets(**changes: Any) -> Any:
-    """The presets, with some settings changed, as a union of subcommands."""
+def presets(chosen: str = "", method: str = "", **changes: Any) -> Any:
+    """The presets as a union of subcommands: options with their values as defaults.
+
+    Args:
+      chosen: the name of the preset in question.
+      method: of its searcher, if it is another than the preset's.
+      **changes: settings that differ from those of the presets.
+    """
+    configs = {name: preset.replace(**changes) for name, (_, preset) in PRESETS.items()}
+    if chosen and method in SEARCHERS:
+        configs[chosen] = configs[chosen].replace(method=method)
     return tyro.extras.subcommand_type_from_defaults(
-        {name: dataclasses.replace(preset, **changes) for name, (_, preset) in PRESETS.items()},
+        {name: forms.filled_in(config) for name, config in configs.items()},
         {name: description for name, (description, _) in PRESETS.items()},
         prefix_names=False,
     )
@@ -38,6 +48,7 @@ def presets(**changes: Any) -> Any:
 
 def search(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
+    arguments = options.imported(arguments)
     arguments, flags = options.taken(arguments, flags=["--quiet"])
     arguments, address = _without_ray(arguments)
     quiet = "--quiet" in flags
@@ -47,36 +58,63 @@ def search(arguments: list[str]) -> int:
     if forecasts.is_long(chosen) and not quiet:
         _print_forecast(forecasts.forecast(chosen), chosen)
     with progress_bar(chosen.name, chosen, quiet=quiet) as report:
-        outcome = experiments.run(chosen, report) if address is None else cluster.run(chosen, report, address)
+        outcome = api.run(chosen, report) if address is None else cluster.run(chosen, report, address)
     return _ended(outcome, chosen, address)
 
 
-def _chosen(arguments: list[str], address: str | None) -> Experiment:
-    """The experiment that the arguments describe."""
+def resume(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(_RESUME)
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError("zero-jax resume needs the folder of a run: zero-jax resume RUN")
+    return search(["--resume", *arguments])
+
+
+_RESUME = """usage: zero-jax resume RUN [options]
+
+Resumes a run from its last checkpoint, with the settings that it began with. RUN is its folder.
+
+options:
+  --train-steps N   a larger budget of train steps for each trial
+  --trials N        more trials; 0 for no limit
+  --time-limit T    how long the run may take altogether: 90, 90s, 10m or 1h30m; 0 for no limit
+  --ray [ADDRESS]   for a run that shares its islands among Ray workers
+  --import MODULE   import a module first, such as one that registers a searcher
+  --quiet           show no progress"""
+
+
+def _chosen(arguments: list[str], address: str | None) -> RunConfig:
+    """The config that the arguments describe."""
     rest, timed = options.taken(arguments, valued=["--time-limit"])
     words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
     others = (
-        "Besides: --resume RUN goes on with a run; --ray [HOST:PORT] shares the islands among actors of Ray; --quiet "
-        "shows no progress; --time-limit may be given as 90s, 10m or 1h30m."
+        "Besides: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; --import MODULE "
+        "imports a module first, such as one that registers a searcher; --quiet shows no progress; --time-limit may be "
+        "given as 90s, 10m or 1h30m. Options of the searcher are those of the method that --method names."
     )
     how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
-    alone = {} if address is None else {"side_by_side": 1}  # actors keep all cores busy
-    chosen: Experiment = options.parsed(presets(**alone), words, config=(tyro.conf.FlagCreatePairsOff,), **how)
+    alone = {} if address is None else {"parallel_trials": 1}  # workers keep all cores busy
+    _, method = options.taken(arguments, valued=["--method"])
+    known = presets(_preset_in(arguments), method.get("--method", ""), **alone)
+    filled = options.parsed(known, words, config=(tyro.conf.FlagCreatePairsOff,), **how)
+    chosen = forms.config_of(filled)
     _check_sources(chosen, arguments)
-    chosen.searcher()
-    chosen.check_tasks()  # mistakes show before a forecast
+    build.searcher(chosen)
+    build.check_tasks(chosen)  # mistakes show before a forecast
     return chosen
 
 
-def _preset_of(arguments: list[str]) -> Experiment:
-    return next(PRESETS[word][1] for word in arguments if word in PRESETS)
+def _preset_in(arguments: list[str]) -> str:
+    return next((word for word in arguments if word in PRESETS), "")
 
 
-def _check_sources(chosen: Experiment, arguments: list[str]) -> None:
+def _check_sources(chosen: RunConfig, arguments: list[str]) -> None:
     """Refuses to search on some data and to select and report on a preset's, unless these are named."""
-    preset, source = _preset_of(arguments), chosen.search_tasks.source
-    chosen.search_tasks.check()
-    if source == preset.search_tasks.source:
+    preset, source = PRESETS[_preset_in(arguments)][1], chosen.tasks.search.source
+    chosen.tasks.search.check()
+    if source == preset.tasks.search.source:
         return
     named = {word.partition("=")[0].replace("_", "-") for word in arguments}
     missing = [role for role in ("select", "unseen") if f"--{role}-tasks.source" not in named]
@@ -84,7 +122,7 @@ def _check_sources(chosen: Experiment, arguments: list[str]) -> None:
         left = " and ".join(f"{role} tasks" for role in missing)
         fix = " ".join(f"--{role}-tasks.source {shlex.quote(source)}" for role in missing)
         raise ValueError(
-            f"search tasks are {shown(source)}, but {left} would still be {preset.select_tasks.source}: name them, "
+            f"search tasks are {shown(source)}, but {left} would still be {preset.tasks.select.source}: name them, "
             f"too. Data kept apart from the search make an honest test; for a first look, {fix} takes the same data"
         )
 
@@ -108,8 +146,8 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
     rest, given = options.taken(arguments, valued=["--resume", *_EXTENSION])
     if rest:
         raise ValueError(
-            "zero-jax search --resume RUN goes on with a run under the settings that it began with; RUN is its folder. "
-            f"Only --train-steps, --experiments and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
+            "zero-jax resume RUN resumes a run with the settings that it began with; RUN is its folder. "
+            f"Only --train-steps, --trials and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
         )
     run = given.pop("--resume")
     more: dict[str, Any] = {}
@@ -119,24 +157,22 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
         except ValueError as error:
             raise ValueError(f"{name} {shown(text)}: {error}") from None
     check_unedited(run)
-    extended = experiments.Extension(**more).applied(from_folder(run))
+    extended = api.Extension(**more).applied(from_folder(run))
     with progress_bar(Path(run).name, extended, quiet=quiet) as report:
         one = run, report
-        outcome = experiments.resume(*one, **more) if address is None else cluster.resume(*one, address, **more)
+        outcome = api.resume(*one, **more) if address is None else cluster.resume(*one, address, **more)
     return _ended(outcome, extended, address)
 
 
-def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int:
+def _ended(outcome: Outcome, config: RunConfig, address: str | None) -> int:
     """Prints the outcome; returns the exit code."""
     if outcome.had_ended:
         print(f"{plain(outcome.folder)} had already ended, so there is nothing to do.{_how_to_extend(outcome)}")
-    _print_outcome(outcome, experiment)
+    _print_outcome(outcome, config)
     if (outcome.interrupted or outcome.timed_out) and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
-        more = f" --time-limit {2 * experiment.time_limit:g}" if outcome.timed_out else ""
-        print(
-            f"To go on from the last checkpoint: zero-jax search --resume {shlex.quote(str(outcome.folder))}{ray}{more}"
-        )
+        more = f" --time-limit {2 * config.schedule.time_limit:g}" if outcome.timed_out else ""
+        print(f"To resume from the last checkpoint: zero-jax resume {shlex.quote(str(outcome.folder))}{ray}{more}")
     with handled() as stop:
         return stop.exit_code if outcome.interrupted else 0
 
@@ -144,13 +180,13 @@ def _ended(outcome: Outcome, experiment: Experiment, address: str | None) -> int
 def _how_to_extend(outcome: Outcome) -> str:
     if outcome.solved:
         return " It had solved its tasks, and a larger budget changes nothing."
-    name = "--time-limit" if outcome.timed_out else "--train-steps or --experiments"
+    name = "--time-limit" if outcome.timed_out else "--train-steps or --trials"
     return f" A larger {name} extends it."
 
 
-def _print_forecast(forecast: forecasts.Forecast, chosen: Experiment) -> None:
+def _print_forecast(forecast: forecasts.Forecast, chosen: RunConfig) -> None:
     minutes = f"{forecast.seconds / 60:.1f} min" if forecast.seconds < 7200 else f"{forecast.seconds / 3600:.1f} h"
-    generations = chosen.train_steps / forecast.examples
+    generations = chosen.schedule.train_steps / forecast.examples
     print(
         f"A generation of {forecast.programs:,} programs sees {forecast.examples:,} training examples: about {minutes} "
         f"on {forecast.executor} if each took as long as the 2-layer network, and {forecast.bytes / 2**30:.2f} GiB of "
@@ -160,20 +196,20 @@ def _print_forecast(forecast: forecasts.Forecast, chosen: Experiment) -> None:
     )
 
 
-def _print_outcome(outcome: Outcome, experiment: Experiment) -> None:
+def _print_outcome(outcome: Outcome, config: RunConfig) -> None:
     progress = outcome.progress
     ended = "Interrupted in" if outcome.interrupted else "Out of time in" if outcome.timed_out else "Solved in"
     if not (outcome.interrupted or outcome.timed_out or outcome.solved):
         ended = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
-    number = outcome.experiment if outcome.solved else progress.experiment
+    number = outcome.trial if outcome.solved else progress.trial
     print(
-        f"{ended} experiment {number}: {progress.evaluations:,} programs, "
+        f"{ended} trial {number}: {progress.evaluations:,} programs, "
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if progress.exhausted:
-        print(f"Experiments that ended since there was nothing new left to train: {progress.exhausted}")
+        print(f"Trials that ended because nothing new was left to train: {progress.exhausted}")
     if progress.lost:
-        print(f"Actors of Ray were lost {progress.lost} times and started again")
+        print(f"Ray workers were lost {progress.lost} times and started again")
     if outcome.program is not None:
         _print_table(outcome)
         print(f"\n{outcome.program.listing(0)}\n")
@@ -181,18 +217,18 @@ def _print_outcome(outcome: Outcome, experiment: Experiment) -> None:
         names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
         print(plain(f"Written to {outcome.folder}: {', '.join(names)}"))
         if outcome.unseen_fitness is not None:
-            print(plain(f"The same fitness on unseen tasks: {_again(outcome, experiment)}"))
+            print(plain(f"The same fitness on unseen tasks: {_again(outcome, config)}"))
 
 
-def _again(outcome: Outcome, experiment: Experiment) -> str:
+def _again(outcome: Outcome, config: RunConfig) -> str:
     """The command that evaluates the program on unseen tasks as the run did."""
-    seeds, unseen = outcome.seeds["unseen"], experiment.unseen_tasks
+    seeds, unseen = outcome.seeds["unseen"], config.tasks.unseen
     if unseen.is_own and Path(unseen.source).name == unseen.source and outcome.folder:  # it came without a file
         unseen = dataclasses.replace(unseen, source=str(outcome.folder / unseen.source))
     words = ["zero-jax", "evaluate", f"{outcome.folder}/best.json", *options.options_of(unseen)]
     words += ["--seed", str(seeds["tasks"]), "--draws-seed", str(seeds["draws"])]
-    if experiment.max_abs_error != Experiment.max_abs_error:
-        words += ["--max-abs-error", f"{experiment.max_abs_error:g}"]
+    if config.evaluation.max_abs_error != EvaluationConfig.max_abs_error:
+        words += ["--max-abs-error", f"{config.evaluation.max_abs_error:g}"]
     return shlex.join(words)
 
 

@@ -42,7 +42,7 @@ def evaluate(
     interpret: bool = False,
     **resources: Unpack[Resources],
 ) -> Evaluation:
-    """Trains every program on every task and returns its fitness (SPEC 2).
+    """Trains every program on every task and returns its fitness (Real et al. 2020, figure 1).
 
     A pure function: it works under `jit`, `vmap`, `shard_map` (with `check_vma=False`) and inside `lax.scan`. Neither
     the fitness nor the random numbers of a program depend on the other programs in the batch: programs are evaluated in
@@ -68,19 +68,19 @@ def evaluate(
       differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
         and a memory per training example.
       threads: how many threads to use on a CPU; by default as many as there are cores. The result is the same.
-      devices: the devices over which `xla` and `pallas` share out the programs; by default one, JAX's default device.
-        The result is the same, bit for bit. Only the first counts with `differentiable`, none when traced: there,
-        `shard_map` the call. (Under `jit` alone, XLA shards itself for sharded programs, while every device runs all
-        of `pallas` and one all of `simd`, which has threads.)
+      devices: the devices over which `xla` and `pallas` share out the programs; by default JAX's default device alone.
+        The result is the same, bit for bit. With `differentiable` only the first counts. When traced they are ignored:
+        `shard_map` the call instead. (Under `jit` alone, XLA shards itself for sharded programs, while every device
+        runs all of `pallas`, and one device all of `simd`, which has threads.)
       interpret: lets `pallas` run on any device, slowly: for tests.
 
     Returns:
       `Evaluation`: fitness `[P, T]` float32 and train_steps `[P, T]` int32.
 
     Raises:
-      ValueError: an unknown executor or one that cannot do what is asked, ops that do not cover the programs, accuracy
-        with `differentiable`, more memory needed for one program than `max_bytes`, vector labels with fewer than 3
-        vectors.
+      ValueError: an unknown executor, or one that cannot serve the request; ops that do not cover the programs;
+        accuracy with `differentiable`; more memory needed for one program than `max_bytes`; vector labels with fewer
+        than 3 vectors.
       KeyboardInterrupt: after Ctrl-C; with `simd`, within a second.
 
     Example:
@@ -93,7 +93,7 @@ def evaluate(
     options = Options(max_abs_error=max_abs_error, interpret=interpret, **resources)
     check_executor(executor)
     _check(programs, tasks, options)
-    devices.default_device()  # raises an error that helps where there is none
+    devices.default_device()  # a missing device raises an error that says what to do
     leaves = jax.tree.leaves((programs, tasks, seed, max_abs_error, jnp.zeros(())))  # under jit zeros are traced too
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     options = dataclasses.replace(

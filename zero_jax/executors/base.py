@@ -1,7 +1,7 @@
 """The contract of executors: what they are asked for, what they answer, and what they hand back.
 
-An executor trains programs on tasks in one way. `registry.py` lists them in order of preference; nobody else needs to
-know which there are. To add one, write a subclass of `Executor` and its line in the registry.
+An executor trains programs on tasks in one way. `registry.py` lists them in order of preference, and is the
+only place that knows their names. To add one, write a subclass of `Executor` and add its line to the registry.
 
 Axes: `P` programs, `T` tasks, `F` features.
 """
@@ -25,11 +25,11 @@ MAX_BYTES = 2**30
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation returns.
+    """The results of an evaluation.
 
     Attributes:
       fitness: `[P, T]` float32, of each program on each task, in [0, 1].
-      train_steps: `[P, T]` int32, training examples whose Predict ran, the stopping one included.
+      train_steps: `[P, T]` int32, the training examples whose Predict ran, including the one that stopped the run.
     """
 
     fitness: jax.Array
@@ -96,7 +96,7 @@ class Prepared:
     """Tasks, ready for one executor.
 
     Attributes:
-      tasks: as the executor lays them out; nobody else looks inside.
+      tasks: as the executor lays them out; opaque to everyone else.
       options: how programs are evaluated on them.
     """
 
@@ -133,7 +133,7 @@ class Executor(abc.ABC):
         """Why it cannot serve, without a full stop; None where it can."""
 
     def preferred(self, request: Request) -> bool:
-        """Whether `auto` should take it for such a request, where it does not refuse."""
+        """Whether `auto` should take it for this request, if it does not refuse it."""
         return True
 
     @abc.abstractmethod
@@ -141,11 +141,11 @@ class Executor(abc.ABC):
         """An upper estimate of the memory that it needs to train a single program.
 
         Raises:
-          ValueError: more than such a device can ever hold.
+          ValueError: more than the device can ever hold.
         """
 
     def bytes_in_use(self, request: Request, programs: int) -> int:
-        """An upper estimate of the memory that it takes to train so many programs in one call."""
+        """An upper estimate of the memory that it takes to train this many programs in one call."""
         one = self.bytes(request)
         return max(one, min(request.options.max_bytes, programs * one))
 

@@ -21,10 +21,10 @@ def op_sets(ops: Any, memory: MemorySize) -> OpSets:
 
     Args:
       ops: None for all 65; numbers for all components; or three collections, for Setup, Predict and Learn.
-      memory: ops whose operands it does not have are left out, since no program can use them.
+      memory: ops without an operand in it are left out, since no program can use them.
 
     Raises:
-      ValueError: something else, or a number outside 0 to 64.
+      ValueError: anything else, or a number outside 0 to 64.
     """
     if ops is not None and not isinstance(ops, Iterable):
         raise ValueError(f"ops must be op numbers, or three collections of them, not {ops!r}")

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 
 def rmse_fitness(mean_squared_error: Array, arctan: Callable[[Array], Array] = jnp.arctan) -> Array:
-    """1 - (2 / pi) atan(RMSE) (SPEC 2.4); its gradient is 0 where the error is."""
+    """1 - (2 / pi) atan(RMSE), as in the paper's code; its gradient is 0 where the error is 0."""
     positive = mean_squared_error > 0
     rmse = jnp.where(positive, jnp.sqrt(jnp.where(positive, mean_squared_error, 1.0)), 0.0)
     return 1.0 - (2.0 / np.pi) * arctan(rmse)
@@ -24,7 +24,7 @@ def sigmoid(x: Array) -> Array:
 
 
 class Classes(NamedTuple):
-    """What vector labels and predictions mean (SPEC 2). Arrays have features along one `axis`, batch axes around it.
+    """What vector labels and predictions mean. Arrays have features along one `axis`, batch axes around it.
 
     Attributes:
       number: C; the first C elements count.
@@ -57,8 +57,8 @@ class Classes(NamedTuple):
         return jnp.where(undefined, jnp.nan, jnp.max(away, self.axis))
 
     def predicted(self, logits: Array) -> Array:
-        """The number of the class with the largest element, the last of equal ones, as float32; a NaN is none, and
-        class 0 is predicted where all are.
+        """The number of the class with the largest element, the last of equal ones, as float32. NaN elements do not
+        count; class 0 is predicted where all are NaN.
         """
         numbers = self._numbers(logits)
         usable = (numbers < self.number) & (logits == logits)
@@ -67,7 +67,7 @@ class Classes(NamedTuple):
 
 
 def program_fitness(fitness: Any, combine: str = "mean") -> np.ndarray:
-    """One fitness a program from one a task (SPEC 2.5).
+    """Combines the fitness on each task into one fitness per program.
 
     Args:
       fitness: `[P, T]`.
@@ -77,7 +77,7 @@ def program_fitness(fitness: Any, combine: str = "mean") -> np.ndarray:
       `[P]` float64.
 
     Raises:
-      ValueError: another `combine`.
+      ValueError: an unknown `combine`.
 
     Example:
       >>> program_fitness([[0.0, 0.5, 1.0, 1.0]], "median").tolist()

@@ -71,7 +71,7 @@ class JaxExecutor(Executor):
 
     @abc.abstractmethod
     def width(self, request: Request, programs: int, devices: int) -> int:
-        """How many of so many programs make a block.
+        """How many of these programs make a block.
 
         Raises:
           ValueError: not even one program fits.
@@ -86,7 +86,7 @@ class JaxExecutor(Executor):
         """How many bytes programs in training may take.
 
         Raises:
-          ValueError: the tasks alone leave none.
+          ValueError: the tasks alone fill the device.
         """
         bound = request.options.max_bytes
         return bound if devices.platform() == "cpu" else devices.room(bound, self.tasks_bytes(request.tasks))
@@ -178,7 +178,7 @@ class JaxExecutor(Executor):
 
 @jax.custom_jvp
 def _without_gradients(data: Any) -> Any:
-    """The same data, with an error that helps where somebody asks for gradients."""
+    """The same data; asking for its gradients raises an error that says what to do."""
     return data
 
 

@@ -16,8 +16,10 @@ EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (Palla
 REFERENCE = next(reversed(EXECUTORS))
 """The name of the one that serves everywhere, and that the others are held to."""
 
-NAMES: tuple[str, ...] = ("auto", *reversed(EXECUTORS))
-"""What users may ask for."""
+
+def names() -> tuple[str, ...]:
+    """What users may ask for."""
+    return ("auto", *reversed(EXECUTORS))
 
 
 def choose(name: str, request: Request) -> Executor:
@@ -74,8 +76,8 @@ def check_executor(name: str) -> None:
     Raises:
       ValueError: an unknown one; lists those there are.
     """
-    if name not in NAMES:
-        raise ValueError(f"executor must be one of {', '.join(NAMES)}, not {shown(name)}")
+    if name not in names():
+        raise ValueError(f"executor must be one of {', '.join(names())}, not {shown(name)}")
 
 
 def may_use_gpu(name: str) -> bool:

@@ -15,10 +15,10 @@ from jax import Array, lax
 from zero_jax.tasks import Tasks
 
 MAX_RUNS = 2**22
-"""How often one component may run on one task: the random stream counts runs in 22 bits."""
+"""How often a component may run on a task: the stream counts runs in 22 bits."""
 
 MAX_DRAWS = 2**8
-"""How many random instructions one component may have: the random stream counts them in 8 bits."""
+"""How many random instructions a component may have: the stream counts them in 8 bits."""
 
 
 def runs(tasks: Tasks) -> int:
@@ -42,7 +42,7 @@ def pcg4d(x: Array, y: Array, z: Array, w: Array) -> tuple[Array, Array, Array, 
 
 
 def draw_number(component: Array | int, run: Array, ordinal: Array) -> Array:
-    """The number of a draw in the stream of (seed, task): component, run and ordinal (SPEC 2) packed into 32 bits.
+    """The number of a draw in the stream of (seed, task): component, run and ordinal packed into 32 bits.
 
     `run` takes 22 bits, `ordinal` 8, `component` 2.
     """
@@ -108,7 +108,7 @@ def seed_bits(seed: Any) -> Array:
     """A seed as uint32; of a larger integer the lower 32 bits.
 
     Raises:
-      ValueError: a seed that is not a whole number.
+      ValueError: the seed is not a whole number.
     """
     if isinstance(seed, int | np.integer):
         return jnp.asarray(int(seed) & 0xFFFFFFFF, jnp.uint32)

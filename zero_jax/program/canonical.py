@@ -16,9 +16,6 @@ from zero_jax.program.programs import Programs
 from zero_jax.support import threads as parallel
 from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point, index
 
-COMMUTATIVE: tuple[int, ...] = (1, 3, 23, 25, 27, 39, 41)
-"""The ops whose operands may change places: sums, products, the inner product. Not min and max: NaN decides there."""
-
 
 class Canonical(NamedTuple):
     """Programs in canonical form.
@@ -157,7 +154,7 @@ def table(memory: MemorySize) -> np.ndarray:
     first = np.array([0, memory.scalars, memory.scalars + memory.vectors, sum(memory) + 3])[kinds]
     rest = [
         ops.CONSTANT_COUNTS,
-        np.array([op.number in COMMUTATIVE for op in ops.OPS]),
+        np.array([op.commutative for op in ops.OPS]),
         np.array([op.random for op in ops.OPS]),
         *-(kinds >= 0).T.astype(np.int64),
         -np.array([op.reads_output for op in ops.OPS]).astype(np.int64),

@@ -29,7 +29,7 @@ def _real(x: Any) -> float:
     return float(x)
 
 
-_CONST_SET = ops.BY_NAME["SCALAR_CONST_SET"].number
+_CONST_SET = ops.number_of("SCALAR_CONST_SET")
 
 
 def constants_of(op: int, fields: Sequence[float]) -> list[float]:

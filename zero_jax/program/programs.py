@@ -301,7 +301,7 @@ _MOST = 2**31 - 1
 
 def clean(code: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Zeroes the fields that each instruction's op does not use."""
-    op = np.clip(code[..., 0], 0, 64)
+    op = np.clip(code[..., 0], 0, len(ops.OPS) - 1)
     used = np.stack([ops.INPUT_KINDS[op, 0], ops.INPUT_KINDS[op, 1], ops.OUTPUT_KINDS[op]], -1) >= 0
     cleaned = np.concatenate([code[..., :1], np.where(used, code[..., 1:], 0)], -1).astype(np.int32)
     constants = np.arange(3) < ops.CONSTANT_COUNTS[op][..., None]
@@ -310,7 +310,7 @@ def clean(code: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def bad_field(code: np.ndarray, memory: MemorySize) -> np.ndarray:
     """`[..., L]` whether an instruction has an unknown op or an address outside the memory."""
-    unknown = (code[..., 0] < 0) | (code[..., 0] > 64)
+    unknown = (code[..., 0] < 0) | (code[..., 0] >= len(ops.OPS))
     op = np.where(unknown, 0, code[..., 0])
     kinds = np.concatenate([ops.INPUT_KINDS[op], ops.OUTPUT_KINDS[op][..., None]], -1)
     limit = np.where(kinds >= 0, np.array(memory)[kinds], np.iinfo(np.int32).max)
@@ -319,8 +319,8 @@ def bad_field(code: np.ndarray, memory: MemorySize) -> np.ndarray:
 
 def _complaint(instruction: np.ndarray, memory: MemorySize) -> str:
     number, *addresses = (int(n) for n in instruction)
-    if not 0 <= number <= 64:
-        return f"there is no op {number} (ops are 0 to 64)"
+    if not 0 <= number < len(ops.OPS):
+        return f"there is no op {number} (ops are 0 to {len(ops.OPS) - 1})"
     op = ops.OPS[number]
     kinds = [*op.inputs.ljust(2), op.output]
     for kind, address in zip(kinds, addresses, strict=True):

@@ -139,7 +139,6 @@ _PROTO_TITLE = "# SerializedAlgorithm"
 """A comment to protobuf; it distinguishes a proto without instructions from an empty file."""
 
 _PROTO_NAMES = ["NO_OP", *(op.name + "_OP" for op in ops.OPS[1:])]
-_PROTO_OPS = {name: number for number, name in enumerate(_PROTO_NAMES)}
 
 _PROTO_FLOATS = ("activation_data", "float_data_0", "float_data_1", "float_data_2")
 _PROTO_FIELDS = ("op", "in1", "in2", "out", "activation_data", "index_data_0", *_PROTO_FLOATS[1:])
@@ -204,10 +203,7 @@ def _read_proto_fields(text: str) -> Instruction:
     unknown = [field for field in fields if field not in _PROTO_FIELDS]
     if unknown:
         raise ValueError(f"unknown field {shown(unknown[0])}")
-    name = fields.get("op", "NO_OP")
-    op = _PROTO_OPS.get(name)
-    if op is None:
-        raise ValueError(f"unknown op {shown(name)}")
+    op = ops.number_of(fields.get("op", "NO_OP"))
     given = [fields.get(field, "0") for field in ("in1", "in2", "out")]
     wrong = next((text for text in given if not _ADDRESS.fullmatch(text)), None)
     if wrong is not None:

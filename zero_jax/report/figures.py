@@ -60,16 +60,16 @@ def is_close(fitness: float) -> bool:
     return bool(fitness > 0.99)
 
 
-def overview(records: pd.DataFrame, experiment: int) -> Markup:
+def overview(records: pd.DataFrame, trial: int) -> Markup:
     """The best fitness of every trial against evaluations; one trial is drawn in colour."""
 
     def draw(axes: Axes) -> None:
-        groups = list(records.groupby("experiment"))
-        for k, (_, group) in enumerate(_picked([group for group in groups if group[0] != experiment])):
+        groups = list(records.groupby("trial"))
+        for k, (_, group) in enumerate(_picked([group for group in groups if group[0] != trial])):
             label = "other trials" if k == 0 else None
             axes.plot(group.evaluations, group.best_fitness, color=GREY, alpha=0.7, lw=1, label=label)
-        one = records[records.experiment == experiment]
-        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"trial {experiment}")
+        one = records[records.trial == trial]
+        axes.plot(one.evaluations, one.best_fitness, color=BLUE, lw=2, label=f"trial {trial}")
         _mark_beginnings(axes, groups, records.evaluations.max())
         _fitness_scale(axes, records.best_fitness)
 

@@ -1,6 +1,5 @@
 """The page: a self-contained `report.html`, made from the files in a run's folder."""
 
-import dataclasses
 import functools
 import json
 import shlex
@@ -14,10 +13,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from zero_jax.report import figures, tables
-from zero_jax.run import folder as runs
-from zero_jax.run import schemas
-from zero_jax.run.config import Experiment, from_folder
+from zero_jax.run import config_file, schemas
+from zero_jax.run.config import GROUPS, OPTIONS, RunConfig, from_folder
 from zero_jax.run.presets import PRESETS
+from zero_jax.run.searchers import islands, method_of, settings
 from zero_jax.support import files, foreign
 from zero_jax.tasks.sets import TaskSet
 
@@ -63,22 +62,22 @@ class _Figure(NamedTuple):
 
 
 def _page(run: Path) -> str:
-    experiment = from_folder(run)
-    config = foreign.read_json(run / "config.json", schemas.Config, runs.SCHEMA)
+    config = from_folder(run)
+    stored = foreign.read_json(run / "config.json", schemas.Config, config_file.SCHEMA)
     outcome, records = foreign.read_json(run / "outcome.json", schemas.Outcome), tables.records(run)
     hall, lineage, best = tables.hall_of_fame(run), tables.lineage(run), tables.best(run) if outcome else None
     return _template().render(
-        title=f"{experiment.name}, seed {experiment.seed}",
-        what=_what(experiment),
+        title=f"{config.name}, seed {config.seed}",
+        what=_what(config),
         run=str(run),
-        ended=_ended(experiment, outcome, records),
-        fitness=outcome and _fitness(experiment, outcome),
+        ended=_ended(config, outcome, records),
+        fitness=outcome and _fitness(config, outcome),
         best=best,
         progress=list(_progress(records, outcome)),
         hall=None if hall.empty else _hall(hall),
         lineage=None if lineage.empty else _lineage(lineage),
         work=None if records.empty else _work(records),
-        settings=_settings(experiment, config.versions if config else {}),
+        settings=_settings(config, stored.versions if stored else {}),
     )
 
 
@@ -102,15 +101,18 @@ _FITNESS = {"search_fitness": "T_search", "select_fitness": "T_select", "unseen_
 # ---------------------------------------------------------------------------------------------- outcome
 
 
-def _what(e: Experiment) -> str:
+def _what(e: RunConfig) -> str:
     """The problem and the method in one sentence."""
     said = f"{PRESETS[e.name][0]}. " if e.name in PRESETS else ""
-    islands = f"{e.islands} island{'s' * (e.islands != 1)} of {e.population:,}"
-    crowd = {"random": "random search", "efficient": f"{islands}, efficient"}.get(e.method, islands)
-    return f"{said[:1].upper()}{said[1:]}T_search: {_tasks(e.search_tasks)}. Programs: {crowd}."
+    method, count = method_of(e.searcher), islands(e.searcher)
+    if hasattr(e.searcher, "population"):
+        crowd = f"{method}, {count} island{'s' * (count != 1)} of {e.searcher.population:,}"
+    else:
+        crowd = f"{method} search"
+    return f"{said[:1].upper()}{said[1:]}T_search: {_tasks(e.tasks.search)}. Programs: {crowd}."
 
 
-def _ended(experiment: Experiment, outcome: schemas.Outcome | None, records: pd.DataFrame) -> dict[str, str] | None:
+def _ended(config: RunConfig, outcome: schemas.Outcome | None, records: pd.DataFrame) -> dict[str, str] | None:
     """How the run ended and what it cost; None without records."""
     if outcome is None and records.empty:
         return None
@@ -120,11 +122,11 @@ def _ended(experiment: Experiment, outcome: schemas.Outcome | None, records: pd.
         last = outcome.progress
         ended = "Solved in" if outcome.solved else "Not solved after"
         ended = "Interrupted in" if outcome.interrupted else ended
-    number = outcome.experiment if outcome and outcome.solved else last.experiment
+    number = outcome.trial if outcome and outcome.solved else last.trial
     counts = (
         f"{last.evaluations:,} programs, {last.trained:,} of them trained, {last.train_steps:,} train steps, "
         f"{_time(last.seconds)} ({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Goal: fitness "
-        f"above {experiment.sufficient_fitness:g} on T_select."
+        f"above {config.schedule.sufficient_fitness:g} on T_select."
     )
     return {"how": f"{ended} trial {number}", "counts": counts}
 
@@ -135,13 +137,13 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _fitness(experiment: Experiment, outcome: schemas.Outcome) -> _Table:
+def _fitness(config: RunConfig, outcome: schemas.Outcome) -> _Table:
     """The best program and the baselines."""
     rows = [
         ("best program", outcome),
         *((f"{b.name} (learning rate {b.learning_rate:g})", b) for b in outcome.baselines),
     ]
-    heads = [f"{_FITNESS[f'{role}_fitness']} ({_count(getattr(experiment, f'{role}_tasks'))})"
+    heads = [f"{_FITNESS[f'{role}_fitness']} ({_count(getattr(config.tasks, role))})"
              for role in ("search", "select", "unseen")]  # fmt: skip
     cells = [[name, *(_cell(getattr(one, fitness)) for fitness in _FITNESS)] for name, one in rows]
     return _Table(["fitness", *heads], cells)
@@ -155,13 +157,13 @@ def _progress(records: pd.DataFrame, outcome: schemas.Outcome | None) -> Iterato
     """The figures of fitness over time."""
     if records.empty:
         return
-    number = int(records.experiment[records.best_fitness.idxmax()])
-    if outcome and (records.experiment == outcome.experiment).any():
-        number = outcome.experiment
-    one, note = records[records.experiment == number], "The scale counts nines, because the best is close to 1."
-    if records.experiment.nunique() > 1:
+    number = int(records.trial[records.best_fitness.idxmax()])
+    if outcome and (records.trial == outcome.trial).any():
+        number = outcome.trial
+    one, note = records[records.trial == number], "The scale counts nines, because the best is close to 1."
+    if records.trial.nunique() > 1:
         close = note if figures.is_close(records.best_fitness.max()) else ""
-        others = records.experiment.nunique() - 1
+        others = records.trial.nunique() - 1
         drawn = f" ({figures.MANY} of the {others} others are drawn)" if others > figures.MANY else ""
         caption = f"Best fitness of each trial{drawn}; numbers mark where trials start. {close}".strip()
         yield _Figure(figures.overview(records, number), caption)
@@ -186,10 +188,10 @@ def _hall(hall: pd.DataFrame) -> dict[str, Any]:
         "Fitness against cost. No other program is both better and cheaper than one on the front.",
     )
     rows = hall.sort_values("pareto", ascending=False, kind="stable")
-    cells = rows[["search_fitness", "select_fitness", "cost", "instructions", "experiment", "evaluations"]]
+    cells = rows[["search_fitness", "select_fitness", "cost", "instructions", "trial", "evaluations"]]
     cells = cells.assign(cost=cells.cost.map("{:.4f}".format))
     cells["kept as"] = [" and ".join(word for word, holds in (("front", front), ("best", best)) if holds)
-                        for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
+                       for front, best in zip(rows.pareto, rows.best, strict=True)]  # fmt: skip
     cells["program"] = rows.listing
     table = _table(cells.rename(columns=_FITNESS).reset_index(names=""))
     return {"figure": figure, "table": table}
@@ -201,7 +203,7 @@ def _lineage(steps: pd.DataFrame) -> dict[str, Any]:
     gains = pd.Series(figures.nines(steps.fitness) if close else steps.fitness, steps.index).diff()
     opened = {0, *gains.nlargest(OPEN).index}
     summary = (
-        f"{len(steps)} steps and {steps.births.sum():,} births, in trial {steps.attrs['experiment']}. "
+        f"{len(steps)} steps and {steps.births.sum():,} births, in trial {steps.attrs['trial']}. "
         "Each step shows the change in the program without its dead code. The first step and those that gained "
         f"the most {'nines' if close else 'fitness'} are unfolded."
     )
@@ -260,37 +262,44 @@ def _work(records: pd.DataFrame) -> dict[str, Any]:
     return {"table": _table(table), "figure": figure}
 
 
-def _settings(experiment: Experiment, versions: dict[str, str]) -> dict[str, Any]:
+def _settings(config: RunConfig, versions: dict[str, str]) -> dict[str, Any]:
     """The settings of the run, and the command that repeats it."""
-    e, space = experiment, experiment.space
-    savers = ("remember", "probe", "hurdle_tasks", "hurdle_examples", "budget")
+    e, space = config, config.searcher.space
+    savers = ("cache_size", "probe", "hurdle_tasks", "hurdle_examples", "train_budget")
     rows = {
-        "method": f"{e.method}, {e.combine} of the tasks",
-        "population": f"{e.islands} x {e.population:,}, cohorts of {e.cohort:,}, tournaments of {e.tournament}",
+        "method": f"{method_of(e.searcher)}, {e.evaluation.combine} of the tasks",
+        "searcher": _searcher(e.searcher),
         "islands": _islands(e),
         "memory": f"{space.memory.scalars} scalars, {space.memory.vectors} vectors, {space.memory.matrices} matrices",
         "ops": " + ".join(str(len(ops)) for ops in space.ops) + " (Setup, Predict, Learn)",
         "instructions": " + ".join(map(str, space.max_size)) + " at most",
-        "train steps": f"{e.train_steps:,} per trial",
-        "trials": f"{e.experiments or 'no limit'}, {e.side_by_side} in parallel",
-        "saves work": ", ".join(f"{name} {getattr(e, name):g}" for name in savers if getattr(e, name)) or "nothing",
+        "train steps": f"{e.schedule.train_steps:,} per trial",
+        "trials": f"{e.schedule.trials or 'no limit'}, {e.schedule.parallel_trials} in parallel",
+        "saves work": ", ".join(f"{name} {value:g}" for name in savers if (value := getattr(e.evaluation, name)))
+        or "nothing",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    rows |= {f"{role} tasks": _tasks(getattr(e, f"{role}_tasks")) for role in ("search", "select", "unseen")}
+    rows |= {f"{role} tasks": _tasks(getattr(e.tasks, role)) for role in ("search", "select", "unseen")}
     return {
         "table": _Table(["setting", "value"], list(rows.items())),
         "command": command(e) if e.name in PRESETS else "",
-        "whole": json.dumps(dataclasses.asdict(e), indent=1),
+        "whole": json.dumps(e.tree(), indent=1),
     }
 
 
-def _islands(e: Experiment) -> str:
+def _searcher(searcher: Any) -> str:
+    """Its own settings that are numbers."""
+    values = ((name, getattr(searcher, name)) for name in settings(searcher))
+    return ", ".join(f"{name} {value:,}" for name, value in values if type(value) in (int, float))
+
+
+def _islands(e: RunConfig) -> str:
     """How islands are grouped, and how often they exchange programs."""
-    parts = [f"{e.groups} group{'s' * (e.groups != 1)}"]
-    parts += [f"each with its own tasks: {'; '.join(e.workers)}"] * bool(e.workers)
-    parts += [f"{e.actors} workers"] * bool(e.actors)
+    parts = [f"{e.schedule.groups} group{'s' * (e.schedule.groups != 1)}"]
+    parts += [f"each with its own tasks: {'; '.join(e.tasks.variants)}"] * bool(e.tasks.variants)
+    parts += [f"{e.schedule.workers} workers"] * bool(e.schedule.workers)
     return ", ".join(
-        [*parts, f"migration every {e.migrate_every:,} evaluations" if e.migrate_every else "no migration"]
+        [*parts, f"migration every {every:,} evaluations" if (every := e.schedule.migrate_every) else "no migration"]
     )
 
 
@@ -301,23 +310,35 @@ def _tasks(tasks: TaskSet) -> str:
     return f"{tasks.source}, {tasks.tasks} tasks of {examples}, {tasks.epochs} epoch{'s' * (tasks.epochs != 1)}"
 
 
-def command(experiment: Experiment) -> str:
+def command(config: RunConfig) -> str:
     """The command that repeats a run that started from a preset.
 
     Example:
-      >>> command(dataclasses.replace(PRESETS["linear"][1], seed=3))
+      >>> command(PRESETS["linear"][1].replace(seed=3))
       'zero-jax search linear --seed 3'
     """
-    usual, chosen = (_flat(dataclasses.asdict(e)) for e in (PRESETS[experiment.name][1], experiment))
+    method = method_of(config.searcher)
+    usual, chosen = (_options(e) for e in (PRESETS[config.name][1].replace(method=method), config))
+    if method != method_of(PRESETS[config.name][1].searcher):
+        usual["method"] = []
     changed = [[f"--{name}", *words] for name, words in chosen.items() if words != usual[name]]
-    ray = ["--ray"] * bool(experiment.actors)
-    return shlex.join(["zero-jax", "search", experiment.name, *ray, *(word for words in changed for word in words)])
+    ray = ["--ray"] * bool(config.schedule.workers)
+    return shlex.join(["zero-jax", "search", config.name, *ray, *(word for words in changed for word in words)])
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:
-    """Settings as the words of command-line options."""
+def _options(config: RunConfig) -> dict[str, list[str]]:
+    """All options of a config, by name."""
+    tree, names = config.tree(), {place: name for name, place in OPTIONS.items()}
+    groups = {group: tree.pop(group) for group in GROUPS}
+    for group, values in groups.items():
+        tree |= {names.get((group, name), name): value for name, value in values.items()}
+    return _flat(tree)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:
+    """Settings as options say them."""
     options: dict[str, list[str]] = {}
-    for name, value in settings.items():
+    for name, value in tree.items():
         option = prefix + name.replace("_", "-")
         if isinstance(value, dict):
             options |= _flat(value, f"{option}.")

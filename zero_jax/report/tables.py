@@ -12,20 +12,21 @@ from zero_jax.program import text
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.run import folder as runs
 from zero_jax.run import schemas
-from zero_jax.run.folder import QUANTILES, Progress
+from zero_jax.run.config_file import config_of
+from zero_jax.run.outcome import QUANTILES, Progress
+from zero_jax.run.records import records_of
 from zero_jax.support import foreign
 
-SCHEMA = 2
-"""The version of hall.json and lineage.json that is read here."""
+SCHEMA = 3
+"""The version of hall.json and lineage.json that this reads."""
 
 _HALL = {
     "search_fitness": "float64",
     "select_fitness": "float64",
     "cost": "float64",
     "instructions": "int64",
-    "experiment": "int64",
+    "trial": "int64",
     "evaluations": "int64",
     "best": "bool",
     "pareto": "bool",
@@ -50,8 +51,8 @@ def records(run: str | Path) -> pd.DataFrame:
       >>> table = records("runs/linear-seed1-20261121-090130")    # doctest: +SKIP
       >>> table.plot(x="evaluations", y=["best_fitness", "median"])    # doctest: +SKIP
     """
-    runs.config_of(run)
-    lines = runs.records_of(run)
+    config_of(run)
+    lines = records_of(run)
     kinds = {name: kind for name, kind in Progress.__annotations__.items() if name not in ("quantiles", "islands")}
     # A search that was interrupted at once has no fitness of islands yet, hence no quantiles.
     spread = [p.quantiles or (float("nan"),) * len(QUANTILES) for p in lines]
@@ -69,11 +70,11 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
       run: its folder.
 
     Returns:
-      A table sorted by fitness on T_search, ties by cost: search_fitness, select_fitness (NaN if not evaluated on
-      T_select), cost (without dead code, in multiples of the library's 2-layer network), instructions (without dead
-      code), experiment (the number of the trial), evaluations (programs asked for in that trial before this one), best
-      (whether it is among the best by fitness), pareto (whether it is on the front), and listing (without dead code).
-      A row's label is its index in `programs`. Without hall.json the table has no rows.
+      A table sorted by fitness on T_search, the cheaper first among equals: search_fitness, select_fitness (NaN for
+      those that were not judged), cost (of the program without its dead code, in multiples of the library's 2-layer
+      network), instructions (of the same), trial, evaluations (programs asked for in that trial until it was
+      found), best (whether it is one of the best by fitness), pareto (whether it is on the front), and listing, without
+      dead code. A row's label is its number in `programs`. Without hall.json there are no rows.
 
     Raises:
       ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
@@ -113,22 +114,22 @@ def lineage(run: str | Path) -> pd.DataFrame:
       run: its folder.
 
     Returns:
-      A table: evaluations (programs asked for in that trial before this one), fitness on T_search, gain over the
-      previous step, births since then, listing (without dead code), and change: the listing line by line, prefixed by
-      "+" if new, "-" if gone, else by a space. `attrs["experiment"]` is the number of the trial. Without lineage.json
-      the table has no rows.
+      A table: evaluations (programs asked for in that trial until it was found), fitness on T_search, gain over
+      the step before, births since then, listing without dead code, and change: that listing line by line, led by
+      "+" if new, "-" if gone, else by a space. `attrs["trial"]` is the number of the trial. Without
+      lineage.json there are no rows.
 
     Raises:
       ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
     """
-    runs.config_of(run)
+    config_of(run)
     file = Path(run) / "lineage.json"
     stored = foreign.read_json(file, schemas.Lineage, SCHEMA)
     steps = _table(stored.steps if stored else [], _STEPS)
     texts = _programs(file, stored.steps, stored.interface)[1] if stored and stored.steps else []
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
-    table.attrs["experiment"] = stored.experiment if stored else None
+    table.attrs["trial"] = stored.trial if stored else None
     return table
 
 
@@ -147,7 +148,7 @@ def best(run: str | Path) -> str | None:
 
 
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
-    runs.config_of(run)
+    config_of(run)
     file = Path(run) / "hall.json"
     stored = foreign.read_json(file, schemas.Hall, SCHEMA)
     rows = _table(stored.rows if stored else [], _HALL)

@@ -1,28 +1,30 @@
-"""`run` and `resume`: an `Experiment` carried out, or gone on with."""
+"""`run` and `resume`: an `RunConfig` carried out, or gone on with."""
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from zero_jax.run import cautions
-from zero_jax.run.config import Experiment as Experiment
+from zero_jax.run import build, cautions
+from zero_jax.run.config import RunConfig as RunConfig
 from zero_jax.run.config import from_folder
-from zero_jax.run.folder import Outcome, Progress, RunFolder, check_out, check_unedited
+from zero_jax.run.config_file import check_out, check_unedited
+from zero_jax.run.crew import Crew, LocalCrew
+from zero_jax.run.folder import RunFolder
+from zero_jax.run.outcome import Outcome, Progress
 from zero_jax.run.runner import Runner
 from zero_jax.tasks.sets import Role
 
 
-def run(experiment: Experiment, report: Callable[[Progress], None] | None = None) -> Outcome:
-    """Carries an experiment out: searches, selects, reports on unseen tasks, and writes what it found.
+def run(config: RunConfig, report: Callable[[Progress], None] | None = None) -> Outcome:
+    """Carries a config out: searches, selects, reports on unseen tasks, and writes what it found.
 
-    As upstream's demo: experiments are repeated with new tasks until the best program of one passes the sufficient
+    As upstream's demo: trials are repeated with new tasks until the best program of one passes the sufficient
     fitness on T_select (SPEC 4). Ctrl-C, SIGTERM and SIGHUP end the run with what was found so far, and a checkpoint.
 
     Args:
-      experiment: what to do.
-      report: called with the progress after every cohort, or after every round of experiments that run side by side.
+      config: what to do.
+      report: called with the progress after every cohort, or after every round of trials that run side by side.
 
     Returns:
       `Outcome`.
@@ -31,9 +33,9 @@ def run(experiment: Experiment, report: Callable[[Progress], None] | None = None
       ValueError: settings that do not go together, before anything is written.
       OSError: where the run's folder cannot be written.
     """
-    if experiment.out is not None:
-        check_out(experiment.out)
-    return begun(Runner(experiment, report))
+    if config.output.out is not None:
+        check_out(config.output.out)
+    return begun(config, report)
 
 
 def resume(
@@ -41,7 +43,7 @@ def resume(
     report: Callable[[Progress], None] | None = None,
     *,
     train_steps: int | None = None,
-    experiments: int | None = None,
+    trials: int | None = None,
     time_limit: float | None = None,
 ) -> Outcome:
     """Goes on with a run from its last checkpoint, as if it had never been interrupted: what it finds and records is
@@ -50,79 +52,84 @@ def resume(
     Args:
       folder: of the run.
       report: as in `run`.
-      train_steps: a larger budget for each experiment than the run began with; a run that had ended goes on.
-      experiments: more experiments, likewise.
+      train_steps: a larger budget for each trial than the run began with; a run that had ended goes on.
+      trials: more trials, likewise.
       time_limit: how many seconds the run may take, those before the interruption included; 0 for no limit.
 
     Raises:
       ValueError: no run's folder, one that another process is writing, edited settings, other data than the run began
         with, or damaged files, by name.
     """
-    extension = Extension(train_steps, experiments, time_limit)
-    return resumed(folder, lambda experiment: Runner(experiment, report), extension)
+    extension = Extension(train_steps, trials, time_limit)
+    return resumed(folder, report, LocalCrew, extension)
 
 
 class Extension(NamedTuple):
     """What a run that goes on is given more of; None leaves it as it was."""
 
     train_steps: int | None = None
-    experiments: int | None = None
+    trials: int | None = None
     time_limit: float | None = None
 
-    def applied(self, experiment: Experiment) -> Experiment:
-        """The experiment with more of it.
+    def applied(self, config: RunConfig) -> RunConfig:
+        """The config with more of it.
 
         Raises:
-          ValueError: fewer train steps or experiments than before.
+          ValueError: fewer train steps or trials than before.
         """
         new = {name: value for name, value in self._asdict().items() if value is not None}
         for name, value in new.items():
-            before = getattr(experiment, name)
-            unlimited = name == "experiments" and not value
-            if name != "time_limit" and not unlimited and (value < before or (name == "experiments" and not before)):
+            before = getattr(config.schedule, name)
+            unlimited = name == "trials" and not value
+            if name != "time_limit" and not unlimited and (value < before or (name == "trials" and not before)):
                 raise ValueError(
                     f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, not {value}"
                 )
-        return dataclasses.replace(experiment, **new)
+        return config.replace(**new)
 
 
-def begun(runner: Runner) -> Outcome:
-    """`run`, by a runner of any kind."""
-    for caution in cautions.of(runner.experiment, runner.search_tasks):
+Report = Callable[[Progress], None]
+Crews = Callable[[RunConfig], Crew]
+
+
+def begun(config: RunConfig, report: Report | None = None, crew: Crews = LocalCrew) -> Outcome:
+    """`run`, by workers of any kind."""
+    runner = Runner(config, report, crew)
+    for caution in cautions.of(runner.config, runner.search_tasks):
         warnings.warn(caution, stacklevel=3)
     runner.load()
-    if runner.experiment.out is not None:
-        runner.folder = RunFolder.create(dataclasses.asdict(runner.experiment), runner.identity)
+    if runner.config.output.out is not None:
+        runner.folder = RunFolder.create(runner.config.tree(), runner.identity)
         for role in get_args(Role):
-            getattr(runner.experiment, f"{role}_tasks").write(runner.folder.path)
+            getattr(runner.config.tasks, role).write(runner.folder.path)
     return runner.run()
 
 
-def resumed(folder: str | Path, make: Callable[[Experiment], Runner], extension: Extension) -> Outcome:
-    """`resume`, by a runner of any kind."""
+def resumed(folder: str | Path, report: Report | None, crew: Crews, extension: Extension) -> Outcome:
+    """`resume`, by workers of any kind."""
     run = check_unedited(folder)
-    before = from_folder(folder).self_contained(folder)
+    before = build.self_contained(from_folder(folder), folder)
     opened = RunFolder(Path(folder))
     try:
         opened.run = run
-        runner = make(extension.applied(before))
-        runner.extended = runner.experiment != before
-        roles = runner.identity.data
-        opened.check_data(runner.identity, {role: getattr(before, role).source for role in roles})
+        runner = Runner(extension.applied(before), report, crew)
+        runner.extended = runner.config != before
+        sources = {f"{role}_tasks": getattr(before.tasks, role).source for role in get_args(Role)}
+        opened.check_data(runner.identity, sources)
         runner.load()
         unused, began = [runner], runner.began
 
         def restored(tree: dict[str, Any]) -> Runner:
-            one = unused.pop() if unused else make(extension.applied(before))
+            one = unused.pop() if unused else Runner(extension.applied(before), report, crew)
             one.extended, one.began, one.written = runner.extended, began, runner.written
             one.restore(tree)
             return one
 
         runner = opened.restore(restored) or runner
         runner.folder, runner.was_judged = opened, opened.was_judged()
-        runner.take_earlier(opened.best())
+        runner.judge.take_earlier(opened.best())
         if runner.extended:
-            opened.write_config(dataclasses.asdict(runner.experiment), runner.identity)
+            opened.write_config(runner.config.tree(), runner.identity)
     except BaseException:
         opened.close()
         raise

@@ -1,4 +1,4 @@
-"""Cautions about an experiment on somebody's own tasks, before it begins: what would make it a waste of time."""
+"""Cautions about a run on somebody's own tasks, before it begins: what would make it a waste of time."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,18 +8,19 @@ import numpy as np
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.program import library
 from zero_jax.program.programs import concatenate
-from zero_jax.run.config import LEARNING_RATES, Experiment
+from zero_jax.run.build import LEARNING_RATES
+from zero_jax.run.config import RunConfig
 from zero_jax.support.foreign import shown
 from zero_jax.tasks import Tasks
 
 
-def of(experiment: Experiment, search_tasks: Sequence[Tasks]) -> list[str]:
+def of(config: RunConfig, search_tasks: Sequence[Tasks]) -> list[str]:
     """What to warn of, a sentence or two each."""
-    if not experiment.search_tasks.is_own:
+    if not config.tasks.search.is_own:
         return []
-    found = [_about_roles(experiment)]
+    found = [_about_roles(config)]
     if search_tasks[0].loss == "rmse":
-        found.append(_about_stops(experiment, search_tasks[0]))
+        found.append(_about_stops(config, search_tasks[0]))
     return [caution for caution in found if caution]
 
 
@@ -44,8 +45,8 @@ def warn_of_stops(train_steps: np.ndarray, tasks: Tasks, max_abs_error: float) -
         warnings.warn(f"all runs stopped early: {advice(tasks, max_abs_error)}", stacklevel=2)
 
 
-def _about_roles(experiment: Experiment) -> str:
-    sources = {role: getattr(experiment, f"{role}_tasks").source for role in ("search", "select", "unseen")}
+def _about_roles(config: RunConfig) -> str:
+    sources = {role: getattr(config.tasks, role).source for role in ("search", "select", "unseen")}
     same = [f"{role} tasks" for role in ("select", "unseen") if sources[role] == sources["search"]]
     if not same:
         return ""
@@ -55,15 +56,15 @@ def _about_roles(experiment: Experiment) -> str:
     )
 
 
-def _about_stops(experiment: Experiment, tasks: Tasks) -> str:
+def _about_stops(config: RunConfig, tasks: Tasks) -> str:
     """Hand-written programs stop wherever all programs do that begin with predictions near 0."""
+    how = config.evaluation
     for name in ("linear", "network"):
         programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
         judge = Evaluator(
-            tasks, executor=experiment.executor, max_abs_error=experiment.max_abs_error, max_bytes=experiment.max_bytes,
-            remember=0,
-        )  # fmt: skip
+            tasks, executor=how.executor, max_abs_error=how.max_abs_error, max_bytes=how.max_bytes, remember=0
+        )
         if not all_stopped(judge(programs).train_steps, tasks):
             return ""
-    what = advice(tasks, experiment.max_abs_error)
+    what = advice(tasks, how.max_abs_error)
     return f"on T_search all runs of the linear and of the network program stop early: {what}"

@@ -18,7 +18,7 @@ from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.checked import Fields
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of hall.json and lineage.json."""
 
 SIZE = 20
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
       program: a batch of this one, in canonical form.
       line: the fittest of its ancestors; None where there is none.
       births: how many generations ago that was.
-      experiment: the number of the experiment.
+      trial: the number of the trial.
       select_fitness: on T_select; None where it was not judged there.
     """
 
@@ -45,12 +45,12 @@ class Entry(NamedTuple):
     program: Programs
     line: Ancestor | None = None
     births: int = 0
-    experiment: int = 0
+    trial: int = 0
     select_fitness: float | None = None
 
 
 class HallOfFame:
-    """Keeps the best programs of one experiment that it is offered.
+    """Keeps the best programs of one trial that it is offered.
 
     Of programs with equal fitness, to the bit, the cheapest is kept, and of equally cheap ones the first.
 
@@ -152,7 +152,7 @@ class HallOfFame:
 
 
 def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bool]]:
-    """The hall of fame of several experiments: entries, the best first, whether each is among the `size` fittest, and
+    """The hall of fame of several trials: entries, the best first, whether each is among the `size` fittest, and
     whether it is on the front. Of those judged on T_select the `size` fittest there stay, too.
     """
     best = {id(entry) for entry in _fittest(entries, size)}
@@ -185,7 +185,7 @@ def _columns(entries: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([e.fitness for e in entries]), np.array([e.cost for e in entries])
 
 
-_PLAIN = ("fitness", "cost", "evaluations", "births", "experiment", "select_fitness")
+_PLAIN = ("fitness", "cost", "evaluations", "births", "trial", "select_fitness")
 
 
 def entries_tree(entries: list[Entry]) -> dict[str, Any] | None:
@@ -231,7 +231,7 @@ def _plain_from(tree: Any, where: str) -> dict[str, Any]:
     """The plain values of an entry."""
     told = Fields(tree, where, _PLAIN)
     select = None if told["select_fitness"] is None else told.number("select_fitness")
-    counts = {name: told.whole(name) for name in ("evaluations", "births", "experiment")}
+    counts = {name: told.whole(name) for name in ("evaluations", "births", "trial")}
     return {"fitness": told.number("fitness"), "cost": told.number("cost", 0), "select_fitness": select} | counts
 
 
@@ -245,7 +245,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None 
         "interface": interface,
         "rows": [
             {
-                "experiment": entry.experiment,
+                "trial": entry.trial,
                 "evaluations": entry.evaluations,
                 "search_fitness": entry.fitness,
                 "select_fitness": entry.select_fitness,
@@ -269,7 +269,7 @@ def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, 
     return {
         "schema": SCHEMA,
         "interface": interface,
-        "experiment": entry.experiment,
+        "trial": entry.trial,
         "steps": [
             dict(zip(names, told, strict=True)) | {"program": json.loads(program.to_json())} for *told, program in steps
         ],

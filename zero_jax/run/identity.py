@@ -11,10 +11,13 @@ from typing import Any
 
 from zero_jax.tasks import Tasks
 
-EXTENDABLE = ("train_steps", "experiments", "time_limit")
+EXTENDABLE = ("schedule.train_steps", "schedule.trials", "schedule.time_limit")
 """Settings that say when a run ends: a run may be extended by raising them."""
 
-HARMLESS = ("out", "threads", "devices", "max_bytes", "checkpoint_seconds", "tensorboard")
+HARMLESS = (
+    *("output.out", "output.checkpoint_seconds", "output.tensorboard"),
+    *("schedule.threads", "schedule.devices", "evaluation.max_bytes"),
+)
 """Settings that results do not depend on."""
 
 SHOWN = 60
@@ -35,7 +38,7 @@ class Identity:
 
     @classmethod
     def of(cls, described: Mapping[str, Any], tasks: Mapping[str, Sequence[Tasks]]) -> "Identity":
-        """That of an experiment as `dataclasses.asdict` gives it, and of the tasks that it makes."""
+        """That of a config as `RunConfig.tree` gives it, and of the tasks that it makes."""
         return cls(
             _settings(described), {role: "+".join(one.digest() for one in those) for role, those in tasks.items()}
         )
@@ -79,7 +82,7 @@ def _settings(described: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
             if isinstance(value, Mapping):
                 walk(f"{prefix}{name}.", value)
-            elif prefix or name not in HARMLESS:
+            elif prefix + name not in HARMLESS:
                 flat[prefix + name] = value
 
     walk("", json.loads(json.dumps(described)))

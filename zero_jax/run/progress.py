@@ -9,8 +9,8 @@ from typing import Any
 from tqdm.auto import tqdm as any_tqdm
 from tqdm.std import tqdm as plain_tqdm
 
-from zero_jax.run.config import Experiment
-from zero_jax.run.folder import Progress
+from zero_jax.run.config import RunConfig
+from zero_jax.run.outcome import Progress
 from zero_jax.support.compiled import on_compile
 
 SECONDS_PER_LINE = 10.0
@@ -116,7 +116,7 @@ def displayed(name: str, *, quiet: bool = False, unit: str = "evaluations") -> I
 
 @contextlib.contextmanager
 def progress_bar(
-    name: str, experiment: Experiment | None = None, *, quiet: bool = False
+    name: str, config: RunConfig | None = None, *, quiet: bool = False
 ) -> Iterator[Callable[[Progress], None]]:
     """A bar for a search; gives the function to pass to `run` as `report`.
 
@@ -124,33 +124,32 @@ def progress_bar(
 
     Args:
       name: what to call the search.
-      experiment: what is searched for; without it, how far the search has come is not shown.
+      config: what is searched for; without it, how far the search has come is not shown.
       quiet: show nothing.
     """
     with displayed(name, quiet=quiet) as display:
 
         def report(progress: Progress) -> None:
-            state = f"experiment {progress.experiment}, best fitness {progress.best_fitness:.5f}"
-            display.show(progress.evaluations, share(progress, experiment) if experiment else None, state)
+            state = f"trial {progress.trial}, best fitness {progress.best_fitness:.5f}"
+            display.show(progress.evaluations, share(progress, config) if config else None, state)
 
         yield report
 
 
-def share(progress: Progress, experiment: Experiment) -> float | None:
+def share(progress: Progress, config: RunConfig) -> float | None:
     """How much of a search is done, by its budget of train steps or its time limit; None where it has neither.
 
     Example:
-      >>> from dataclasses import replace
       >>> from zero_jax.run.presets import PRESETS
-      >>> timed = replace(PRESETS["linear"][1], time_limit=60.0)
+      >>> timed = PRESETS["linear"][1].replace(time_limit=60.0)
       >>> share(Progress(1, 0, 0, 0, seconds=15.0, best_fitness=0.0), timed)
       0.25
     """
     done = []
-    if experiment.experiments:
-        done.append(progress.train_steps / (experiment.train_steps * experiment.experiments))
-    if experiment.time_limit:
-        done.append(progress.seconds / experiment.time_limit)
+    if config.schedule.trials:
+        done.append(progress.train_steps / (config.schedule.train_steps * config.schedule.trials))
+    if config.schedule.time_limit:
+        done.append(progress.seconds / config.schedule.time_limit)
     return max(done, default=None)
 
 

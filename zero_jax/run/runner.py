@@ -1,10 +1,9 @@
-"""`Runner`: the loop that carries an `Experiment` out, its searches under way in this process."""
+"""`Runner`: the loop that runs a config: trials by a crew of workers, judging, records and checkpoints."""
 
 import contextlib
-import dataclasses
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,18 @@ from zero_jax.evaluation.evaluator import Counts, counts_from
 from zero_jax.executors.api import check_fits
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
-from zero_jax.program import library
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import concatenate
-from zero_jax.run import folder as runs
-from zero_jax.run import tensorboard
-from zero_jax.run.config import LEARNING_RATES
-from zero_jax.run.config import Experiment as Experiment
-from zero_jax.run.folder import Baseline, Outcome, Progress, RunFolder, progress_from
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run import build, tensorboard
+from zero_jax.run.config import RunConfig
+from zero_jax.run.crew import Course, Crew, LocalCrew
+from zero_jax.run.folder import RunFolder
+from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
 from zero_jax.run.identity import Identity
-from zero_jax.run.strands import Strand, population_told, rounds
-from zero_jax.search.operators.lineage import Ancestor
-from zero_jax.support import checked, stopping
-from zero_jax.support import threads as parallel
+from zero_jax.run.judge import Judge
+from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
+from zero_jax.run.trial import population_record, record_due
+from zero_jax.run.worker import Done
+from zero_jax.support import stopping
 from zero_jax.support.checked import Fields
 from zero_jax.support.stopping import Stop
 from zero_jax.tasks import Tasks
@@ -35,102 +32,81 @@ from zero_jax.tasks.sets import Role
 EARLY_SECONDS = 1.0
 """When the first checkpoint is due, where they come less often."""
 
-
-def strand_of(experiment: Experiment, number: int, seed: int) -> Strand:
-    """The search of the experiment of that number, from a seed."""
-    searcher = experiment.searcher()
-    return Strand(
-        number,
-        searcher,
-        seed,
-        [experiment.evaluator(one, "search", searcher.ops) for one in experiment.worker_tasks(number)],
-        experiment.combine,
-        experiment.train_steps,
-        experiment.sufficient_fitness,
-        experiment.groups,
-        experiment.migrate_every * experiment.islands,
-    )
+Report = Callable[[Progress], None]
 
 
 class Runner:
-    """The state of one run, whose searches are under way in this process."""
+    """One run.
 
-    resumed_by = "zero-jax search --resume {folder}"
+    Args:
+      config: the settings.
+      report: called with the progress after every round of work.
+      crew: makes the workers.
+    """
 
-    def __init__(self, experiment: Experiment, report: Callable[[Progress], None] | None = None) -> None:
-        self.check_kind(experiment)
-        experiment = experiment.self_contained()
-        if experiment.tensorboard:
+    def __init__(
+        self, config: RunConfig, report: Report | None = None, crew: Callable[[RunConfig], Crew] = LocalCrew
+    ) -> None:
+        config = build.self_contained(config)
+        self.crew = crew(config)
+        if config.output.tensorboard:
             tensorboard.check_installed()
-        self.experiment = experiment
+        self.config = config
         self.report = report or (lambda progress: None)
         self.folder: RunFolder | None = None
-        self.searcher = experiment.searcher()
-        experiment.check_tasks()
-        self.select_tasks = experiment.tasks("select")
-        self.search_tasks, unseen_tasks = experiment.worker_tasks(), experiment.tasks("unseen")
+        self.searcher = build.searcher(config)
+        build.check_tasks(config)
+        self.select_tasks = build.tasks(config, "select")
+        self.search_tasks, unseen_tasks = build.variant_tasks(config), build.tasks(config, "unseen")
+        how = config.evaluation
         for tasks in (*self.search_tasks, self.select_tasks, unseen_tasks):  # mistakes show before anything is written
-            check_fits(experiment.space, self.searcher.ops, tasks, experiment.max_bytes, experiment.executor)
+            check_fits(config.searcher.space, self.searcher.ops, tasks, how.max_bytes, how.executor)
         roles = {"search_tasks": self.search_tasks, "select_tasks": [self.select_tasks], "unseen_tasks": [unseen_tasks]}
-        self.identity = Identity.of(dataclasses.asdict(experiment), roles)
+        self.identity = Identity.of(config.tree(), roles)
         self.task_counts = (len(self.search_tasks[0]), len(self.select_tasks), len(unseen_tasks))
+        self.judge = Judge(config, self.search_tasks[0], self.select_tasks)
         self.began = time.monotonic()
         self.started = 0
         self.progress = Progress(1, 0, 0, 0, 0.0, 0.0)
         self.counts = Counts()
-        self.lost = 0
         self.exhausted = 0
-        self.best: Entry | None = None
-        self.earlier: Entry | None = None
-        self.hall: list[Entry] = []
-        self.unseen: float | None = None
-        self.baselines: tuple[Baseline, ...] = ()
         self.interrupted = self.timed_out = self.had_ended = self.extended = self.was_judged = False
-        self.strands: list[Strand] = []
+        self.active: list[Course] = []
         self.searched = False
         self.stop = Stop()
         self.written = self.began
-
-    def check_kind(self, experiment: Experiment) -> None:
-        """Whether such a runner is for this experiment.
-
-        Raises:
-          ValueError: if not.
-        """
-        if experiment.actors:
-            raise ValueError(
-                f"this run shares its islands among {experiment.actors} actors of Ray: begin it, and go on with "
-                "it, with --ray (zero-jax search) or zero_jax.run.cluster (Python)"
-            )
 
     def run(self) -> Outcome:
         """All of it, or what is left."""
         with stopping.handled() as self.stop:
             try:
-                if self.folder and self.experiment.tensorboard:
+                if self.folder and self.config.output.tensorboard:
                     self.folder.curves = tensorboard.Curves(self.folder.path)
                 try:
                     if not self.searched:
                         self.search()
-                    self.judge()
+                    best = self._best_of_all()
+                    assert best is not None
+                    self.judge.report(best)
                 except KeyboardInterrupt:
                     self.interrupted = True
                 return self._finished()
             except OSError as error:
                 if self.folder is None:
                     raise
-                again = self.resumed_by.format(folder=self.folder.path)
-                raise OSError(f"{error}: the run has stopped; once that is mended, {again} goes on") from error
+                again = self.crew.resumed_by.format(folder=self.folder.path)
+                raise OSError(f"{error}: the run has stopped; once that is fixed, {again} resumes it") from error
             finally:
+                self.crew.close()
                 if self.folder:
                     self.folder.close()
 
     def _finished(self) -> Outcome:
-        """The outcome, written down whatever signals come."""
+        """The outcome, written whatever signals come."""
         outcome = self.outcome()
         with contextlib.suppress(KeyboardInterrupt), self.stop.deferred(None):
             if self.folder:
-                self._write_hall(self.under_way(self.strands))
+                self._write_hall(self._under_way(self.active))
                 self.folder.write_outcome(outcome)
         return outcome
 
@@ -139,264 +115,239 @@ class Runner:
         self._load(self.search_tasks)
         self.began = time.monotonic()
         # The first checkpoint comes soon, so that little is lost where the first minute is interrupted within a cohort.
-        self.written = self.began - max(0.0, self.experiment.checkpoint_seconds - EARLY_SECONDS)
+        self.written = self.began - max(0.0, self.config.output.checkpoint_seconds - EARLY_SECONDS)
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
         state, programs = self.searcher.ask(self.searcher.init(0))
         self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        how = self.config.evaluation
         for tasks in sets:
-            request = Request(programs.memory, tasks, Options(max_bytes=self.experiment.max_bytes))
-            if choose(self.experiment.executor, request).compiles_once:
-                self.experiment.evaluator(tasks.shortened(1, 1), "search")(programs[:1])
+            request = Request(programs.memory, tasks, Options(max_bytes=how.max_bytes))
+            if choose(how.executor, request).compiles_once:
+                build.evaluator(self.config, tasks.shortened(1, 1), "search")(programs[:1])
+
+    # ------------------------------------------------------------------------------------------ the search
 
     def search(self) -> None:
-        """Experiments, until one is good enough on T_select, there are no more, or there is a reason to leave."""
-        self.strands = self.strands or [s for _ in range(self.experiment.side_by_side) for s in self._next()]
+        """Trials, until one is good enough on T_select, there are no more, or there is a reason to leave."""
+        self.active = self.active or [one for _ in range(self.config.schedule.parallel_trials) for one in self._next()]
         try:
             with self.stop.deferred():
-                if self._advanced(self.strands):
+                before = time.monotonic()
+                self.crew.wait()
+                self.began += time.monotonic() - before
+                if self._advanced():
                     return
-        except KeyboardInterrupt:  # within a cohort: what there was at the last checkpoint stands
+        except KeyboardInterrupt:  # within a cohort: the last checkpoint stands
             self.interrupted = True
         self.interrupted |= bool(self.stop.signal)
         if self.interrupted and self.folder:  # before the judgement, which may take a while
             self.folder.write_outcome(self.outcome())
-        for strand in self.strands:
-            if strand.evaluations:
-                self._select(strand)
+        for course in self.active:
+            self._select(course)
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def _advanced(self, strands: list[Strand]) -> bool:
+    def _advanced(self) -> bool:
         """Whether the search came to its end, and not to a reason to leave it; there is a checkpoint then."""
-        experiment = self.experiment
         if self.had_ended:
             return False
-        for _ in rounds(strands, experiment.threads or parallel.cores(), experiment.side_by_side == 1):
-            self._record(strands)
-            before = list(strands)
-            for i, strand in reversed(list(enumerate(strands))):
-                if strand.ended:
-                    self._select(strand)
-                    last = self._solved() or not strand.counts.train_steps  # nor would the next train any
-                    strands[i : i + 1] = [] if last else self._next()
-            self.searched = self._solved() or not strands
+        while True:
+            self._take_in(self.crew.round(self.active))
+            before = list(self.active)
+            for i, course in reversed(list(enumerate(self.active))):
+                if course.ended(self.config.schedule):
+                    self._take_in(self.crew.finish(course))
+                    self._select(course)
+                    last = self.judge.solved or not course.spent  # nor would the next trial train any
+                    self.active[i : i + 1] = [] if last else self._next()
+            self.searched = self.judge.solved or not self.active
             if self.searched:
                 self._checkpoint(before)
                 return True
-            leaving = self._leaving(strands)
-            if leaving or time.monotonic() - self.written >= experiment.checkpoint_seconds:
-                self._checkpoint(strands)
-            if leaving:
+            for course in before:
+                if course not in self.active:
+                    self.crew.forget(course)
+            if self._leaving():
+                for course in self.active:
+                    self._take_in(self.crew.finish(course))
+                if self.crew.settled(self.active):
+                    self._checkpoint(self.active)
                 return False
-        raise AssertionError("rounds end only here")
+            due = time.monotonic() - self.written >= self.config.output.checkpoint_seconds
+            if due and self.crew.ready(self.active):
+                self._checkpoint(self.active)
 
-    def _leaving(self, strands: Sequence[Strand]) -> bool:
-        """Whether a signal or the time limit asks to leave, and the search can be written down as it is."""
-        limit, seconds = self.experiment.time_limit, self.progress.seconds
+    def _leaving(self) -> bool:
+        """Whether a signal or the time limit asks to leave, and the trials can be left as they are."""
+        limit, seconds = self.config.schedule.time_limit, self.progress.seconds
         self.timed_out = 0 < limit <= seconds
         late = self.timed_out and seconds >= limit + stopping.GRACE_SECONDS
-        return late or ((self.timed_out or bool(self.stop.signal)) and all(strand.settled for strand in strands))
+        return late or ((self.timed_out or bool(self.stop.signal)) and self.crew.settled(self.active))
 
-    def _next(self) -> list[Strand]:
-        """The next experiment, if there is one."""
-        if self.experiment.experiments and self.started == self.experiment.experiments:
+    def _next(self) -> list[Course]:
+        """The next trial, if there is one."""
+        if self.config.schedule.trials and self.started == self.config.schedule.trials:
             return []
         self.started += 1
-        return [self._strand(self.started)]
+        course = Course(self.started)
+        self.crew.begin(course)
+        return [course]
 
-    def _strand(self, number: int) -> Strand:
-        return strand_of(self.experiment, number, self.experiment.derived_seed("search", number))
-
-    def _checkpoint(self, strands: Sequence[Strand]) -> None:
-        """Writes down where the run is, unless some search cannot be left where it is."""
-        if self.folder and (self.searched or all(strand.settled for strand in strands)):
-            self._write_checkpoint({"strands": [strand.tree() for strand in strands]}, self.under_way(strands))
-
-    def _write_checkpoint(self, searches: dict[str, Any], under_way: Sequence[Entry]) -> None:
-        """Writes down where the run is, its searches as told, and what entries they have for the hall of fame."""
-        assert self.folder is not None
-        told = {
-            "started": self.started,
-            "searched": self.searched,
-            "progress": self.progress._asdict(),
-            "counts": self.counts._asdict(),
-            "seconds": time.monotonic() - self.began,
-            "best": entries_tree([self.best] if self.best else []),
-            "hall": entries_tree(self.hall),
-        }
-        self.folder.checkpoint(told | searches)
-        self._write_hall(under_way)
-        self.written = time.monotonic()
-
-    def under_way(self, strands: Sequence[Strand]) -> list[Entry]:
-        """What experiments under way have for the hall of fame."""
-        return [entry._replace(experiment=s.number) for s in strands for entry in s.entries()]
-
-    def _write_hall(self, under_way: Sequence[Entry]) -> None:
-        """The hall of fame so far, experiments under way included, and the lineage of its best."""
-        assert self.folder is not None
-        interface = Interface.of(self.experiment.space.memory, self.select_tasks)
-        others = [self.earlier] if self.earlier and self._best_of_all() is self.earlier else []
-        self.folder.write("hall.json", hall_told(merged([*self.hall, *under_way, *others]), interface))
-        best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
-        if best:
-            self.folder.write("lineage.json", lineage_told(best, interface))
-
-    def restore(self, tree: dict[str, Any]) -> None:
-        """Goes on from what a checkpoint holds.
-
-        Raises:
-          ValueError: saying what in it does not belong to such a run; the runner is of no use then.
-        """
-        stored = Fields({name: tree.get(name) for name in _STORED}, "run", _STORED)
-        self.started, self.searched = stored.whole("started"), stored.flag("searched")
-        self.progress = progress_from(stored["progress"])
-        self.exhausted = self.progress.exhausted
-        self.counts = counts_from(stored["counts"], "run.counts")
-        seconds = stored.number("seconds", 0)
-        self.began -= seconds
-        space = self.experiment.space
-        self.best = next(iter(entries_from(stored["best"], space, "run.best")), None)
-        self.hall = entries_from(stored["hall"], space, "run.hall")
-        self._restore_searches(tree)
-        limit = self.experiment.time_limit
-        self.had_ended = self.searched or 0 < limit <= seconds
-        self.timed_out = self.had_ended and not self.searched
-
-    def _restore_searches(self, tree: dict[str, Any]) -> None:
-        most = self.experiment.side_by_side
-        for stored, where in Fields({"strands": tree.get("strands")}, "run", ("strands",)).items("strands"):
-            if len(self.strands) == most or not isinstance(stored, dict):
-                raise ValueError(f"{where} does not belong there: {most} experiments are under way at most")
-            strand = self._strand(checked.whole(stored.get("number"), f"{where}.number", 1, self.started))
-            strand.restore(stored, where)
-            self.strands.append(strand)
-        if self.searched and self.extended and not self._solved():
-            going_on = [strand for strand in self.strands if not strand.ended] or self._next()
-            self.strands, self.searched = going_on or self.strands, not going_on
-
-    def _record(self, strands: Sequence[Strand]) -> None:
-        """Counts what the last round did, writes the records that are due, and reports."""
-        for strand in strands:
-            self.exhausted += strand.exhausted
-            told = population_told(strand.fitness, strand.hashes) if strand.is_due() else {}
-            self._count(strand.number, strand.new_counts(), strand.state.best_fitness, told)
+    def _take_in(self, results: Iterable[tuple[Course, Done]]) -> None:
+        """Counts what was done, writes the records that are due, and reports."""
+        done = None
+        for course, done in results:
+            self._count(course, done)
+        if done is None:
+            return
         try:
             self.report(self.progress)
         except KeyboardInterrupt:  # all is counted, so the search can be left as it is
             self.stop.signal = self.stop.signal or signal.SIGINT
 
-    def _count(self, number: int, new: Counts, best_fitness: float, told: dict[str, Any]) -> None:
-        """Counts what an experiment did, and writes a record, if something is told of its population."""
-        self.counts = Counts(*map(sum, zip(self.counts, new, strict=True)))
+    def _count(self, course: Course, done: Done) -> None:
+        """Counts what was done for a trial, and writes a record if one is due."""
+        self.counts = Counts(*map(sum, zip(self.counts, done.counts, strict=True)))
+        course.spent += done.counts.train_steps
+        course.cohorts += done.cohorts
+        if course.exhausted and not course.told:
+            course.told = True
+            self.exhausted += 1
+        ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
+        due = ended or record_due(course.cohorts, course.recorded)
+        population = self.crew.population(course) if due else None
+        if population:
+            course.recorded = course.cohorts
         self.progress = Progress(
-            number,
+            course.number,
             self.counts.considered,
             self.counts.evaluated,
             self.counts.train_steps,
             time.monotonic() - self.began,
-            best_fitness,
-            **{name: getattr(self.counts, name) for name in runs.COUNTED},
+            course.best_fitness,
+            **{name: getattr(self.counts, name) for name in COUNTED},
             saved_steps=sum(getattr(self.counts, name) for name in Counts._fields if name.startswith("saved")),
-            lost=self.lost,
+            lost=self.crew.lost,
             exhausted=self.exhausted,
-            **told,
+            **(population_record(*population) if population else {}),
         )
-        if told and self.folder:
+        if population and self.folder:
             self.folder.record(self.progress)
 
-    def _select(self, strand: Strand) -> None:
-        """Judges the candidates of an experiment, an interrupted one too, on T_select."""
-        found = strand.candidates(self.experiment.candidates)
-        self._judge(strand.number, found, strand.entries())
+    def _select(self, course: Course) -> None:
+        """Judges the candidates of a trial, an interrupted one too, on T_select."""
+        count = self.config.schedule.candidates
+        kinds = zip(*self.crew.candidates(course, count), strict=True)
+        by_kind = [[entry for some in by_worker for entry in some] for by_worker in kinds]
+        candidates = [entry for kind in by_kind for entry in _fittest(kind, count)]
+        if candidates:
+            self.judge.select(course.number, candidates, self.crew.entries(course))
+        elif not (self.interrupted or self.timed_out):
+            raise OSError(f"all workers were lost at the end of trial {course.number}, and with them all programs")
 
-    def _judge(self, number: int, found: list[Entry], hall: list[Entry]) -> None:
-        found, hall = ([entry._replace(experiment=number) for entry in entries] for entries in (found, hall))
-        if self.best is None:  # stands, unjudged, should Ctrl-C come (again) before the judgement
-            self.best = max(found, key=lambda entry: entry.fitness)
-        programs = concatenate([entry.program for entry in found])
-        scores = self.experiment.fitness(programs, self.select_tasks, "select").tolist()
-        judged = [entry._replace(select_fitness=score) for entry, score in zip(found, scores, strict=True)]
-        known = {(entry.fitness, entry.cost) for entry in judged}
-        hall = judged + [entry for entry in hall if (entry.fitness, entry.cost) not in known]
-        self.hall = [entry for entry, _, _ in merged([*self.hall, *hall])]
-        best = max(judged, key=lambda entry: entry.select_fitness or 0.0)  # of equals, the fitter on T_search
-        before = self.best.select_fitness
-        if before is None or (best.select_fitness or 0.0) > before:
-            self.best = best
+    # ------------------------------------------------------------------------------------------ what is written
 
-    def _solved(self) -> bool:
-        return self._is_sufficient(self.best)
-
-    def take_earlier(self, earlier: Entry | None) -> None:
-        """Keeps the best program that the run had written before, in case it does not come to it again."""
-        if earlier is None or earlier.program.memory != self.experiment.space.memory:
+    def _checkpoint(self, courses: Sequence[Course]) -> None:
+        """Writes where the run is."""
+        self.written = time.monotonic()
+        if self.folder is None:
             return
-        tasks = self.search_tasks[0]
-        judge = self.experiment.evaluator(tasks, "search")
-        hall = HallOfFame(judge.examples, judge.costs, interface=Interface.of(earlier.program.memory, tasks))
-        entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
-        self.earlier = earlier._replace(cost=entry.cost)
+        best, seconds = self.judge.best, time.monotonic() - self.began
+        tree = {
+            "started": self.started,
+            "searched": self.searched,
+            "progress": self.progress._asdict(),
+            "counts": self.counts._asdict(),
+            "seconds": seconds,
+            "best": entries_tree([best] if best else []),
+            "hall": entries_tree(self.judge.hall),
+            "trials": [course.tree(self.crew.saved(course)) for course in courses],
+        }
+        self.folder.checkpoint(tree)
+        self._write_hall(self._under_way(courses))
+        self.written = time.monotonic()
 
-    def _is_sufficient(self, best: Entry | None) -> bool:
-        fitness = best.select_fitness if best else None
-        return fitness is not None and fitness > self.experiment.sufficient_fitness
+    def _under_way(self, courses: Sequence[Course]) -> list[Entry]:
+        """What trials under way have for the hall of fame."""
+        return [entry for course in courses for entry in self.crew.entries(course)]
 
-    def judge(self) -> None:
-        """The best program, and the baselines, on unseen tasks."""
-        best = self._best_of_all()
-        assert best is not None
-        unseen = self.experiment.tasks("unseen")
-        self.unseen = float(self.experiment.fitness(best.program, unseen, "unseen")[0])
-        search_tasks = self.experiment.tasks("search", best.experiment)
-        self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.experiment.baselines)
+    def _write_hall(self, under_way: Sequence[Entry]) -> None:
+        """The hall of fame so far, trials under way included, and the lineage of its best."""
+        assert self.folder is not None
+        judge, interface = self.judge, Interface.of(self.config.searcher.space.memory, self.select_tasks)
+        others = [judge.earlier] if judge.earlier and self._best_of_all() is judge.earlier else []
+        self.folder.write("hall.json", hall_told(merged([*judge.hall, *under_way, *others]), interface))
+        best = judge.best or max(under_way, key=lambda entry: entry.fitness, default=None)
+        if best:
+            self.folder.write("lineage.json", lineage_told(best, interface))
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Continues from what a checkpoint holds.
+
+        Raises:
+          ValueError: saying what in it does not belong to such a run; the runner is of no use then.
+        """
+        stored = Fields(tree, "run", _STORED)
+        self.started, self.searched = stored.whole("started"), stored.flag("searched")
+        self.progress = progress_from(stored["progress"])
+        self.exhausted, self.crew.lost = self.progress.exhausted, self.progress.lost
+        self.counts = counts_from(stored["counts"], "run.counts")
+        seconds = stored.number("seconds", 0)
+        self.began -= seconds
+        space = self.config.searcher.space
+        self.judge.best = next(iter(entries_from(stored["best"], space, "run.best")), None)
+        self.judge.hall = entries_from(stored["hall"], space, "run.hall")
+        self._restore_trials(stored)
+        limit = self.config.schedule.time_limit
+        self.had_ended = self.searched or 0 < limit <= seconds
+        self.timed_out = self.had_ended and not self.searched
+
+    def _restore_trials(self, stored: Fields) -> None:
+        most = self.config.schedule.parallel_trials
+        for tree, where in stored.items("trials"):
+            if len(self.active) == most:
+                raise ValueError(f"{where} does not belong there: {most} trials are under way at most")
+            course, saved = Course.from_tree(tree, where, self.started)
+            self.crew.begin(course, saved, where)
+            self.active.append(course)
+        if self.searched and self.extended and not self.judge.solved:
+            going_on = [course for course in self.active if not course.ended(self.config.schedule)] or self._next()
+            self.active, self.searched = going_on or self.active, not going_on
 
     def _best_of_all(self) -> Entry | None:
-        """The best program, be it one that the run had before it was interrupted and has not met again."""
-        under_way = self.under_way(self.strands) if self.best is None else []
-        best = self.best or max(under_way, key=lambda entry: entry.fitness, default=None)
-        if self.earlier is None or best is None:
-            return best or self.earlier
-        return self.earlier if _rank(self.earlier) > _rank(best) else best
-
-    def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
-        programs = concatenate([library.baseline(name, search_tasks, learning_rate=r) for r in LEARNING_RATES])
-        scores = self.experiment.fitness(programs, search_tasks, "search")
-        winner = int(np.argmax(scores))
-        select = self.experiment.fitness(programs[winner], self.select_tasks, "select")
-        final = self.experiment.fitness(programs[winner], unseen, "unseen")
-        return Baseline(name, LEARNING_RATES[winner], float(scores[winner]), float(select[0]), float(final[0]))
+        return self.judge.best_of_all(self._under_way(self.active) if self.judge.best is None else [])
 
     def outcome(self) -> Outcome:
         """All of it."""
-        best = self._best_of_all()
-        numbers: dict[Role, int] = {"search": best.experiment if best else 1, "select": 0, "unseen": 0}
+        best, judge = self._best_of_all(), self.judge
+        numbers: dict[Role, int] = {"search": best.trial if best else 1, "select": 0, "unseen": 0}
         return Outcome(
             best.program if best else None,
-            best.experiment if best else 0,
+            best.trial if best else 0,
             best.fitness if best else 0.0,
             best.select_fitness if best else None,
-            self.unseen,
-            self.experiment.sufficient_fitness,
-            self._is_sufficient(best),
+            judge.unseen,
+            self.config.schedule.sufficient_fitness,
+            judge.is_sufficient(best),
             self.interrupted,
             self.progress,
-            self.baselines,
+            judge.baselines,
             self.select_tasks.loss,
             self.task_counts,
             self.folder.path if self.folder else None,
-            {role: self.experiment.seeds(role, number) for role, number in numbers.items()},
+            {role: build.seeds(self.config, role, number) for role, number in numbers.items()},
             self.timed_out,
             self.had_ended and self.was_judged,
         )
 
 
-_STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall")
-"""What a checkpoint holds of any run, its searches aside."""
+_STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall", "trials")
+"""What a checkpoint holds."""
 
 
-def _rank(entry: Entry) -> tuple[bool, float, float]:
-    """What makes one best program better than another: T_select, as far as they were judged there."""
-    return entry.select_fitness is not None, entry.select_fitness or 0.0, entry.fitness
+def _fittest(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """The fittest; of equals one, since the hall of fame tells programs apart by fitness."""
+    found = {entry.fitness: entry for entry in reversed(entries)}
+    return sorted(found.values(), key=lambda entry: -entry.fitness)[:count]

@@ -1,4 +1,4 @@
-"""The JSON files of a run's folder, field by field: what each may hold. config.json is described by `Experiment`."""
+"""The JSON files of a run's folder, field by field: what each may hold. config.json is described by `RunConfig`."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ _Size = Annotated[int, Meta(ge=0, le=2**20)]
 class Record(Struct, forbid_unknown_fields=True):
     """A line of records.jsonl: the fields of `zero_jax.run.folder.Progress`."""
 
-    experiment: Count
+    trial: Count
     evaluations: Count
     trained: Count
     train_steps: Count
@@ -58,7 +58,7 @@ class Baseline(Struct):
 class Outcome(Struct):
     """outcome.json."""
 
-    experiment: Count
+    trial: Count
     search_fitness: Fitness
     select_fitness: Fitness | None
     unseen_fitness: Fitness | None
@@ -90,7 +90,7 @@ class Row(Holder, kw_only=True):
     select_fitness: Fitness | None
     cost: Positive
     instructions: Count
-    experiment: Count
+    trial: Count
     evaluations: Count
     best: bool
     pareto: bool
@@ -115,14 +115,14 @@ class Lineage(Struct):
     """lineage.json."""
 
     steps: list[Step]
-    experiment: Count
+    trial: Count
     interface: Interface | None
 
 
 class Config(Struct):
-    """config.json, but for what the experiment is."""
+    """config.json; `RunConfig` describes what `config` holds."""
 
-    experiment: dict[str, Any]
+    config: dict[str, Any]
     versions: dict[str, str] = {}
     run: str = ""
     digest: str = ""

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from zero_jax.run.folder import COUNTED, QUANTILES, Progress, records_of
+from zero_jax.run.outcome import COUNTED, QUANTILES, Progress
+from zero_jax.run.records import records_of
 
 FOLDER = "tensorboard"
 """Where the events are, in a run's folder."""
@@ -57,7 +58,7 @@ class Curves:
         counts = ("trained", *COUNTED)
         told |= {f"share/{n}": (getattr(progress, n) - getattr(before, n)) / max(asked, 1) for n in counts}
         told |= {"fitness/best": progress.best_fitness, "population/diversity": progress.diversity}
-        told |= {"run/experiment": progress.experiment, "run/evaluations per second": asked / max(seconds, 1e-9)}
+        told |= {"run/trial": progress.trial, "run/evaluations per second": asked / max(seconds, 1e-9)}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in told.items()]
         self._write(progress, summary=Summary(value=values))
 

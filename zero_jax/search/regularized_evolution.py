@@ -4,7 +4,6 @@ Axes: `I` islands, `P` programs per island, `C` children per island and cohort, 
 """
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
@@ -20,8 +19,6 @@ from zero_jax.support.foreign import shown
 
 MOST_DRAWS = 10**8
 """So many draws the tournaments of a cohort may have: a second of a compiled loop, in which Ctrl-C has to wait."""
-
-Initial = Literal["random", "no_op", "linear", "network"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +36,9 @@ class RegularizedEvolution:
       tournament: T.
       cohort: C.
       mutations: how children differ from their parents.
-      initial: the first programs: `random`, `no_op`, `linear` or `network` (of `zero_jax.library`), or any batch, whose
-        programs every island takes in turn. All but the random ones are filled up with NO_OP to the initial sizes.
+      initial: The first programs: random, no_op, linear, network, the path of a program, or the folder of a run, for
+        its best program. A file may hold several programs: islands take them in turn. All but random ones are padded
+        with NO_OP to the initial sizes. In Python, also the text of a program, of several lines, or `Programs`.
 
     Raises:
       ValueError: a number below 1 or beyond `bounds.BOUNDS`, a cohort larger than the population, more memory
@@ -63,7 +61,7 @@ class RegularizedEvolution:
     tournament: int = 10
     cohort: int = 100
     mutations: Mutations = Mutations()
-    initial: Initial | Programs = "random"
+    initial: str | Programs = "random"
 
     def __post_init__(self) -> None:
         for name in ("islands", "population", "tournament", "cohort"):
@@ -208,7 +206,7 @@ def _rng_state(rng: np.random.Generator) -> dict:
     return dict(rng.bit_generator.state)
 
 
-def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs | None:
+def first_programs(space: SearchSpace, initial: str | Programs) -> Programs | None:
     """The programs that the first population is made of; None where it is random."""
     if isinstance(initial, Programs):
         if not len(initial):
@@ -220,7 +218,9 @@ def first_programs(space: SearchSpace, initial: Initial | Programs) -> Programs 
         return _filled(Programs.from_lists([[[], [], []]], space.memory), space)
     if initial in ("linear", "network"):
         return _filled(library.program(initial), space)
-    raise ValueError(f"initial must be random, no_op, linear, network or programs, not {shown(initial)}")
+    if isinstance(initial, str):
+        return _filled(library.load(initial, space.memory), space)
+    raise ValueError(f"initial must be random, no_op, linear, network, a file or programs, not {shown(initial)}")
 
 
 def _filled(programs: Programs, space: SearchSpace) -> Programs:

@@ -25,17 +25,18 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "valid": (1, 10_000_000),
     "epochs": (1, 1_000_000),
     "classes": (2, 20_000),
-    # experiments
+    # runs
     "train_steps": (1, _MANY),
-    "experiments": (0, 1_000_000_000),
-    "side_by_side": (1, 1_024),
+    "trials": (0, 1_000_000_000),
+    "parallel_trials": (1, 1_024),
     "candidates": (1, 1_000_000),
     "groups": (1, 1_000_000),
-    "actors": (0, 100_000),
+    "workers": (0, 100_000),
     "migrate_every": (0, _MANY),
     # evaluation
     "probe": (0, 1_000_000_000),
     "remember": (0, 100_000_000),
+    "cache_size": (0, 100_000_000),
     "forget_every": (0, _MANY),
     "threads": (0, 1_024),
     "devices": (0, 65_536),

@@ -1,4 +1,4 @@
-"""Loops over programs, compiled by Numba where it is installed, and interpreted by Python, slowly, where it is not."""
+"""Loops over programs: compiled by Numba where it is installed, interpreted by Python, slowly, where it is not."""
 
 import contextlib
 import ctypes
@@ -26,7 +26,7 @@ try:
 except ModuleNotFoundError:  # a platform without Numba: the same loops run in Python, with the same results
     numba = None
     WHY_INTERPRETED = "Numba is not installed (pip install numba)"
-except ImportError as error:  # as where NumPy is newer than it knows
+except ImportError as error:  # for example because NumPy is too new for it
     numba = None
     WHY_INTERPRETED = f"Numba cannot be imported ({error})"
 if numba is not None and numba.config.DISABLE_JIT:
@@ -37,8 +37,8 @@ HAVE_NUMBA: bool = numba is not None
 """Whether Numba is installed, and not switched off."""
 
 SPEAK_AFTER, GIVE_UP_AFTER = 10.0, 60.0
-"""After so many seconds of waiting for another process that compiles the same function this one logs what it waits for,
-and after so many it compiles the function for itself."""
+"""While another process compiles the same function, this one waits. After `SPEAK_AFTER` seconds it logs what it waits
+for; after `GIVE_UP_AFTER` it compiles the function itself."""
 
 
 index = np.uint64
@@ -64,8 +64,8 @@ def compiled_into_caller(function: Callable[..., Any]) -> Any:
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compiles a function that Python calls, and keeps the machine code on disk for the next process.
 
-    Numba looks only at the file that such a function is in when it decides whether what is on disk still holds, so the
-    helpers it calls are in the same file, or `source_version` is part of its arguments' types.
+    To decide whether the code on disk is still valid, Numba looks only at the file that the function is in. So the
+    helpers it calls must be in that file, or `source_version` must be part of its arguments' types.
 
     One process compiles it at a time: the others wait, and load it.
     """
@@ -125,10 +125,10 @@ def _interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Cache:
-    """What Numba asks for machine code before it compiles a function, and gives it to afterwards.
+    """Where Numba looks for machine code before it compiles a function, and puts it afterwards.
 
     Attributes:
-      files: Numba's own cache; None where there is no folder for it.
+      files: Numba's own cache; None without a folder for it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -147,7 +147,7 @@ class _Cache:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """While no other process works on these files; if one does for too long, without them from now on."""
+        """Holds these files against other processes; if one keeps them too long, goes without them from now on."""
         lock = self._locked() if self.files is not None else None
         try:
             yield
@@ -171,19 +171,19 @@ class _Cache:
         except Timeout:  # the process that holds it may hang, as may those that hold others
             _gave_up.set()
             self.files = None
-        except (OSError, NotImplementedError):  # no lock is to be had: processes may compile the same at once
+        except (OSError, NotImplementedError):  # no locks here: several processes may compile the same
             pass
         return None
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        found = None
+        overload = None
         if self.files is not None:
             with _signals_reach_the_caller(held=True), contextlib.suppress(Exception):  # what is damaged is compiled
-                found = self.files.load_overload(signature, context)
-        if found is None:
+                overload = self.files.load_overload(signature, context)
+        if overload is None:
             for callback in tuple(_on_compile):
                 callback()
-        return found
+        return overload
 
     def save_overload(self, signature: Any, result: Any) -> None:
         if self.files is None:
@@ -220,20 +220,20 @@ if numba is not None:
     from numba.core.compiler_lock import global_compiler_lock
 
     class _CheckedFiles(caching.IndexDataCacheFile):
-        """Numba's files, with what tells that one is whole, and of the function and types that the index says.
+        """Numba's files, plus a check that each is whole and holds the function and types that the index says.
 
-        Numba runs what it reads; and it writes an index before the code, so that a process that ends in between, or two
-        that write at once, leave an index that names the code of other types.
+        Numba runs whatever it reads. And it writes the index before the code: a process that ends in between, or two
+        processes that write at once, leave an index that names the code of other types.
         """
 
         def save(self, key: Any, data: Any) -> None:
             super().save(key, (self._source_stamp, key, data))
 
         def load(self, key: Any) -> Any:
-            found = super().load(key)
-            if found is None or found[:2] != (self._source_stamp, key):
+            stored = super().load(key)
+            if stored is None or stored[:2] != (self._source_stamp, key):
                 return None
-            return found[2]
+            return stored[2]
 
         def _dump(self, tree: Any) -> bytes:
             data = super()._dump(tree)
@@ -267,11 +267,12 @@ def _digest(data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
-    """Ends with what a signal raised, as Ctrl-C does, even if LLVM dropped it, as it does where it calls Python: Numba
-    goes on then, and fails later or not at all.
+    """Raises in the end what a signal handler raised, as for Ctrl-C, even if LLVM dropped it.
+
+    LLVM drops exceptions where it calls Python; Numba then goes on, and fails later or not at all.
 
     Args:
-      held: whether signals wait for the end, where what LLVM asks Python for must not fail.
+      held: whether signals wait for the end, because what LLVM asks of Python must not fail.
     """
     if threading.current_thread() is not threading.main_thread():  # signals reach only that
         yield
@@ -318,10 +319,10 @@ def _signals_reach_the_caller(held: bool = False) -> Iterator[None]:
 
 
 def address_of(rng: np.random.Generator) -> Any:
-    """What an entry point is handed for a generator, and makes one of with `generator_at`: where its bit generator is.
+    """The address of a generator's bit generator: entry points take it and call `generator_at`.
 
-    Numba's own way to take a generator keeps a reference to it for ever where code does not count references. Whoever
-    calls keeps the generator alive.
+    Passed as such, Numba would keep a reference to the generator for ever, since this code does not count references.
+    The caller keeps the generator alive.
     """
     return rng if numba is None else _capsule_pointer(rng.bit_generator.capsule, b"BitGenerator")
 

@@ -1,4 +1,4 @@
-"""Threads for compiled loops, which let go of Python's lock."""
+"""Threads for compiled loops, which release Python's lock."""
 
 import os
 import threading
@@ -20,13 +20,13 @@ def cores() -> int:
 
 
 def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable[[], None] = lambda: None) -> None:
-    """Calls `work` once on each of some threads, all of which take from the same pile.
+    """Calls `work` once on each of several threads, all of which take from the same pile.
 
     Args:
-      work: what a thread does until there is nothing left.
+      work: takes from the pile until nothing is left.
       threads: how many.
-      brief: whether it will be over within a fraction of a second: then the caller's thread takes part; else it stays
-        free to see Ctrl-C.
+      brief: whether it takes a fraction of a second: then the caller's thread takes part. Otherwise that thread stays
+        free to notice Ctrl-C.
       stop: called after Ctrl-C or an error, to end the work early.
     """
     futures: list[Future[None]] = []
@@ -56,7 +56,7 @@ def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable
 
 
 def stop_all() -> None:
-    """Ends the work of all calls of `share` that are under way, each of which raises KeyboardInterrupt."""
+    """Ends all calls of `share` that are under way; each raises KeyboardInterrupt."""
     for end in list(_under_way):
         end()
 
@@ -83,7 +83,7 @@ def _threads(at_least: int) -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    """In a child process, which has none of its parent's threads: neither those of the pool nor the lock's holder."""
+    """For a child process, which has no threads of its parent: no pool, and no thread to release its lock."""
     global _pool, _pool_lock
     _pool, _pool_lock = None, threading.Lock()
     _under_way.clear()
@@ -94,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Worker:
-    """A thread that works while its owner goes on; copies, in child processes and in pickles, have one of their own.
+    """A thread that works while its owner goes on. Copies in child processes and pickles have a thread of their own.
 
     Example:
       >>> waiting = Worker("adder").begin(lambda: 1 + 1)
@@ -111,7 +111,7 @@ class Worker:
         return Worker, (self._name,)
 
     def begin(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Begins to work; returns what waits for the result."""
+        """Begins to work; returns a function that waits for the result."""
         process = os.getpid()
         if self._thread is None or self._process != process:
             self._thread, self._process = ThreadPoolExecutor(1, thread_name_prefix=self._name), process

@@ -31,7 +31,7 @@ LEARNING_RATE = 0.001
 """Of the network: so small that no run stops early."""
 
 REPEATS = 3
-"""The fastest of so many runs counts: others share the machine."""
+"""How many times to measure; the fastest counts, since others share the machine."""
 
 
 class Measurement(NamedTuple):
@@ -42,7 +42,7 @@ class Measurement(NamedTuple):
       features: F.
       tasks: T.
       threads: how many of the host were used.
-      executor: `simd`, `xla` or `pallas`.
+      executor: the name of the executor.
       fused: whether superinstructions were used.
       programs_per_second: programs trained and validated on all tasks.
       train_steps_per_second: training examples, counted once for each task.
@@ -158,6 +158,22 @@ def network_operations(features: int) -> tuple[int, int]:
     return predict, predict + learn
 
 
+class Effort(NamedTuple):
+    """How long to measure, and on what.
+
+    Attributes:
+      seconds: how long each of `REPEATS` runs should take.
+      examples: N and K of the network's tasks.
+      batch: how many programs in a call; 0 for as many as it takes.
+      interpret: as in `evaluate`.
+    """
+
+    seconds: float = 1.0
+    examples: tuple[int, int] = (TRAIN, VALID)
+    batch: int = 0
+    interpret: bool = False
+
+
 def network(
     features: int,
     tasks: int = 10,
@@ -165,10 +181,7 @@ def network(
     *,
     executor: str = "auto",
     fused: bool = True,
-    seconds: float = 1.0,
-    examples: tuple[int, int] = (TRAIN, VALID),
-    batch: int = 0,
-    interpret: bool = False,
+    effort: Effort = Effort(),
 ) -> Measurement:
     """Measures the library's network on linear tasks.
 
@@ -177,38 +190,34 @@ def network(
       tasks: T.
       threads: how many.
       executor: as in `evaluate`.
-      fused: whether `simd` may make superinstructions.
-      seconds: how long each of `REPEATS` runs should take.
-      examples: N and K.
-      batch: how many programs in a call; 0 for as many as it takes.
-      interpret: as in `evaluate`.
+      fused: whether an executor that can may make superinstructions.
+      effort: how long to measure, and on what.
     """
     program = library.program("network", learning_rate=LEARNING_RATE)
-    on = synthetic.linear(tasks, features=features, train=examples[0], valid=examples[1])
-    options = Options(threads=threads, interpret=interpret, canonical_form=True, fuse=None if fused else False)
+    train, valid = effort.examples
+    on = synthetic.linear(tasks, features=features, train=train, valid=valid)
+    options = Options(threads=threads, interpret=effort.interpret, canonical_form=True, fuse=None if fused else False)
     chosen = choose(executor, Request(program.memory, on, options))
-    call = _caller(chosen, on, options)
-    first, rate, steps = _measure(call, program, seconds, batch or chosen.programs_to_fill(features))
+    batch = effort.batch or chosen.programs_to_fill(features)
+    first, rate, steps = _measure(_caller(chosen, on, options), program, effort.seconds, batch)
     predict, both = network_operations(features)
-    gflops = rate * tasks * (examples[0] * both + examples[1] * predict) / 1e9
-    best = 0.0 if interpret and chosen.interprets else _peak_of(chosen, threads)
+    gflops = rate * tasks * (train * both + valid * predict) / 1e9
+    best = 0.0 if effort.interpret and chosen.interprets else _peak_of(chosen, threads)
     share = gflops / best if best else 0.0
     return Measurement(
         "network", features, tasks, threads, chosen.name, fused and chosen.fuses, rate, steps, gflops, share, first
     )
 
 
-def demo(
-    threads: int = 1, *, executor: str = "auto", seconds: float = 1.0, batch: int = 0, interpret: bool = False
-) -> Measurement:
+def demo(threads: int = 1, *, executor: str = "auto", effort: Effort = Effort()) -> Measurement:
     """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
-    experiment = PRESETS["linear"][1]
-    tasks = experiment.search_tasks.make(0)
-    options = Options(ops=experiment.space.ops, threads=threads, interpret=interpret, canonical_form=True)
-    chosen = choose(executor, Request(experiment.space.memory, tasks, options))
-    batch = batch or 6 * chosen.programs_to_fill(tasks.features)  # most of them stop early
-    programs = random_programs(experiment.space, batch or 2000, np.random.default_rng(0))
-    first, rate, steps = _measure(_caller(chosen, tasks, options), programs, seconds, batch)
+    config = PRESETS["linear"][1]
+    tasks, space = config.tasks.search.make(0), config.searcher.space
+    options = Options(ops=space.ops, threads=threads, interpret=effort.interpret, canonical_form=True)
+    chosen = choose(executor, Request(space.memory, tasks, options))
+    batch = effort.batch or 6 * chosen.programs_to_fill(tasks.features)  # most of them stop early
+    programs = random_programs(space, batch or 2000, np.random.default_rng(0))
+    first, rate, steps = _measure(_caller(chosen, tasks, options), programs, effort.seconds, batch)
     return Measurement("demo", tasks.features, len(tasks), threads, chosen.name, False, rate, steps, 0.0, 0.0, first)
 
 
@@ -218,15 +227,16 @@ def run(
     """All measurements, one by one: on a CPU on one thread and on all, with and without superinstructions, with 10
     tasks and with 16; on a GPU or TPU those of the device.
     """
+    effort = Effort(seconds)
     host = devices.platform() == "cpu"
     for threads in dict.fromkeys((1, parallel.cores())) if host else (1,):
-        yield demo(threads, executor=executor, seconds=seconds)
+        yield demo(threads, executor=executor, effort=effort)
         for f in features:
-            found = network(f, 10, threads, executor=executor, seconds=seconds)
-            yield found
-            if EXECUTORS[found.executor].fuses:
-                yield network(f, 16, threads, executor=executor, seconds=seconds)
-                yield network(f, 10, threads, executor=executor, fused=False, seconds=seconds)
+            measured = network(f, 10, threads, executor=executor, effort=effort)
+            yield measured
+            if EXECUTORS[measured.executor].fuses:
+                yield network(f, 16, threads, executor=executor, effort=effort)
+                yield network(f, 10, threads, executor=executor, fused=False, effort=effort)
 
 
 _peaks: dict[int, float] = {}
@@ -298,11 +308,11 @@ HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GF
 
 
 def machine_line(about: dict[str, Any]) -> str:
-    """What `machine` and `peaks` found, as text."""
+    """What `machine` and `peaks` return, as text."""
     if "device" in about:
         rates = about["device"]
-        told = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
-        return f"{', '.join(about['devices'])}: {told}; host {about['cpu']}, {about['cores']} cores"
+        speed = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
+        return f"{', '.join(about['devices'])}: {speed}; host {about['cpu']}, {about['cores']} cores"
     rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
     return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
 

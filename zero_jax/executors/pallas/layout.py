@@ -1,4 +1,4 @@
-"""How the Pallas executor's kernel is cut to a GPU or a TPU, and what memory it takes there. Imports nothing heavy."""
+"""How the Pallas kernel is laid out on a GPU or a TPU, and how much memory it takes there. Imports no kernel."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ TPU_EXAMPLES = 200_000
 
 
 class Layout(NamedTuple):
-    """How a kernel is cut to the GPU.
+    """How a kernel is laid out on a GPU.
 
     Attributes:
       lanes: how many tasks a block takes, a power of two.
@@ -73,7 +73,7 @@ def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int
 
 
 def tpu_core_bytes(memory: MemorySize, features: int, errors: int = 0) -> int:
-    """What a program takes of a TPU core's fast memory, if it returns the errors of so many examples: its memory, two
+    """What a program takes of a TPU core's fast memory, if it returns that many errors: its memory, two
     examples, and what it returns, twice. The last axis but one is padded to a multiple of 8.
     """
     wide = _padded_to_8(features)
@@ -98,5 +98,5 @@ def _padded_to_8(n: int) -> int:
 
 
 def most_programs(program_bytes: int) -> int:
-    """How many programs of such a size one call takes: offsets into its arrays are 32-bit numbers."""
+    """How many programs of that size fit a call: offsets into its arrays are 32-bit numbers."""
     return max(1, (2**31 - 1) // program_bytes * 4)

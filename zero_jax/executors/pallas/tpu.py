@@ -8,7 +8,9 @@ Compiled for a TPU v5e without one (`experiments/throughput/v5e.py`) and interpr
 TPU, so `auto` does not take it.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -71,8 +73,8 @@ class _Machine(kernel.Machine):
 
 
 def arctan(x: Array) -> Array:
-    """Elementwise, within 3 units in the last place: Pallas has none for TPUs. Reduced to |x| < tan(pi / 8), then a
-    polynomial (S. L. Moshier's Cephes library, atanf).
+    """The arctangent, which Pallas lacks for TPUs, within 3 units in the last place: reduced to |x| < tan(pi / 8), then
+    a polynomial (S. L. Moshier's Cephes library, atanf).
     """
     size = jnp.abs(x)
     large, middle = size > 2.414213562373095, size > 0.4142135623730950
@@ -175,6 +177,19 @@ def _execute(shape: Shape, component: int, *refs: Any) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- calls
+
+
+def lowered_for_v5e() -> AbstractContextManager[Any]:
+    """A context in which the kernel is lowered for a TPU v5e on a machine without one.
+
+    From 0.12 on, JAX lowers a kernel for one kind of TPU, that of the default device unless it is given another.
+    """
+    if not hasattr(jax.sharding, "AbstractDevice"):
+        return nullcontext()
+    known = inspect.signature(jax.sharding.AbstractDevice).parameters
+    kind: dict[str, Any] = {"device_kind": "TPU v5 lite", "num_cores": 1, "platform": "tpu"}
+    device = jax.sharding.AbstractDevice(**{name: kind[name] for name in known})
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device))
 
 
 def _of_program(*sizes: int, memory_space: Any = pltpu.VMEM) -> pl.BlockSpec:

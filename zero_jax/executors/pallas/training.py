@@ -29,7 +29,7 @@ class Examples(Protocol):
 
 
 class _At(NamedTuple):
-    """How far a block has come, as far as registers hold it.
+    """The part of a block's progress that registers hold.
 
     Attributes:
       example: of the epoch.
@@ -41,7 +41,7 @@ class _At(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What training writes, `[lanes]` each. In memory, since registers are better spent on blocks that run at a time.
+    """What training writes, `[lanes]` each. It is kept in memory: with more registers free, more blocks run at a time.
 
     Attributes:
       fitness: the best of the epochs so far.
@@ -59,15 +59,15 @@ class Outputs(NamedTuple):
 
 
 class Training:
-    """Training and validation of one program on one group of tasks (SPEC 2).
+    """Training and validation of one program on one group of tasks (Real et al. 2020, figure 1).
 
     Args:
       shape: what the code depends on.
       machine: runs the components.
       lengths: `[3]` instructions in use; negative where the block has no program.
-      limit: `[1]` a larger error in training stops a run.
-      examples: where they come from.
-      outputs: to be written.
+      limit: `[1]`, the error beyond which a run stops.
+      examples: where the examples come from.
+      outputs: written by `run`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Training:
         self.classes = Classes(shape.classes, -1 - machine.features.behind) if shape.classes else None
 
     def run(self, lane: Array) -> None:
-        """All epochs; `lane` is `[lanes]` which tasks these are."""
+        """Runs all epochs; `lane` `[lanes]` holds the numbers of the tasks."""
         shape, outputs = self.shape, self.outputs
         used = self.lengths[0] >= 0
         self.machine.clear(used)
@@ -102,7 +102,7 @@ class Training:
         """Training on all examples, and validation; begins and ends with the component that runs next."""
         outputs = self.outputs
         outputs.lost[...] = jnp.zeros((self.shape.lanes,), jnp.float32)
-        self.machine.barrier()  # all threads must see the same runs alive, or they would part ways
+        self.machine.barrier()  # all threads must see the same runs alive, or they would diverge
         self.examples.begin()
         at = lax.while_loop(
             lambda at: at.example < self.count,
@@ -116,8 +116,8 @@ class Training:
         return at.component
 
     def _component(self, epoch: Array, at: _At) -> _At:
-        """Runs the next component on the next example. One loop over all components, since each place in the code that
-        runs instructions has a jump table and all ops of its own.
+        """Runs the next component on the next example. One loop serves all components: each place in the code that runs
+        instructions needs its own jump table and its own copy of all ops.
         """
         predicting, learning = at.component == PREDICT, at.component == LEARN
         x, y = self.examples.example(epoch, at.example, predicting)
@@ -136,8 +136,8 @@ class Training:
         return _At(jnp.where(stays, last, last + 1), jnp.where(learns_next, jnp.int32(LEARN), jnp.int32(PREDICT)))
 
     def _judge(self, epoch: Array, example: Array, training: Array) -> Array:
-        """What follows Predict: the error, and which runs stop; the example where training is, behind all others where
-        every run has stopped.
+        """What follows Predict: the error, and which runs stop. Returns the number of the example, or N + K where every
+        run has stopped.
         """
         outputs = self.outputs
         alive = outputs.alive[...] > 0

@@ -84,7 +84,7 @@ class Simd(Executor):
             rows=rows,
             threads=options.threads,
             fuse=False if fingerprints else options.fuse,
-            fingerprints=fingerprints,
+            want="fingerprints" if fingerprints else "fitness",
         )
         if result.fingerprints is None:
             return lambda: (result.fitness, result.train_steps)

@@ -8,7 +8,7 @@ Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examp
 
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,22 +29,22 @@ UNROLLED: tuple[int, ...] = (4, 8, 16, 32)
 1.25 times as fast as the loops for any F."""
 
 _BRIEF_SECONDS = 0.1
-"""A call that should take less runs on the caller's thread too, where Ctrl-C waits for it to end."""
+"""A call that should take less time runs on the caller's thread too, where Ctrl-C waits for it to end."""
 
 
 _LONG = 500
-"""From so many training examples on, superinstructions save more than it takes to find them: 0.4 us a program."""
+"""From this many training examples on, superinstructions save more than finding them takes: 0.4 us a program."""
 
 
 _BLOCK = 16
-"""A thread takes so many (program, group) at a time where there are plenty: threads should not write side by side."""
+"""How many (program, group) a thread takes at a time if there are plenty: threads should not write side by side."""
 
 
 class LaneTasks(NamedTuple):
     """Tasks laid out in lanes.
 
     Attributes:
-      train_x, train_y: float32 `[G, N, F, 16]` and `[G, N, 16]`, aligned to 64 bytes; valid_x, valid_y likewise.
+      train_x, train_y: float32 `[G, N, F, 16]` and `[G, N, 16]`, aligned to 64 bytes; valid_x, valid_y the same with K.
       order: int64 `[E, N]`.
       ids: uint32 `[G * 16]`.
       masks: int64 `[G]`, a bit for each lane that holds a task.
@@ -115,6 +115,10 @@ def lay_out(tasks: Tasks) -> LaneTasks:
     )
 
 
+Wanted = Literal["fitness", "errors", "fingerprints"]
+"""What `evaluate` returns: errors and fingerprints come with the fitness."""
+
+
 def evaluate(
     programs: Programs,
     tasks: LaneTasks,
@@ -124,62 +128,45 @@ def evaluate(
     rows: np.ndarray | None = None,
     threads: int | None = None,
     fuse: bool | None = None,
-    errors: bool = False,
-    fingerprints: bool = False,
+    want: Wanted = "fitness",
 ) -> Result:
-    """Trains every program on every task (SPEC 2).
+    """Trains every program on every task.
 
     Args:
-      programs: `P` valid programs in canonical form (`canonical.canonical`), which dead code is not part of.
+      programs: `P` valid programs in canonical form (`canonical.canonical`), which has no dead code.
       tasks: from `lay_out`.
       seed: of the random stream; its lower 32 bits count.
       max_abs_error: a larger error, or NaN, stops a run.
       rows: int64 `[P]`, which of the programs to train, for P of the result; by default all.
-      threads: how many; by default as many as there are cores. The result does not depend on it.
-      fuse: whether to make superinstructions; by default where there are so many examples that it pays.
-      errors: whether to return the error of each example too, training and validation, epoch by epoch, for
-        accuracy y - sigmoid(s1) in training and y - s1 in validation, for vector labels the largest |label -
-        probability| of a class in both; 0 once a run has stopped.
-      fingerprints: whether to return hashes of those errors.
+      threads: how many; by default one per core. The result does not depend on it.
+      fuse: whether to make superinstructions; by default if there are enough examples for it to pay.
+      want: `errors` adds the error of each example, training and validation, epoch by epoch, 0 once a run has stopped:
+        for accuracy y - sigmoid(s1) in training and y - s1 in validation, for vector labels the largest |label -
+        probability| of a class in both. `fingerprints` adds hashes of those errors.
 
     Raises:
-      KeyboardInterrupt: after Ctrl-C, within a second, whatever was left to do.
+      KeyboardInterrupt: after Ctrl-C, within a second, however much is left to do.
     """
     rows = np.arange(len(programs)) if rows is None else rows
-    n_programs, (groups, n, features, _) = len(rows), tasks.train_x.shape
+    n_programs, groups, features = len(rows), len(tasks.masks), tasks.train_x.shape[2]
     at_once = min(threads or parallel.cores(), max(1, n_programs * groups))
-    k, epochs = tasks.valid_x.shape[1], tasks.order.shape[0]
+    examples = tasks.order.shape[0] * (tasks.train_x.shape[1] + tasks.valid_x.shape[1])
     width = groups * v.WIDTH
     fitness, steps = np.zeros((n_programs, width), np.float32), np.zeros((n_programs, width), np.int32)
-    kept = np.zeros((n_programs, epochs * (n + k), width) if errors else (0, 0, 0), np.float32)
+    errors = np.zeros((n_programs, examples, width) if want == "errors" else (0, 0, 0), np.float32)
     prints = np.zeros((n_programs, groups, 2), np.uint64)
-    flags = np.zeros(2, np.int64)
-    fuse = (n * epochs >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
+    fuse = (tasks.order.size >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
     used = layout.memory_numbers(programs.memory, features) + layout.scratch_numbers(programs.memory, features) + 1
-    settings = np.array(
-        [
-            features,
-            n,
-            k,
-            epochs,
-            tasks.accuracy,
-            tasks.classes,
-            int(seed) & 0xFFFFFFFF,
-            fuse,
-            errors,
-            fingerprints,
-            (used - 1) * v.WIDTH,
-            max(1, min(_BLOCK, n_programs * groups // (_BLOCK * at_once))),
-        ]
-    )
+    items = max(1, min(_BLOCK, n_programs * groups // (_BLOCK * at_once)))
+    settings = _settings(tasks, seed, fuse, want, (used - 1) * v.WIDTH, items)
+    flags = np.zeros(2, np.int64)
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
-    interface = tasks.interface(programs.memory)
     before = size(features), settings, addresses
     after = (
         code, constants, length, np.array(programs.starts),
-        table(programs.memory), np.array(interface),
+        table(programs.memory), np.array(tasks.interface(programs.memory)),
         translate.places(programs.memory, features), tasks.order, tasks.masks,
         np.float32(max_abs_error),
     )  # fmt: skip
@@ -188,21 +175,50 @@ def evaluate(
         memory = _buffer(used)
         scratch = _scratch(programs)
         places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
-        train_programs(*before, chosen, *after, scratch, places, fitness, steps, kept, prints)
+        train_programs(*before, chosen, *after, scratch, places, fitness, steps, errors, prints)
 
-    work(rows[:0])  # what is yet to be compiled for these types is so here, on the thread that Ctrl-C reaches
+    work(rows[:0])  # compiles for types that are new, on the thread that Ctrl-C reaches
     flags[0] = 0
-
-    runs = n_programs * groups * epochs * (n * code.shape[1] + k * max(1, programs.capacity[1]))
-    each = features * features if programs.memory.matrices else features
-    brief = runs * (5 + 0.2 * each) * 1e-9 < _BRIEF_SECONDS * at_once
 
     def stop() -> None:
         flags[1] = 1
 
+    brief = _seconds(programs, tasks, n_programs) < _BRIEF_SECONDS * at_once
     parallel.share(work, at_once, brief=brief, stop=stop)
-    told = kept.transpose(0, 2, 1)[:, : tasks.n_tasks] if errors else None
-    return Result(fitness[:, : tasks.n_tasks], steps[:, : tasks.n_tasks], told, prints if fingerprints else None)
+    return Result(
+        fitness[:, : tasks.n_tasks],
+        steps[:, : tasks.n_tasks],
+        errors.transpose(0, 2, 1)[:, : tasks.n_tasks] if want == "errors" else None,
+        prints if want == "fingerprints" else None,
+    )
+
+
+def _settings(tasks: LaneTasks, seed: int, fuse: bool, want: Wanted, print_place: int, items: int) -> np.ndarray:
+    """What `training.py` takes under that name, in its order."""
+    return np.array(
+        [
+            tasks.train_x.shape[2],
+            tasks.train_x.shape[1],
+            tasks.valid_x.shape[1],
+            tasks.order.shape[0],
+            tasks.accuracy,
+            tasks.classes,
+            int(seed) & 0xFFFFFFFF,
+            fuse,
+            want == "errors",
+            want == "fingerprints",
+            print_place,
+            items,
+        ]
+    )
+
+
+def _seconds(programs: Programs, tasks: LaneTasks, count: int) -> float:
+    """A rough upper estimate of how long one thread takes to train that many programs."""
+    features, slots = tasks.train_x.shape[2], programs.code.shape[1]
+    steps = tasks.train_x.shape[1] * slots + tasks.valid_x.shape[1] * max(1, programs.capacity[1])
+    each = features * features if programs.memory.matrices else features
+    return count * len(tasks.masks) * tasks.order.shape[0] * steps * (5 + 0.2 * each) * 1e-9
 
 
 def execute(

@@ -10,6 +10,7 @@ unrolled for a known F (`step`), the others loop (`_other`).
 import numpy as np
 
 from zero_jax.executors.simd import vector as v
+from zero_jax.program.ops import Number as N
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)
@@ -134,41 +135,41 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
     """
     n = v.number(size, features)
     a, b, out = v.integer(row, A), v.integer(row, B), v.integer(row, OUT)
-    if op == 1:
+    if op == N.SCALAR_SUM:
         v.store(memory, out, v.add(v.load(memory, a), v.load(memory, b)))
-    elif op == 2:
+    elif op == N.SCALAR_DIFF:
         v.store(memory, out, v.sub(v.load(memory, a), v.load(memory, b)))
-    elif op == 3:
+    elif op == N.SCALAR_PRODUCT:
         v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
-    elif op == 16:
+    elif op == N.VECTOR_HEAVYSIDE:
         _map1(v.positive, memory, a, out, n)
-    elif op == 18:
+    elif op == N.SCALAR_VECTOR_PRODUCT:
         _scale(memory, a, b, out, n)
-    elif op == 23:
+    elif op == N.VECTOR_SUM:
         _map2(v.add, memory, a, b, out, n)
-    elif op == 24:
+    elif op == N.VECTOR_DIFF:
         _map2(v.sub, memory, a, b, out, n)
-    elif op == 25:
+    elif op == N.VECTOR_PRODUCT:
         _map2(v.mul, memory, a, b, out, n)
-    elif op == 27:
+    elif op == N.VECTOR_INNER_PRODUCT:
         v.store(memory, out, _dot(memory, a, b, n))
-    elif op == 28:
+    elif op == N.VECTOR_OUTER_PRODUCT:
         for r in range(n):
             _scale(memory, a + r * W, b, out + r * n * W, n)
-    elif op == 31 or op == MATVEC_SUM:
+    elif op == N.MATRIX_VECTOR_PRODUCT or op == MATVEC_SUM:
         c = v.integer(row, C)
         to = scratch if out == b or (op == MATVEC_SUM and out == c) else out
-        if op == 31:
+        if op == N.MATRIX_VECTOR_PRODUCT:
             _matvec(memory, a, b, c, False, to, n)
         else:
             _matvec(memory, a, b, c, True, to, n)
         if to != out:
             _copy(memory, to, out, n)
-    elif op == 39:
+    elif op == N.MATRIX_SUM:
         _map2(v.add, memory, a, b, out, n * n)
-    elif op == 48:
+    elif op == N.VECTOR_MAX:
         _map2(v.maximum, memory, a, b, out, n)
-    elif op == 56:
+    elif op == N.SCALAR_CONST_SET:
         v.store(memory, out, v.splat(v.real(constants, 0)))
     elif op == SCALAR_FMA:
         v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, v.integer(row, C))))
@@ -229,79 +230,79 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
 def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """The ops that are not unrolled."""
     n, a, b, out, size = features, v.integer(row, A), v.integer(row, B), v.integer(row, OUT), v.integer(row, COUNT)
-    if op == 4 or op == 26 or op == 42:
+    if op == N.SCALAR_DIVISION or op == N.VECTOR_DIVISION or op == N.MATRIX_DIVISION:
         _map2(v.div, memory, a, b, out, size)
-    elif op == 5 or op == 22 or op == 38:
+    elif op == N.SCALAR_ABS or op == N.VECTOR_ABS or op == N.MATRIX_ABS:
         _map1(v.absolute, memory, a, out, size)
-    elif op == 6 or op == 20 or op == 30:
+    elif op == N.SCALAR_RECIPROCAL or op == N.VECTOR_RECIPROCAL or op == N.MATRIX_RECIPROCAL:
         _map1(v.reciprocal, memory, a, out, size)
-    elif op <= 15:
+    elif op <= N.SCALAR_HEAVYSIDE:
         _function(op, memory, a, out)
-    elif op == 17:
+    elif op == N.MATRIX_HEAVYSIDE:
         _map1(v.positive, memory, a, out, size)
-    elif op == 19:
+    elif op == N.SCALAR_BROADCAST:
         _fill(memory, out, size, v.load(memory, a))
-    elif op == 29:
+    elif op == N.SCALAR_MATRIX_PRODUCT:
         _scale(memory, a, b, out, size)
-    elif op == 32:
+    elif op == N.VECTOR_COLUMN_BROADCAST:
         for r in range(n):
             _fill(memory, out + r * n * W, n, v.load(memory, a + r * W))
-    elif op == 33:
+    elif op == N.VECTOR_ROW_BROADCAST:
         for r in range(n):
             _copy(memory, a, out + r * n * W, n)
-    elif op == 37:
+    elif op == N.MATRIX_TRANSPOSE:
         for r in range(n):
             for i in range(n):
                 v.store(memory, scratch + (i * n + r) * W, v.load(memory, a + (r * n + i) * W))
         _copy(memory, scratch, out, size)
-    elif op == 40:
+    elif op == N.MATRIX_DIFF:
         _map2(v.sub, memory, a, b, out, size)
-    elif op == 41:
+    elif op == N.MATRIX_PRODUCT:
         _map2(v.mul, memory, a, b, out, size)
-    elif op == 43:
+    elif op == N.MATRIX_MATRIX_PRODUCT:
         _matmul(memory, a, b, scratch, n)
         _copy(memory, scratch, out, size)
-    elif op == 44 or op == 45:
+    elif op == N.SCALAR_MIN or op == N.VECTOR_MIN:
         _map2(v.minimum, memory, a, b, out, size)
-    elif op == 46:
+    elif op == N.MATRIX_MIN:
         _map2(v.matrix_minimum, memory, a, b, out, size)
-    elif op == 47:
+    elif op == N.SCALAR_MAX:
         _map2(v.maximum, memory, a, b, out, size)
-    elif op == 49:
+    elif op == N.MATRIX_MAX:
         _map2(v.matrix_maximum, memory, a, b, out, size)
-    elif op <= 55:
+    elif op <= N.MATRIX_ST_DEV:
         _reduction(op, memory, a, out, n)
-    elif op == 57:
+    elif op == N.VECTOR_CONST_SET:
         place = _place(n, v.real(constants, 0))
         v.store(memory, out + place * W, v.splat(v.real(constants, 1)))
-    elif op == 58:
+    elif op == N.MATRIX_CONST_SET:
         place = _place(n, v.real(constants, 0)) * n + _place(n, v.real(constants, 1))
         v.store(memory, out + place * W, v.splat(v.real(constants, 2)))
-    elif op >= 59:
+    elif op >= N.SCALAR_UNIFORM_SET:
         _random(op, row, constants, memory, seed, ids, at, count)
 
 
 @compiled
 def _function(op, memory, a, out):  # type: ignore[no-untyped-def]
     x = v.load(memory, a)
-    if op == 7:
+    if op == N.SCALAR_SIN:
         x = v.sine(x)
-    elif op == 8:
+    elif op == N.SCALAR_COS:
         x = v.cosine(x)
-    elif op == 9:
+    elif op == N.SCALAR_TAN:
         x = v.tangent(x)
-    elif op == 10:
+    elif op == N.SCALAR_ARCSIN:
         x = v.arcsine(x)
-    elif op == 11:
+    elif op == N.SCALAR_ARCCOS:
         x = v.arccosine(x)
-    elif op == 12:
+    elif op == N.SCALAR_ARCTAN:
         x = v.arctangent(x)
-    elif op == 13:
+    elif op == N.SCALAR_EXP:
         x = v.exponential(x)
-    elif op == 14:
+    elif op == N.SCALAR_LOG:
         # A sum makes a subnormal number zero; the C library would take its bits apart.
         x = v.logarithm(v.add(x, v.splat(np.float32(0))))
-    elif op == 15:
+    elif op == N.SCALAR_HEAVYSIDE:
         x = v.not_negative(x)
     v.store(memory, out, x)
 
@@ -340,29 +341,29 @@ def _deviation(memory, a, n):  # type: ignore[no-untyped-def]
 @compiled
 def _reduction(op, memory, a, out, n):  # type: ignore[no-untyped-def]
     share = v.splat(np.float32(1.0 / n))
-    if op == 21:
+    if op == N.VECTOR_NORM:
         v.store(memory, out, v.root(_squares(memory, a, W, n)))
-    elif op == 34:
+    elif op == N.MATRIX_NORM:
         v.store(memory, out, v.root(_squares(memory, a, W, n * n)))
-    elif op == 35:
+    elif op == N.MATRIX_COLUMN_NORM:
         for i in range(n):
             v.store(memory, out + i * W, v.root(_squares(memory, a + i * W, n * W, n)))
-    elif op == 36:
+    elif op == N.MATRIX_ROW_NORM:
         for r in range(n):
             v.store(memory, out + r * W, v.root(_squares(memory, a + r * n * W, W, n)))
-    elif op == 50:
+    elif op == N.VECTOR_MEAN:
         v.store(memory, out, v.mul(_sum(memory, a, W, n), share))
-    elif op == 51:
+    elif op == N.MATRIX_MEAN:
         v.store(memory, out, v.mul(_sum(memory, a, W, n * n), v.splat(np.float32(1.0 / (n * n)))))
-    elif op == 52:
+    elif op == N.MATRIX_ROW_MEAN:
         for r in range(n):
             v.store(memory, out + r * W, v.mul(_sum(memory, a + r * n * W, W, n), share))
-    elif op == 53:
+    elif op == N.MATRIX_ROW_ST_DEV:
         for r in range(n):
             v.store(memory, out + r * W, _deviation(memory, a + r * n * W, n))
-    elif op == 54:
+    elif op == N.VECTOR_ST_DEV:
         v.store(memory, out, _deviation(memory, a, n))
-    elif op == 55:
+    elif op == N.MATRIX_ST_DEV:
         v.store(memory, out, _deviation(memory, a, n * n))
 
 
@@ -388,7 +389,7 @@ def _random(op, row, constants, memory, seed, ids, at, count):  # type: ignore[n
     first, second = v.splat(v.real(constants, 0)), v.splat(v.real(constants, 1))
     for i in range(v.integer(row, COUNT)):
         u, w = v.draws(seed, ids, at, i, draw)
-        if op >= 62:
+        if op >= N.SCALAR_GAUSSIAN_SET:
             radius = v.root(v.mul(v.splat(np.float32(-2)), v.logarithm(v.sub(v.splat(np.float32(1)), u))))
             value = v.mul(radius, v.cosine(v.mul(v.splat(np.float32(2 * np.pi)), w)))
             value = v.fma(second, value, first)

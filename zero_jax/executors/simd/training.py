@@ -26,7 +26,7 @@ class _Job(NamedTuple):
     Attributes:
       rows, constants, memory: addresses of the program's rows and constants, and of its memory.
       predict, validate: the rows that Predict begins at, in training and in validation.
-      features_place, label, prediction, scratch: places in memory, of what it is and of what is free.
+      features_place, label, prediction, scratch: places in memory, of what each name says; scratch is free.
       classes: C where labels are vectors, else 0; rewrites: whether Predict writes features or label.
       seed, ids, lane: of the random stream; the first lane of the group.
       train_x, train_y, valid_x, valid_y: addresses of the group's examples.
@@ -59,7 +59,7 @@ def train_programs(  # type: ignore[no-untyped-def]
     size, settings, addresses, chosen, code, data, length, starts, table, ends, where, order, masks, max_error, scratch,
     places, fitness, steps, errors, prints,
 ):  # fmt: skip
-    """Trains one chosen program on one group of tasks after the other, until none is left or the flag is raised."""
+    """Trains one chosen program on one group of tasks after another, until no work is left or the flag is raised."""
     features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
     groups = len(masks)
     work, rows, constants, shape = scratch
@@ -115,7 +115,7 @@ _PREDICT, _LEARN = 1, 2
 def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):  # type: ignore[no-untyped-def]
     """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
 
-    The rows are one loop, the interpreter compiled into it: what is to be done between components are rows too (`NEXT`
+    The rows are one loop, the interpreter compiled into it: what happens between components is rows too (`NEXT`
     presents a training example, `CHECK` ends Predict, `JUDGE` ends it in validation), since a call for each run of a
     component would take longer than a short component does. `alive` has a bit for each lane that has not stopped.
     """
@@ -154,7 +154,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
             if job.rewrites:
                 _present(size, features, job, job.train_x, example, label)
             elif job.classes:
-                _tell_class(job, v.number(size, features), label)
+                _write_class(job, v.number(size, features), label)
             else:
                 v.store(memory, 0, label)
             if signed:
@@ -207,7 +207,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
 
 @compiled
 def _score(job, lost, k, accuracy, alive, fitness):  # type: ignore[no-untyped-def]
-    """The fitness of an epoch (SPEC 2.4), in float32; the best so far stays."""
+    """The fitness of an epoch, in float32; the best so far stays."""
     v.store(job.memory, job.scratch, lost)
     for lane in range(v.WIDTH):
         if (alive >> lane) & 1:
@@ -226,7 +226,7 @@ def _present(size, features, job, x, example, label):  # type: ignore[no-untyped
     for f in range(numbers):
         v.store(job.memory, job.features_place + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
     if job.classes:
-        _tell_class(job, numbers, label)
+        _write_class(job, numbers, label)
     else:
         v.store(job.memory, 0, label)
 
@@ -238,7 +238,7 @@ def _is_class(number, label):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _tell_class(job, numbers, label):  # type: ignore[no-untyped-def]
+def _write_class(job, numbers, label):  # type: ignore[no-untyped-def]
     """The label as a vector: 1 at its class, 0 elsewhere."""
     for f in range(numbers):
         v.store(job.memory, job.label + f * v.WIDTH, _is_class(f, label))
@@ -263,19 +263,19 @@ def _softmax(job, label, to):  # type: ignore[no-untyped-def]
 
 @compiled
 def _other_class(job, label):  # type: ignore[no-untyped-def]
-    """1 where another class than the label has the largest element, the last of equal ones; a NaN is none."""
-    top, found = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
+    """1 where the largest element, the last of equal ones, is not that of the label; NaN elements do not count."""
+    top, predicted = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
     for c in range(job.classes):
         value = v.load(job.memory, job.prediction + c * v.WIDTH)
         better = v.at_least(value, top)
-        found = v.fma(better, v.sub(v.splat(np.float32(c)), found), found)
+        predicted = v.fma(better, v.sub(v.splat(np.float32(c)), predicted), predicted)
         top = v.maximum(top, value)
-    return v.positive(v.sub(v.absolute(v.sub(found, label)), v.splat(np.float32(0.5))))
+    return v.positive(v.sub(v.absolute(v.sub(predicted, label)), v.splat(np.float32(0.5))))
 
 
 @compiled
 def _stop(lanes, steps, job, count):  # type: ignore[no-untyped-def]
-    """Runs that end after so many training examples."""
+    """Writes the train steps of runs that end."""
     for lane in range(v.WIDTH):
         if (lanes >> lane) & 1:
             steps[job.program, job.lane + lane] = count

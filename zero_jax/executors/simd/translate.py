@@ -1,7 +1,7 @@
 """From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions.
 
-A superinstruction does the work of two or three instructions where the value that one hands to the other is read by
-nobody else. They need not stand side by side, as long as nothing in between touches what either uses.
+A superinstruction does the work of two or three instructions where nothing else reads the value that one hands to the
+other. They need not stand side by side, if nothing in between touches what either uses.
 """
 
 import functools
@@ -11,36 +11,37 @@ import numpy as np
 from zero_jax.executors.simd import machine as m
 from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
 from zero_jax.program.memory import MemorySize
+from zero_jax.program.ops import Number as N
 from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 _P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
-"""The operands of the instruction that hands its value on, and of the one that takes it."""
+"""The operands of the instruction that gives its value, and of the one that takes it."""
 
 FUSIONS = (
-    # the one that hands on, the one that takes, as which operand, what they become, and its operands
-    (3, 1, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
-    (3, 1, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
-    (2, 3, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
-    (2, 3, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
-    (27, 1, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
-    (27, 1, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
-    (18, 23, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
-    (18, 23, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
-    (18, 25, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
-    (18, 25, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
-    (16, 25, 0, m.STEP_PRODUCT, (_P1, _Q2)),
-    (16, 25, 1, m.STEP_PRODUCT, (_P1, _Q1)),
-    (16, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
-    (18, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
-    (31, 23, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
-    (31, 23, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
-    (28, 39, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
-    (28, 39, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
-    (18, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
-    (23, 23, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
-    (23, 23, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
-    (2, 18, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
+    # the giver, the taker, which operand it takes, what they become, and the operands of that
+    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
+    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
+    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
+    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
+    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
+    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
+    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
+    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 0, m.STEP_PRODUCT, (_P1, _Q2)),
+    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 1, m.STEP_PRODUCT, (_P1, _Q1)),
+    (N.VECTOR_HEAVYSIDE, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
+    (N.SCALAR_VECTOR_PRODUCT, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
+    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
+    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
+    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
+    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
+    (N.SCALAR_VECTOR_PRODUCT, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
+    (N.VECTOR_SUM, N.VECTOR_SUM, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
+    (N.VECTOR_SUM, N.VECTOR_SUM, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
+    (N.SCALAR_DIFF, N.SCALAR_VECTOR_PRODUCT, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
 )
 """What becomes one: the pairs of the 2-layer network, and those that head a count over evolved populations
 (`experiments/throughput/pairs.py`)."""
@@ -200,7 +201,7 @@ def _fuse(cells, first, n, bits):  # type: ignore[no-untyped-def]
 
 @compiled
 def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
-    """The last row before j that writes a cell, -1 if there is none."""
+    """The last row before j that writes a cell, or -1."""
     for i in range(j - 1, first - 1, -1):
         if cells[i, 6] == cell:
             return i
@@ -209,7 +210,7 @@ def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
 
 @compiled
 def _may_join(cells, i, j, cell, slot, live_after):  # type: ignore[no-untyped-def]
-    """Whether what row i writes to a cell reaches nobody but operand `slot` of row j, and i may run as late as j."""
+    """Whether what row i writes to a cell reaches only operand `slot` of row j, and i may run as late as j."""
     if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
         return False
     if cells[j, 6] != cell and (live_after >> np.uint64(cell)) & np.uint64(1) != np.uint64(0):

@@ -28,8 +28,8 @@ _WIDEST = {"cpu": 256}
 """The widest block, in programs."""
 
 _ALONE = {"cpu": 2**17}
-"""A program of so many bytes is alone in its block: then an instruction is a branch (`interpreter.py`), which saves
-more than neighbours do. Elsewhere than on a CPU a branch costs some 30 us, as much as a select of all its ops."""
+"""A program that takes this many bytes is alone in its block: then an instruction is a branch (`interpreter.py`), which
+saves more than neighbours do. Elsewhere than on a CPU a branch costs some 30 us, as much as a select of all its ops."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ class BlockState(NamedTuple):
 def evaluate_block(
     programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, differentiable: bool
 ) -> Evaluation:
-    """Trains and validates a block of programs together (SPEC 2).
+    """Trains and validates a block of programs together (Real et al. 2020, figure 1).
 
     Args:
       programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`dataflow.number_draws`).
@@ -277,7 +277,7 @@ class _Machine:
         """One instruction of a program that is alone in its block, as those with large values are.
 
         Not under `vmap`, a switch is a branch, so nothing is computed but the one op. A branch returns the value alone:
-        XLA copies whatever memory goes through a conditional. A loop, of one step or none, keeps it in place.
+        XLA copies whatever memory goes through a conditional. A loop of at most one step keeps it in place.
         """
         number, in1, in2, out = code
         after = dict(memory)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from zero_jax.executors.registry import may_use_gpu
-from zero_jax.run.config import Experiment
+from zero_jax.run.config import RunConfig
+from zero_jax.run.searchers import islands
 from zero_jax.support import threads as parallel
 
 REACHED_SECONDS = 5.0
@@ -52,7 +53,7 @@ def connected(address: str = "") -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Actors on one GPU with this process would find its memory taken; usage statistics are nobody's business.
+    # Workers on one GPU with this process would find its memory taken; usage statistics are nobody's business.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     how: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -69,7 +70,7 @@ def connected(address: str = "") -> Iterator[None]:
         raise OSError(f"{what}: {first_line(error)}") from None
     try:
         yield
-    except ray.exceptions.RayTaskError:  # a mistake of ours in an actor, with its traceback
+    except ray.exceptions.RayTaskError:  # a mistake of ours in a worker, with its traceback
         raise
     except ray.exceptions.RayError as error:
         raise OSError(f"the Ray cluster failed: {first_line(error)}") from error
@@ -106,32 +107,33 @@ def check_answers(address: str) -> None:
         raise ConnectionError(f"the Ray cluster at {address} cannot be joined: {why[0]}")
 
 
-def resources(experiment: Experiment) -> tuple[str, int]:
-    """What each actor takes one of, and how many of it the cluster has: GPUs where there are any, or else CPUs, in
+def resources(config: RunConfig) -> tuple[str, int]:
+    """What each worker takes one of, and how many of it the cluster has: GPUs where there are any, or else CPUs, in
     bundles of `threads`.
     """
-    found = installed().cluster_resources()
-    gpus = int(found.get("GPU", 0)) if may_use_gpu(experiment.executor) else 0
-    return ("GPU", gpus) if gpus else ("CPU", int(found.get("CPU", 0)) // max(1, experiment.threads))
+    available = installed().cluster_resources()
+    gpus = int(available.get("GPU", 0)) if may_use_gpu(config.evaluation.executor) else 0
+    return ("GPU", gpus) if gpus else ("CPU", int(available.get("CPU", 0)) // max(1, config.schedule.threads))
 
 
-def default_actors(experiment: Experiment) -> int:
-    """As many actors as the cluster has GPUs, or else CPUs, and as can share the islands evenly."""
-    most = max(1, resources(experiment)[1])
-    shares = experiment.islands // experiment.groups
+def default_workers(config: RunConfig) -> int:
+    """As many workers as the cluster has GPUs, or else CPUs, and as can share the islands evenly."""
+    most = max(1, resources(config)[1])
+    shares = islands(config.searcher) // config.schedule.groups
     return max(n for n in range(1, min(most, shares) + 1) if shares % n == 0)
 
 
-def check_room(experiment: Experiment) -> None:
-    """Whether the cluster is large enough for all actors.
+def check_room(config: RunConfig) -> None:
+    """Whether the cluster is large enough for all workers.
 
     Raises:
       ValueError: if not.
     """
-    kind, there = resources(experiment)
-    if experiment.actors > there:
-        each = f"{experiment.threads} CPUs" if kind == "CPU" and experiment.threads > 1 else f"a {kind}"
-        raise ValueError(f"{experiment.actors} actors take {each} each, and the Ray cluster has room for {there}")
+    kind, there = resources(config)
+    workers, threads = config.schedule.workers, config.schedule.threads
+    if workers > there:
+        each = f"{threads} CPUs" if kind == "CPU" and threads > 1 else f"a {kind}"
+        raise ValueError(f"{workers} workers take {each} each, and the Ray cluster has room for {there}")
 
 
 def first_line(error: BaseException) -> str:

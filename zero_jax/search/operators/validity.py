@@ -18,16 +18,7 @@ _ANY, _LABEL, _NOW, _FEATURES, _PREDICTION = 1, 2, 4, 8, 16
 """What a value depends on, as bits: whether it can be anything but 0; the label of the marked example, the features of
 the present one, those of the marked one, what was predicted for that."""
 
-_PRODUCTS = (3, 18, 25, 27, 28, 29, 31, 41, 43)
-_QUOTIENTS = (4, 26, 42)
-_DIFFERENCES = (2, 24, 40)
-_NOT_ZERO_AT_ZERO = (6, 8, 11, 13, 14, 15, 20, 30)
-_UNION, _PRODUCT, _QUOTIENT, _DIFFERENCE, _CONSTANT, _LIFTED = range(6)
-
-_KINDS = np.full(len(ops.OPS), _UNION)
-_KINDS[list(_PRODUCTS)], _KINDS[list(_QUOTIENTS)], _KINDS[list(_DIFFERENCES)] = _PRODUCT, _QUOTIENT, _DIFFERENCE
-_KINDS[list(_NOT_ZERO_AT_ZERO)] = _LIFTED
-_KINDS[[op.number for op in ops.OPS if op.number and not op.inputs]] = _CONSTANT
+_PRODUCT, _QUOTIENT, _DIFFERENCE, _NEVER = map(ops.ZERO_RULES.index, ("product", "quotient", "difference", "never"))
 
 
 def can_learn(programs: Programs, interface: Interface | None = None) -> np.ndarray:
@@ -63,7 +54,7 @@ def conditions(programs: Programs, interface: Interface | None = None) -> np.nda
     found = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
     ends = np.array(resolved(interface, programs.memory))
-    _all(code, length, np.array(programs.starts), table(programs.memory), _KINDS, ends, values, found)
+    _all(code, length, np.array(programs.starts), table(programs.memory), ops.ZERO_KINDS, ends, values, found)
     return found
 
 
@@ -82,9 +73,7 @@ def _run(code, first, last, table, kinds, values):  # type: ignore[no-untyped-de
             value = value if x & _ANY else 0
         elif kind == _DIFFERENCE:
             value = 0 if code[k, 1] == code[k, 2] else value
-        elif kind == _CONSTANT:
-            value = _ANY
-        elif kind == _LIFTED:
+        elif kind == _NEVER:
             value |= _ANY
         values[out] = value | (values[out] if table[op, KEEPS] else 0)
 

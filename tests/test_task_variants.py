@@ -10,39 +10,40 @@ from tests.helpers import QUICK_COMMAND as COMMAND
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution, evaluate, program_fitness
 from zero_jax.program.programs import programs_from
+from zero_jax.run import build
 from zero_jax.run.api import resume, run
 from zero_jax.run.forecast import forecast
-from zero_jax.run.strands import Strand
+from zero_jax.run.trial import Terms, Trial
 from zero_jax.support import files
 from zero_jax.tasks import synthetic
 
 KINDS = ("features=4,train=30", "features=8,train=20,epochs=2")
-TWO = dataclasses.replace(ONE, islands=4, groups=2, workers=KINDS, train_steps=150_000)
+TWO = ONE.replace(islands=4, groups=2, task_variants=KINDS, train_steps=150_000)
 EXAMPLES = (30, 40)
 
 
 def fitness_on(experiment, tasks, programs):
     """By `evaluate`, not by what the search has."""
-    seed = experiment.derived_seed("search draws", 0)
-    told = evaluate(programs, tasks, seed, ops=experiment.searcher().ops, executor=experiment.executor)
-    return program_fitness(told.fitness, experiment.combine)
+    seed = build.derived_seed(experiment, "search draws", 0)
+    told = evaluate(programs, tasks, seed, ops=build.searcher(experiment).ops, executor=experiment.evaluation.executor)
+    return program_fitness(told.fitness, experiment.evaluation.combine)
 
 
 def final_states(folder):
     """Populations and fitness of each group, as a run left them."""
     (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
-    (strand,) = files.unpacked(path.read_bytes())["run"]["strands"]
-    return [(programs_from(state["population"]), state["fitness"].reshape(-1)) for state in strand["states"]]
+    (trial,) = files.unpacked(path.read_bytes())["run"]["trials"]
+    return [(programs_from(state["population"]), state["fitness"].reshape(-1)) for state in trial["states"]]
 
 
-def test_tasks_of_workers_are_t_search_with_what_they_change():
-    plain, (first, second) = ONE.tasks("search", 3), TWO.worker_tasks(3)
+def test_tasks_of_variants_are_t_search_with_what_they_change():
+    plain, (first, second) = build.tasks(ONE, "search", 3), build.variant_tasks(TWO, 3)
     np.testing.assert_array_equal(first.train_x, plain.train_x)  # features=4,train=30 changes nothing
     np.testing.assert_array_equal(first.valid_y, plain.valid_y)
     assert second.train_x.shape == (3, 20, 8)
     assert second.order.shape == (2, 20)
     assert second.valid_x.shape[1] == plain.valid_x.shape[1]
-    assert [len(one.worker_tasks()) for one in (ONE, TWO)] == [1, 2]
+    assert [len(build.variant_tasks(one)) for one in (ONE, TWO)] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -50,11 +51,11 @@ def test_tasks_of_workers_are_t_search_with_what_they_change():
     [(2, "simd", 150_000), (4, "simd", 150_000), pytest.param(2, "xla", 30_000, marks=pytest.mark.slow)],
 )
 def test_the_fitness_of_each_group_is_that_on_its_own_tasks(tmp_path, groups, executor, steps):
-    experiment = dataclasses.replace(TWO, groups=groups, executor=executor, train_steps=steps, out=str(tmp_path))
+    experiment = TWO.replace(groups=groups, executor=executor, train_steps=steps, out=str(tmp_path))
     outcome = run(experiment)
     states = final_states(outcome.folder)
     assert len(states) == groups
-    tasks = experiment.worker_tasks()
+    tasks = build.variant_tasks(experiment)
     for group, (programs, fitness) in enumerate(states):
         np.testing.assert_array_equal(fitness_on(experiment, tasks[group % 2], programs), fitness)
         assert (fitness_on(experiment, tasks[1 - group % 2], programs) != fitness).any()
@@ -63,13 +64,13 @@ def test_the_fitness_of_each_group_is_that_on_its_own_tasks(tmp_path, groups, ex
 
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_the_best_on_each_kind_of_tasks_are_judged(tmp_path, candidates):
-    experiment = dataclasses.replace(TWO, candidates=candidates, experiments=2, out=str(tmp_path))
+    experiment = TWO.replace(candidates=candidates, trials=2, out=str(tmp_path))
     outcome = run(experiment)
     rows = read_json(outcome.folder)["rows"]
     for number in (1, 2):
-        tasks = experiment.worker_tasks(number)
+        tasks = build.variant_tasks(experiment, number)
         found = {0: [], 1: []}
-        for row in (row for row in rows if row["experiment"] == number):
+        for row in (row for row in rows if row["trial"] == number):
             kind = [fitness_on(experiment, one, program_of(row))[0] for one in tasks].index(row["search_fitness"])
             assert row["cost"] == costs_of(program_of(row), EXAMPLES[kind])[0]
             if row["select_fitness"] is not None:
@@ -81,15 +82,15 @@ def test_the_best_on_each_kind_of_tasks_are_judged(tmp_path, candidates):
 
 
 def test_programs_that_migrate_between_workers_bring_their_fitness_along(tmp_path):
-    experiment = dataclasses.replace(TWO, migrate_every=100, candidates=2, out=str(tmp_path))
+    experiment = TWO.replace(migrate_every=100, candidates=2, out=str(tmp_path))
     outcome = run(experiment)
-    tasks, foreign = experiment.worker_tasks(), 0
+    tasks, foreign = build.variant_tasks(experiment), 0
     for group, (programs, fitness) in enumerate(final_states(outcome.folder)):
         own, other = (fitness_on(experiment, tasks[kind], programs) for kind in (group, 1 - group))
         assert ((own == fitness) | (other == fitness)).all()
         foreign += ((own != fitness) & (other == fitness)).sum()
     # Children of foreign ones are trained at home, and cohorts are half a population: few are left by now.
-    alone = dataclasses.replace(experiment, migrate_every=0)
+    alone = experiment.replace(migrate_every=0)
     assert run(alone).progress.quantiles != outcome.progress.quantiles
     steps = read_json(outcome.folder, "lineage.json")["steps"]
     assert same(program_of(steps[-1]), outcome.program)
@@ -102,11 +103,11 @@ def test_right_after_a_migration_fitness_is_that_of_where_programs_came_from():
     sets = [synthetic.linear(3, features=4, train=20, valid=10), synthetic.linear(2, features=8, train=15, valid=10)]
     searcher = RegularizedEvolution(DEMO, islands=1, population=40, tournament=5, cohort=20)
     evaluators = [Evaluator(tasks, ops=DEMO.ops) for tasks in sets]
-    strand = Strand(1, searcher, 7, evaluators, "mean", 10**9, 2.0, groups=2, migrate_every=150)
-    while not strand.migrations:
-        strand.evaluate_cohort()
+    trial = Trial(1, searcher, 7, evaluators, Terms(groups=2, migrate_every=150))
+    while not trial.migrations:
+        trial.evaluate_cohort()
     foreign = []
-    for group, state in enumerate(strand.states):
+    for group, state in enumerate(trial.states):
         own, other = (
             program_fitness(evaluate(state.population, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
         )
@@ -126,7 +127,7 @@ def test_a_run_that_is_interrupted_before_all_workers_have_a_result_tells_of_the
         if len(reports) == after:
             raise KeyboardInterrupt
 
-    experiment = dataclasses.replace(TWO, workers=kinds, candidates=2, out=str(tmp_path))
+    experiment = TWO.replace(task_variants=kinds, candidates=2, out=str(tmp_path))
     outcome = run(experiment, interrupt)
     assert outcome.interrupted
     rows = read_json(outcome.folder)["rows"]
@@ -137,7 +138,7 @@ def test_a_run_that_is_interrupted_before_all_workers_have_a_result_tells_of_the
 
 
 def test_an_experiment_may_end_before_all_workers_have_a_result(tmp_path):
-    outcome = run(dataclasses.replace(TWO, train_steps=1, out=str(tmp_path)))
+    outcome = run(TWO.replace(train_steps=1, out=str(tmp_path)))
     assert outcome.search_fitness > 0
     (row,) = (row for row in read_json(outcome.folder)["rows"] if row["select_fitness"] is not None)
     assert row["search_fitness"] == outcome.search_fitness
@@ -146,7 +147,7 @@ def test_an_experiment_may_end_before_all_workers_have_a_result(tmp_path):
 def test_a_forecast_is_of_the_workers_with_most_to_do():
     few, many = "features=4,train=30", "features=4,train=64,tasks=5"
     for kinds in ((few, many), (many, few)):
-        told = forecast(dataclasses.replace(TWO, workers=kinds))
+        told = forecast(TWO.replace(task_variants=kinds))
         assert told.examples == 4 * 60 * 5 * 64
 
 
@@ -157,22 +158,22 @@ def test_a_forecast_is_of_the_workers_with_most_to_do():
 )  # fmt: skip
 def test_text_that_says_no_change_is_refused(text):
     with pytest.raises(
-        ValueError, match=r"workers are told by what they change of the tasks, as in features=8,train=1000"
+        ValueError, match=r"a task variant names what it changes of the tasks, as in features=8,train=1000"
     ):
-        dataclasses.replace(TWO, workers=(KINDS[0], text))
+        TWO.replace(task_variants=(KINDS[0], text))
 
 
 def test_workers_that_cannot_be_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="2 groups cannot share 3 kinds of workers evenly"):
-        dataclasses.replace(TWO, workers=(*KINDS, "tasks=2"))
-    with pytest.raises(ValueError, match="1 groups cannot share 2 kinds"):
-        dataclasses.replace(TWO, groups=1)
-    mine = dataclasses.replace(TWO.search_tasks, source="mine.npz")
-    with pytest.raises(ValueError, match=r"workers cannot change tasks that come from a file.*mine\.npz"):
-        dataclasses.replace(TWO, search_tasks=mine)
+    with pytest.raises(ValueError, match="2 groups cannot share 3 task variants evenly"):
+        TWO.replace(task_variants=(*KINDS, "tasks=2"))
+    with pytest.raises(ValueError, match="1 groups cannot share 2 task variants"):
+        TWO.replace(groups=1)
+    mine = dataclasses.replace(TWO.tasks.search, source="mine.npz")
+    with pytest.raises(ValueError, match=r"task variants cannot change tasks that come from a file.*mine\.npz"):
+        TWO.replace(search_tasks=mine)
     for bad in ("tasks=0", "features=0", "train=0", "epochs=0"):
         with pytest.raises(ValueError, match="at least 1"):
-            run(dataclasses.replace(TWO, workers=(KINDS[0], bad), out=str(tmp_path)))
+            run(TWO.replace(task_variants=(KINDS[0], bad), out=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
@@ -181,20 +182,20 @@ def test_workers_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
 
 def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert call(*COMMAND, "--workers", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
+    assert call(*COMMAND, "--task-variants", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
     assert "Written to runs/linear-" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
     assert sum(row["select_fitness"] is not None for row in read_json(folder)["rows"]) == 4
-    assert read_json(folder, "config.json")["experiment"]["workers"] == ["features=4", "features=8,train=20"]
+    assert read_json(folder, "config.json")["config"]["tasks"]["variants"] == ["features=4", "features=8,train=20"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--workers", "features=4", "size=6", "--groups", 2], ["features=8,train=1000", "not 'size=6'"]),
-        (["--workers", "features=4", "features=6"], ["1 groups cannot share 2 kinds of workers evenly"]),
+        (["--task-variants", "features=4", "size=6", "--groups", 2], ["features=8,train=1000", "not 'size=6'"]),
+        (["--task-variants", "features=4", "features=6"], ["1 groups cannot share 2 task variants evenly"]),
         (
-            ["--workers", "features=4", "features=0", "--groups", 2],
+            ["--task-variants", "features=4", "features=0", "--groups", 2],
             ["features and examples must be at least 1, not 3, 0"],
         ),
         (["--candidates", 0], ["candidates must be at least 1, not 0"]),

@@ -6,7 +6,7 @@ import numpy as np
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
 from zero_jax.program.canonical import canonical
-from zero_jax.run.strands import Strand
+from zero_jax.run.trial import Terms, Trial
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)
@@ -29,14 +29,14 @@ NOTES: list[str] = []
 TOLD: list[tuple] = []
 
 
-def strand(groups, **more):
+def trial(groups, **more):
     NOTES.clear()
     searcher = Watched(DEMO, islands=2, population=40, tournament=5, cohort=20)
-    return Strand(1, searcher, 7, [Evaluator(TASKS, ops=DEMO.ops, **more)], "mean", 10**9, 2.0, groups)
+    return Trial(1, searcher, 7, [Evaluator(TASKS, ops=DEMO.ops, **more)], Terms(groups=groups))
 
 
 def test_one_group_waits_for_its_own_results():
-    one = strand(1)
+    one = trial(1)
     for _ in range(3):
         one.evaluate_cohort()
     assert NOTES == ["ask", "tell"] * 3
@@ -44,7 +44,7 @@ def test_one_group_waits_for_its_own_results():
 
 
 def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
-    two = strand(2)
+    two = trial(2)
     for _ in range(4):
         two.evaluate_cohort()
     # After the first cohort of each they wait for each other, so that a checkpoint can be written.
@@ -60,7 +60,7 @@ def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
 
 def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
     for groups, more in ((1, {}), (2, {"probe": 5, "budget": 1.0})):
-        one, checked = strand(groups, **more), 0
+        one, checked = trial(groups, **more), 0
         for _ in range(12 * groups):
             known = {id(entry) for entry in one.entries()}
             one.evaluate_cohort()
@@ -89,7 +89,7 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
         {"executor": "xla", "remember": 0},
         {"executor": "xla", "threads": 1},
     ):
-        two = strand(2, **more)
+        two = trial(2, **more)
         for _ in range(6):
             two.evaluate_cohort()
         found.append(two)

@@ -1,10 +1,10 @@
-"""Searches under way, several side by side: each has its own tasks, population, generator and evaluator."""
+"""Trials under way: each has its own tasks, population, generator and evaluator."""
 
+import dataclasses
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,11 @@ from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.hall import Entry, HallOfFame
-from zero_jax.search import RandomSearch, RegularizedEvolution, SearchState, migrate
-from zero_jax.support import threads as parallel
+from zero_jax.search import SearchState, migrate
 from zero_jax.support.checked import Fields
 
 WORK_PER_ROUND = 100_000
-"""Strands that run side by side wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
+"""Trials that run in parallel wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
 waking a thread takes time, and often, since one that has found something waits for the others."""
 
 
@@ -41,10 +40,10 @@ also do after the first cohort of each, so that there soon is a checkpoint."""
 
 
 _STORED = (
-    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "recorded", "migrations"),
+    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "migrations"),
     *("states", "evaluators", "halls"),
 )
-"""What `Strand.tree` tells."""
+"""What `Trial.tree` tells."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -59,54 +58,54 @@ class _Cohort(NamedTuple):
     steps: Steps
 
 
-class Strand:
-    """One search.
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """How a trial goes on, and when it ends.
 
-    Args:
-      number: of the experiment.
-      searcher: the search of one group of islands.
-      seed: of the search.
-      evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
-      combine: how fitnesses on several tasks make one.
-      train_steps: its budget.
-      sufficient_fitness: it ends as soon as its best passes this.
-      migrate_every: after so many programs of all islands, these exchange programs; 0 for never. All groups wait for
+    Attributes:
+      combine: How fitnesses on several tasks are combined: mean or median.
+      train_steps: Its budget.
+      sufficient_fitness: It ends as soon as its best program exceeds this.
+      groups: How many groups of islands there are. While a device evaluates the programs of one, the host selects and
+        mutates those of the next; the order does not depend on how long anything takes.
+      migrate_every: After how many programs of all islands these exchange programs; 0 for never. All groups wait for
         each other then.
-      groups: how many groups of islands there are. While a device evaluates the programs of one, the host selects and
-        mutates those of the next; what happens in which order does not depend on how long anything takes.
     """
 
-    def __init__(
-        self,
-        number: int,
-        searcher: RegularizedEvolution | RandomSearch,
-        seed: int,
-        evaluators: Sequence[Evaluator],
-        combine: str,
-        train_steps: int,
-        sufficient_fitness: float,
-        groups: int = 1,
-        migrate_every: int = 0,
-    ) -> None:
+    combine: Literal["mean", "median"] = "mean"
+    train_steps: int = 10**18
+    sufficient_fitness: float = 2.0
+    groups: int = 1
+    migrate_every: int = 0
+
+
+class Trial:
+    """A search under way.
+
+    Args:
+      number: of the trial.
+      searcher: of one group of islands.
+      seed: of the search.
+      evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
+      terms: how it goes on, and when it ends.
+    """
+
+    def __init__(self, number: int, searcher: Any, seed: int, evaluators: Sequence[Evaluator], terms: Terms) -> None:
         self.number = number
         self.searcher = searcher
         self.seed = seed
         self.evaluators = evaluators
         self.interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
         self.halls = [HallOfFame(one.examples, one.costs, interface=self.interface) for one in evaluators]
-        self.combine = combine
-        self.train_steps = train_steps
-        self.sufficient_fitness = sufficient_fitness
-        self.groups = groups
-        self.migrate_every = migrate_every
+        self.terms = terms
+        self.groups = terms.groups
         self.migrations = 0
         self.cohorts = 0
         self.owed = 0.0
         self._trained_at = 0, 0
-        self._idle = deque(range(groups))
+        self._idle = deque(range(terms.groups))
         self._under_way: deque[_Cohort] = deque()
         self._counted = Counts()
-        self._recorded = 0
         self._settled_at = 0, 0
         self._settling = False
 
@@ -147,8 +146,8 @@ class Strand:
     @property
     def ended(self) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
-        spent = self.counts.train_steps >= self.train_steps or self.exhausted
-        return self.evaluations > 0 and (spent or self.state.best_fitness > self.sufficient_fitness)
+        spent = self.counts.train_steps >= self.terms.train_steps or self.exhausted
+        return self.evaluations > 0 and (spent or self.state.best_fitness > self.terms.sufficient_fitness)
 
     @property
     def exhausted(self) -> bool:
@@ -187,7 +186,7 @@ class Strand:
             self._under_way.append(cohort)
 
     def _end(self, cohort: _Cohort, told: Evaluated) -> None:
-        fitness = program_fitness(told.fitness, self.combine)
+        fitness = program_fitness(told.fitness, self.terms.combine)
         asked = self.states[cohort.group]
         self.states[cohort.group] = self.searcher.tell(asked, cohort.programs, fitness)
         self._offer(cohort.group, asked, told, fitness)
@@ -219,12 +218,16 @@ class Strand:
 
     def _migration_due(self) -> bool:
         told = all(state.evaluations for state in self.states)  # a group may end before another has begun
-        return self.migrate_every > 0 and told and self.evaluations >= (self.migrations + 1) * self.migrate_every
+        return (
+            self.terms.migrate_every > 0
+            and told
+            and self.evaluations >= (self.migrations + 1) * self.terms.migrate_every
+        )
 
     def _migrate(self) -> None:
         """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
         if self._migration_due():
-            self.migrations = self.evaluations // self.migrate_every
+            self.migrations = self.evaluations // self.terms.migrate_every
             rng = np.random.default_rng([abs(self.seed), self.migrations])
             self.states = migrate(self.states, rng)
 
@@ -258,7 +261,9 @@ class Strand:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """The state from which the search continues; groups with a cohort under way count as idle."""
+        """All that the search continues from, as `files.packed` takes it. Cohorts under way are left out; their groups
+        are idle.
+        """
         return {
             "number": self.number,
             "cohorts": self.cohorts,
@@ -266,7 +271,6 @@ class Strand:
             "trained_at": list(self._trained_at),
             "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
             "counted": self._counted._asdict(),
-            "recorded": self._recorded,
             "migrations": self.migrations,
             "states": [state.tree() for state in self.states],
             "evaluators": [evaluator.tree() for evaluator in self.evaluators],
@@ -274,10 +278,10 @@ class Strand:
         }
 
     def restore(self, tree: Any, where: str = "search") -> None:
-        """Goes on from what `tree` told of a strand with the same arguments.
+        """Goes on from what `tree` told of a trial with the same arguments.
 
         Raises:
-          ValueError: saying what in it, as errors call it, is damaged or of another search; this strand is then of no
+          ValueError: saying what in it, as errors call it, is damaged or of another search; this trial is then of no
             more use.
         """
         told = Fields(tree, where, _STORED)
@@ -303,7 +307,6 @@ class Strand:
         evaluations, steps = told.wholes("trained_at", 2)
         self._trained_at = evaluations, steps
         self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
-        self._recorded = told.whole("recorded", most=self.cohorts)
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:
@@ -312,15 +315,6 @@ class Strand:
         new = _difference(now, self._counted)
         self._counted = now
         return new
-
-    def is_due(self) -> bool:
-        """Whether a record is due: after every 10 cohorts up to 1,000, every 100 up to 10,000, and so on, and at the
-        end.
-        """
-        due = record_due(self.cohorts, self._recorded) or self.ended
-        if due:
-            self._recorded = self.cohorts
-        return due
 
 
 def record_due(cohorts: int, recorded: int) -> bool:
@@ -331,7 +325,7 @@ def record_due(cohorts: int, recorded: int) -> bool:
     return cohorts // step > recorded // step
 
 
-def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
+def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
     """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
     `[n]` of their canonical forms, for a record.
     """
@@ -341,26 +335,3 @@ def population_told(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
         "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
         "diversity": len(np.unique(hashes)) / len(hashes),
     }
-
-
-def rounds(strands: Sequence[Strand], threads: int, alone: bool) -> Iterator[None]:
-    """Advances strands for ever, and yields after each round; who iterates takes out those that have ended.
-
-    One strand alone advances by a cohort on the caller's thread. What a strand does depends on nothing but itself, so
-    neither does it matter how many threads there are.
-    """
-    if alone:
-        while True:
-            strands[0].evaluate_cohort()
-            yield
-    with ThreadPoolExecutor(max(1, min(threads, len(strands))), thread_name_prefix="zero-jax strand") as pool:
-        while True:
-            work = WORK_PER_ROUND + max(0.0, *(-strand.owed for strand in strands))  # each a cohort at least
-            futures = [pool.submit(strand.advance, work) for strand in strands]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                parallel.stop_all()
-                raise
-            yield

@@ -1,0 +1,63 @@
+"""A run's config as options: groups as tyro shows them, named by their fields alone."""
+
+import dataclasses
+import functools
+import typing
+from typing import Annotated, Any
+
+import tyro
+
+from zero_jax.run import searchers
+from zero_jax.run.config import GROUPS, OPTIONS, EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
+
+_KINDS: dict[str, Any] = {
+    "tasks": TaskConfig,
+    "evaluation": EvaluationConfig,
+    "schedule": ScheduleConfig,
+    "output": OutputConfig,
+}
+_NAMES = {place: name for name, place in OPTIONS.items()}
+
+
+def filled_in(config: RunConfig) -> Any:
+    """A config as an object whose fields are options; not checked before `config_of` makes a config of it."""
+    groups = {name: getattr(config, name) for name in GROUPS} | {"searcher": searchers.in_form(config.searcher)}
+    kinds = {name: _options(_KINDS.get(name, type(one)), name) for name, one in groups.items()}
+    fields: list[Any] = [(field.name, kinds.get(field.name, field.type)) for field in dataclasses.fields(RunConfig)]
+    kind = dataclasses.make_dataclass(
+        "RunConfig", fields, bases=(RunConfig,), frozen=True, namespace={"__post_init__": lambda self: None}
+    )
+    values = {name: kinds[name](**_values(one)) for name, one in groups.items()}
+    return kind(name=config.name, seed=config.seed, **values)
+
+
+def config_of(filled: Any) -> RunConfig:
+    """The inverse of `filled_in`.
+
+    Raises:
+      ValueError: invalid settings.
+    """
+    groups = {name: kind(**_values(getattr(filled, name))) for name, kind in _KINDS.items()}
+    return RunConfig(filled.name, searcher=searchers.from_form(filled.searcher), seed=filled.seed, **groups)
+
+
+def _values(group: Any) -> dict[str, Any]:
+    return {field.name: getattr(group, field.name) for field in dataclasses.fields(group) if field.init}
+
+
+@functools.cache
+def _options(kind: Any, group: str) -> Any:
+    """A group's class with fields that are options without the group's name."""
+    hints = typing.get_type_hints(kind)
+    fields: list[Any] = []
+    for field in dataclasses.fields(kind):
+        if field.init:
+            name = tyro.conf.arg(name=_NAMES.get((group, field.name), field.name), prefix_name=False)
+            default = {} if field.default is dataclasses.MISSING else {"default": field.default}
+            fields.append((field.name, Annotated[hints[field.name], name], dataclasses.field(**default)))
+        else:
+            fields.append(
+                (field.name, Annotated[None, tyro.conf.Suppress], dataclasses.field(default=None, init=False))
+            )
+    unchecked = {"__post_init__": lambda self: None}
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True, namespace=unchecked)
