@@ -1,5 +1,6 @@
-"""What importing costs, and what the package says about itself."""
+"""What importing costs, what the package says about itself, and the rules that its code keeps."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -58,3 +59,29 @@ def test_imports_run_one_way():
 
 def test_rooms_are_all_that_stands_at_the_root():
     assert {path.name for path in (ROOT / "zero_jax").glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+def trees(*folders):
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def test_only_executors_know_executors_by_name():
+    from zero_jax.executors.registry import EXECUTORS
+
+    for path, tree in trees("zero_jax"):
+        if "executors" in path.parts:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare | ast.match_case):
+                constants = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+                assert constants.isdisjoint(EXECUTORS), f"{path}: {ast.unparse(node)}"
+
+
+def test_test_modules_do_not_import_each_other():
+    for path, tree in trees("tests"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert not node.module.startswith("tests.test_"), path
+                assert node.module != "tests" or not any(a.name.startswith("test_") for a in node.names), path
