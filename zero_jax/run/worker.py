@@ -171,7 +171,7 @@ class Worker:
             trial.settle()  # before it is counted
         new, cohorts = trial.new_counts(), trial.cohorts - self._cohorts
         self._cohorts = trial.cohorts
-        has_population = self.index is not None and trial.populations
+        has_population = self.index is not None and trial.evaluations
         population = Population(trial.fitness, trial.hashes) if has_population else None
         best, exhausted = trial.best_fitness, trial.exhausted
         return Done(new, cohorts, best, exhausted, population, offer, self.saved() if save else None)
