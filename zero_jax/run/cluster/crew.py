@@ -156,9 +156,7 @@ class RayCrew:
 
     def candidates(self, course: Course, count: int) -> list[list[list[Entry]]]:
         """As in `Crew`; of a worker that is lost, what it had when it was last saved."""
-        calls = [
-            seat.handle.candidates_tree.remote(count) if seat.begun else None for seat in self.seats
-        ]
+        calls = [seat.handle.candidates_tree.remote(count) if seat.begun else None for seat in self.seats]
         results = []
         for seat, call in zip(self.seats, calls, strict=True):
             try:
