@@ -43,7 +43,16 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, program_fitness, random_programs
+from zero_jax import (
+    Component,
+    Evaluator,
+    Programs,
+    RegularizedEvolution,
+    SearchSpace,
+    Tasks,
+    program_fitness,
+    random_programs,
+)
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.program.ops import INPUT_KINDS, OUTPUT_KINDS
 from zero_jax.search.operators.validity import CONDITIONS, conditions
@@ -93,7 +102,8 @@ class Space:
 
 
 def sized(memory: Sequence[int], setup: tuple, predict: tuple, learn: tuple, sizes: tuple) -> SearchSpace:
-    return SearchSpace(memory, setup, predict, learn, sizes, sizes, sizes)
+    components = [Component(ops, (n, n, n)) for ops, n in zip((setup, predict, learn), sizes, strict=True)]
+    return SearchSpace(memory, *components)
 
 
 LINEAR_OPS, AFFINE_OPS = (2, 3, 18, 23), (1, 2, 3, 18, 23)
@@ -220,7 +230,7 @@ def random_batch(space: Space, form: Form, n: int, rng: np.random.Generator, scr
 def learn_table(space: SearchSpace) -> np.ndarray:
     """`[n, 4]` every instruction of Learn, repeated so that a uniform row is a random instruction."""
     rows = []
-    for op in space.learn_ops:
+    for op in space.ops[2]:
         kinds = [*INPUT_KINDS[op], OUTPUT_KINDS[op]]  # s0 and v0 are never written
         ranges = [range(field == 2, space.memory[kind]) for field, kind in enumerate(kinds)]
         rows.append([(op, *addresses) for addresses in product(*ranges)])

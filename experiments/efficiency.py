@@ -21,14 +21,19 @@ from unittest import mock
 
 import numpy as np
 
-from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace
+from zero_jax import Component, Evaluator, RandomSearch, RegularizedEvolution, SearchSpace
 from zero_jax.cli.options import parsed
 from zero_jax.evaluation import KnownForms
 from zero_jax.search import EfficientEvolution, efficient
 from zero_jax.tasks import synthetic
 from zero_jax.use.bench import machine
 
-SPACE = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+SPACE = SearchSpace(
+    (4, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (5, 5, 5)),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (4, 4, 4)),
+)
 BAR = 5270
 SUFFICIENT = 0.9999
 EFFICIENT = EfficientEvolution(SPACE, population=100, cohort=10, tournament=10)

@@ -34,7 +34,7 @@ import results
 from matplotlib.figure import Figure
 from scipy import stats
 
-from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library
+from zero_jax import Component, Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library
 from zero_jax.evaluation import Hurdles, KnownForms
 from zero_jax.evaluation.hurdles import Rung
 from zero_jax.program.canonical import pruned
@@ -74,7 +74,7 @@ def Learn():
 """
 _LEARN = (2, 3, 18, 23, 28, 39)
 _GIVEN = {
-    "space": SearchSpace((3, 5, 2), (), (), _LEARN, (3, 3, 9), (3, 3, 9), (3, 3, 9)),
+    "space": SearchSpace((3, 5, 2), Component((), (3, 3, 3)), Component((), (3, 3, 3)), Component(_LEARN, (9, 9, 9))),
     "initial": FROZEN,
     "mutations": Mutations(("alter_param", "randomize_instruction", "trade_instruction")),
     "population": 200,
@@ -83,12 +83,22 @@ _GIVEN = {
     "probe": 10,
 }
 _RANDOM = {
-    "space": SearchSpace((3, 5, 2), (56, 63, 64), (27, 31, 48), _LEARN, (3, 3, 7), (3, 3, 7), (3, 3, 7)),
+    "space": SearchSpace(
+        (3, 5, 2),
+        Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET"), (3, 3, 3)),
+        Component(("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"), (3, 3, 3)),
+        Component(_LEARN, (7, 7, 7)),
+    ),
     "method": "efficient",
     "cohort": 20,
 }
 _LINEAR = _GIVEN | {
-    "space": SearchSpace((3, 5, 2), (56, 63, 64), (27, 31, 48), _LEARN, (3, 3, 9), (3, 3, 9), (3, 3, 9)),
+    "space": SearchSpace(
+        (3, 5, 2),
+        Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET"), (3, 3, 3)),
+        Component(("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"), (3, 3, 3)),
+        Component(_LEARN, (9, 9, 9)),
+    ),
     "initial": """
 def Setup():
   s2 = 0.01
@@ -252,7 +262,10 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
     began, limit = time.monotonic(), size.repair[3]
     tasks, others = learnable(size, 2 * seed), learnable(size, 2 * seed + 1)
     damaged, lengths = damaged_network(), tuple(WHOLE.length[0].tolist())
-    space = SearchSpace(WHOLE.memory, PAPER.space.setup_ops, *REPAIR_OPS, lengths, lengths, lengths)
+    parts = [
+        Component(ops, (n, n, n)) for ops, n in zip((PAPER.searcher.space.ops[0], *REPAIR_OPS), lengths, strict=True)
+    ]
+    space = SearchSpace(WHOLE.memory, *parts)
     evaluator = Evaluator(tasks, threads=1, stages=(KnownForms(), Hurdles((Rung(examples=0.1),))))
     search = RegularizedEvolution(space, population=100, cohort=10, tournament=10, initial=damaged)
     state, before = search.init([seed, 0]), 0

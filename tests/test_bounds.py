@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from tests.spaces import SMALL
-from zero_jax import RandomSearch, RegularizedEvolution, Scores, SearchSpace, Tasks, evaluate, library, tune
+from zero_jax import (
+    Component,
+    RandomSearch,
+    RegularizedEvolution,
+    Scores,
+    SearchSpace,
+    Tasks,
+    evaluate,
+    library,
+    tune,
+)
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
@@ -64,9 +74,19 @@ def test_random_search_and_spaces_are_bounded():
     with pytest.raises(ValueError, match="GiB are allowed"):
         RandomSearch(SMALL, 10**8)
     with pytest.raises(ValueError, match="instructions must be from 0 to 10,000, not 12000"):
-        SearchSpace((4, 3, 1), (56,), (27,), (2,), (0, 0, 0), (1, 1, 1), (4000, 4000, 4000))
-    with pytest.raises(ValueError, match=r"instructions must be a whole number, not 1.5"):
-        SearchSpace((4, 3, 1), (56,), (27,), (2,), (0, 0, 0), (1, 1, 1), (1.5, 1, 1))
+        SearchSpace(
+            (4, 3, 1),
+            Component(("SCALAR_CONST_SET",), (0, 1, 4000)),
+            Component(("VECTOR_INNER_PRODUCT",), (0, 1, 4000)),
+            Component(("SCALAR_DIFF",), (0, 1, 4000)),
+        )
+    with pytest.raises(ValueError, match="size must be three whole numbers"):
+        SearchSpace(
+            (4, 3, 1),
+            Component(("SCALAR_CONST_SET",), (0, 1, (1.5, 1, 1)[0])),
+            Component(("VECTOR_INNER_PRODUCT",), (0, 1, (1.5, 1, 1)[1])),
+            Component(("SCALAR_DIFF",), (0, 1, (1.5, 1, 1)[2])),
+        )
 
 
 @pytest.mark.parametrize("searcher", [*SEARCHERS, RandomSearch])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.helpers import assert_equal
 from tests.spaces import DEMO
-from tests.test_programs import assert_equal
-from zero_jax import Evaluator, Programs, Scores, SearchSpace, cli, library, random_programs
+from zero_jax import Component, Evaluator, Programs, Scores, SearchSpace, cli, library, random_programs
 from zero_jax.program.canonical import canonical
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution, migrate
@@ -14,7 +14,12 @@ from zero_jax.search.operators.validity import can_learn
 from zero_jax.support.codec import encode
 from zero_jax.tasks import synthetic
 
-FIG4 = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+FIG4 = SearchSpace(
+    (4, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (5, 5, 5)),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (4, 4, 4)),
+)
 SMALL = EfficientEvolution(FIG4, islands=2, population=30, cohort=10, tournament=4)
 
 
@@ -163,7 +168,7 @@ def test_settings_that_make_no_sense_are_refused():
 
 
 def test_a_space_in_which_nothing_can_learn_is_refused_before_anything_is_written(tmp_path, capsys):
-    settings = "--space.learn-ops 56 --population 20 --cohort 10 --islands 1 --parallel-trials 1"
+    settings = "--space.learn.ops SCALAR_CONST_SET --population 20 --cohort 10 --islands 1 --parallel-trials 1"
     assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 2
     assert "no program that can learn from its mistakes was found" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from tests.spaces import DEMO, SMALL
-from zero_jax import Candidates, Evaluator, Mutations, Programs, SearchSpace, evaluate, library, mutate, random_programs
+from zero_jax import (
+    Candidates,
+    Component,
+    Evaluator,
+    Mutations,
+    Programs,
+    SearchSpace,
+    evaluate,
+    library,
+    mutate,
+    random_programs,
+)
 from zero_jax.evaluation import Fate, Hurdles, KnownForms, Probe, Rung, TrainBudget, base, cost
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
@@ -17,7 +28,12 @@ from zero_jax.support.codec import Count
 from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
-FIG4 = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+FIG4 = SearchSpace(
+    (4, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (5, 5, 5)),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (4, 4, 4)),
+)
 TASKS = synthetic.linear(3, features=4, train=30, valid=20)
 
 
@@ -30,7 +46,7 @@ def generations(n=6, size=200):
         programs = mutate(programs, DEMO, Mutations(), rng)
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd"])
+@pytest.mark.parametrize("executor", [pytest.param("xla", marks=pytest.mark.slow), "simd"])
 @pytest.mark.parametrize("cache_size", [0, 16, 2**15])
 def test_results_are_those_of_evaluate_whatever_is_remembered(executor, cache_size):
     evaluator = Evaluator(TASKS, 3, executor=executor, ops=DEMO.ops, stages=(KnownForms(cache_size),))

@@ -240,7 +240,7 @@ def test_a_line_of_200_000_ancestors_is_written_read_and_freed_in_seconds():
     n = 200_000
     cohort = searching().init(0).programs
     batches = [dataclasses.replace(cohort) for _ in range(n // len(cohort))]
-    began = time.perf_counter()
+    began = time.process_time()
     last = None
     for i in range(n):
         last = Ancestor(i / n, i, min(i, 1), batches[i // len(cohort)], i % len(cohort), last)
@@ -252,4 +252,4 @@ def test_a_line_of_200_000_ancestors_is_written_read_and_freed_in_seconds():
         assert bytes_of(line[i].program) == bytes_of(cohort, i % len(cohort))
     del last, again, line
     gc.collect()
-    assert time.perf_counter() - began < 30
+    assert time.process_time() - began < 30

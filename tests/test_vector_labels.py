@@ -8,7 +8,7 @@ import pytest
 
 from tests import oracle
 from tests.spaces import ALL_OPS
-from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
+from zero_jax import Component, Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.executors import dispatch, stream
 from zero_jax.executors.fitness import Classes
@@ -17,7 +17,12 @@ from zero_jax.program.liveness import liveness
 from zero_jax.program.memory import Interface, MemorySize
 from zero_jax.search.operators.validity import can_learn
 
-FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
+FEW_OPS = SearchSpace(
+    (3, 4, 2),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 3, 4)),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 4, 6)),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 6, 8)),
+)
 VECTOR = Interface.vector(FEW_OPS.memory)
 
 

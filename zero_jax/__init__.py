@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
+    from zero_jax.program.space import Component as Component
     from zero_jax.program.space import SearchSpace as SearchSpace
     from zero_jax.program.space import random_programs as random_programs
     from zero_jax.search import EfficientEvolution as EfficientEvolution
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Candidates": "evaluation",
+    "Component": "program.space",
     "EfficientEvolution": "search",
     "Evaluation": "executors.base",
     "Evaluator": "evaluation",
@@ -60,6 +62,7 @@ _MODULES = {
 
 __all__ = [
     "Candidates",
+    "Component",
     "EfficientEvolution",
     "Evaluation",
     "Evaluator",

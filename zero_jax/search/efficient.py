@@ -94,9 +94,12 @@ class EfficientEvolution(RegularizedEvolution):
       constant_init: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
 
     Example:
-      >>> from zero_jax import SearchSpace
+      >>> from zero_jax import Component, SearchSpace
       >>> from zero_jax.search.operators.validity import can_learn
-      >>> space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+      >>> setup = Component(["SCALAR_CONST_SET", "VECTOR_CONST_SET"], (5, 5, 5))
+      >>> predict = Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (4, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = EfficientEvolution(space, population=20, cohort=5)
       >>> state, candidates = search.ask(search.init(seed=0))
       >>> bool(can_learn(candidates.programs).all()), len(set(candidates.hashes.tolist()))

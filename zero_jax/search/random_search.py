@@ -47,8 +47,10 @@ class RandomSearch(Searcher):
       ValueError: a cohort below 1, or too large for the memory that it may take.
 
     Example:
-      >>> from zero_jax import SearchSpace
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> from zero_jax import Component, SearchSpace
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 2, 2)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = RandomSearch(space, cohort=8)
       >>> state, candidates = search.ask(search.init(seed=0))
       >>> search.tell(state, candidates, Scores.of(np.zeros(8))).evaluations

@@ -103,7 +103,9 @@ class RegularizedEvolution(Searcher):
         than is allowed, an initial program that does not fit the space.
 
     Example:
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 2, 2)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = RegularizedEvolution(space, islands=2, population=10, tournament=3, cohort=5)
       >>> state = search.init(seed=0)
       >>> state, candidates = search.ask(state)             # all 20 of the first population

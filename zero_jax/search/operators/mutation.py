@@ -103,7 +103,9 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
 
     Example:
       >>> from zero_jax import library
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (1, 1, 4), (1, 1, 4))
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 1, 1)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> parent = library.program("linear", memory=(4, 3, 1))
       >>> len(mutate(parent, space, Mutations(), np.random.default_rng(0)))
       1
