@@ -127,11 +127,12 @@ def test_it_runs_from_the_command_line_and_is_resumed_and_reported(module, tmp_p
     searcher = read_json(whole, "config.json")["config"]["searcher"]
     assert (searcher["method"], searcher["children"]) == ("hill_climber", 20)
     assert set(searcher) == {"method", "space", "children", "mutations"}
-    part = run(from_folder(whole).replace(out="part"), after(7)).folder
+    part = run(from_folder(whole).replace(out="part"), after(40)).folder
     assert len(records(part)) < len(records(whole))
     assert call("resume", part, "--import", "climber", "--quiet") == 0
     assert without_clock(records(part)) == without_clock(records(whole))
-    assert (part / "best.json").read_text() == (whole / "best.json").read_text()
+    judged = [read_json(folder, "outcome.json")["select_fitness"] for folder in (part, whole)]
+    assert judged[0] >= judged[1]  # an interruption has more programs judged
     assert call("report", whole, "--import", "climber") == 0
     assert "hill_climber" in (whole / "report.html").read_text()
     capsys.readouterr()
