@@ -155,7 +155,7 @@ def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs,
         trial.evaluate_cohort()
         if record_due(trial.cohorts, recorded):
             recorded = trial.cohorts
-            curve.append([trial.counts.train_steps, round(trial.state.best_fitness, 5)])
+            curve.append([trial.counts.train_steps, round(trial.best_fitness, 5)])
     found = trial.candidates(size.candidates)
     told = {
         "search_fitness": found[0].fitness,

@@ -21,8 +21,9 @@ from unittest import mock
 
 import numpy as np
 
-from zero_jax import Component, Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, program_fitness
+from zero_jax import Component, Evaluator, RandomSearch, RegularizedEvolution, SearchSpace
 from zero_jax.cli.options import parsed
+from zero_jax.evaluation import KnownForms
 from zero_jax.search import EfficientEvolution, efficient
 from zero_jax.tasks import synthetic
 from zero_jax.use.bench import machine
@@ -68,23 +69,23 @@ SEARCHES = {
     "without can_learn": (EFFICIENT, {"conditions": anything}),
     "without niches": (EFFICIENT, {"_settle": by_age}),
     "niches of fitness alone": (EFFICIENT, {"structures": unlike}),
-    "without log-uniform constants": (dataclasses.replace(EFFICIENT, born="uniform"), {}),
-    "with one mutation each": (dataclasses.replace(EFFICIENT, again=0.0), {}),
+    "without log-uniform constants": (dataclasses.replace(EFFICIENT, constant_init="uniform"), {}),
+    "with one mutation each": (dataclasses.replace(EFFICIENT, repeat_mutation=0.0), {}),
 }
 
 
 def run(name: str, seed: int, limit: int) -> dict:
     search, changes = SEARCHES[name]
     tasks = synthetic.linear(3, features=8, train=1000, valid=100, seed=seed)
-    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, remember=2**18)
+    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, stages=(KnownForms(2**18),))
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         for what, other in changes.items():
             stack.enter_context(mock.patch.object(efficient, what, other))
         state = search.init(seed + 1000)
         while state.best_fitness <= SUFFICIENT and state.evaluations < limit:
-            state, programs = search.ask(state)
-            state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+            state, candidates = search.ask(state)
+            state = search.tell(state, candidates, evaluator(candidates))
     return {
         "seed": seed,
         "evaluations": state.evaluations,

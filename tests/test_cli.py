@@ -122,7 +122,7 @@ def arrays(**change):
         (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
         (["search", "linear", "--space.setup.ops", "70"], ["there is no op 70"]),
         (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
-        (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, simd, pallas, not 'cuda'"]),
+        (["search", "linear", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
         (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
         (["search", "linear", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),

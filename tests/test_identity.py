@@ -361,10 +361,10 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
     two = [library.program("linear", (4, 3, 1), learning_rate=rate) for rate in (0.01, 0.2)]
     (tmp_path / "two.json").write_text(concatenate(two).to_json())
     state = build.searcher(fixed.replace(initial="two.json", space=wide)).init(0)
-    rates = np.asarray(state.population.data)[:, 0, 0]
+    rates = np.asarray(state.programs.data)[:, 0, 0]
     np.testing.assert_array_equal(rates, np.tile(np.float32([0.01, 0.2]), 60))
     efficient = build.searcher(fixed.replace(initial="two.json", space=wide, method="efficient")).init(0)
-    assert len(efficient.population) == 120
+    assert len(efficient.programs) == 120
     (tmp_path / "three.json").write_text(concatenate([*two, two[0]]).to_json())
     with pytest.raises(ValueError, match="3 initial programs do not fit into a population of 2"):
         fixed.replace(initial="three.json", population=2, space=wide)

@@ -91,6 +91,7 @@ def test_epochs_draws_and_many_tasks_agree_with_simd(loss):
     np.testing.assert_array_equal(got.train_steps, want.train_steps)
 
 
+@pytest.mark.slow
 def test_the_layout_changes_rounding_at_most():
     programs = random_programs(ALL_OPS, 30, np.random.default_rng(2))
     tasks = synthetic.linear(5, features=3, train=8, valid=4)
@@ -149,6 +150,7 @@ def test_gradients_are_refused_with_a_word_on_what_to_do():
             jax.grad(fitness)(jnp.asarray(programs.data))
 
 
+@pytest.mark.slow
 def test_inside_jit_vmap_and_scan():
     programs = random_programs(SMALL, 10, np.random.default_rng(0))
     tasks = synthetic.linear(18, train=6, valid=4)  # two blocks a program

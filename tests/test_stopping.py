@@ -179,7 +179,7 @@ def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, mo
             raise KeyboardInterrupt
         real(self)
 
-    quick = quick_with(train_steps=10**6, out=str(tmp_path), checkpoint_seconds=0)
+    quick = quick_with(train_steps=100_000, out=str(tmp_path), checkpoint_seconds=0)
     with monkeypatch.context() as patched:
         patched.setattr(trial.Trial, "evaluate_cohort", evaluate_cohort)
         outcome = run(quick)

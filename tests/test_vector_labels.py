@@ -9,6 +9,7 @@ import pytest
 from tests import oracle
 from tests.spaces import ALL_OPS
 from zero_jax import Component, Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.executors import dispatch, stream
 from zero_jax.executors.fitness import Classes
 from zero_jax.program.canonical import canonical, live, pruned
@@ -161,7 +162,7 @@ def test_only_a_nan_stops_a_run():
 
 
 def test_programs_are_known_by_what_they_do_on_such_tasks():
-    evaluator = Evaluator(blobs(), executor="simd", probe=5)
+    evaluator = Evaluator(blobs(), executor="simd", stages=(KnownForms(), Probe(5)))
     one = library.program("softmax_linear")
     text = one.listing(0).replace("v4", "v5").replace("def Learn():", "def Learn():\n  s1 = s1 + s0")
     other = Programs.parse(text, (3, 6, 2))
