@@ -329,7 +329,7 @@ def command(config: RunConfig) -> str:
 def _options(config: RunConfig) -> dict[str, list[str]]:
     """All options of a config, by name."""
     tree, names = config.tree(), {place: name for name, place in OPTIONS.items()}
-    options = {}
+    options: dict[str, Any] = {}
     for group in GROUPS:
         options |= {names.get((group, name), name): value for name, value in tree.pop(group).items()}
     return _flat(options | tree)
