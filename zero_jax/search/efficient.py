@@ -90,8 +90,8 @@ class EfficientEvolution(RegularizedEvolution):
     4. New constants have log-uniform magnitudes (`constant_init`).
 
     Attributes:
-      repeat_mutation: the probability of one more mutation.
-      constant_init: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
+      repeat_mutation: The probability that a mutant is mutated once more, and so on.
+      constant_init: How new constants are drawn; it takes precedence over the setting of `Mutations`.
 
     Example:
       >>> from zero_jax import Component, SearchSpace

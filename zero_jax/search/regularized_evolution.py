@@ -88,12 +88,12 @@ class RegularizedEvolution(Searcher):
     algorithm, C = P a generation. Every program, the ones about to die included, competes.
 
     Attributes:
-      space: what programs may be.
-      islands: I.
-      population: P.
-      tournament: T.
-      cohort: C.
-      mutations: how children differ from their parents.
+      space: The programs that may be searched.
+      islands: How many populations evolve in parallel (I).
+      population: How many programs live on each island (P).
+      tournament: How many programs compete to become a parent (T).
+      cohort: How many children each island produces per evaluation (C). Each replaces the oldest program.
+      mutations: How children differ from their parents.
       initial: The first programs: random, no_op, linear, network, the path of a program, or the folder of a run, for
         its best program. A file may hold several programs: islands take them in turn. All but random ones are padded
         with NO_OP to the initial sizes. In Python, also the text of a program, of several lines, or `Programs`.

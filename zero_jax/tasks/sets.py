@@ -36,17 +36,16 @@ class TaskSet:
     """What tasks to make.
 
     Attributes:
-      source: linear, affine or teacher (regression); pairs of classes of digits (handwritten ones), of
-        synthetic_images (random ones of CIFAR-10's shape), or of a set of `images.SETS` or, as tfds:kmnist, any other
-        of tensorflow-datasets (its first ten classes); or the path of an NPZ file with your own arrays (see `load`),
-        which brings its own numbers: the other fields do not apply to it.
-      tasks: how many tasks.
-      features: F, the features of an example. Examples of classes are projected to F dimensions; 0 keeps all of theirs.
-      train: training examples per task.
-      valid: validation examples per task.
-      epochs: how often a program sees the training examples.
-      classes: C: 2 for pairs of classes; more for the first C classes at once. Labels are vectors then, so F must be at
-        least C.
+      source: Regression: linear, affine or teacher. Classification: digits, synthetic_images (random images of
+        CIFAR-10's shape), an image set such as cifar10 or mnist, or tfds:NAME for any other set of tensorflow-datasets
+        (its first ten classes). Or the path of an NPZ file with your own arrays; the other fields then do not apply.
+      tasks: How many tasks.
+      features: Features per example (F). Images are projected to F dimensions; 0 keeps all of their pixels.
+      train: Training examples per task.
+      valid: Validation examples per task.
+      epochs: How many times a program sees the training examples.
+      classes: 2 for tasks with pairs of classes; more for tasks with that many classes (C), whose labels are vectors,
+        so F must be at least C.
     """
 
     source: str = "linear"
