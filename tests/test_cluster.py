@@ -14,7 +14,6 @@ import pytest
 
 from tests.helpers import QUICK, records
 from zero_jax.run import api, build, cluster
-from zero_jax.run import build
 from zero_jax.run.cluster import connection
 from zero_jax.run.cluster import crew as crews
 from zero_jax.run.worker import Order, Worker

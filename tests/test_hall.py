@@ -1,7 +1,5 @@
 """The hall of fame: what it keeps of a stream of programs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 

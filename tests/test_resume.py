@@ -1,6 +1,5 @@
 """Runs that are killed and resumed, from Python and from the command line."""
 
-import dataclasses
 import errno
 import json
 import os

@@ -3,6 +3,7 @@
 Axes: `P` programs, `L` instruction slots.
 """
 
+import functools
 from typing import Literal
 
 import numpy as np
@@ -75,4 +76,9 @@ def within_budget(
 
 def network_cost(examples: int, table: np.ndarray = UPSTREAM) -> float:
     """The cost of the library's 2-layer network, the unit of budgets and records."""
-    return float(cost(library.program("network"), examples, table)[0])
+    return float(cost(_network(), examples, table)[0])
+
+
+@functools.cache
+def _network() -> Programs:
+    return library.program("network")

@@ -79,6 +79,7 @@ class Evaluator:
         self.costs = UPSTREAM if costs == "upstream" else operations(tasks.features)
         self._levels = {WHOLE: _Level(Launcher(tasks, seed, **how), self.stages)}
         self.examples = self._levels[WHOLE].examples
+        self._unit = network_cost(self.examples, self.costs)
 
     @property
     def launcher(self) -> Launcher:
@@ -123,7 +124,7 @@ class Evaluator:
         results = yield from self._through(level, 0, batch)
         self.counts = Counts(*map(sum, zip(self.counts, self._counted(candidates, results), strict=True)))
         combined = program_fitness(results.fitness, self.combine)
-        costs = cost(forms, self.examples, self.costs) / network_cost(self.examples, self.costs)
+        costs = cost(forms, self.examples, self.costs) / self._unit
         fresh = self._fresh(results.fates) if share == WHOLE else np.zeros(0, np.int64)
         return Scores(results.fitness, combined, costs, results.train_steps, results.fates, fresh)
 

@@ -145,13 +145,13 @@ class Trial:
 
     @property
     def fitness(self) -> np.ndarray:
-        """`[I, P]` of all islands whose first programs have been evaluated."""
-        return np.concatenate([state.fitness for state in self.populations])
+        """`[I, P]` of all islands whose first programs have been evaluated; `[0, 0]` without a population."""
+        return np.concatenate([state.fitness for state in self.populations] or [np.zeros((0, 0))])
 
     @property
     def hashes(self) -> np.ndarray:
         """`[I * P]` of their canonical forms."""
-        return np.concatenate([state.hashes for state in self.populations])
+        return np.concatenate([state.hashes for state in self.populations] or [np.zeros(0, np.uint64)])
 
     @property
     def ended(self) -> bool:
@@ -330,6 +330,8 @@ def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]
     `[n]` of their canonical forms, for a record.
     """
     points = (0, 0.25, 0.5, 0.75, 1)
+    if not fitness.size:  # a search without a population
+        return {}
     return {
         "quantiles": tuple(np.quantile(fitness, points).tolist()),
         "islands": tuple(tuple(np.quantile(island, points).tolist()) for island in fitness),
