@@ -143,7 +143,7 @@ def test_begins_from_empty_programs_by_climbing_to_learners():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_finds_linear_regression_in_few_evaluations(seed):
-    """Where plain evolution needs millions (SPEC 6); `experiments/efficiency.py` has the mean of 10."""
+    """Where plain evolution needs millions; `experiments/efficiency.py` has the mean of 10."""
     tasks = synthetic.linear(3, features=8, train=1000, valid=100, seed=seed)
     evaluator = Evaluator(tasks, ops=FIG4.ops)
     search = EfficientEvolution(FIG4, population=100, cohort=10, tournament=10)

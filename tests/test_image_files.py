@@ -63,14 +63,14 @@ LABELS = np.arange(200, dtype=np.int32) % 10
         ({"train_labels": LABELS + 0.5}, "train_labels are not a whole number"),
         ({"train_labels": LABELS + 1}, "train_labels go up to 10, but there are 10 class_names"),
         ({"train_images": np.zeros((0, 2, 2, 3), np.uint8), "train_labels": LABELS[:0]}, "no training images"),
-        ({"class_names": [1]}, "class_names are no texts"),
+        ({"class_names": [1]}, "class_names must be strings"),
         ({"class_names": 3}, "not iterable"),
         ({"more": 3}, "more"),
     ],
 )
 def test_what_is_in_a_file_is_checked(change, message, cache):
     path = keep(cache, packed(content(**change)))
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is cut short or damaged .*{message}.*: delete it"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is truncated or damaged .*{message}.*: delete it"):
         images.load("mine")
 
 
@@ -80,7 +80,7 @@ def test_flipped_bytes_give_a_message(cache):
         flipped = bytearray(data)
         flipped[place] ^= 1
         keep(cache, bytes(flipped))
-        with pytest.raises(ValueError, match=r"is cut short or damaged .*digest.*: delete it"):
+        with pytest.raises(ValueError, match=r"is truncated or damaged .*digest.*: delete it"):
             images.load("mine")
 
 
@@ -92,14 +92,14 @@ def test_files_of_other_kinds(made, cache):
     else:
         np.save(file, np.array([{}]) if made == "pickle" else np.zeros(3))
     keep(cache, b"\x80\x04N." if made == "pickle" else file.getvalue())
-    with pytest.raises(ValueError, match="cut short or damaged") as caught:
+    with pytest.raises(ValueError, match="truncated or damaged") as caught:
         images.load("mine")
     assert "pickle" not in str(caught.value)
 
 
 def test_a_folder_in_place_of_a_file(cache):
     (cache / "mine" / "1.0.0-10.npz").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"1.0.0-10.npz is cut short or damaged .*directory.*delete it"):
+    with pytest.raises(ValueError, match=r"1.0.0-10.npz is truncated or damaged .*directory.*delete it"):
         images.load("mine")
 
 

@@ -253,9 +253,9 @@ def test_sets_without_a_test_split_colours_or_few_classes():
         ("imagenet_resized/3x3", "has no set 'imagenet_resized/3x3'"),
         ("../mnist", "called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not '../mnist'"),
         ("", "called like cifar10"),
-        ("zero_jax_no_labels", "no feature label; its features are image"),
-        ("downsampled_imagenet", "no feature label; its features are image"),
-        ("zero_jax_no_images", "no feature image; its features are .*text"),
+        ("zero_jax_no_labels", "lacks feature label; its features are image"),
+        ("downsampled_imagenet", "lacks feature label; its features are image"),
+        ("zero_jax_no_images", "lacks feature image; its features are .*text"),
         ("zero_jax_any_shape", r"images of zero_jax_any_shape vary in shape \(\? x \? x 3\)"),
         ("zero_jax_sixteen_bits", "are of uint16, not uint8"),
         ("zero_jax_no_train", "zero_jax_no_train has no split train; its splits are test"),
@@ -303,7 +303,7 @@ def test_a_damaged_file_is_named(damage, tmp_path):
     path = tmp_path / "cache" / "images" / "zero_jax_images" / "1.2.3-10.npz"
     path.write_bytes(damage(path.read_bytes()))
     images._load.cache_clear()
-    with pytest.raises(ValueError, match=f"{path} is cut short or damaged .* delete it, and the set is prepared anew"):
+    with pytest.raises(ValueError, match=f"{path} is truncated or damaged .* delete it to have the set prepared again"):
         images.load("zero_jax_images")
     path.unlink()
     assert len(images.load("zero_jax_images").train_images) == 10 * N
@@ -314,7 +314,7 @@ def test_records_that_cannot_be_read_are_told(tmp_path):
     next((tmp_path / "tfds" / "zero_jax_images" / "1.2.3").glob("*train*")).write_bytes(b"no records")
     next((tmp_path / "cache").rglob("*.npz")).unlink()
     images._load.cache_clear()
-    with pytest.raises(ValueError, match=r"zero_jax_images lies in .*, but cannot be read there .* TFDS_DATA_DIR"):
+    with pytest.raises(ValueError, match=r"zero_jax_images is in .*, but cannot be read .* TFDS_DATA_DIR"):
         images.load("zero_jax_images")
 
 
@@ -327,7 +327,7 @@ def test_a_set_that_lies_there_in_another_format_is_told(tmp_path):
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     next((tmp_path / "cache").rglob("*.npz")).unlink()
     images._load.cache_clear()
-    with pytest.raises(ValueError, match=r"cannot be read there \(.*TFRECORD is not supported.*TFDS_DATA_DIR"):
+    with pytest.raises(ValueError, match=r"cannot be read \(.*TFRECORD is not supported.*TFDS_DATA_DIR"):
         images.load("zero_jax_images")
 
 
@@ -421,7 +421,7 @@ def test_labels_are_places_in_the_list_of_classes():
         ({"features": -1}, "not -1"),
         ({"tasks": 0}, "tasks must be at least 1"),
         ({"source": "linear", "classes": 3}, "linear tasks have no classes: leave classes out, not 3"),
-        ({"source": "cifar11"}, "no tasks 'cifar11'; there are .*svhn_cropped.*as tfds:kmnist"),
+        ({"source": "cifar11"}, "unknown tasks 'cifar11'; expected one of .*svhn_cropped.*as tfds:kmnist"),
     ],
 )
 def test_numbers_that_a_set_cannot_serve(change, message, capsys):

@@ -177,7 +177,9 @@ def test_task_sets_make_what_they_say():
     assert not np.array_equal(select.valid_x, unseen.valid_x)
     assert not np.array_equal(search.train_x, described.make(2, "search").train_x)
     np.testing.assert_array_equal(select.train_x, described.make(2, "select").train_x)
-    with pytest.raises(ValueError, match="no tasks 'foo'; there are linear, affine, teacher, digits, synthetic_images"):
+    with pytest.raises(
+        ValueError, match="unknown tasks 'foo'; expected one of linear, affine, teacher, digits, synthetic_images"
+    ):
         TaskSet("foo").make()
 
 

@@ -21,7 +21,7 @@ class Canonical(NamedTuple):
     """Programs in canonical form.
 
     Attributes:
-      programs: what the originals do, and nothing else.
+      programs: programs that do the same, without dead code.
       hashes: `[P, 2]` uint64: equal for programs that are equal, and for others with a probability of about 2**-128.
     """
 
@@ -37,7 +37,7 @@ def canonical(programs: Programs, threads: int | None = None, interface: Interfa
 
     Args:
       programs: `P` valid programs, not traced.
-      threads: how many; by default as many as there are cores.
+      threads: the number of threads; by default one per core.
       interface: where label, features and prediction live; by default that of scalar labels.
 
     Returns:
@@ -65,7 +65,7 @@ def canonical(programs: Programs, threads: int | None = None, interface: Interfa
 
 
 _WORTH_A_THREAD = 500
-"""How many programs keep a thread busy for longer than it takes to wake it."""
+"""With fewer programs a thread would take longer to wake than to do its work."""
 
 
 def live(programs: Programs, interface: Interface | None = None) -> np.ndarray:
@@ -83,7 +83,7 @@ def live(programs: Programs, interface: Interface | None = None) -> np.ndarray:
 
 
 def for_other_labels(programs: Programs, interface: Interface | None = None) -> np.ndarray:
-    """`[P]` bool: whether programs look made for the other kind of labels: Predict writes that prediction alone.
+    """`[P]` bool: whether programs seem made for the other kind of labels: Predict writes only that kind's prediction.
 
     For scalar labels no other component may write s1 either, since vectors have other uses more often.
 
@@ -143,7 +143,7 @@ def _arrays(programs: Programs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 IN1, IN2, OUT, CONSTANTS, SWAPS, RANDOM, HAS_IN1, HAS_IN2, HAS_OUT, KEEPS = range(10)
 """The columns: the first address of the kind of each field, one beyond the last where there is no field; how many
-constants; whether operands may change places; whether it is random; then all bits, or none: for each field whether
+constants; whether operands may change places; whether it is random; then, as all bits or none: for each field whether
 there is one, and whether part of the output is kept."""
 
 
@@ -167,7 +167,7 @@ def table(memory: MemorySize) -> np.ndarray:
 
 @compiled_into_caller
 def decode(code, length, starts, table, bits):  # type: ignore[no-untyped-def]
-    """What an instruction reads, writes, and keeps of that, a bit for each of up to 64 addresses: `bits`, 3 arrays."""
+    """Sets `bits`: what each instruction reads, writes and keeps of its output; a bit per address (at most 64)."""
     one = np.uint64(1)
     for c in range(3):
         start = index(starts[c])
@@ -270,7 +270,7 @@ def _find_live(code, length, starts, table, ends, scratch):  # type: ignore[no-u
 
 @compiled
 def _role(instruction, address, table):  # type: ignore[no-untyped-def]
-    """How an instruction uses an address, the operands of sums and products counting alike."""
+    """How an instruction uses an address, as a number; both operands of sums and products count the same."""
     op = instruction[0]
     first = int(table[op, IN1] + instruction[1] == address)
     second = int(table[op, IN2] + instruction[2] == address)
@@ -350,7 +350,7 @@ def _canonical(code, data, bits, length, starts, used, scratch, to_code, to_data
             a, b = index(table[op, IN1] + code[k, 1]), index(table[op, IN2] + code[k, 2])  # type: ignore[assignment]
             a = a if written[a] else index(addresses + kinds[a])  # type: ignore[assignment]
             b = b if written[b] else index(addresses + kinds[b])
-            # Operands of sums and products: by name, then a zero that has none yet, then others without one.
+            # Operands of sums and products: by name, then an unnamed zero, then others without a name.
             x = names[a] if names[a] >= 0 else _UNNAMED - (a >= addresses)
             y = names[b] if names[b] >= 0 else _UNNAMED - (b >= addresses)
             swap = table[op, SWAPS] & (y < x)

@@ -1,4 +1,4 @@
-"""An instruction as it comes from outside: a list of numbers, read strictly."""
+"""Reads instructions that come from outside, strictly: lists of numbers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from zero_jax.support.foreign import shown
 
 
 def entries(values: Any, what: str) -> list[Any]:
-    """What a list holds; a text is none, though Python would take it for a list of letters."""
+    """The items of a list. A string is refused, although Python can iterate over its letters."""
     if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
         raise ValueError(f"{what} must be a list, not {shown(values)}")
     return list(values)
@@ -21,7 +21,7 @@ _WRITTEN = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}
 
 
 def _real(x: Any) -> float:
-    """A number as a float; neither a text nor a truth value, which `float` would take."""
+    """A number as a float. Refuses strings and booleans, which `float` would accept."""
     if isinstance(x, np.ndarray | np.generic) and not np.issubdtype(x.dtype, np.number):
         raise TypeError(x)
     if isinstance(x, bool | str | bytes | bytearray):
@@ -46,11 +46,11 @@ def instruction_fields(fields: Sequence[float], where: str) -> tuple[list[int], 
     """Op and addresses, and constants, of one instruction.
 
     Args:
-      fields: as `Programs.from_lists` takes them; a constant may be one of the texts inf, -inf and nan.
-      where: of which instruction, for messages.
+      fields: as for `Programs.from_lists`; a constant may be one of the strings inf, -inf and nan.
+      where: the place of the instruction, for error messages.
 
     Raises:
-      ValueError: another thing than 1 to 8 numbers; addresses that are not whole; a constant beyond float32.
+      ValueError: not 1 to 8 numbers, an address that is not whole, or a constant beyond float32.
     """
     try:
         given = entries(fields, "an instruction")
@@ -75,6 +75,6 @@ _HALF_A_STEP = _LARGEST * 2.0**-25
 
 
 def check_constant(constant: float, where: str = "") -> None:
-    """Refuses a finite number that float32 would turn into infinity."""
+    """Refuses a finite number that becomes infinite in float32."""
     if _LARGEST + _HALF_A_STEP <= abs(constant) < np.inf:
         raise ValueError(f"{where}the constant {constant:g} is beyond float32")

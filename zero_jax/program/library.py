@@ -1,4 +1,4 @@
-"""Hand-written programs (SPEC 5), by name."""
+"""Hand-written programs, by name."""
 
 import os
 from collections.abc import Sequence
@@ -132,8 +132,8 @@ def program(
     Args:
       name: `linear`, a linear regressor trained by gradient descent (upstream's LINEAR); `network`, a 2-layer network
         with a ReLU trained by backpropagation (upstream's NEURAL_NET); `cifar10`, the best program of the paper as its
-        authors simplified it (supplement, S1b); `softmax_linear` and `softmax_network`, the like of the first two for
-        tasks of more than two classes, where labels are vectors. (Output weights begin at 0, so that elements of the
+        authors simplified it (supplement, S1b); `softmax_linear` and `softmax_network`, the first two for tasks of more
+        than two classes, where labels are vectors. (Output weights begin at 0, so that elements of the
         prediction that stand for no class stay 0.)
       memory: (scalars, vectors, matrices); by default the smallest that holds the program.
       capacity: slots per component; by default the program's own lengths.
@@ -166,9 +166,9 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
     """A program by its name in the library, or from a file with a listing, a text proto or JSON.
 
     Args:
-      source: the name or the path; or the folder of a run, for its best program; or, if it has several lines, the
-        listing, text proto or JSON itself.
-      memory: (scalars, vectors, matrices) that it is to have; by default as in `Programs.parse`.
+      source: a name, a path, or the folder of a run, for its best program; with several lines, the listing, text
+        proto or JSON itself.
+      memory: (scalars, vectors, matrices); by default as in `Programs.parse`.
 
     Raises:
       ValueError: neither a name nor a readable file, or a file that does not hold a program.
@@ -186,7 +186,7 @@ def load(source: str, memory: Sequence[int] | None = None) -> Programs:
 
 
 def text_of(source: str) -> str:
-    """What a file holds; a source of several lines is the text already. Raises as `load` does."""
+    """The text of a file; a source of several lines is the text itself. Raises as `load` does."""
     if "\n" in source:
         return source
     path = Path(source)
@@ -196,21 +196,21 @@ def text_of(source: str) -> str:
             if not path.exists():
                 raise ValueError(f"the run in {cut(source)} has no best program yet: there is no {path.name}")
         elif path.is_dir():
-            raise ValueError(f"{cut(source)} is a folder, but not that of a run: there is no config.json in it")
+            raise ValueError(f"{cut(source)} is a folder, but not a run: it has no config.json")
         with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
-            text = file.read(MAX_TEXT + 1)  # a device has no end
+            text = file.read(MAX_TEXT + 1)  # a device never ends
     except FileNotFoundError:
         names = ", ".join(NAMES)
         raise ValueError(f"{shown(source)} is neither a file nor one of the library's programs, {names}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {cut(source)}: {reason(error)}") from None
     if len(text) > MAX_TEXT:
-        raise ValueError(f"{cut(source)} has more than {MAX_TEXT:,} characters: it is no program")
+        raise ValueError(f"{cut(source)} has more than {MAX_TEXT:,} characters, too many for a program")
     return text
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Opens a FIFO without waiting for somebody to write to it: one that nobody writes to is empty."""
+    """Opens a FIFO without waiting for a writer: without one, it is empty."""
     if not hasattr(os, "O_NONBLOCK"):
         return os.open(path, flags)
     descriptor = os.open(path, flags | os.O_NONBLOCK)

@@ -22,7 +22,7 @@ def liveness(programs: Programs, interface: Interface | None = None) -> Array:
 
     The smallest solution of the usual backward equations (an instruction is live if what it writes is live after it;
     what a live instruction reads is live before it) on the order in which components run: Setup once, then Predict and
-    Learn by turns, with Predict also following Predict in validation. The prediction is read after each Predict; the
+    Learn in turn, with Predict also following Predict in validation. The prediction is read after each Predict; the
     label and the features are set anew before Predict and before Learn.
 
     Example:
@@ -71,10 +71,10 @@ def liveness(programs: Programs, interface: Interface | None = None) -> Array:
 
 
 def number_draws(programs: Programs, live: Any = None) -> Programs:
-    """Stamps each random instruction's place in the random stream into its third constant (SPEC 2).
+    """Stamps each random instruction's place in the random stream into its third constant.
 
     Live random instructions of a component count 0, 1, 2...; dead ones, which `execute` runs, follow behind them.
-    `live`: from `liveness`, if it is known; computed in NumPy where it is a NumPy array.
+    `live` comes from `liveness`; if it is a NumPy array, NumPy does the work.
     """
     live = liveness(programs) if live is None else live
     xp: Any = np if isinstance(live, np.ndarray) else jnp
@@ -92,7 +92,7 @@ def number_draws(programs: Programs, live: Any = None) -> Programs:
 
 
 def compacted(programs: Programs, live: Any) -> Programs:
-    """The instructions of which `live` `[P, L]` tells, one behind the other, in NumPy or in JAX as `live` is."""
+    """Only the instructions that are `live` `[P, L]`, without gaps; in NumPy or in JAX, as `live` is."""
     xp: Any = jnp if isinstance(live, jax.Array) else np
     code: list[Any] = []
     data: list[Any] = []

@@ -208,7 +208,7 @@ class Programs:
         """Returns itself if every op exists and every address in use is inside the memory.
 
         Raises:
-          ValueError: naming the first wrong program, component and instruction.
+          ValueError: naming the first invalid program, component and instruction.
         """
         code, length = np.asarray(self.code), np.asarray(self.length)
         if code.shape[1:] != (self.starts[-1], 4) or np.shape(self.data) != (*code.shape[:2], 3):
@@ -256,32 +256,33 @@ def programs_from(
     """The inverse of `programs_tree`.
 
     Args:
-      tree: what that gave.
-      like: a space or programs whose capacity and memory these must have, if any.
-      where: what errors call it.
-      count: how many programs there must be, if that is known.
+      tree: the result of `programs_tree`.
+      like: a space or programs with the required capacity and memory, if any.
+      where: what error messages call it.
+      count: the required number of programs, if any.
 
     Raises:
-      ValueError: anything that `programs_tree` does not give of programs that pass `Programs.check`, or that is not as
-        the arguments say.
+      ValueError: anything but a valid tree of valid programs, or one that does not meet the arguments.
     """
-    told = Fields(tree, where, ("code", "data", "length", "capacity", "memory"))
-    capacity, memory = told.wholes("capacity", 3, most=_MOST), told.wholes("memory", 3, most=_MOST)
+    fields = Fields(tree, where, ("code", "data", "length", "capacity", "memory"))
+    capacity, memory = fields.wholes("capacity", 3, most=_MOST), fields.wholes("memory", 3, most=_MOST)
     for name, given in (("capacity", capacity), ("memory", memory)):
         if like is not None and given != list(getattr(like, name)):
-            raise ValueError(f"{told.where(name)} is {given}, not {list(getattr(like, name))}")
+            raise ValueError(f"{fields.where(name)} is {given}, not {list(getattr(like, name))}")
     slots = sum(capacity)
-    code = told.array("code", np.int32, (count, slots, 4))
-    data = told.array("data", np.float32, (len(code), slots, 3))
-    length = told.array("length", np.int32, (len(code), 3))
+    code = fields.array("code", np.int32, (count, slots, 4))
+    data = fields.array("data", np.float32, (len(code), slots, 3))
+    length = fields.array("length", np.int32, (len(code), 3))
     try:
-        found = Programs(code, data, length, (capacity[0], capacity[1], capacity[2]), memory_size(memory)).check()
+        programs = Programs(code, data, length, (capacity[0], capacity[1], capacity[2]), memory_size(memory)).check()
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     used = np.concatenate([np.arange(n) for n in capacity]) < length[:, np.repeat(np.arange(3), capacity)]
     if not np.array_equal(clean(code * used[..., None], data)[0], code):
-        raise ValueError(f"{told.where('code')} has addresses that an op does not use, or ops behind a component's end")
-    return found
+        raise ValueError(
+            f"{fields.where('code')} has addresses that an op does not use, or ops beyond a component's end"
+        )
+    return programs
 
 
 def _decoded(tree: Any, where: str, known: Known) -> Programs:
@@ -330,7 +331,7 @@ def _complaint(instruction: np.ndarray, memory: MemorySize) -> str:
 
 
 def program_bytes(capacity: Sequence[int]) -> int:
-    """What the arrays of one program take."""
+    """The bytes that the arrays of one program take."""
     return 4 * (7 * sum(int(n) for n in capacity) + 3)
 
 

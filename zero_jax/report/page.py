@@ -329,10 +329,10 @@ def command(config: RunConfig) -> str:
 def _options(config: RunConfig) -> dict[str, list[str]]:
     """All options of a config, by name."""
     tree, names = config.tree(), {place: name for name, place in OPTIONS.items()}
-    groups = {group: tree.pop(group) for group in GROUPS}
-    for group, values in groups.items():
-        tree |= {names.get((group, name), name): value for name, value in values.items()}
-    return _flat(tree)
+    options: dict[str, Any] = {}
+    for group in GROUPS:
+        options |= {names.get((group, name), name): value for name, value in tree.pop(group).items()}
+    return _flat(options | tree)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, list[str]]:

@@ -70,11 +70,11 @@ def hall_of_fame(run: str | Path) -> pd.DataFrame:
       run: its folder.
 
     Returns:
-      A table sorted by fitness on T_search, the cheaper first among equals: search_fitness, select_fitness (NaN for
-      those that were not judged), cost (of the program without its dead code, in multiples of the library's 2-layer
-      network), instructions (of the same), trial, evaluations (programs asked for in that trial until it was
-      found), best (whether it is one of the best by fitness), pareto (whether it is on the front), and listing, without
-      dead code. A row's label is its number in `programs`. Without hall.json there are no rows.
+      A table sorted by fitness on T_search, ties by cost: search_fitness, select_fitness (NaN if not evaluated on
+      T_select), cost (without dead code, in multiples of the library's 2-layer network), instructions (without dead
+      code), trial, evaluations (programs asked for in that trial, this one included), best (whether it is among the
+      best by fitness), pareto (whether it is on the front), and listing (without dead code). A row's label is its
+      index in `programs`. Without hall.json the table has no rows.
 
     Raises:
       ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
@@ -114,10 +114,10 @@ def lineage(run: str | Path) -> pd.DataFrame:
       run: its folder.
 
     Returns:
-      A table: evaluations (programs asked for in that trial until it was found), fitness on T_search, gain over
-      the step before, births since then, listing without dead code, and change: that listing line by line, led by
-      "+" if new, "-" if gone, else by a space. `attrs["trial"]` is the number of the trial. Without
-      lineage.json there are no rows.
+      A table: evaluations (programs asked for in that trial, this one included), fitness on T_search, gain over the
+      previous step, births since then, listing (without dead code), and change: the listing line by line, prefixed by
+      "+" if new, "-" if gone, else by a space. `attrs["trial"]` is the number of the trial. Without lineage.json the
+      table has no rows.
 
     Raises:
       ValueError: the folder is not a run's, or a file in it is damaged; the message names it.

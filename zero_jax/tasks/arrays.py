@@ -17,11 +17,11 @@ Pair = tuple[int, int]
 Part = Literal["valid", "test"]
 
 N_SELECT_PAIRS = 9
-"""Of the 45 class pairs, those kept for T_select and unseen data (SPEC 4: 36 pairs search, 9 select)."""
+"""Of the 45 class pairs, those kept for T_select and unseen data (Real et al. 2020, section 4.1)."""
 
 
 PER_CLASS = 5000
-"""At most so many examples of a class are used (SPEC 4)."""
+"""The most examples of a class that are used, as upstream."""
 
 
 def projected_binary(
@@ -39,7 +39,7 @@ def projected_binary(
     epochs: int = 1,
     seed: int = 0,
 ) -> Tasks:
-    """Tasks that tell two classes apart, on random projections of their examples, as upstream makes them (SPEC 4).
+    """Binary classification on random projections of examples of two classes, as upstream makes it.
 
     For each pair and each projection seed: the first `per_class` examples of both classes are split at random, the
     shares of the classes kept, into `train`, `valid` and `test`; projected to `features` dimensions by a Gaussian
@@ -55,7 +55,7 @@ def projected_binary(
       test: examples for the test part, cut off before anything else sees them.
       part: which part the tasks validate on: `valid`, or `test` for the final report.
       projections: seeds of split and projection; each gives a task for every pair.
-      per_class: at most so many examples of a class are used.
+      per_class: the most examples of a class that are used.
       epochs: how often training examples are seen.
       seed: of their order in the second and later epochs.
 
@@ -109,7 +109,7 @@ def projected_classes(
       test: examples for the test part.
       part: which part the tasks validate on.
       projections: seeds of split and projection.
-      per_class: at most so many examples of a class are used.
+      per_class: the most examples of a class that are used.
       epochs: how often training examples are seen.
       seed: of their order in the second and later epochs.
 
@@ -177,8 +177,8 @@ def synthetic_images(
     """`projected_binary` tasks of CIFAR-10's shape, from images drawn at random: ten classes of 32 x 32 x 3 pixels.
 
     A class is two clusters in a space of 12 smooth patterns that all classes share, with noise on every pixel: two
-    clusters, so that no line parts the classes. They stand in where no images can be had; nothing found on them says
-    anything of images.
+    clusters, so that no line separates the classes. They replace images where none are available; results on them
+    say nothing about images.
 
     Example:
       >>> synthetic_images([(0, 1)], train=80, valid=10, test=10, per_class=50)
@@ -277,8 +277,8 @@ class _Split(NamedTuple):
     def _chosen(self, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Which examples serve, and the place of their class among these."""
         rows = [np.flatnonzero(labels == c)[: self.per_class] for c in classes]
-        for c, found in zip(classes, rows, strict=True):
-            if not len(found):
+        for c, of_class in zip(classes, rows, strict=True):
+            if not len(of_class):
                 raise ValueError(
                     f"there is no class {c}; the classes are {', '.join(map(str, np.unique(labels)[:20]))}"
                 )

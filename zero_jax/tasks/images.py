@@ -16,13 +16,13 @@ from zero_jax.support.foreign import shown
 
 
 class Known(NamedTuple):
-    """What is known of a set before it is there.
+    """The sizes of a set, known before it is downloaded.
 
     Attributes:
-      train: on how many images of two classes to train.
-      valid: on how many to validate.
-      features: numbers of an image.
-      classes: how many there are.
+      train: training images of a task with two classes.
+      valid: validation images of such a task.
+      features: the numbers in an image.
+      classes: the number of classes.
     """
 
     train: int
@@ -40,13 +40,13 @@ SETS = {
 }
 """The sets of the paper, by tensorflow-datasets' names. Tasks are of upstream's 8,000 and 1,000 images where there are
 as many (SVHN has 9,607 of 0 and 9, ImageNet at most 1,300 of a class). Of ImageNet it is the one with classes:
-`downsampled_imagenet` has none."""
+`downsampled_imagenet` has no classes."""
 
 CLASSES = 10
-"""How many classes tasks are made from."""
+"""The number of classes from which tasks are made."""
 
 CACHE = "ZERO_JAX_CACHE"
-"""The environment variable that says where sets are kept, instead of in the user's cache folder."""
+"""The environment variable with the folder for sets; by default they are in the user's cache folder."""
 
 
 class Images(NamedTuple):
@@ -73,15 +73,15 @@ def load(name: str, classes: int = CLASSES) -> Images:
     """A set of tensorflow-datasets, downloaded and prepared when it is asked for the first time.
 
     `load("cifar10").train_images` is `[50000, 32, 32, 3]`. What was prepared is one file below `folder()`, so that a
-    machine without network needs no more than a copy of it. Arrays are shared by all who ask: read-only.
+    machine without network needs only a copy of it. The arrays are shared between callers, and read-only.
 
     Args:
       name: of a set, `cifar10`; with a configuration, `imagenet_resized/32x32`; with a version, `cifar10:3.0.2`.
         Without one, the newest that was prepared before, or else tensorflow-datasets' own.
-      classes: only images of so many classes are kept, the first ones. (All 1,000 of ImageNet take 4 GB.)
+      classes: the number of classes whose images are kept, the first ones. (All 1,000 of ImageNet take 4 GB.)
 
     Raises:
-      ValueError: a set that tensorflow-datasets does not have, or that is none of images of one shape with one class
+      ValueError: a set that tensorflow-datasets does not have, or that lacks images of one shape with one class
         each; no network, or another reason why it cannot be prepared; a damaged file.
     """
     if not re.fullmatch(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?", name):
@@ -116,7 +116,7 @@ def _prepared(name: str, classes: int, where: Path) -> Path:
     from filelock import FileLock
 
     where.mkdir(parents=True, exist_ok=True)
-    with FileLock(where / ".lock"):  # one for all sets, so that names that are none leave nothing behind
+    with FileLock(where / ".lock"):  # one for all sets, so that unknown names leave nothing behind
         path = _kept(name, classes, where)
         if path is None:
             from zero_jax.tasks import prepare  # tensorflow-datasets takes a second to import
@@ -129,7 +129,7 @@ def _prepared(name: str, classes: int, where: Path) -> Path:
 
 
 def _kept(name: str, classes: int, where: Path) -> Path | None:
-    """The file of a set, of its newest version unless the name says which; None where there is none."""
+    """The file of a set, in the version that the name gives or the newest; None if there is no file."""
     base, _, version = name.partition(":")
     files = (where / base).glob(f"{version or '*'}-{classes}.npz")
     return max(files, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)], default=None)
@@ -142,8 +142,8 @@ def _read(base: str, path: Path) -> Images:
         _check(images)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is cut short or damaged ({error}): delete it, and the set is prepared anew, or copy it again from "
-            "where it came from"
+            f"{path} is truncated or damaged ({error}): delete it to have the set prepared again, or replace it with "
+            "an intact copy"
         ) from None
     for array in images[1:5]:
         array.flags.writeable = False
@@ -151,13 +151,13 @@ def _read(base: str, path: Path) -> Images:
 
 
 def _check(images: Images) -> None:
-    """Whether a file holds what `Images` says.
+    """Checks that a file holds what `Images` describes.
 
     Raises:
       ValueError: if not.
     """
     if not images.class_names or not all(isinstance(name, str) for name in images.class_names):
-        raise ValueError("class_names are no texts")
+        raise ValueError("class_names must be strings")
     pixels, size = images.train_images, len(images.class_names)
     for part, x, y in (("train", pixels, images.train_labels), ("test", images.test_images, images.test_labels)):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != pixels.shape[1:]:

@@ -1,6 +1,7 @@
-"""Sets of images made ready by tensorflow-datasets: downloaded, written in its own format, and read.
+"""Prepares sets of images with tensorflow-datasets: downloads them, writes them in its own format, and reads them.
 
-Imported only when a set has to be prepared, since it takes a second.
+Imported only when a set must be prepared; so are the packages that nothing else needs (array_record,
+importlib_resources, pillow, tensorflow-datasets).
 """
 
 import contextlib
@@ -11,35 +12,33 @@ import logging
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from zero_jax.support.foreign import shown
+from zero_jax.tasks import tfds_private as private
 
 FORMAT = "array_record"
-"""Of tensorflow-datasets' formats, one that serves examples in any order, without TensorFlow."""
+"""The format of tensorflow-datasets that gives random access to examples without TensorFlow."""
 
 _UNFINISHED = "*.tmp.*"
-"""The folders that tensorflow-datasets downloads into; it leaves them behind where that fails."""
+"""The folders that tensorflow-datasets downloads into, and leaves behind if the download fails."""
 
 ATTEMPTS = 3
-"""How often to try a download again; tensorflow-datasets tries 10 times, for minutes."""
+"""How often a failed download is retried; by default tensorflow-datasets retries 10 times, for minutes."""
 
 
 def prepared(name: str, classes: int, copy_to: Path) -> tuple[str, dict[str, Any]]:
-    """The version of a set, and its first classes as `images.load` keeps them.
+    """The version of a set, and the arrays of its first classes in the form that `images.load` keeps.
 
     Args:
-      name: as tensorflow-datasets calls it.
-      classes: how many classes to keep.
-      copy_to: the folder that keeps sets, for messages.
+      name: its name in tensorflow-datasets.
+      classes: the number of classes to keep.
+      copy_to: the folder that keeps sets, for error messages.
 
     Raises:
       ValueError: as `images.load`.
@@ -59,11 +58,11 @@ def prepared(name: str, classes: int, copy_to: Path) -> tuple[str, dict[str, Any
             test = _arrays(builder, tests[0], classes) if tests else {key: array[:0] for key, array in train.items()}
         except Exception as error:
             raise ValueError(
-                f"{name} lies in {builder.data_dir}, but cannot be read there ({_line(error)}). Set TFDS_DATA_DIR to "
-                "another folder, and it is prepared anew"
+                f"{name} is in {builder.data_dir}, but cannot be read ({_line(error)}). Set TFDS_DATA_DIR to another "
+                "folder to prepare it again"
             ) from None
     parts = {
-        f"{part}_{key}": array for part, found in (("train", train), ("test", test)) for key, array in found.items()
+        f"{part}_{key}": array for part, arrays in (("train", train), ("test", test)) for key, array in arrays.items()
     }
     return str(builder.version), parts | {"class_names": builder.info.features["label"].names[:classes]}
 
@@ -92,8 +91,8 @@ def _check_features(tfds: Any, name: str, features: Any) -> None:
     names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
     missing = [key for key, kind in kinds.items() if key not in names or not isinstance(features[key], kind)]
     if missing:
-        told = f"its features are {', '.join(names)}" if names else "its examples have no named features"
-        raise ValueError(f"{name} is no set of images with a class each: it has no feature {missing[0]}; {told}")
+        features = f"its features are {', '.join(names)}" if names else "its examples have no named features"
+        raise ValueError(f"{name} is not a set of images with class labels: it lacks feature {missing[0]}; {features}")
     image = features["image"]
     if None in image.shape:
         shape = " x ".join("?" if n is None else str(n) for n in image.shape)
@@ -103,10 +102,10 @@ def _check_features(tfds: Any, name: str, features: Any) -> None:
 
 
 def _prepare(builder: Any, name: str, copy_to: Path) -> None:
-    downloads = Path(builder._data_dir_root).expanduser() / "downloads"
+    downloads = private.root(builder) / "downloads"
     before = set(downloads.rglob(_UNFINISHED))
     try:
-        with _without_tensorflow(builder):
+        with private.patched(builder, ATTEMPTS):
             builder.download_and_prepare(file_format=FORMAT, download_dir=downloads)
     except Exception as error:
         for unfinished in set(downloads.rglob(_UNFINISHED)) - before:
@@ -139,50 +138,8 @@ def _arrays(builder: Any, split: str, classes: int) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _without_tensorflow(builder: Any) -> Iterator[None]:
-    """tensorflow-datasets reads without TensorFlow, but opens what it downloads, and writes PNGs, by TensorFlow's names
-    for that: while it prepares a set, where TensorFlow is not installed, they stand for Python's and Pillow's own.
-    """
-    from PIL import Image
-    from tensorflow_datasets.core.download import downloader, extractor
-    from tensorflow_datasets.core.features import image_feature
-    from tensorflow_datasets.core.utils import tqdm_utils
-
-    def png(_: Any, image: np.ndarray) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
-        return file.getvalue()
-
-    files = SimpleNamespace(gfile=SimpleNamespace(GFile=open))
-    tensorflow = SimpleNamespace(io=files, compat=SimpleNamespace(as_text=str))
-    one = downloader._Downloader()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(downloader, "MAX_RETRIES", ATTEMPTS))
-        stack.enter_context(mock.patch.object(downloader, "get_downloader", return_value=one))
-        stack.enter_context(mock.patch.object(tqdm_utils, "tqdm_lib", SimpleNamespace(tqdm=_Bar)))
-        if not importlib.util.find_spec("tensorflow"):
-            stack.enter_context(mock.patch.object(image_feature._ImageEncoder, "_encode_image", png))
-            for module in (extractor, sys.modules[type(builder).__module__]):
-                stack.enter_context(mock.patch.object(module, "tf", tensorflow, create=True))
-        try:
-            yield
-        except Exception:
-            one._executor.shutdown(cancel_futures=True)  # other files' threads would still try, and tell
-            raise
-
-
-class _Bar(tqdm):
-    """A bar in a terminal alone, that leaves nothing there."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options | {"disable": None, "leave": False})
-
-
-@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what tensorflow-datasets prints, and its warnings: it recommends OpenCV, and a failing download tells
-    of each attempt.
-    """
+    """Hides the output and warnings of tensorflow-datasets, which recommends OpenCV and reports each failed attempt."""
     before = {log: log.level for log in map(logging.getLogger, ("absl", "urllib3"))}
     for log in before:
         log.setLevel(logging.ERROR)
@@ -195,7 +152,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what an error says, and of an error of requests less."""
+    """The first line of an error message; shorter for errors of requests."""
     url = getattr(getattr(error, "request", None), "url", None)
     if url and isinstance(error, OSError):
         return f"no connection to {url}"

@@ -28,7 +28,7 @@ _OTHER_SETS = "tfds:"
 _KNOWN = {"digits": images.Known(240, 50, 64, 10), "synthetic_images": images.Known(1000, 100, 3072, 10), **images.SETS}
 
 N_PROJECTIONS = 100
-"""A search on pairs of classes draws its projections from so many seeds (SPEC 4)."""
+"""The number of seeds from which a search on pairs of classes draws its projections."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +41,12 @@ class TaskSet:
         of tensorflow-datasets (its first ten classes); or the path of an NPZ file with your own arrays (see `load`),
         which brings its own numbers: the other fields do not apply to it.
       tasks: how many tasks.
-      features: F: how many features an example has. Examples of classes are projected to so many dimensions; 0 for all
-        that they have.
+      features: F, the features of an example. Examples of classes are projected to F dimensions; 0 keeps all of theirs.
       train: training examples per task.
       valid: validation examples per task.
       epochs: how often a program sees the training examples.
-      classes: C: two for pairs of classes; more for the first so many, told apart at once. Labels are vectors then, so
-        F must be at least C.
+      classes: C: 2 for pairs of classes; more for the first C classes at once. Labels are vectors then, so F must be at
+        least C.
     """
 
     source: str = "linear"
@@ -66,7 +65,7 @@ class TaskSet:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is somebody's own arrays."""
+        """Whether the tasks are the user's own arrays."""
         return self.source.endswith(".npz")
 
     @property
@@ -87,7 +86,7 @@ class TaskSet:
 
     @classmethod
     def of(cls, tasks: Tasks) -> "TaskSet":
-        """Tasks in memory, for an experiment on somebody's own data; all experiments of a run see the same.
+        """Tasks in memory, for runs on your own data; all trials of a run see the same tasks.
 
         Example:
           >>> own = TaskSet.of(synthetic.linear(2, train=10))
@@ -126,7 +125,7 @@ class TaskSet:
         return _load_once(self.source, file, file.stat().st_mtime_ns if file.exists() else 0)
 
     def check(self) -> None:
-        """Refuses what cannot be made, as far as that can be told before examples are there.
+        """Rejects invalid settings before any examples are made or downloaded.
 
         Raises:
           ValueError: as `make`.
@@ -136,12 +135,12 @@ class TaskSet:
             return
         if not self.source.startswith(_OTHER_SETS) and self.source not in SOURCES:
             others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
-            raise ValueError(f"no tasks {shown(self.source)}; there are {', '.join(SOURCES)}, {others}")
+            raise ValueError(f"unknown tasks {shown(self.source)}; expected one of {', '.join(SOURCES)}, {others}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {self.epochs}")
         if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
-            told = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
-            raise ValueError(f"{self.source} tasks {told}, not {self.classes}")
+            problem = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
+            raise ValueError(f"{self.source} tasks {problem}, not {self.classes}")
         if self.source in SYNTHETIC:
             synthetic.check_sizes(self.tasks, self.features, self.train, self.valid, self.epochs)
         else:
@@ -248,10 +247,10 @@ def _examples(source: str, classes: int) -> Examples:
         return lambda _: arrays.digit_examples()
     if source == "synthetic_images":
         return arrays.synthetic_examples
-    found = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
-    if classes > len(found.class_names):
-        raise ValueError(f"{source} has {len(found.class_names)} classes, not {classes}")
-    return lambda _: (found.train_images, found.train_labels)
+    loaded = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
+    if classes > len(loaded.class_names):
+        raise ValueError(f"{source} has {len(loaded.class_names)} classes, not {classes}")
+    return lambda _: (loaded.train_images, loaded.train_labels)
 
 
 def usual(source: str) -> TaskSet:
@@ -294,8 +293,8 @@ def load(path: str | Path) -> Tasks:
     """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes;
     and ids and order, as `save` writes them.
 
-    They are as `Tasks` says. Without loss it is rmse, regression, whatever the labels are; classes are told apart where
-    loss is accuracy, two of them unless classes says how many. A warning says so of labels that look like classes.
+    The arrays are as for `Tasks`. The loss is rmse (regression) by default, whatever the labels are; with accuracy
+    there are two classes unless `classes` is given. Labels that look like classes without accuracy give a warning.
 
     Raises:
       ValueError: a file that cannot be read, lacks an array or has one that means nothing; all that `Tasks` objects to.
@@ -328,7 +327,7 @@ _NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epo
 
 
 def _stored(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an NPZ file, none of which is read before its header is known to tell the truth."""
+    """The arrays of an NPZ file; each is read only after its header has been checked."""
     if Path(path).exists() and not Path(path).is_file():  # a FIFO would wait for a writer
         raise ValueError(f"{path} is not a regular file")
     try:

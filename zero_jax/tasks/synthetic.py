@@ -1,4 +1,4 @@
-"""Regression tasks made from random numbers, with upstream's distributions (SPEC 4)."""
+"""Regression tasks made from random numbers, with upstream's distributions."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Targets = Callable[[np.ndarray], np.ndarray]
 
 
 def check_sizes(n: int, features: int, train: int, valid: int, epochs: int) -> None:
-    """Refuses numbers below 1, and tasks that would take too much memory.
+    """Rejects sizes below 1, and tasks that would take too much memory.
 
     Raises:
       ValueError: if so.
@@ -48,7 +48,7 @@ def linear(n: int, *, features: int = 4, train: int = 100, valid: int = 100, epo
     """Tasks y = w . x with w and x from N(0, 1).
 
     Args:
-      n: how many tasks.
+      n: the number of tasks.
       features: F.
       train: training examples per task.
       valid: validation examples per task.

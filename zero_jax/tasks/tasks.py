@@ -18,7 +18,7 @@ Loss = Literal["rmse", "accuracy"]
 LOSSES: tuple[Loss, ...] = ("rmse", "accuracy")
 
 MOST_SEEN = 2**27
-"""So many training examples a run may see: their order takes half a gigabyte then."""
+"""The most training examples that a run may see: their order then takes half a gigabyte."""
 
 _FIELDS = ("train_x", "train_y", "valid_x", "valid_y", "order", "ids")
 
@@ -35,9 +35,9 @@ class Tasks:
       loss: `rmse` (regression) or `accuracy` (classification).
       epochs: how often a program sees the training examples.
       seed: of the order of examples in the second and later epochs; the first keeps the order given.
-      ids: `[T]` int32, what the random stream and caches know a task by; by default 0 to T-1.
-      classes: C, how many classes there are. For two, labels and predictions of programs are scalars (s0 and s1); for
-        more they are vectors (v1, one-hot, and v2), of which the first C elements count (SPEC 2).
+      ids: `[T]` int32, the identity of each task in the random stream and in caches; by default 0 to T-1.
+      classes: C, the number of classes. For two, labels and predictions of programs are scalars (s0 and s1); for
+        more they are vectors (v1, one-hot, and v2), of which the first C elements count.
 
     Attributes:
       order: `[E, N]` int32, the order of examples in each epoch.
@@ -162,7 +162,7 @@ class Tasks:
         return hashed.hexdigest()
 
     def shortened(self, train: int, valid: int) -> "Tasks":
-        """The same tasks with at most so many examples of each sort, the first ones, seen once."""
+        """The same tasks with at most `train` and `valid` examples, the first ones, seen once."""
         n = min(train, self.train_x.shape[1])
         parts = [self.train_x[:, :n], self.train_y[:, :n], self.valid_x[:, :valid], self.valid_y[:, :valid]]
         return self.tree_unflatten(self._static, [*parts, np.arange(n, dtype=np.int32)[None], self.ids])
@@ -211,7 +211,7 @@ class Tasks:
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Loss, int], children: Sequence[Any]) -> "Tasks":
-        """For JAX: takes anything, since transformations put their own objects in place of arrays."""
+        """For JAX. Unchecked, since transformations replace arrays by objects of their own."""
         tasks = object.__new__(cls)
         tasks.loss, tasks.classes = static
         for name, child in zip(_FIELDS, children, strict=True):
@@ -220,7 +220,7 @@ class Tasks:
 
 
 def check_seen(epochs: int, train: int) -> None:
-    """Refuses more training examples than a run may see.
+    """Rejects more training examples than a run may see.
 
     Raises:
       ValueError: if so.
