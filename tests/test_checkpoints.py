@@ -176,7 +176,7 @@ def test_what_a_worker_saved_is_checked():
 
     assert read(whole) == (1, 1, saved.best_fitness, None)
     for path in damage.paths(whole):
-        elsewhere = path in (("workers",), ("workers", 1)) or "checkpoint" in path  # whoever resumes from it checks it
+        elsewhere = path in (("workers",), ("workers", 1)) or "checkpoint" in path  # checked on resume
         if not elsewhere and path[-1:] != ("select_fitness",):  # which may be NaN
             for other in damage.structural(damage.at(whole, path)):
                 with pytest.raises((ValueError, AttributeError, IndexError), match=r"trial|NoneType|index"):

@@ -21,7 +21,6 @@ from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_fields, li
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
 from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
-from zero_jax.run.searchers import has_population
 from zero_jax.run.trial import population_record, record_due
 from zero_jax.run.worker import Done
 from zero_jax.support import stopping
@@ -221,8 +220,7 @@ class Runner:
         ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
         due = ended or record_due(course.cohorts, course.recorded)
         population = self.crew.population(course) if due else None
-        record = due and (population is not None or not has_population(self.searcher))
-        if record:
+        if population:
             course.recorded = course.cohorts
         self.progress = Progress(
             course.number,
@@ -237,7 +235,7 @@ class Runner:
             exhausted=self.exhausted,
             **(population_record(*population) if population else {}),
         )
-        if record and self.folder:
+        if population and self.folder:
             self.folder.record(self.progress)
 
     def _select(self, course: Course) -> None:

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-from zero_jax.search import SEARCHERS, Islands, Searcher
+from zero_jax.search import SEARCHERS, Islands
 from zero_jax.support.foreign import described_by, shown
 
 _FILLED_IN = ("interface",)
@@ -75,13 +75,6 @@ def with_method(searcher: Any, method: str) -> Any:
 def islands(searcher: Any) -> int:
     """How many islands a searcher has; one that has none counts as one."""
     return getattr(searcher, "islands", 1)
-
-
-def has_population(searcher: Searcher) -> bool:
-    """Whether its states have a population (`HasPopulation`), of which records tell."""
-    state = searcher.state_type
-    names = {*dir(state), *(field.name for field in dataclasses.fields(state))}
-    return names >= {"programs", "fitness", "hashes"}
 
 
 def generation(searcher: Any) -> int:

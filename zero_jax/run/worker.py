@@ -165,9 +165,9 @@ class Worker:
         """The same, as `entries_tree` returns them."""
         return [entries_tree(kind) for kind in self.candidates(count)]
 
-    def population(self) -> Population | None:
-        """Its programs; None without a population that was evaluated."""
-        return Population(self.trial.fitness, self.trial.hashes) if self.trial.populations else None
+    def population(self) -> Population:
+        """Its programs that were evaluated."""
+        return Population(self.trial.fitness, self.trial.hashes)
 
     def _done(self, offer: bytes | None = None, save: bool = False) -> Done:
         trial = self.trial
