@@ -102,9 +102,9 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
     for kind in (RegularizedEvolution, RandomSearch):
         real = kind.tell
 
-        def tell(self, state, programs, fitness, real=real):
-            everything.append((programs, fitness))
-            return real(self, state, programs, fitness)
+        def tell(self, state, candidates, scores, real=real):
+            everything.append((candidates.programs, scores.combined))
+            return real(self, state, candidates, scores)
 
         monkeypatch.setattr(kind, "tell", tell)
     experiment = ONE.replace(out=str(tmp_path), **more)

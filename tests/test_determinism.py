@@ -13,10 +13,11 @@ from tests.helpers import ONE
 from tests.spaces import DEMO
 from zero_jax import Evaluator, Mutations, RegularizedEvolution, Scores, evaluate
 from zero_jax.evaluation import KnownForms, Probe
-from zero_jax.program.programs import programs_from
+from zero_jax.program.programs import Programs
 from zero_jax.run.api import run
 from zero_jax.search import migrate
 from zero_jax.support import files
+from zero_jax.support.codec import decode
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)
@@ -147,5 +148,6 @@ def test_a_run_on_one_thread_or_two_leaves_the_same_behind(tmp_path, executor, m
     one, two = map(left_behind, folders)
     np.testing.assert_equal(two, one)
     trial = one[0]["trials"][0]
-    assert programs_from(trial["states"][0]["population"]).code.any()
-    assert trial["migrations"] > 0
+    checkpoint = trial["workers"][0]["checkpoint"]
+    assert decode(Programs, checkpoint["states"][0]["individuals"]["programs"]).code.any()
+    assert checkpoint["migrations"] > 0

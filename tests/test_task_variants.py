@@ -9,12 +9,13 @@ from tests.helpers import ONE, call, costs_of, program_of, read_json, same
 from tests.helpers import QUICK_COMMAND as COMMAND
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution, evaluate, program_fitness
-from zero_jax.program.programs import programs_from
+from zero_jax.program.programs import Programs
 from zero_jax.run import build
 from zero_jax.run.api import resume, run
 from zero_jax.run.forecast import forecast
 from zero_jax.run.trial import Terms, Trial
 from zero_jax.support import files
+from zero_jax.support.codec import decode
 from zero_jax.tasks import synthetic
 
 KINDS = ("features=4,train=30", "features=8,train=20,epochs=2")
@@ -33,7 +34,8 @@ def final_states(folder):
     """Populations and fitness of each group, as a run left them."""
     (path,) = sorted(folder.glob("checkpoint-*.npz"))[-1:]
     (trial,) = files.unpacked(path.read_bytes())["run"]["trials"]
-    return [(programs_from(state["population"]), state["fitness"].reshape(-1)) for state in trial["states"]]
+    states = [state["individuals"] for state in trial["workers"][0]["checkpoint"]["states"]]
+    return [(decode(Programs, state["programs"]), state["fitness"].reshape(-1)) for state in states]
 
 
 def test_tasks_of_variants_are_t_search_with_what_they_change():
