@@ -1,8 +1,9 @@
 """`zero-jax evaluate`, `tune` and `show`: commands on programs."""
 
+import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -27,6 +28,47 @@ from zero_jax.use import tuning
 from zero_jax.use.tuning import Tuned
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """How programs are trained.
+
+    Attributes:
+        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
+        threads: How many CPU threads to use; 0 for all cores.
+        max_bytes: An upper bound on the memory for training.
+        max_abs_error: A larger error in training stops a program on that task, with fitness 0.
+    """
+
+    executor: str = "auto"
+    threads: int = 0
+    max_bytes: int = MAX_BYTES
+    max_abs_error: float = 100.0
+
+    def keywords(self) -> dict[str, Any]:
+        """As `evaluate` takes them."""
+        return dataclasses.asdict(self) | {"threads": self.threads or None}
+
+
+Trained = Annotated[TrainingOptions, tyro.conf.arg(name="")]
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningOptions:
+    """How constants are tuned.
+
+    Attributes:
+        method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
+        evaluations: The number of candidates to train; a gradient counts as 5.
+        time_limit: After how long tuning stops, in seconds or as in 90s, 10m, 1h30m; 0 means no limit.
+        combine: The objective: the mean or the median of the fitness over the tasks.
+    """
+
+    method: tuning.Method = "random"
+    evaluations: int = 1000
+    time_limit: float = 0.0
+    combine: tuning.Combine = "mean"
+
+
 def evaluate_command(
     program: Program,
     /,
@@ -34,10 +76,7 @@ def evaluate_command(
     role: Role = "unseen",
     seed: int = 0,
     draws_seed: int | None = None,
-    executor: str = "auto",
-    threads: int = 0,
-    max_bytes: int = MAX_BYTES,
-    max_abs_error: float = 100.0,
+    training: Trained = TrainingOptions(),
 ) -> int:
     """Trains a program on tasks and prints its fitness.
 
@@ -48,19 +87,13 @@ def evaluate_command(
         role: For images: search uses the 36 class pairs that a search sees, select and unseen the other 9.
         seed: Seed of the tasks and of random instructions.
         draws_seed: A separate seed of random instructions; outcome.json of a run has both.
-        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
-        threads: How many threads of a CPU to use; 0 for all cores.
-        max_bytes: A bound on the memory that the training takes.
-        max_abs_error: A larger error in training ends a run, with fitness 0.
+        training: How the program is trained.
     """
-    check_executor(executor)
+    check_executor(training.executor)
     programs = library.load(program)
     made = tasks.task_set().make(seed, role)
     options.note_other_labels(programs, made)
-    how: dict[str, Any] = {"executor": executor, "max_bytes": max_bytes, "threads": threads or None}
-    result = evaluate_programs(
-        programs, made, seed if draws_seed is None else draws_seed, max_abs_error=max_abs_error, **how
-    )
+    result = evaluate_programs(programs, made, seed if draws_seed is None else draws_seed, **training.keywords())
     fitness, steps = np.asarray(result.fitness), np.asarray(result.train_steps)
     print(f"{made}")
     for i in range(len(programs)):
@@ -72,7 +105,7 @@ def evaluate_command(
             f"{name}mean {options.measure(made.loss)} {mean:.6f} (standard error {error}), median {median:.6f}, "
             f"lowest {f.min():.6f}, highest {f.max():.6f}; {int(steps[i].sum()):,} train steps"
         )
-    cautions.warn_of_stops(steps, made, max_abs_error)
+    cautions.warn_of_stops(steps, made, training.max_abs_error)
     return 0
 
 
@@ -85,16 +118,10 @@ def tune_command(
     program: Program,
     /,
     tasks: Tasked = NO_TASK_OPTIONS,
-    method: tuning.Method = "random",
-    evaluations: int = 1000,
-    time_limit: float = 0.0,
-    combine: tuning.Combine = "mean",
+    search: Annotated[TuningOptions, tyro.conf.arg(name="")] = TuningOptions(),
     seed: int = 0,
     out: Path | None = None,
-    executor: str = "auto",
-    threads: int = 0,
-    max_bytes: int = MAX_BYTES,
-    max_abs_error: float = 100.0,
+    training: Trained = TrainingOptions(),
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> int:
     """Tunes the constants of a program, multiplying each by 0.001 to 1000. Ctrl-C keeps the best so far.
@@ -105,33 +132,24 @@ def tune_command(
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
             classes), a file with one listing, text proto or JSON, or the folder of a run, for its best program.
         tasks: The tasks to tune on.
-        method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
-        evaluations: The number of candidates to train; a gradient counts as 5.
-        time_limit: After how long tuning stops, in seconds or as in 90s, 10m, 1h30m; 0 means no limit.
-        combine: The objective: the mean or the median of the fitness over the tasks.
+        search: How the constants are tuned.
         seed: Seed of the tasks, of random instructions and of the multipliers.
         out: The file to write the listing of the tuned program to.
-        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
-        threads: How many threads of a CPU to use; 0 for all cores.
-        max_bytes: A bound on the memory that the training takes.
-        max_abs_error: A larger error in training ends a run, with fitness 0.
+        training: How programs are trained.
         quiet: Show no progress.
     """
     if out is not None:
         check_writable(out)
-    check_executor(executor)
+    check_executor(training.executor)
     before, described = library.load(program), tasks.task_set()
     made = described.make(seed, "search")
     options.note_other_labels(before, made)
-    how: dict[str, Any] = {"executor": executor, "threads": threads or None, "max_bytes": max_bytes}
-    how |= {"max_abs_error": max_abs_error}
     with displayed("tune", quiet=quiet) as display:
 
         def report(done: int, fitness: float) -> None:
-            display.show(done, done / evaluations, f"best fitness {fitness:.6f}")
+            display.show(done, done / search.evaluations, f"best fitness {fitness:.6f}")
 
-        limits: dict[str, Any] = {"evaluations": evaluations, "time_limit": time_limit, "report": report}
-        tuned = tuning.tune(before, made, method, seed=seed, combine=combine, **limits, **how)
+        tuned = tuning.tune(before, made, seed=seed, report=report, **dataclasses.asdict(search), **training.keywords())
     print(
         f"{'Interrupted after ' * tuned.interrupted}{'Out of time after ' * tuned.timed_out}"
         f"{tuned.evaluations:,} evaluation{'s' * (tuned.evaluations != 1)}, "
@@ -143,9 +161,10 @@ def tune_command(
     if out is not None:
         _write(out, text)
     if made.loss == "rmse" and tuned.fitness == 0:
-        warnings.warn(f"all candidates have fitness 0: {cautions.advice(made, max_abs_error)}", stacklevel=1)
+        warnings.warn(f"all candidates have fitness 0: {cautions.advice(made, training.max_abs_error)}", stacklevel=1)
     if not described.is_own and not tuned.interrupted:  # other tasks exist
-        _print_held_out(tuned, before, described.make(seed + 1, "select"), seed + 1, combine, how)
+        held_out = described.make(seed + 1, "select")
+        _print_held_out(tuned, before, held_out, seed + 1, search.combine, training.keywords())
     print(f"\n{text}")
     if out is not None:
         print(f"Written to {plain(out)}")

@@ -5,7 +5,7 @@ Axes: `n` examples, `T` tasks, `N` training, `K` validation examples, `F` featur
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
@@ -24,20 +24,26 @@ PER_CLASS = 5000
 """The most examples of a class that are used, as upstream."""
 
 
+class SplitOptions(TypedDict, total=False):
+    """How `projected_binary` cuts tasks out of examples; it says what each option means."""
+
+    features: int | None
+    train: int
+    valid: int
+    test: int
+    part: Part
+    per_class: int
+
+
 def projected_binary(
     x: Any,
     labels: Any,
     pairs: Sequence[Pair],
     *,
-    features: int | None = 16,
-    train: int,
-    valid: int,
-    test: int = 0,
-    part: Part = "valid",
     projections: Sequence[int] = (0,),
-    per_class: int = PER_CLASS,
     epochs: int = 1,
     seed: int = 0,
+    **split: Unpack[SplitOptions],
 ) -> Tasks:
     """Binary classification on random projections of examples of two classes, as upstream makes it.
 
@@ -49,15 +55,13 @@ def projected_binary(
       x: `[n, ...]` examples; axes behind the first are flattened.
       labels: `[n]` class ids.
       pairs: `(a, b)` class ids; a is labelled 0, b is labelled 1.
-      features: F, or None to keep every dimension.
-      train: N.
-      valid: examples for validation.
-      test: examples for the test part, cut off before anything else sees them.
-      part: which part the tasks validate on: `valid`, or `test` for the final report.
       projections: seeds of split and projection; each gives a task for every pair.
-      per_class: the most examples of a class that are used.
       epochs: how often training examples are seen.
       seed: of their order in the second and later epochs.
+      split: `features` is F, by default 16, or None to keep every dimension. `train` and `valid` are the numbers of
+        examples for training and validation; `test`, by default 0, those cut off before anything else sees them.
+        `part` is what the tasks validate on: `valid`, or `test` for the final report. `per_class` is the most examples
+        of a class that are used.
 
     Returns:
       `len(pairs) * len(projections)` tasks, the projections of a pair next to each other, with accuracy as their loss.
@@ -74,8 +78,7 @@ def projected_binary(
     for pair in pairs:
         if len(pair) != 2 or pair[0] == pair[1]:
             raise ValueError(f"a pair is two different classes, not {tuple(pair)}")
-    split = _Split(features, (train, valid, test), part, per_class)
-    parts = split.tasks(x, labels, pairs, projections)
+    parts = _Split(**split).tasks(x, labels, pairs, projections)
     if not parts:
         raise ValueError("no pairs or no projections given, so there are no tasks")
     return Tasks.stack(parts, "accuracy", epochs, seed=seed)
@@ -86,15 +89,10 @@ def projected_classes(
     labels: Any,
     classes: Sequence[int],
     *,
-    features: int | None = 16,
-    train: int,
-    valid: int,
-    test: int = 0,
-    part: Part = "valid",
     projections: Sequence[int] = (0,),
-    per_class: int = PER_CLASS,
     epochs: int = 1,
     seed: int = 0,
+    **split: Unpack[SplitOptions],
 ) -> Tasks:
     """Tasks that tell several classes apart at once, one for each projection seed; made as `projected_binary` does.
 
@@ -103,15 +101,10 @@ def projected_classes(
       labels: `[n]` class ids.
       classes: which of them, C; their places in this list are the labels of the tasks. For three and more labels are
         vectors, so that F must be at least C.
-      features: as for `projected_binary`, and so are the others.
-      train: N, of all classes together, as are the next two.
-      valid: examples for validation.
-      test: examples for the test part.
-      part: which part the tasks validate on.
-      projections: seeds of split and projection.
-      per_class: the most examples of a class that are used.
+      projections: seeds of split and projection; each gives a task.
       epochs: how often training examples are seen.
       seed: of their order in the second and later epochs.
+      split: as for `projected_binary`; the numbers of examples are those of all classes together.
 
     Raises:
       ValueError: as `projected_binary`; fewer than two classes, or one twice; fewer features than classes.
@@ -122,7 +115,7 @@ def projected_classes(
     """
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes must be two or more different ones, not {list(classes)}")
-    parts = _Split(features, (train, valid, test), part, per_class).tasks(x, labels, [classes], projections)
+    parts = _Split(**split).tasks(x, labels, [classes], projections)
     if not parts:
         raise ValueError("no projections given, so there are no tasks")
     return Tasks.stack(parts, "accuracy", epochs, seed=seed, classes=len(classes))
@@ -131,13 +124,9 @@ def projected_classes(
 def digits(
     pairs: Sequence[Pair],
     *,
-    features: int | None = 16,
-    train: int = 240,
-    valid: int = 50,
-    test: int = 50,
-    part: Part = "valid",
     projections: Sequence[int] = (0,),
     epochs: int = 1,
+    **split: Unpack[SplitOptions],
 ) -> Tasks:
     """`projected_binary` tasks from the 1,797 handwritten digits (8 x 8 pixels) that scikit-learn brings along.
 
@@ -145,17 +134,8 @@ def digits(
       >>> digits([(3, 8)])
       Tasks(1 tasks, 240 + 50 examples, 16 features, accuracy, epochs=1)
     """
-    return projected_binary(
-        *digit_examples(),
-        pairs,
-        features=features,
-        train=train,
-        valid=valid,
-        test=test,
-        part=part,
-        projections=projections,
-        epochs=epochs,
-    )
+    sizes: SplitOptions = {"train": 240, "valid": 50, "test": 50, **split}
+    return projected_binary(*digit_examples(), pairs, projections=projections, epochs=epochs, **sizes)
 
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -165,14 +145,9 @@ IMAGE_SHAPE = (32, 32, 3)
 def synthetic_images(
     pairs: Sequence[Pair],
     *,
-    features: int | None = 16,
-    train: int = 8000,
-    valid: int = 1000,
-    test: int = 1000,
-    part: Part = "valid",
     projections: Sequence[int] = (0,),
     epochs: int = 1,
-    per_class: int = PER_CLASS,
+    **split: Unpack[SplitOptions],
 ) -> Tasks:
     """`projected_binary` tasks of CIFAR-10's shape, from images drawn at random: ten classes of 32 x 32 x 3 pixels.
 
@@ -184,11 +159,9 @@ def synthetic_images(
       >>> synthetic_images([(0, 1)], train=80, valid=10, test=10, per_class=50)
       Tasks(1 tasks, 80 + 10 examples, 16 features, accuracy, epochs=1)
     """
-    sizes: dict[str, Any] = {"train": train, "valid": valid, "test": test, "part": part, "per_class": per_class}
+    sizes: SplitOptions = {"train": 8000, "valid": 1000, "test": 1000, "per_class": PER_CLASS, **split}
     made = [
-        projected_binary(
-            *synthetic_examples(pair, per_class), [pair], features=features, projections=projections, **sizes
-        )
+        projected_binary(*synthetic_examples(pair, sizes["per_class"]), [pair], projections=projections, **sizes)
         for pair in pairs
     ]
     if not made:
@@ -256,10 +229,17 @@ _BLOCK = 1024
 class _Split(NamedTuple):
     """How tasks are cut out of examples."""
 
-    features: int | None
-    sizes: tuple[int, int, int]
-    part: Part
-    per_class: int
+    train: int
+    valid: int
+    test: int = 0
+    features: int | None = 16
+    part: Part = "valid"
+    per_class: int = PER_CLASS
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many examples there are in each part."""
+        return self.train, self.valid, self.test
 
     def tasks(
         self, x: Any, labels: Any, groups: Sequence[Sequence[int]], seeds: Sequence[int]

@@ -5,7 +5,7 @@ Axes: `T` tasks, `N` training examples, `K` validation examples, `F` features, `
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -21,6 +21,14 @@ MOST_SEEN = 2**27
 """The most training examples that a run may see: their order then takes half a gigabyte."""
 
 _FIELDS = ("train_x", "train_y", "valid_x", "valid_y", "order", "ids")
+
+
+class Details(TypedDict, total=False):
+    """Keywords of `Tasks`, which says what they mean."""
+
+    seed: int
+    ids: Sequence[int] | np.ndarray | None
+    classes: int
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -63,11 +71,11 @@ class Tasks:
         valid_y: Any,
         loss: Loss = "rmse",
         epochs: int = 1,
-        *,
-        seed: int = 0,
-        ids: Sequence[int] | np.ndarray | None = None,
-        classes: int = 2,
+        **details: Unpack[Details],
     ) -> None:
+        seed, ids, classes = details.pop("seed", 0), details.pop("ids", None), details.pop("classes", 2)
+        if details:
+            raise TypeError(f"Tasks() got an unexpected keyword argument {next(iter(details))!r}")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {shown(loss)}")
         check_number("classes", classes)

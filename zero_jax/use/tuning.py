@@ -7,7 +7,7 @@ All three search over multipliers from 1e-3 to 1e3 of the same constants. Axes: 
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,17 @@ class Tuned(NamedTuple):
     timed_out: bool = False
 
 
+class Details(TypedDict, total=False):
+    """Keywords of `tune`, which says what they mean."""
+
+    executor: str
+    threads: int | None
+    max_bytes: int
+    max_abs_error: float
+    scout: float
+    learning_rate: float
+
+
 def tune(
     program: Programs,
     tasks: Tasks,
@@ -78,15 +89,10 @@ def tune(
     *,
     evaluations: int = 1000,
     seed: int = 0,
-    executor: str = "auto",
-    threads: int | None = None,
-    max_bytes: int = MAX_BYTES,
     combine: Combine = "mean",
-    scout: float = 0.25,
-    learning_rate: float = 0.2,
-    max_abs_error: float = 100.0,
     time_limit: float = 0.0,
     report: Callable[[int, float], None] = lambda done, fitness: None,
+    **details: Unpack[Details],
 ) -> Tuned:
     """Tunes the constants of a program and returns the best program evaluated, the original included.
 
@@ -108,15 +114,12 @@ def tune(
       evaluations: the budget, including the evaluation of the original. A gradient counts as `GRADIENT_COST`, so a few
         may be left over.
       seed: for the multipliers and the program's own random instructions.
-      executor: as in `evaluate`; gradients always use `xla`.
-      threads: as in `evaluate`.
-      max_bytes: as in `evaluate`.
       combine: the objective: the `mean` or the `median` of the fitness over the tasks.
-      scout: for `gradient`, the share of the budget spent on random candidates first; 0 starts from the original.
-      learning_rate: for `gradient`, Adam's learning rate in decades; it decays to 0 along a cosine.
-      max_abs_error: as in `evaluate`.
       time_limit: the approximate number of seconds after which tuning stops; 0 means no limit.
       report: called now and then with the number of evaluations so far and the best fitness.
+      details: `executor`, `threads`, `max_bytes` and `max_abs_error` as in `evaluate`; gradients always use `xla`. For
+        `gradient`, `scout` (0.25) is the share of the budget spent on random candidates first, 0 starts from the
+        original; `learning_rate` (0.2) is Adam's, in decades, which decays to 0 along a cosine.
 
     Returns:
       `Tuned`. Without tunable constants, or with a budget too small for one step, it holds the original. After Ctrl-C
@@ -136,13 +139,14 @@ def tune(
       True
     """
     _check(program, tasks, method, evaluations, combine)
+    scout, learning_rate = details.pop("scout", 0.25), details.pop("learning_rate", 0.2)
     default_device()  # fails early, by name, if JAX's device is missing
     if not 0 <= scout <= 1 or not 0 < learning_rate < np.inf:
         raise ValueError(f"scout must be from 0 to 1 and learning_rate above 0, not {scout} and {learning_rate}")
     if not time_limit >= 0:
         raise ValueError(f"time_limit must be at least 0, not {time_limit}")
-    how = {"executor": executor, "threads": threads, "max_bytes": max_bytes, "max_abs_error": max_abs_error}
-    judge = _Judge(program, tasks, seed, combine, how, time_limit or np.inf, report)
+    settings = {"executor": "auto", "max_bytes": MAX_BYTES, "max_abs_error": 100.0, **details}
+    judge = _Judge(program, tasks, seed, combine, settings, time_limit or np.inf, report)
     interrupted = timed_out = False
     with stopping.handled():
         try:
