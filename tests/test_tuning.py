@@ -12,6 +12,7 @@ from zero_jax import Programs, Tasks, evaluate, library, program_fitness, tune
 from zero_jax.program.programs import concatenate
 from zero_jax.tasks import synthetic
 from zero_jax.use import tuning
+from zero_jax.use.judge import Judge, scaled
 
 METHODS = ("random", "optuna", "gradient")
 SLOW = library.program("linear", learning_rate=1e-4)
@@ -94,7 +95,7 @@ def test_only_live_nonzero_constants_other_than_indices_are_tuned():
 
 def test_candidates_keep_signs_and_the_order_of_bounds_and_spread_over_six_decades():
     program = Programs.parse(MANY)
-    judge = tuning._Judge(program, few(), 0, "mean", {}, np.inf, NO_REPORT)
+    judge = Judge(program, few(), 0, "mean", {}, np.inf, NO_REPORT)
     made = judge.candidates(judge.draw(2000)).check()
     before, after = np.asarray(program.data)[0], np.asarray(made.data)
     np.testing.assert_array_equal(np.sign(after), np.broadcast_to(np.sign(before), after.shape))
@@ -107,7 +108,7 @@ def test_candidates_keep_signs_and_the_order_of_bounds_and_spread_over_six_decad
     positive = Programs.parse(
         "def Setup():\n  v1 = uniform(0.002, 0.7, n_features)\ndef Predict():\n  s1 = dot(v0, v1)"
     )
-    judge = tuning._Judge(positive, few(), 0, "mean", {}, np.inf, NO_REPORT)
+    judge = Judge(positive, few(), 0, "mean", {}, np.inf, NO_REPORT)
     exponents = judge.draw(500)
     data = np.asarray(judge.candidates(exponents).data)[:, 0]
     crossed = 0.002 * 10 ** exponents[:, 0] > 0.7 * 10 ** exponents[:, 1]
@@ -120,10 +121,10 @@ def test_candidates_keep_signs_and_the_order_of_bounds_and_spread_over_six_decad
 
 def test_traced_candidates_are_those_of_numpy():
     program = Programs.parse(MANY)
-    judge = tuning._Judge(program, few(), 0, "mean", {}, np.inf, NO_REPORT)
+    judge = Judge(program, few(), 0, "mean", {}, np.inf, NO_REPORT)
     exponents = judge.spread(judge.draw(50))
-    plain = tuning._scaled(program, exponents)
-    traced = jax.jit(tuning._scaled)(jax.tree.map(np.asarray, program), exponents.astype(np.float32))
+    plain = scaled(program, exponents)
+    traced = jax.jit(scaled)(jax.tree.map(np.asarray, program), exponents.astype(np.float32))
     np.testing.assert_allclose(traced.data, plain.data, rtol=1e-5)
     np.testing.assert_array_equal(traced.code, plain.code)
 
@@ -165,7 +166,7 @@ def test_over_a_cliff_the_climb_goes_back():
 
 
 def test_slopes_stay_finite_and_short_where_training_explodes():
-    judge = tuning._Judge(library.program("linear", learning_rate=0.6), few(), 0, "mean", SLOPES, np.inf, NO_REPORT)
+    judge = Judge(library.program("linear", learning_rate=0.6), few(), 0, "mean", SLOPES, np.inf, NO_REPORT)
     for decade in np.linspace(-1, 1, 9):
         slopes = judge.slopes()(judge.spread(np.array([[decade]])).astype(np.float32))
         assert np.isfinite(np.asarray(slopes.slopes)).all()
@@ -175,7 +176,7 @@ def test_slopes_stay_finite_and_short_where_training_explodes():
 def test_a_slope_that_is_not_a_number_leaves_the_others():
     """The norm of zeros has none."""
     text = "def Setup():\n  s2 = 0.01\n  s3 = 0.5\ndef Predict():\n  v1 = s3 * v2\n  s1 = norm(v1)\n  s1 = s1 + s2"
-    judge = tuning._Judge(Programs.parse(text), few(), 0, "mean", SLOPES, np.inf, NO_REPORT)
+    judge = Judge(Programs.parse(text), few(), 0, "mean", SLOPES, np.inf, NO_REPORT)
     slopes = np.asarray(judge.slopes()(judge.spread(np.zeros((1, 2))).astype(np.float32)).slopes)
     assert np.isfinite(slopes).all()
     assert slopes[0, 0, 0] != 0
