@@ -16,31 +16,31 @@ from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 
 WORK_PER_ROUND = 100_000
-"""Trials that run in parallel wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
-waking a thread takes time, and often, since one that has found something waits for the others."""
+"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time, and a
+trial that has succeeded waits for the others."""
 
 
 def _work(counts: Counts) -> float:
-    """How much work it was, in programs asked for: as fitted to searches for linear regression, where cohorts differ by
-    a sixth in the time they take, and by a fifteenth in the time for this much work. It must not depend on a clock.
+    """The work behind these counts, in units of one program. The weights were fitted to searches for linear regression,
+    where cohorts differ by a sixth in time and by a fifteenth in time per work. It must not depend on a clock.
     """
     return counts.considered + 3 * (counts.evaluated + counts.equivalent) + counts.train_steps / 250
 
 
 EXHAUSTED = 1_000_000
-"""After so many programs in a row none of which had to be trained, nothing new is left."""
+"""A search that asks for this many programs in a row without any to train has nothing new left."""
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
-"""Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
-be written: seldom enough to cost less than 2%, and counted, not timed, since the order of cohorts depends on it. They
-also do after the first cohort of each, so that there soon is a checkpoint."""
+"""Groups of islands wait for each other after this many cohorts of each, or train steps, so that a checkpoint can be
+written. That costs less than 2%. It is counted, not timed, since the order of cohorts depends on it. They also wait after
+the first cohort of each, for an early checkpoint."""
 
 
 _STORED = (
     *("number", "cohorts", "owed", "trained_at", "idle", "counted", "migrations"),
     *("states", "evaluators", "halls"),
 )
-"""What `Trial.tree` tells."""
+"""The fields of `Trial.tree`."""
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -48,7 +48,7 @@ def _difference(now: Counts, before: Counts) -> Counts:
 
 
 class _Cohort(NamedTuple):
-    """Programs that a device is evaluating: of which group of islands, and the evaluator's steps."""
+    """Programs that a device is evaluating, the group of islands they belong to, and the evaluator's steps."""
 
     group: int
     candidates: Candidates
@@ -57,7 +57,7 @@ class _Cohort(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """How a trial goes on, and when it ends.
+    """The settings of a trial.
 
     Attributes:
       train_steps: Its budget.
@@ -82,7 +82,7 @@ class Trial:
       searcher: of one group of islands.
       seed: of the search.
       evaluators: of its T_search; or several, each of other tasks, which groups of islands take in turn.
-      terms: how it goes on, and when it ends.
+      terms: its settings.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Trial:
 
     @functools.cached_property
     def states(self) -> list[Any]:
-        """Where the search of each group is: first asked for, and so drawn, by the thread that advances it."""
+        """The search state of each group, first drawn by the thread that advances the trial."""
         seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
         return [self.searcher.init(seed) for seed in seeds]
 
@@ -135,7 +135,7 @@ class Trial:
 
     @property
     def evaluations(self) -> int:
-        """How many programs have been told."""
+        """How many programs have been evaluated."""
         return sum(state.evaluations for state in self.states)
 
     @property
@@ -161,13 +161,13 @@ class Trial:
 
     @property
     def exhausted(self) -> bool:
-        """Whether none of so many programs in a row was new that the search has nothing new to ask for."""
+        """Whether the search has no new programs left to ask for."""
         if all(self.searcher.exhausted(state) for state in self.states):
             return True
         return self.evaluations - self._trained_at[0] >= EXHAUSTED
 
     def advance(self, work: float) -> None:
-        """Evaluates cohorts worth so much work, less if it ends; what it did too much counts next time."""
+        """Evaluates cohorts worth this much work, or fewer if the trial ends. Excess work counts next time."""
         self.owed += work
         while self.owed > 0 and not self.ended:
             before = self.counts
@@ -175,9 +175,9 @@ class Trial:
             self.owed -= _work(_difference(self.counts, before))
 
     def evaluate_cohort(self) -> None:
-        """Asks for programs, evaluates them, and tells their fitness: one cohort's, while others are under way."""
-        told = self.cohorts
-        while self.cohorts == told:
+        """Completes one cohort (ask, evaluate, tell), while others are under way."""
+        before = self.cohorts
+        while self.cohorts == before:
             if self._idle and not self._settling:
                 group = self._idle.popleft()
                 self.states[group], candidates = self.searcher.ask(self.states[group])
@@ -221,15 +221,15 @@ class Trial:
         hall.offer_scored(cohort.candidates, scores, self.states[cohort.group].evaluations, lines)
 
     def _migration_due(self) -> bool:
-        told = all(state.evaluations for state in self.states)  # a group may end before another has begun
+        begun = all(state.evaluations for state in self.states)  # a group may end before another has begun
         return (
             self.terms.migrate_every > 0
-            and told
+            and begun
             and self.evaluations >= (self.migrations + 1) * self.terms.migrate_every
         )
 
     def _migrate(self) -> None:
-        """Islands exchange programs, if it is time; how depends on the seed and how often they did."""
+        """Lets islands exchange programs if it is time. The draw depends on the seed and the number of the exchange."""
         if self._migration_due():
             self.migrations = self.evaluations // self.terms.migrate_every
             rng = np.random.default_rng([abs(self.seed), self.migrations])
@@ -237,13 +237,13 @@ class Trial:
             self.states = self.searcher.migrate(self.states, rng)
 
     def candidates(self, count: int) -> list[Entry]:
-        """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind;
-        of a kind whose first programs have not been told yet, none.
+        """Up to `count` of the best programs on each task variant, as evolution left them; none on a variant whose first
+        programs have not been evaluated yet.
         """
         return [entry for kind in range(len(self.halls)) for entry in self.candidates_of_kind(kind, count)]
 
     def candidates_of_kind(self, kind: int, count: int) -> list[Entry]:
-        """Those on one kind of tasks, the best first."""
+        """Those on one task variant, the best first."""
         hall = self.halls[kind]
         first = self._best_of(self.states[kind :: len(self.halls)])
         if first is None:
@@ -257,18 +257,16 @@ class Trial:
 
     @property
     def settled(self) -> bool:
-        """Whether no cohort is under way: only then can a search be written down."""
+        """Whether no cohort is under way. Only then can a checkpoint be written."""
         return not self._under_way
 
     def settle(self) -> None:
-        """Ends the cohorts under way, and begins none."""
+        """Completes the cohorts under way and starts none."""
         while self._under_way:
             self._step(self._under_way.popleft())
 
     def tree(self) -> dict[str, Any]:
-        """All that the search continues from, as `files.packed` takes it. Cohorts under way are left out; their groups
-        are idle.
-        """
+        """The state of the trial, for `files.packed`. Cohorts under way are left out; their groups count as idle."""
         return {
             "number": self.number,
             "cohorts": self.cohorts,
@@ -283,34 +281,37 @@ class Trial:
         }
 
     def restore(self, tree: Any, where: str = "search") -> None:
-        """Goes on from what `tree` told of a trial with the same arguments.
+        """Restores what `tree` returned for a trial with the same arguments.
 
         Raises:
-          ValueError: saying what in it, as errors call it, is damaged or of another search; this trial is then of no
-            more use.
+          ValueError: the tree is damaged or belongs to another search. The trial cannot be used afterwards.
         """
-        told = Fields(tree, where, _STORED)
-        if told.whole("number") != self.number:
-            raise ValueError(f"{told.where('number')} is {told['number']}, not {self.number}")
-        states = [self.searcher.restored(*state) for state in told.items("states", self.groups)]
+        stored = Fields(tree, where, _STORED)
+        if stored.whole("number") != self.number:
+            raise ValueError(f"{stored.where('number')} is {stored['number']}, not {self.number}")
+        states = [self.searcher.restored(*state) for state in stored.items("states", self.groups)]
         for kind, evaluator in enumerate(self.evaluators):
-            evaluator.restore(*told.items("evaluators", len(self.evaluators))[kind])
-            tree_of_hall, name = told.items("halls", len(self.halls))[kind]
+            evaluator.restore(*stored.items("evaluators", len(self.evaluators))[kind])
+            tree_of_hall, name = stored.items("halls", len(self.halls))[kind]
             self.halls[kind].restore(entries_from(tree_of_hall, self.searcher.space, name))
-        idle = told.wholes("idle", self.groups)
+        idle = stored.wholes("idle", self.groups)
         if sorted(idle) != list(range(self.groups)):
-            raise ValueError(f"{told.where('idle')} is {idle}, not each of {self.groups} groups once")
-        counted = decode(Counts, told["counted"], told.where("counted"))
+            raise ValueError(f"{stored.where('idle')} is {idle}, not each of {self.groups} groups once")
+        counted = decode(Counts, stored["counted"], stored.where("counted"))
         if any(before > now for before, now in zip(counted, self.counts, strict=True)):
-            raise ValueError(f"{told.where('counted')} has more than the evaluators have")
+            raise ValueError(f"{stored.where('counted')} has more than the evaluators have")
         self.states, self._idle, self._counted = states, deque(idle), counted
-        evaluations, steps = told.wholes("trained_at", 2)
+        evaluations, steps = stored.wholes("trained_at", 2)
         self._trained_at = evaluations, steps
-        self.cohorts, self.owed, self.migrations = told.whole("cohorts"), told.number("owed"), told.whole("migrations")
+        self.cohorts, self.owed, self.migrations = (
+            stored.whole("cohorts"),
+            stored.number("owed"),
+            stored.whole("migrations"),
+        )
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:
-        """What was counted since this was last asked for."""
+        """The counts since the last call."""
         now = self.counts
         new = _difference(now, self._counted)
         self._counted = now
@@ -318,7 +319,7 @@ class Trial:
 
 
 def record_due(cohorts: int, recorded: int) -> bool:
-    """Whether there is to be a record after so many cohorts, the last having been made after `recorded`."""
+    """Whether a record is due after this many cohorts, if the last was written after `recorded`."""
     step = 10
     while cohorts >= step * 100:
         step *= 10
@@ -326,8 +327,8 @@ def record_due(cohorts: int, recorded: int) -> bool:
 
 
 def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
-    """Quantiles of all fitnesses `[I, P]` and of each island's, and how many programs are different, by the `hashes`
-    `[n]` of their canonical forms, for a record.
+    """The part of a record on the population: quantiles of the fitness `[I, P]`, of all and of each island, and the share
+    of distinct programs, by the `hashes` `[n]` of their canonical forms.
     """
     points = (0, 0.25, 0.5, 0.75, 1)
     if not fitness.size:  # a search without a population
