@@ -16,8 +16,8 @@ from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 
 WORK_PER_ROUND = 100_000
-"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time, and a
-trial that has succeeded waits for the others."""
+"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time, and
+a trial that has succeeded waits for the others."""
 
 
 def _work(counts: Counts) -> float:
@@ -32,8 +32,8 @@ EXHAUSTED = 1_000_000
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after this many cohorts of each, or train steps, so that a checkpoint can be
-written. That costs less than 2%. It is counted, not timed, since the order of cohorts depends on it. They also wait after
-the first cohort of each, for an early checkpoint."""
+written. That costs less than 2%. It is counted, not timed, since the order of cohorts depends on it. They also wait
+after the first cohort of each, for an early checkpoint."""
 
 
 _STORED = (
@@ -237,8 +237,8 @@ class Trial:
             self.states = self.searcher.migrate(self.states, rng)
 
     def candidates(self, count: int) -> list[Entry]:
-        """Up to `count` of the best programs on each task variant, as evolution left them; none on a variant whose first
-        programs have not been evaluated yet.
+        """Up to `count` of the best programs on each task variant, as evolution left them; none on a variant whose
+        first programs have not been evaluated yet.
         """
         return [entry for kind in range(len(self.halls)) for entry in self.candidates_of_kind(kind, count)]
 
@@ -327,8 +327,8 @@ def record_due(cohorts: int, recorded: int) -> bool:
 
 
 def population_record(fitness: np.ndarray, hashes: np.ndarray) -> dict[str, Any]:
-    """The part of a record on the population: quantiles of the fitness `[I, P]`, of all and of each island, and the share
-    of distinct programs, by the `hashes` `[n]` of their canonical forms.
+    """The part of a record on the population: quantiles of the fitness `[I, P]`, of all and of each island, and the
+    share of distinct programs, by the `hashes` `[n]` of their canonical forms.
     """
     points = (0, 0.25, 0.5, 0.75, 1)
     if not fitness.size:  # a search without a population
