@@ -16,8 +16,8 @@ from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 
 WORK_PER_ROUND = 100_000
-"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time, and
-a trial that has succeeded waits for the others."""
+"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time,
+and a trial that has succeeded waits for the others."""
 
 
 def _work(counts: Counts) -> float:
