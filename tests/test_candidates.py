@@ -135,7 +135,7 @@ def test_nothing_that_was_found_is_missing(tmp_path, monkeypatch, more):
 @pytest.mark.parametrize("after", [1, 2, 9])
 @pytest.mark.parametrize("more", [{}, {"trials": 3, "parallel_trials": 2}, {"islands": 4, "groups": 2}])
 def test_a_run_that_is_interrupted_tells_of_its_best_all_the_same(tmp_path, monkeypatch, after, more):
-    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.crew.WORK_PER_ROUND", 500)
     reports = []
 
     def interrupt(progress):

@@ -55,23 +55,25 @@ def test_the_space_of_the_search_baselines_is_the_papers(experiment, size):
     search_baselines = experiment("search_baselines")
     for method, migrating in (("Basic", 0), ("Full", 1000)):
         told = search_baselines.experiment(search_baselines.SIZES[size], method, 10, 0, 10)
-        space = told.space
+        space = told.searcher.space
         assert (space.memory, space.max_size, space.initial_size) == ((5, 9, 2), (7, 11, 23), (1, 1, 1))
         assert [set(ops) for ops in space.ops] == [
             {56, 62, 59, 63, 60, 64, 61},
             {1, 31, 48, 27, 23},
             {1, 2, 3, 18, 23, 16, 25, 28, 39},
         ]
-        assert (told.population, told.tournament, told.search_tasks.features) == (100, 10, 16)
-        assert (told.budget, told.initial, told.migrate_every, told.islands) == (2.0, "no_op", migrating, 10)
-        assert told.mutations.types == (
+        assert (told.searcher.population, told.searcher.tournament, told.tasks.search.features) == (100, 10, 16)
+        assert (told.evaluation.train_budget, told.schedule.migrate_every) == (2.0, migrating)
+        assert (told.searcher.initial, told.searcher.islands) == ("no_op", 10)
+        assert told.searcher.mutations.types == (
             "alter_param",
             "randomize_component",
             "insert_instruction",
             "remove_instruction",
         )
     if size == "paper":
-        assert (told.search_tasks.source, told.search_tasks.train, told.select_tasks.valid) == ("cifar10", 8000, 1000)
+        search, select = told.tasks.search, told.tasks.select
+        assert (search.source, search.train, select.valid) == ("cifar10", 8000, 1000)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Runs that are killed and resumed, from Python and from the command line."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -65,7 +66,7 @@ class Killed(BaseException):
 )
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, how, monkeypatch):
     monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.crew.WORK_PER_ROUND", 500)
     quick = OFTEN.replace(**VARIANTS[how])
     whole = run(quick.replace(out=str(tmp_path / "whole")))
     reports = []
@@ -95,14 +96,14 @@ def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
     first = run(QUICK.replace(out=str(tmp_path)))
     before = [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")]
     again = resume(first.folder)
-    assert again.replace(program=None) == first.replace(program=None)
+    assert dataclasses.replace(again, program=None) == dataclasses.replace(first, program=None)
     assert [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")] == before
 
 
 @pytest.mark.parametrize("more", [{}, {"parallel_trials": 2}, VARIANTS["task variants"]])
 def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_not(tmp_path, monkeypatch, more):
     monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
-    monkeypatch.setattr("zero_jax.run.trial.WORK_PER_ROUND", 500)
+    monkeypatch.setattr("zero_jax.run.crew.WORK_PER_ROUND", 500)
     quick = OFTEN.replace(**{"candidates": 3, "trials": 2, **more})
     whole = run(quick.replace(out=str(tmp_path / "whole")))
     interrupted = run(quick.replace(out=str(tmp_path / "interrupted")), after(4))
@@ -280,7 +281,7 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     config.write_text(whole[:100])
     refused(["--resume", str(first.folder)], "config.json is damaged")
     config.write_text(whole.replace('"schema": 3', '"schema": 99'))
-    refused(["--resume", str(first.folder)], "schema 99", "reads 3")
+    refused(["--resume", str(first.folder)], "schema 99", "reads schema 3")
 
 
 def test_records_that_were_cut_are_told(tmp_path, refused):

@@ -9,10 +9,13 @@ import numpy as np
 
 from zero_jax.run.config import RunConfig, ScheduleConfig
 from zero_jax.run.hall import Entry
-from zero_jax.run.trial import WORK_PER_ROUND
 from zero_jax.run.worker import Done, Order, Population, Saved, Worker
 from zero_jax.support import threads as parallel
 from zero_jax.support.checked import Fields
+
+WORK_PER_ROUND = 100_000
+"""Trials that run in parallel meet after this much work (`trial._work`), about 70 ms on a core. Waking a thread takes
+time, and a trial that has succeeded waits for the others."""
 
 
 @dataclasses.dataclass(eq=False)

@@ -15,10 +15,6 @@ from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
 from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 
-WORK_PER_ROUND = 100_000
-"""Trials that run in parallel meet after this much work (`_work`), about 70 ms on a core. Waking a thread takes time,
-and a trial that has succeeded waits for the others."""
-
 
 def _work(counts: Counts) -> float:
     """The work behind these counts, in units of one program. The weights were fitted to searches for linear regression,
