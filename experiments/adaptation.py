@@ -32,7 +32,18 @@ import results
 from matplotlib.figure import Figure
 from scipy.stats import fisher_exact
 
-from zero_jax import Mutations, Programs, SearchSpace, Tasks, evaluate, execute, library, program_fitness, tune
+from zero_jax import (
+    Component,
+    Mutations,
+    Programs,
+    SearchSpace,
+    Tasks,
+    evaluate,
+    execute,
+    library,
+    program_fitness,
+    tune,
+)
 from zero_jax.program import ops
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
@@ -43,7 +54,9 @@ from zero_jax.search import RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
 EVERY = tuple(range(1, 65))
-SPACE = SearchSpace((10, 16, 4), EVERY, EVERY, EVERY, (1, 1, 1), (3, 5, 12), (21, 21, 45))
+SPACE = SearchSpace(
+    (10, 16, 4), Component(EVERY, (1, 3, 21)), Component(EVERY, (1, 5, 21)), Component(EVERY, (1, 12, 45))
+)
 MUTATIONS = Mutations(("alter_param", "randomize_instruction", "insert_instruction", "remove_instruction"))
 REDUCTIONS = (34, 51, 55)  # of a matrix to a scalar: norm, mean, standard deviation
 PRODUCTS = (3, 4, 18, 29)  # of or by a scalar

@@ -33,9 +33,8 @@ from matplotlib.figure import Figure
 
 from zero_jax import evaluate, library, program_fitness, tune
 from zero_jax.program.canonical import pruned
-from zero_jax.program.memory import MemorySize
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.program.space import SearchSpace
+from zero_jax.program.space import Component, SearchSpace
 from zero_jax.run import build
 from zero_jax.run.config import RunConfig, TaskConfig
 from zero_jax.run.trial import record_due
@@ -45,13 +44,10 @@ from zero_jax.tasks.sets import TaskSet
 from zero_jax.use import baselines
 
 SPACE = SearchSpace(
-    MemorySize(6, 10, 3),
-    (56, 59, 60, 61, 62, 63, 64),
-    (1, 2, 3, 16, 18, 22, 23, 24, 25, 27, 31, 48),
-    (1, 2, 3, 4, 10, 15, 16, 18, 21, 23, 24, 25, 27, 28, 29, 31, 39, 40, 41),
-    (0, 0, 0),
-    (1, 1, 1),
-    (7, 11, 23),
+    (6, 10, 3),
+    Component((56, 59, 60, 61, 62, 63, 64), (0, 1, 7)),
+    Component((1, 2, 3, 16, 18, 22, 23, 24, 25, 27, 31, 48), (0, 1, 11)),
+    Component((1, 2, 3, 4, 10, 15, 16, 18, 21, 23, 24, 25, 27, 28, 29, 31, 39, 40, 41), (0, 1, 23)),
 )
 """The ops of the paper's baselines (supplement, S10) and a few more: differences, products and maxima of vectors, their
 absolute values and norms, quotients and steps of scalars, arcsin, scaled matrices."""
@@ -159,7 +155,7 @@ def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs,
         trial.evaluate_cohort()
         if record_due(trial.cohorts, recorded):
             recorded = trial.cohorts
-            curve.append([trial.counts.train_steps, round(trial.state.best_fitness, 5)])
+            curve.append([trial.counts.train_steps, round(trial.best_fitness, 5)])
     found = trial.candidates(size.candidates)
     told = {
         "search_fitness": found[0].fitness,

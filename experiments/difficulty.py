@@ -43,7 +43,17 @@ import numpy as np
 import results
 from matplotlib.figure import Figure
 
-from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, program_fitness, random_programs
+from zero_jax import (
+    Component,
+    Evaluator,
+    Programs,
+    RegularizedEvolution,
+    SearchSpace,
+    Tasks,
+    program_fitness,
+    random_programs,
+)
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.program.ops import INPUT_KINDS, OUTPUT_KINDS
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.tasks import synthetic
@@ -92,7 +102,8 @@ class Space:
 
 
 def sized(memory: Sequence[int], setup: tuple, predict: tuple, learn: tuple, sizes: tuple) -> SearchSpace:
-    return SearchSpace(memory, setup, predict, learn, sizes, sizes, sizes)
+    components = [Component(ops, (n, n, n)) for ops, n in zip((setup, predict, learn), sizes, strict=True)]
+    return SearchSpace(memory, *components)
 
 
 LINEAR_OPS, AFFINE_OPS = (2, 3, 18, 23), (1, 2, 3, 18, 23)
@@ -173,7 +184,8 @@ def evaluators(space: Space, seed: int, probe: int = 0) -> tuple[Evaluator, Eval
     """Of T_search, which remembers programs, and of the tasks that the search does not see."""
     options = {"features": 8, "train": 1000, "valid": 100}
     search, unseen = (space.tasks(n, seed=2 * seed + i, **options) for i, n in enumerate((3, 10)))
-    return Evaluator(search, threads=1, remember=2**18, probe=probe), Evaluator(unseen, threads=1, remember=0)
+    stages = (KnownForms(2**18), *([Probe(probe, 2**18)] if probe else []))
+    return Evaluator(search, threads=1, stages=stages), Evaluator(unseen, threads=1, stages=())
 
 
 def holds(unseen: Evaluator, program: Programs) -> bool:
@@ -218,7 +230,7 @@ def random_batch(space: Space, form: Form, n: int, rng: np.random.Generator, scr
 def learn_table(space: SearchSpace) -> np.ndarray:
     """`[n, 4]` every instruction of Learn, repeated so that a uniform row is a random instruction."""
     rows = []
-    for op in space.learn_ops:
+    for op in space.ops[2]:
         kinds = [*INPUT_KINDS[op], OUTPUT_KINDS[op]]  # s0 and v0 are never written
         ranges = [range(field == 2, space.memory[kind]) for field, kind in enumerate(kinds)]
         rows.append([(op, *addresses) for addresses in product(*ranges)])
@@ -272,17 +284,19 @@ def evolution_job(space: Space, seed: int, evaluations: int, islands: int = ISLA
     state = search.init([seed, 1])
     if space.setup:  # what is not given is random from the start
         rng = np.random.default_rng([seed, 2])
-        first = random_programs(space.space, len(state.population), rng)
+        first = random_programs(space.space, len(state.programs), rng)
         for c, slots in enumerate(map(slice, first.starts[:3], first.starts[1:])):
             if not space.space.ops[c]:
                 first.code[:, slots], first.data[:, slots] = given.code[:, slots], given.data[:, slots]
-        state = dataclasses.replace(state, population=first)
+        individuals = dataclasses.replace(state.individuals, programs=first)
+        state = dataclasses.replace(state, individuals=individuals)
     ended, successes, refuted = np.full(islands, evaluations), np.zeros(islands, bool), np.zeros(islands, int)
     asked = 0  # of each island
     while asked < evaluations and not successes.all():
-        state, programs = search.ask(state)
-        fitness = program_fitness(evaluator(programs).fitness)
-        state = search.tell(state, programs, fitness)
+        state, candidates = search.ask(state)
+        scores, programs = evaluator(candidates), candidates.programs
+        fitness = scores.combined
+        state = search.tell(state, candidates, scores)
         each = len(programs) // islands
         for i in np.flatnonzero(fitness > SUFFICIENT):
             island = i // each

@@ -21,13 +21,19 @@ from unittest import mock
 
 import numpy as np
 
-from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, program_fitness
+from zero_jax import Component, Evaluator, RandomSearch, RegularizedEvolution, SearchSpace
 from zero_jax.cli.options import parsed
+from zero_jax.evaluation import KnownForms
 from zero_jax.search import EfficientEvolution, efficient
 from zero_jax.tasks import synthetic
 from zero_jax.use.bench import machine
 
-SPACE = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+SPACE = SearchSpace(
+    (4, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (5, 5, 5)),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (4, 4, 4)),
+)
 BAR = 5270
 SUFFICIENT = 0.9999
 EFFICIENT = EfficientEvolution(SPACE, population=100, cohort=10, tournament=10)
@@ -63,23 +69,23 @@ SEARCHES = {
     "without can_learn": (EFFICIENT, {"conditions": anything}),
     "without niches": (EFFICIENT, {"_settle": by_age}),
     "niches of fitness alone": (EFFICIENT, {"structures": unlike}),
-    "without log-uniform constants": (dataclasses.replace(EFFICIENT, born="uniform"), {}),
-    "with one mutation each": (dataclasses.replace(EFFICIENT, again=0.0), {}),
+    "without log-uniform constants": (dataclasses.replace(EFFICIENT, constant_init="uniform"), {}),
+    "with one mutation each": (dataclasses.replace(EFFICIENT, repeat_mutation=0.0), {}),
 }
 
 
 def run(name: str, seed: int, limit: int) -> dict:
     search, changes = SEARCHES[name]
     tasks = synthetic.linear(3, features=8, train=1000, valid=100, seed=seed)
-    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, remember=2**18)
+    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, stages=(KnownForms(2**18),))
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         for what, other in changes.items():
             stack.enter_context(mock.patch.object(efficient, what, other))
         state = search.init(seed + 1000)
         while state.best_fitness <= SUFFICIENT and state.evaluations < limit:
-            state, programs = search.ask(state)
-            state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+            state, candidates = search.ask(state)
+            state = search.tell(state, candidates, evaluator(candidates))
     return {
         "seed": seed,
         "evaluations": state.evaluations,

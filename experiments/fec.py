@@ -21,7 +21,6 @@ from zero_jax.cli.options import parsed
 from zero_jax.executors import blocks, dispatch
 from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.simd import lanes as simd
-from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
 from zero_jax.run import build
 from zero_jax.run.presets import PRESETS
@@ -70,11 +69,11 @@ def asked(experiment, count: int):
     evaluator = build.evaluator(experiment, tasks, "search", searcher.ops)
     state, found, seen = searcher.init(1), [], set()
     while len(seen) < count:
-        state, programs = searcher.ask(state)
-        form = canonical(programs)
+        state, candidates = searcher.ask(state)
+        form = candidates.forms
         fresh = [i for i, h in enumerate(map(bytes, form.hashes)) if h not in seen and not seen.add(h)]
         found.append(form.programs[np.array(fresh, int)])
-        state = searcher.tell(state, programs, evaluator(programs).fitness.mean(1))
+        state = searcher.tell(state, candidates, evaluator(candidates))
     return concatenate(found)[np.arange(count)], tasks
 
 

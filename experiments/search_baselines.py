@@ -28,7 +28,7 @@ from zero_jax.run.presets import PRESETS
 DIGITS = PRESETS["digits"][1]
 BASIC = DIGITS.replace(train_budget=2.0, cache_size=0, trials=1, out=None, baselines=(), sufficient_fitness=2.0)
 FULL = BASIC.replace(cache_size=DIGITS.evaluation.cache_size, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
-NETWORK_SIZES = dataclasses.replace(DIGITS.searcher.space, initial_size=(3, 5, 11))
+NETWORK_SIZES = DIGITS.searcher.space.with_sizes(initial=(3, 5, 11))
 RANDOM = BASIC.replace(method="random", space=NETWORK_SIZES)  # programs of one length; the network's
 METHODS = {"random search": RANDOM, "Basic": BASIC, "Full": FULL}
 MIGRATE_EVERY = 1000

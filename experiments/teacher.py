@@ -34,7 +34,8 @@ import results
 from matplotlib.figure import Figure
 from scipy import stats
 
-from zero_jax import Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library, program_fitness
+from zero_jax import Component, Evaluator, Programs, RegularizedEvolution, SearchSpace, Tasks, library
+from zero_jax.evaluation import Hurdles, KnownForms
 from zero_jax.evaluation.hurdles import Rung
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import concatenate
@@ -73,7 +74,7 @@ def Learn():
 """
 _LEARN = (2, 3, 18, 23, 28, 39)
 _GIVEN = {
-    "space": SearchSpace((3, 5, 2), (), (), _LEARN, (3, 3, 9), (3, 3, 9), (3, 3, 9)),
+    "space": SearchSpace((3, 5, 2), Component((), (3, 3, 3)), Component((), (3, 3, 3)), Component(_LEARN, (9, 9, 9))),
     "initial": FROZEN,
     "mutations": Mutations(("alter_param", "randomize_instruction", "trade_instruction")),
     "population": 200,
@@ -82,12 +83,22 @@ _GIVEN = {
     "probe": 10,
 }
 _RANDOM = {
-    "space": SearchSpace((3, 5, 2), (56, 63, 64), (27, 31, 48), _LEARN, (3, 3, 7), (3, 3, 7), (3, 3, 7)),
+    "space": SearchSpace(
+        (3, 5, 2),
+        Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET"), (3, 3, 3)),
+        Component(("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"), (3, 3, 3)),
+        Component(_LEARN, (7, 7, 7)),
+    ),
     "method": "efficient",
     "cohort": 20,
 }
 _LINEAR = _GIVEN | {
-    "space": SearchSpace((3, 5, 2), (56, 63, 64), (27, 31, 48), _LEARN, (3, 3, 9), (3, 3, 9), (3, 3, 9)),
+    "space": SearchSpace(
+        (3, 5, 2),
+        Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET"), (3, 3, 3)),
+        Component(("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"), (3, 3, 3)),
+        Component(_LEARN, (9, 9, 9)),
+    ),
     "initial": """
 def Setup():
   s2 = 0.01
@@ -181,7 +192,7 @@ def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
     assert outcome.program is not None
     unseen = build.tasks(chosen, "unseen")
     frozen = Programs.parse(FROZEN, outcome.program.memory, outcome.program.capacity)
-    fitness = np.asarray(Evaluator(unseen, threads=1, remember=0)(concatenate([outcome.program, frozen])).fitness)
+    fitness = np.asarray(Evaluator(unseen, threads=1, stages=())(concatenate([outcome.program, frozen])).fitness)
     found = fitness[0].astype(np.float64)
     told = {
         "kind": kind,
@@ -225,7 +236,7 @@ def least_squares(tasks: Tasks) -> np.ndarray:
 def tuned(name: str, tasks: Tasks) -> np.ndarray:
     """`[T]` fitness of a program of the library, with the learning rate that is best on these tasks."""
     programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
-    fitness = Evaluator(tasks, threads=1, remember=0)(programs).fitness
+    fitness = Evaluator(tasks, threads=1, stages=())(programs).fitness
     return np.asarray(fitness[fitness.mean(1).argmax()], np.float64)
 
 
@@ -242,7 +253,7 @@ def learnable(size: Size, seed: int) -> Tasks:
     """Tasks on which the whole network passes `SUFFICIENT`: on some it stays in a local optimum, or diverges."""
     wanted, train, epochs, _ = size.repair
     tasks = synthetic.teacher(4 * wanted, features=4, train=train, valid=100, epochs=epochs, seed=seed)
-    fitness = Evaluator(tasks, threads=1, remember=0)(WHOLE).fitness[0]
+    fitness = Evaluator(tasks, threads=1, stages=())(WHOLE).fitness[0]
     return tasks[np.flatnonzero(fitness > SUFFICIENT)[:wanted]]
 
 
@@ -251,18 +262,21 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
     began, limit = time.monotonic(), size.repair[3]
     tasks, others = learnable(size, 2 * seed), learnable(size, 2 * seed + 1)
     damaged, lengths = damaged_network(), tuple(WHOLE.length[0].tolist())
-    space = SearchSpace(WHOLE.memory, PAPER.space.setup_ops, *REPAIR_OPS, lengths, lengths, lengths)
-    evaluator = Evaluator(tasks, threads=1, hurdles=(Rung(examples=0.1),))
+    parts = [
+        Component(ops, (n, n, n)) for ops, n in zip((PAPER.searcher.space.ops[0], *REPAIR_OPS), lengths, strict=True)
+    ]
+    space = SearchSpace(WHOLE.memory, *parts)
+    evaluator = Evaluator(tasks, threads=1, stages=(KnownForms(), Hurdles((Rung(examples=0.1),))))
     search = RegularizedEvolution(space, population=100, cohort=10, tournament=10, initial=damaged)
     state, before = search.init([seed, 0]), 0
     while state.best_fitness <= SUFFICIENT and before + state.evaluations < limit:
         if state.evaluations >= RESTART:
             before += state.evaluations
             state = search.init([seed, before])
-        state, programs = search.ask(state)
-        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
-    three = concatenate([program.resized(capacity=space.capacity) for program in (WHOLE, damaged, state.best)])
-    fitness = [program_fitness(Evaluator(some, threads=1)(three).fitness).tolist() for some in (tasks, others)]
+        state, candidates = search.ask(state)
+        state = search.tell(state, candidates, evaluator(candidates))
+    three = concatenate([program.resized(capacity=space.capacity) for program in (WHOLE, damaged, state.best.program)])
+    fitness = [Evaluator(some, threads=1)(three).combined.tolist() for some in (tasks, others)]
     names = ("whole", "damaged", "repaired")
     return {
         "seed": seed,
@@ -272,7 +286,7 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
         "evaluations": before + state.evaluations,
         "trained": evaluator.counts.evaluated,
         "seconds": round(time.monotonic() - began, 1),
-        "listing": pruned(state.best).listing(),
+        "listing": pruned(state.best.program).listing(),
     }
 
 

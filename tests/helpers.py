@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 
 from tests.spaces import DEMO
-from zero_jax import Programs, RegularizedEvolution, cli, library, random_programs
+from zero_jax import Programs, RegularizedEvolution, Scores, cli, library, random_programs
 from zero_jax.evaluation.cost import cost
 from zero_jax.program.canonical import pruned
 from zero_jax.run.presets import PRESETS
@@ -113,8 +113,9 @@ def searching(islands=2, population=20, cohort=10, **more):
 
 def step(search, state, fitness=scores):
     """The state a cohort later, and what was asked for."""
-    asked, programs = search.ask(state)
-    return search.tell(asked, programs, fitness(programs)), asked, programs
+    asked, candidates = search.ask(state)
+    programs = candidates.programs
+    return search.tell(asked, candidates, Scores.of(fitness(programs))), asked, programs
 
 
 def evolved(search, steps, seed=0, fitness=scores):

@@ -1,4 +1,4 @@
-"""An independent interpreter in plain NumPy, one program and one task at a time, written from SPEC.md alone.
+"""An independent interpreter in plain NumPy, one program and one task at a time, written apart from the package.
 
 It shares nothing with the package but the op numbers: no op table, no liveness, no random stream.
 """

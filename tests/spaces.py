@@ -1,14 +1,26 @@
 """Search spaces that several tests use."""
 
-from zero_jax import MemorySize, SearchSpace
+from zero_jax import Component, SearchSpace
 
 EVERY_OP = tuple(range(65))
 
-ALL_OPS = SearchSpace(MemorySize(5, 4, 3), EVERY_OP, EVERY_OP, EVERY_OP, (2, 2, 2), (6, 8, 8), (8, 10, 12))
+ALL_OPS = SearchSpace(
+    (5, 4, 3), Component(EVERY_OP, (2, 6, 8)), Component(EVERY_OP, (2, 8, 10)), Component(EVERY_OP, (2, 8, 12))
+)
 """Every op in every component."""
 
-DEMO = SearchSpace(MemorySize(4, 3, 1), *[(2, 3, 18, 23, 27, 56)] * 3, (10, 2, 8), (10, 2, 8), (10, 2, 8))
+DEMO = SearchSpace(
+    (4, 3, 1),
+    Component((2, 3, 18, 23, 27, 56), (10, 10, 10)),
+    Component((2, 3, 18, 23, 27, 56), (2, 2, 2)),
+    Component((2, 3, 18, 23, 27, 56), (8, 8, 8)),
+)
 """That of the `linear` preset."""
 
-SMALL = SearchSpace(MemorySize(4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (1, 1, 1), (3, 1, 4), (5, 2, 6))
+SMALL = SearchSpace(
+    (4, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (1, 3, 5)),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 2)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (1, 4, 6)),
+)
 """Of varying sizes, and quick to compile."""

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from tests.spaces import SMALL
-from zero_jax import Evaluator, RandomSearch, RegularizedEvolution, SearchSpace, Tasks, evaluate, library, tune
+from zero_jax import (
+    Component,
+    RandomSearch,
+    RegularizedEvolution,
+    Scores,
+    SearchSpace,
+    Tasks,
+    evaluate,
+    library,
+    tune,
+)
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
 from zero_jax.search.efficient import EfficientEvolution
@@ -63,22 +74,32 @@ def test_random_search_and_spaces_are_bounded():
     with pytest.raises(ValueError, match="GiB are allowed"):
         RandomSearch(SMALL, 10**8)
     with pytest.raises(ValueError, match="instructions must be from 0 to 10,000, not 12000"):
-        SearchSpace((4, 3, 1), (56,), (27,), (2,), (0, 0, 0), (1, 1, 1), (4000, 4000, 4000))
-    with pytest.raises(ValueError, match=r"instructions must be a whole number, not 1.5"):
-        SearchSpace((4, 3, 1), (56,), (27,), (2,), (0, 0, 0), (1, 1, 1), (1.5, 1, 1))
+        SearchSpace(
+            (4, 3, 1),
+            Component(("SCALAR_CONST_SET",), (0, 1, 4000)),
+            Component(("VECTOR_INNER_PRODUCT",), (0, 1, 4000)),
+            Component(("SCALAR_DIFF",), (0, 1, 4000)),
+        )
+    with pytest.raises(ValueError, match="size must be three whole numbers"):
+        SearchSpace(
+            (4, 3, 1),
+            Component(("SCALAR_CONST_SET",), (0, 1, (1.5, 1, 1)[0])),
+            Component(("VECTOR_INNER_PRODUCT",), (0, 1, (1.5, 1, 1)[1])),
+            Component(("SCALAR_DIFF",), (0, 1, (1.5, 1, 1)[2])),
+        )
 
 
 @pytest.mark.parametrize("searcher", [*SEARCHERS, RandomSearch])
 @pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
 def test_no_search_takes_a_fitness_that_is_not_finite(searcher, wrong):
     search = searcher(SMALL, cohort=4) if searcher is RandomSearch else searcher(SMALL, population=4, cohort=4)
-    state, programs = search.ask(search.init(0))
+    state, candidates = search.ask(search.init(0))
     for _ in range(2):
         fitness = np.zeros(4)
         fitness[2] = wrong
-        with pytest.raises(ValueError, match=f"all of them finite, but that of program 2 is {wrong}"):
-            search.tell(state, programs, fitness)
-        state, programs = search.ask(search.tell(state, programs, np.zeros(4)))
+        with pytest.raises(ValueError, match=f"finite numbers, but that of candidate 2 is {wrong}"):
+            search.tell(state, candidates, Scores.of(fitness))
+        state, candidates = search.ask(search.tell(state, candidates, Scores.of(np.zeros(4))))
 
 
 @pytest.mark.parametrize("source", ["linear", "teacher", "digits", "tfds:kmnist"])
@@ -115,9 +136,11 @@ def test_tuning_and_threads_are_bounded():
         tune(program.resized(capacity=(50, 25, 25)), tasks, evaluations=10**7)
     with pytest.raises(ValueError, match="threads must be from 1 to 1,024, not 1000000"):
         evaluate(program, tasks, threads=10**6)
-    for name in ("remember", "probe", "forget_every"):
-        with pytest.raises(ValueError, match=f"{name} must be from 0 to"):
-            Evaluator(tasks, **{name: 10**19})
+    with pytest.raises(ValueError, match="cache_size must be from 0 to"):
+        KnownForms(10**19)
+    for name, setting in (("probe", "examples"), ("cache_size", "cache_size"), ("forget_every", "forget_every")):
+        with pytest.raises(ValueError, match=f"{name} must be from . to"):
+            Probe(**{setting: 10**19})
 
 
 def test_the_bounds_themselves_are_allowed():

@@ -7,20 +7,28 @@ import pytest
 from hypothesis import given
 
 from tests.spaces import ALL_OPS, DEMO
-from zero_jax import Programs, SearchSpace, evaluate, random_programs
+from zero_jax import Component, Programs, SearchSpace, evaluate, random_programs
 from zero_jax.program import ops
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
 from zero_jax.program.ops import COMMUTATIVE
 from zero_jax.tasks import synthetic
 
-WIDE = SearchSpace((40, 30, 10), *[tuple(range(1, 65))] * 3, (6, 6, 6), (6, 6, 6), (6, 6, 6))
+WIDE = SearchSpace(
+    (40, 30, 10),
+    Component(tuple(range(1, 65)), (6, 6, 6)),
+    Component(tuple(range(1, 65)), (6, 6, 6)),
+    Component(tuple(range(1, 65)), (6, 6, 6)),
+)
 """More addresses than bits in a word."""
 
 traced_liveness = jax.jit(liveness)
 
 MIXING = SearchSpace(
-    (6, 5, 3), (*COMMUTATIVE, 2, 18, 28, 31, 56, 62, 63, 64), *[(*COMMUTATIVE, 2, 18, 28, 31)] * 2, *[(8, 8, 8)] * 3
+    (6, 5, 3),
+    Component((*COMMUTATIVE, 2, 18, 28, 31, 56, 62, 63, 64), (8, 8, 8)),
+    Component((*COMMUTATIVE, 2, 18, 28, 31), (8, 8, 8)),
+    Component((*COMMUTATIVE, 2, 18, 28, 31), (8, 8, 8)),
 )
 
 

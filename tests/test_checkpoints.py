@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from tests import damage
 from tests.helpers import evolved, scores, searching
 from tests.spaces import ALL_OPS, DEMO, SMALL
-from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, SearchState
+from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, Scores
+from zero_jax.evaluation import KnownForms
 from zero_jax.run.crew import Course
 from zero_jax.run.hall import entries_from
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.worker import Order, Worker
 from zero_jax.search import EfficientEvolution
-from zero_jax.search.operators.migration import Migrants, offered
+from zero_jax.search.operators.migration import offered
+from zero_jax.support.codec import encode
 from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
@@ -74,10 +76,11 @@ def test_a_member_of_another_file_is_seen():
 
 
 FINE = (
-    r"states\.\d\.lines\.parents: structure ndarray '\[\]'|evaluators\.\d\.hurdles\.\d: structure ndarray '\[\]'"
-    r"|halls\.\d: structure NoneType 'None'|halls: structure list '\[None\]'"
+    r"states\.\d\.parents: structure ndarray '\[\]'"
+    r"|evaluators\.\d\.levels\.0\.memories\.\d\.fitness\.\d: structure ndarray '\[\]'"
+    r"|states\.\d\.best\.ancestor: structure NoneType 'None'"
 )
-"""Other structures that a search can have: no children yet, no programs at a rung, none in the hall of fame."""
+"""Other structures that a search can have: no children yet, no programs at a rung, a best program without a line."""
 
 
 def assert_damage_is_refused(name, part, parts, least):
@@ -105,16 +108,16 @@ def test_every_field_of_a_checkpoint_is_checked(name):
 
 def test_what_is_wrong_is_told_with_its_place():
     whole = unpacked(packed(damage.searching("evolution").tree()))
-    forms = whole["evaluators"][0]["forms"]
+    forms, place = whole["evaluators"][0]["levels"][0]["memories"][0], ("evaluators", 0, "levels", 0, "memories", 0)
     for path, value, message in [
-        (("evaluators", 0, "forms", "hashes"), forms["hashes"][:, :0],
-         r"search.evaluators\[0\].forms.hashes has shape \(16, 0, 2\), not \(16, 4, 2\)"),
-        (("evaluators", 0, "forms", "fitness"), forms["fitness"] * np.nan, "forms.fitness has values that are not finite"),
-        (("states", 0, "oldest"), 12, r"search.states\[0\].oldest is 12, not a whole number from 0 to 11"),
+        ((*place, "hashes"), forms["hashes"][:, :, :1],
+         r"search.evaluators\[0\].levels\[0\].memories\[0\].hashes has shape \(16, 4, 1\), not \(16, 4, 2\)"),
+        ((*place, "fitness"), forms["fitness"] * np.nan, r"memories\[0\].fitness has values that are not finite"),
+        (("states", 0, "oldest"), 12, r"search.states\[0\]: islands, oldest, or which programs were evaluated"),
         (("states", 0, "oldest"), 1.0, "oldest is 1.0, not a whole number"),
-        (("states", 0, "rng", "state"), None, r"states\[0\].rng.state is None, not a dict"),
-        (("states", 0, "population", "capacity"), [10, 2, 9], r"population.code has shape \(12, 20, 4\), not \(12, 21, 4\)"),
-        (("states", 0, "population", "memory"), [5, 3, 1], r"search.states\[0\].best.memory is \[4, 3, 1\], not \[5, 3, 1\]"),
+        (("states", 0, "rng", "state"), None, r"states\[0\].rng.state is None, not a whole number"),
+        (("states", 0, "individuals", "programs", "capacity"), [10, 2, 9], r"programs.capacity is \[10, 2, 9\], not \[10, 2, 8\]"),
+        (("states", 0, "best", "program", "memory"), [5, 3, 1], r"search.states\[0\].best.program.memory is \[5, 3, 1\], not \[4, 3, 1\]"),
         (("number",), 2, "search.number is 2, not 1"),
         (("idle",), [1], r"search.idle\[0\]|search.idle is \[1\], not each of 1 groups once"),
         (("more\x1b[2J",), 1, r"search has 'more\\x1b\[2J', which does not belong there"),
@@ -125,38 +128,38 @@ def test_what_is_wrong_is_told_with_its_place():
 
 def test_ops_that_a_search_does_not_use_are_refused():
     whole = unpacked(packed(damage.searching("random").tree()))
-    code = whole["states"][0]["population"]["code"].copy()
+    code = whole["states"][0]["programs"]["code"].copy()
     code[0, 0] = 57, 0, 0, 1
     with pytest.raises(ValueError, match=r"states\[0\]: the state is of another search: op 57 in setup"):
-        damage.restored("random", damage.put(whole, ("states", 0, "population", "code"), code))
+        damage.restored("random", damage.put(whole, ("states", 0, "programs", "code"), code))
 
 
 def test_a_restored_evaluator_shares_nothing_with_the_one_it_came_from():
     search = RegularizedEvolution(DEMO, population=20, cohort=10)
     tasks = synthetic.linear(2, train=10, valid=5)
-    one, other = Evaluator(tasks, remember=64), Evaluator(tasks, remember=64)
-    one(search.init(0).population)
+    one, other = (Evaluator(tasks, stages=(KnownForms(64),)) for _ in range(2))
+    one(search.init(0).programs)
     tree = one.tree()
     other.restore(tree)
     before = packed(tree)
-    other(search.init(1).population)
+    other(search.init(1).programs)
     assert packed(one.tree()) == before
 
 
 def test_migrants_are_checked():
     search = searching()
     state = evolved(search, 5)
-    whole = unpacked(packed(offered([state], np.random.default_rng(0)).tree()))
-    np.testing.assert_equal(Migrants.from_tree(whole, DEMO).tree(), whole)
+    whole = unpacked(packed(encode(offered([state], np.random.default_rng(0)))))
+    np.testing.assert_equal(encode(search.offer_from(whole)), whole)
     tried = 0
     for path in damage.paths(whole):
         for other in damage.structural(damage.at(whole, path)):
             tried += 1
             with pytest.raises(ValueError, match="migrants"):
-                Migrants.from_tree(damage.put(whole, path, other), DEMO)
+                search.offer_from(damage.put(whole, path, other))
     assert tried > 300
     with pytest.raises(ValueError, match="migrants"):
-        Migrants.from_tree(whole, ALL_OPS)
+        dataclasses.replace(search, space=ALL_OPS).offer_from(whole)
 
 
 def test_what_a_worker_saved_is_checked():
@@ -196,8 +199,9 @@ def test_an_unused_field_below_zero_is_no_program(field):
     "search", [RegularizedEvolution(SMALL, 2, 10, 3, 5), RandomSearch(SMALL, 7), EfficientEvolution(SMALL, 1, 10, 3, 5)]
 )
 def test_every_bit_of_a_saved_state_counts(search, tmp_path):
-    state, programs = search.ask(search.init(0))
-    search.tell(state, programs, scores_of(programs)).save(tmp_path / "state.npz")
+    state, candidates = search.ask(search.init(0))
+    fitness = np.linspace(0, 1, len(candidates))
+    search.save(search.tell(state, candidates, Scores.of(fitness)), tmp_path / "state.npz")
     data = (tmp_path / "state.npz").read_bytes()
     rng = np.random.default_rng(0)
     for place in rng.integers(len(data), size=30):
@@ -205,26 +209,23 @@ def test_every_bit_of_a_saved_state_counts(search, tmp_path):
         flipped[place] ^= 1 << rng.integers(8)
         (tmp_path / "flipped.npz").write_bytes(flipped)
         with pytest.raises(ValueError, match=r"flipped.npz is not a saved search: its digest"):
-            SearchState.load(tmp_path / "flipped.npz")
-
-
-def scores_of(programs):
-    return np.linspace(0, 1, len(programs))
+            search.load(tmp_path / "flipped.npz")
 
 
 def test_saved_states_of_other_versions_and_other_things_are_refused(tmp_path):
-    path, tree = tmp_path / "state.npz", evolved(searching(), 3).tree()
+    path, search = tmp_path / "state.npz", searching()
+    tree = encode(evolved(search, 3))
     for stored, message in [
-        ({"schema": 5, "state": tree}, "schema 5 is not 6, which this version reads"),
-        ({"schema": None, "state": tree}, "schema None is not 6"),
+        ({"schema": 5, "state": tree}, "its schema is 5; this version reads 7"),
+        ({"schema": None, "state": tree}, "its schema is None"),
         ({"state": tree}, "it lacks schema"),
-        ({"schema": 6}, "it lacks state"),
+        ({"schema": 7}, "it lacks state"),
         ([1], "it is a list of 1, not a dict"),
-        ({"schema": 6, "state": tree | {"oldest": None}}, "state.oldest is None"),
+        ({"schema": 7, "state": tree | {"oldest": None}}, "state.oldest is None"),
     ]:
         path.write_bytes(packed(stored))
         with pytest.raises(ValueError, match=f"state.npz is not a saved search: {message}"):
-            SearchState.load(path)
+            search.load(path)
 
 
 def test_a_search_refuses_the_state_of_another():
@@ -234,20 +235,20 @@ def test_a_search_refuses_the_state_of_another():
         (RegularizedEvolution(SMALL, 2, 20, 3, 10), r"programs of capacity \(10, 2, 8\), not \(5, 2, 6\)"),
         (RegularizedEvolution(dataclasses.replace(DEMO, memory=MemorySize(4, 4, 1)), 2, 20, 3, 10),
          r"programs of memory \(4, 3, 1\), not \(4, 4, 1\)"),
-        (EfficientEvolution(DEMO, 2, 20, 3, 10), "it lacks niches"),
+        (EfficientEvolution(DEMO, 2, 20, 3, 10), "it is of type EvolutionState, not EfficientState"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             other.ask(state)
         with pytest.raises(ValueError, match=message):
             other.check(state)
     searching(2, 20).check(state)
-    assert scores(state.population).shape == (40,)
+    assert scores(state.programs).shape == (40,)
 
 
 def test_halls_of_another_space_are_refused():
     tree = unpacked(packed(damage.searching("evolution").tree()))["halls"][0]
     assert entries_from(tree, DEMO)
-    with pytest.raises(ValueError, match=r"hall.programs.capacity is \[10, 2, 8\], not \[8, 10, 12\]"):
+    with pytest.raises(ValueError, match=r"hall.lines.programs.capacity is \[10, 2, 8\], not \[8, 10, 12\]"):
         entries_from(tree, ALL_OPS)
 
 

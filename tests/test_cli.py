@@ -43,8 +43,8 @@ def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
 
 def test_search_solves_an_easy_space(capsys):
     easy = [
-        "--space.setup-ops", "56", "--space.predict-ops", "27", "--space.learn-ops", "2", "3", "18", "23",
-        "--space.min-size", "1", "1", "4", "--space.initial-size", "1", "1", "4", "--space.max-size", "1", "1", "4",
+        "--space.setup.ops", "SCALAR_CONST_SET", "--space.predict.ops", "27", "--space.learn.ops", "2", "3", "18", "23",
+        *["--space.setup.size", "1", "1", "1", "--space.predict.size", "1", "1", "1", "--space.learn.size", "4", "4", "4"],
     ]  # fmt: skip
     assert call("search", "linear", *easy, "--trials", 5) == 0
     out = capsys.readouterr().out
@@ -120,8 +120,9 @@ def arrays(**change):
         (["search", "linear", "--bogus", "3"], ["--bogus"]),
         (["search", "linear", "--seed", "x"], ["--seed"]),
         (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
-        (["search", "linear", "--space.setup-ops", "70"], ["there is no op 70"]),
-        (["search", "linear", "--executor", "cuda"], ["executor must be one of auto, xla, simd, pallas, not 'cuda'"]),
+        (["search", "linear", "--space.setup.ops", "70"], ["there is no op 70"]),
+        (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
+        (["search", "linear", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
         (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
         (["search", "linear", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
@@ -155,8 +156,8 @@ def arrays(**change):
         (["search", "linear", "--islands", "1000000000000"], ["islands must be from 1 to 1,000,000, not 1000000000000"]),
         (["search", "linear", "--cohort", "0"], ["cohort must be at least 1, not 0"]),
         (["search", "linear", "--mutations.weights", "inf", "1", "1"], ["weights"]),
-        (["search", "linear", "--space.setup-ops", "--space.predict-ops", "--space.learn-ops"], ["nothing can be mutated"]),
-        (["search", "linear", "--space.learn-ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
+        (["search", "linear", "--space.setup.ops", "--space.predict.ops", "--space.learn.ops"], ["nothing can be mutated"]),
+        (["search", "linear", "--space.learn.ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
         (["search", "linear", "--initial", "cifar10"], ["outside the memory"]),
         (["search", "linear", "--baselines", "cifar10"], ["unknown baseline 'cifar10'; expected one of linear, network"]),
         (["evaluate", "empty.json"], ["empty.json holds no programs"]),

@@ -17,7 +17,7 @@ from zero_jax.run import api, build, cluster
 from zero_jax.run.cluster import connection
 from zero_jax.run.cluster import crew as crews
 from zero_jax.run.worker import Order, Worker
-from zero_jax.search.operators.migration import Migrants, offered, taken
+from zero_jax.search.operators.migration import offered, taken
 from zero_jax.support import files
 
 ray = pytest.importorskip("ray")
@@ -185,13 +185,12 @@ def test_programs_travel_with_fitness_and_line():
     assert [one.counts.considered for one in done] == [240, 240]
     assert all(one.offer for one in done)
     states = workers[1].trial.states
-    (after,) = taken(
-        states, [Migrants.from_tree(files.unpacked(done[0].offer), states[0].population)], np.random.default_rng(0)
-    )
+    offer = workers[1].trial.searcher.offer_from(files.unpacked(done[0].offer))
+    (after,) = taken(states, [offer], np.random.default_rng(0))
     (before,) = states
     (other,) = workers[0].trial.states
     was, now, theirs = (
-        [bytes(code) + bytes(data) for code, data in zip(s.population.code, s.population.data, strict=True)]
+        [bytes(code) + bytes(data) for code, data in zip(s.programs.code, s.programs.data, strict=True)]
         for s in (before, after, other)
     )
     changed = [i for i in range(120) if now[i] != was[i]]
@@ -210,7 +209,7 @@ def test_half_an_island_is_offered_and_half_taken():
     offer = offered(worker.trial.states, np.random.default_rng(0), sample=10)
     assert len(offer.fitness) == 2 * 5
     (after,) = taken(worker.trial.states, [offer, offer], np.random.default_rng(1), sample=10)
-    assert (after.fitness != worker.trial.state.fitness).sum() <= 10
+    assert (after.fitness != worker.trial.states[0].fitness).sum() <= 10
 
 
 # ---------------------------------------------------------------------------------------------- bad input

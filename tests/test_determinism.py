@@ -11,7 +11,8 @@ import pytest
 
 from tests.helpers import ONE
 from tests.spaces import DEMO
-from zero_jax import Evaluator, Mutations, RegularizedEvolution, evaluate, program_fitness
+from zero_jax import Evaluator, Mutations, RegularizedEvolution, Scores, evaluate
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.program.programs import programs_from
 from zero_jax.run.api import run
 from zero_jax.search import migrate
@@ -27,11 +28,11 @@ SEARCH = RegularizedEvolution(DEMO, 2, 200, 5, 140, Mutations(probability=0.9))
 def assert_same(found, want):
     """Populations, their fitness and the best, to the bit."""
     for a, b in zip(found, want, strict=True):
-        np.testing.assert_array_equal(a.population.code, b.population.code)
-        np.testing.assert_array_equal(a.population.data.view(np.int32), b.population.data.view(np.int32))
-        np.testing.assert_array_equal(a.population.length, b.population.length)
+        np.testing.assert_array_equal(a.programs.code, b.programs.code)
+        np.testing.assert_array_equal(a.programs.data.view(np.int32), b.programs.data.view(np.int32))
+        np.testing.assert_array_equal(a.programs.length, b.programs.length)
         np.testing.assert_array_equal(a.fitness.view(np.int64), b.fitness.view(np.int64))
-        np.testing.assert_array_equal(a.best.code, b.best.code)
+        np.testing.assert_array_equal(a.best.program.code, b.best.program.code)
         assert (a.best_fitness, a.evaluations, a.rng) == (b.best_fitness, b.evaluations, b.rng)
 
 
@@ -46,9 +47,9 @@ def evolved(search=SEARCH, cohorts=4, tasks=TASKS, **how):
     """A search by `evaluate`."""
     state = search.init(1)
     for _ in range(cohorts):
-        state, programs = search.ask(state)
-        told = evaluate(programs, tasks, 3, ops=DEMO.ops, **how)
-        state = search.tell(state, programs, program_fitness(told.fitness))
+        state, candidates = search.ask(state)
+        told = evaluate(candidates.programs, tasks, 3, ops=DEMO.ops, **how)
+        state = search.tell(state, candidates, Scores.of(told.fitness))
     return [state]
 
 
@@ -56,8 +57,8 @@ def evolved_with_savers(search=SEARCH, cohorts=4, tasks=TASKS, **how):
     """A search by `Evaluator`, which trains other batches: those that are new; with migration."""
     evaluator, state = Evaluator(tasks, 3, ops=DEMO.ops, **how), search.init(1)
     for n in range(cohorts):
-        state, programs = search.ask(state)
-        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
+        state, candidates = search.ask(state)
+        state = search.tell(state, candidates, evaluator(candidates))
         (state,) = migrate([state], np.random.default_rng(n), 20)
     return [state]
 
@@ -83,22 +84,23 @@ def test_xla_where_only_new_programs_are_trained():
     how = {"executor": "xla"}
     want = evolved_with_savers(**how, threads=1)
     assert_worth_comparing(want)
-    for more in ({"threads": 2}, {"remember": 0}, {"remember": 64, "devices": jax.devices()}):
+    for more in ({"threads": 2}, {"stages": ()}, {"stages": (KnownForms(64),), "devices": jax.devices()}):
         assert_same(evolved_with_savers(**how, **more), want)
 
 
 @pytest.mark.parametrize("probe", [0, 10])
 def test_simd_on_one_thread_or_several_in_batches_of_any_size(probe):
+    stages = (KnownForms(), Probe(probe)) if probe else (KnownForms(),)
     want = evolved(executor="simd", threads=1)
     assert_worth_comparing(want)
     for more in ({"threads": 2}, {"threads": 5}, {"chunk_size": 1}, {"chunk_size": 64, "threads": 2}):
         assert_same(evolved(executor="simd", **more), want)
-    want = evolved_with_savers(executor="simd", threads=1, probe=probe)
+    want = evolved_with_savers(executor="simd", threads=1, stages=stages)
     assert_worth_comparing(want)
     for more in ({"threads": 2}, {"background": True}, {"threads": 5, "background": True}):
-        assert_same(evolved_with_savers(executor="simd", probe=probe, **more), want)
+        assert_same(evolved_with_savers(executor="simd", stages=stages, **more), want)
     if not probe:
-        assert_same(evolved_with_savers(executor="simd", remember=0), want)
+        assert_same(evolved_with_savers(executor="simd", stages=()), want)
 
 
 @pytest.mark.slow

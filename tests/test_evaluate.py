@@ -425,7 +425,7 @@ def test_execute_runs_one_component_and_nothing_else():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"executor": "cuda"}, "executor must be one of auto, xla, simd, pallas, not 'cuda'"),
+        ({"executor": "gpu"}, "executor must be one of auto, xla, .*, not 'gpu'"),
         ({"ops": [27]}, r"setup uses ops \[56\].* does not cover"),
         ({"ops": [99]}, "0 to 64"),
         ({"ops": 5}, "ops must be op numbers"),

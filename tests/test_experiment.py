@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import QUICK, records, without_clock
-from zero_jax import Mutations, Programs, SearchSpace, evaluate, random_programs
+from zero_jax import Component, Mutations, Programs, SearchSpace, evaluate, random_programs
 from zero_jax.program.library import load as load_program
 from zero_jax.run import build
 from zero_jax.run.api import run
@@ -84,16 +84,14 @@ def test_evolution_from_a_linear_regressor_keeps_it():
         select_tasks=TaskSet("linear", tasks=3, train=1000),
         sufficient_fitness=0.999,
         trials=1,
-        space=dataclasses.replace(QUICK.searcher.space, min_size=(1, 1, 4), initial_size=(1, 1, 4)),
+        space=QUICK.searcher.space.with_sizes(fewest=(1, 1, 4), initial=(1, 1, 4)),
     )
     outcome = run(start)
     assert outcome.select_fitness > 0.9
 
 
 def test_the_dispatcher_covers_the_initial_program_too():
-    wider = dataclasses.replace(
-        QUICK.searcher.space, memory=(5, 9, 2), max_size=(10, 5, 11), initial_size=(1, 1, 1), min_size=(1, 1, 1)
-    )
+    wider = dataclasses.replace(QUICK.searcher.space, memory=(5, 9, 2)).with_sizes((1, 1, 1), (1, 1, 1), (10, 5, 11))
     outcome = run(QUICK.replace(initial="network", space=wider, train_steps=5000, trials=1))
     assert outcome.search_fitness > 0
 
@@ -214,7 +212,12 @@ def test_presets_are_the_specifications():
 @pytest.mark.parametrize("method", ["evolution", "random", "efficient"])
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
     monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 20_000)
-    narrow = SearchSpace((3, 2, 1), (27,), (27,), (2, 18), (1, 1, 1), (1, 1, 2), (1, 1, 2))
+    narrow = SearchSpace(
+        (3, 2, 1),
+        Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+        Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+        Component(("SCALAR_DIFF", "SCALAR_VECTOR_PRODUCT"), (1, 2, 2)),
+    )
     narrow = QUICK.replace(space=narrow, population=10, cohort=10, train_steps=10**12).replace(method=method)
     seen = []
     progress = run(narrow, seen.append).progress

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.spaces import SMALL
-from zero_jax import RandomSearch, Tasks
+from zero_jax import RandomSearch, Scores, Tasks
 from zero_jax.tasks import arrays
 from zero_jax.tasks.sets import load
 
@@ -63,10 +63,10 @@ def test_missing_labels_and_fitnesses_are_named_too():
         with pytest.raises(ValueError, match=r"labels\[3\] is missing|there is no"):
             arrays.projected_binary(PLAIN, labels, [(0, 7)], train=4, valid=2)
     search = RandomSearch(SMALL, 2)
-    state, programs = search.ask(search.init(0))
+    state, candidates = search.ask(search.init(0))
     with pytest.raises(ValueError, match=r"fitness\[1\] is missing \(None\)"):
-        search.tell(state, programs, [0.5, None])
-    assert search.tell(state, programs, pd.Series([0.5, 1], dtype="Float64")).best_fitness == 1
+        search.tell(state, candidates, Scores.of([0.5, None]))
+    assert search.tell(state, candidates, Scores.of(pd.Series([0.5, 1], dtype="Float64"))).best_fitness == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from zero_jax import Programs, library, random_programs
 from zero_jax.evaluation.cost import UPSTREAM, cost
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_fields, lineage_fields, merged
 from zero_jax.search.operators.lineage import Ancestor
 from zero_jax.support.files import packed, unpacked
 
@@ -61,6 +61,10 @@ def summary(hall):
             for e in hall.entries()]  # fmt: skip
 
 
+def offer(hall, which, fitness, evaluations, lines=None):
+    hall.offer(PROGRAMS, fitness, COSTS[which], evaluations, lines, which)
+
+
 def first_rows(told):
     """Equal programs are one: the row of the first of them."""
     rows = {}
@@ -75,7 +79,7 @@ def test_it_keeps_the_fittest_and_the_front_of_all_that_it_was_offered(size, lev
     for seed in range(12):
         hall, told = HallOfFame(EXAMPLES, UPSTREAM, size), []
         for which, fitness, n in stream(seed, levels=levels):
-            hall.offer(PROGRAMS, which, fitness, n)
+            offer(hall, which, fitness, n)
             told += [(f, COSTS[row], n, row) for f, row in zip(fitness.tolist(), which.tolist(), strict=True)]
             assert summary(hall) == first_rows(kept(told, size)[0])
         assert len(kept(told, size)[2]) > 2  # a front worth the name
@@ -83,12 +87,12 @@ def test_it_keeps_the_fittest_and_the_front_of_all_that_it_was_offered(size, lev
 
 def test_an_empty_one_has_nothing_and_takes_nothing_that_is_worth_nothing():
     hall = HallOfFame(EXAMPLES, UPSTREAM)
-    hall.offer(PROGRAMS, np.zeros(0, np.int64), np.zeros(0), 1)
-    hall.offer(PROGRAMS, np.arange(5), np.zeros(5), 1)
+    offer(hall, np.zeros(0, np.int64), np.zeros(0), 1)
+    offer(hall, np.arange(5), np.zeros(5), 1)
     assert hall.entries() == []
-    assert hall.tree() is None
-    hall.restore(hall.tree())
-    hall.offer(PROGRAMS, np.arange(5), np.full(5, 0.5), 1)
+    hall.restore(entries_from(unpacked(packed(entries_tree([])))))
+    assert hall.entries() == []
+    offer(hall, np.arange(5), np.full(5, 0.5), 1)
     assert len(hall.entries()) == 1
     assert merged([]) == []
 
@@ -96,13 +100,13 @@ def test_an_empty_one_has_nothing_and_takes_nothing_that_is_worth_nothing():
 def test_of_equally_fit_programs_the_cheapest_is_kept_and_of_equally_cheap_ones_the_first():
     cheap, dear = np.argmin(COSTS), np.argmax(COSTS)
     hall = HallOfFame(EXAMPLES, UPSTREAM, 5)
-    hall.offer(PROGRAMS, np.array([dear, dear]), np.array([0.5, 0.5]), 1)
-    hall.offer(PROGRAMS, np.array([dear]), np.array([0.5]), 2)
+    offer(hall, np.array([dear, dear]), np.array([0.5, 0.5]), 1)
+    offer(hall, np.array([dear]), np.array([0.5]), 2)
     assert [entry[:3] for entry in hall.entries()] == [(0.5, COSTS[dear], 1)]
-    hall.offer(PROGRAMS, np.array([dear, cheap, cheap]), np.array([0.5, 0.5, 0.5]), 3)
+    offer(hall, np.array([dear, cheap, cheap]), np.array([0.5, 0.5, 0.5]), 3)
     assert [entry[:3] for entry in hall.entries()] == [(0.5, COSTS[cheap], 3)]
     almost = np.nextafter(0.5, 0)
-    hall.offer(PROGRAMS, np.array([dear]), np.array([almost]), 4)  # another fitness
+    offer(hall, np.array([dear]), np.array([almost]), 4)  # another fitness
     assert [entry[0] for entry in hall.entries()] == [0.5, almost]
 
 
@@ -110,7 +114,8 @@ def test_costs_are_multiples_of_the_network_on_as_many_examples():
     both = concatenate([library.program(name).resized((6, 9, 2), (3, 5, 11)) for name in ("linear", "network")])
     for table in (UPSTREAM, np.arange(65.0)):
         hall = HallOfFame(7, table)
-        hall.offer(canonical(both).programs, np.array([1, 0]), np.array([0.9, 0.8]), 2)
+        forms = canonical(both).programs[np.array([1, 0])]
+        hall.offer(forms, np.array([0.9, 0.8]), hall.costs(forms), 2)
         network, linear = hall.entries()
         assert network.cost == 1
         assert (
@@ -121,7 +126,7 @@ def test_costs_are_multiples_of_the_network_on_as_many_examples():
 def test_what_it_keeps_does_not_change_with_the_arrays_it_was_offered():
     given = PROGRAMS.with_arrays(PROGRAMS.code.copy(), PROGRAMS.data.copy(), PROGRAMS.length.copy())
     hall = HallOfFame(EXAMPLES, UPSTREAM)
-    hall.offer(given, np.arange(20), np.linspace(0.1, 0.9, 20), 1)
+    hall.offer(given, np.linspace(0.1, 0.9, 20), COSTS[:20], 1)
     before = summary(hall)
     given.code[:] = 0
     given.data[:] = 0
@@ -140,13 +145,13 @@ def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_happened(size):
     for seed in range(8):
         one = HallOfFame(EXAMPLES, UPSTREAM, size)
         for n, (which, fitness, evaluations) in enumerate(stream(seed)):
-            one.offer(PROGRAMS, which, fitness, evaluations, lines_of(which) if n % 3 else None)
+            offer(one, which, fitness, evaluations, lines_of(which) if n % 3 else None)
             if n == 10:
                 other = HallOfFame(EXAMPLES, UPSTREAM, size)
-                other.restore(unpacked(packed(one.tree())))
+                other.restore(entries_from(unpacked(packed(entries_tree(one.entries())))))
             if n > 10:
-                other.offer(PROGRAMS, which, fitness, evaluations, lines_of(which) if n % 3 else None)
-                np.testing.assert_equal(unpacked(packed(other.tree())), unpacked(packed(one.tree())))
+                offer(other, which, fitness, evaluations, lines_of(which) if n % 3 else None)
+                np.testing.assert_equal(*(entries_tree(hall.entries()) for hall in (one, other)))
         for a, b in zip(one.entries(), other.entries(), strict=True):
             assert (a.line is None) == (b.line is None)
             if a.line:
@@ -206,19 +211,19 @@ def test_the_files_say_what_the_entries_say():
     before = Ancestor(0.5, 20, 0, PROGRAMS, 3, None)
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
     told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
-    (row,) = hall_told([(told, True, False)])["rows"]
+    (row,) = hall_fields([(told, True, False)])["rows"]
     assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
         "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()
-    steps = lineage_told(told)["steps"]
+    steps = lineage_fields(told)["steps"]
     assert [(s["evaluations"], s["fitness"], s["births"]) for s in steps] == [(20, 0.5, 0), (50, 0.6, 4), (90, 0.7, 2)]
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
     alone = dataclasses.replace(before, fitness=0.1)
-    assert len(lineage_told(entry(0.4, 1.0))["steps"]) == 1
+    assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
     again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [
         (0.7, 0.65, 2, 0.6), (0.7, 0.65, 2, 0.1), (0.1, None, 0, None),

@@ -1,6 +1,5 @@
 """A run goes on with the settings and the data that it began with, or not at all."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -94,7 +93,7 @@ EDITS = {
     "cache_size": 9,
     "combine": "median",
     "sufficient_fitness": 0.5,
-    "space": {"max_size": [9, 2, 8]},
+    "space": {"memory": [5, 3, 1]},
     "mutations": {"probability": 0.5},
     "search_tasks": {"train": 29},
 }
@@ -339,7 +338,7 @@ def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tm
 def test_the_printed_command_gives_the_printed_fitness(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["--train-steps", 300_000, "--unseen-tasks.tasks", 3, "--select-tasks.tasks", 9, "--seed", 3, "--baselines"]
-    assert call("search", "digits", *small, "--space.predict-ops", 27, 64) == 0  # 64 draws at random
+    assert call("search", "digits", *small, "--space.predict.ops", 27, 64) == 0  # 64 draws at random
     out = capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
     outcome = json.loads((folder / "outcome.json").read_text())
@@ -358,14 +357,14 @@ def test_a_run_begins_with_what_another_found_or_with_several_programs(tmp_path,
     fixed = OWN.replace(train_steps=1, cohort=1)
     again = run(fixed.replace(initial=str(first.folder)))
     assert again.search_fitness == first.search_fitness
-    wide = dataclasses.replace(QUICK.searcher.space, min_size=(1, 1, 4), initial_size=(1, 1, 4))
+    wide = QUICK.searcher.space.with_sizes(fewest=(1, 1, 4), initial=(1, 1, 4))
     two = [library.program("linear", (4, 3, 1), learning_rate=rate) for rate in (0.01, 0.2)]
     (tmp_path / "two.json").write_text(concatenate(two).to_json())
     state = build.searcher(fixed.replace(initial="two.json", space=wide)).init(0)
-    rates = np.asarray(state.population.data)[:, 0, 0]
+    rates = np.asarray(state.programs.data)[:, 0, 0]
     np.testing.assert_array_equal(rates, np.tile(np.float32([0.01, 0.2]), 60))
     efficient = build.searcher(fixed.replace(initial="two.json", space=wide, method="efficient")).init(0)
-    assert len(efficient.population) == 120
+    assert len(efficient.programs) == 120
     (tmp_path / "three.json").write_text(concatenate([*two, two[0]]).to_json())
     with pytest.raises(ValueError, match="3 initial programs do not fit into a population of 2"):
         fixed.replace(initial="three.json", population=2, space=wide)

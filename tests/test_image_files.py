@@ -131,7 +131,7 @@ def test_a_cache_in_the_home_folder(tmp_path, monkeypatch):
         (["--train", "9000"], "cannot take 9000 to train, 1000 to validate"),
         (["--tasks", "0"], "tasks must be at least 1"),
         (["--epochs", "0"], "epochs must be at least 1"),
-        (["--executor", "cuda"], "executor must be one of"),
+        (["--executor", "gpu"], "executor must be one of"),
     ],
 )
 @pytest.mark.parametrize("source", ["cifar10", "tfds:cifar10"])

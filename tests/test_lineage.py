@@ -9,14 +9,23 @@ import pytest
 
 from tests.helpers import bytes_of, evolved, plain_line, scores, searching, step
 from tests.spaces import DEMO
-from zero_jax import Mutations, RandomSearch, RegularizedEvolution, SearchState
+from zero_jax import Mutations, RandomSearch, RegularizedEvolution
 from zero_jax.search import migrate
 from zero_jax.search.operators import lineage
-from zero_jax.search.operators.lineage import Ancestor, chain
+from zero_jax.search.operators.lineage import Ancestor, Chains, chain
+from zero_jax.support.codec import Known, encode
 from zero_jax.support.files import packed, unpacked
 
 SHAPES = [(1, 30, 10), (1, 30, 30), (3, 20, 7), (2, 20, 20), (1, 12, 1)]
 """Islands, population and cohort."""
+
+
+def stored(ancestors):
+    return Chains("N").encode(ancestors)
+
+
+def restored(tree):
+    return Chains("N").decode(tree, "lineage", Known({}, {}))
 
 
 def steps_up(history):
@@ -44,7 +53,7 @@ def test_lines_are_what_remembering_every_ancestor_would_tell(shape):
         state, asked, children = step(search, state)
         born = [
             [*histories[parent], (f, state.evaluations, bytes_of(children, row))]
-            for row, (parent, f) in enumerate(zip(asked.lines.parents.tolist(), scores(children).tolist(), strict=True))
+            for row, (parent, f) in enumerate(zip(asked.parents.tolist(), scores(children).tolist(), strict=True))
         ]
         for row, history in enumerate(born):
             island, place = divmod(row, cohort)
@@ -56,9 +65,9 @@ def test_lines_are_what_remembering_every_ancestor_would_tell(shape):
             assert (plain_line(state.lines.ancestors[i]), state.lines.births[i]) == (line, births)
             assert state.lines.fitness[i] == line[-1][0] >= state.fitness.reshape(-1)[i]
             longest = max(longest, len(line))
-        assert plain_line(state.best_line) == steps_up(best)[0]
-        assert bytes_of(state.best_line.program) == bytes_of(state.best)
-        assert state.best_line.fitness == state.best_fitness == scores(state.best)[0]
+        assert plain_line(state.best.ancestor) == steps_up(best)[0]
+        assert bytes_of(state.best.ancestor.program) == bytes_of(state.best.program)
+        assert state.best.ancestor.fitness == state.best_fitness == scores(state.best.program)[0]
     assert longest > 4
 
 
@@ -74,18 +83,18 @@ def test_children_are_told_to_descend_from_who_they_were_copied_from():
     for _ in range(20):
         before = state
         state, asked, children = step(search, state)
-        for row, parent in enumerate(asked.lines.parents):
-            assert bytes_of(children, row) == bytes_of(before.population, parent)
+        for row, parent in enumerate(asked.parents):
+            assert bytes_of(children, row) == bytes_of(before.programs, parent)
     assert all(len(plain_line(last)) == 1 for last in state.lines.ancestors)  # equally fit is no step up
 
 
 def test_states_are_left_as_they_were():
     search = searching()
     state = evolved(search, 10)
-    before = state.tree()
+    before = encode(state)
     for _ in range(10):
         step(search, state)
-    np.testing.assert_equal(state.tree(), before)
+    np.testing.assert_equal(encode(state), before)
 
 
 # ---------------------------------------------------------------------------------------------- migration
@@ -94,21 +103,21 @@ def test_states_are_left_as_they_were():
 def lines_told(state):
     """Of each program: itself, its fitness, its line and how long that stands still."""
     lines, fitness = state.lines, state.fitness.reshape(-1)
-    return [(bytes_of(state.population, i), fitness[i], id(lines.ancestors[i]), lines.fitness[i], lines.births[i])
+    return [(bytes_of(state.programs, i), fitness[i], id(lines.ancestors[i]), lines.fitness[i], lines.births[i])
             for i in range(len(fitness))]  # fmt: skip
 
 
 def test_programs_that_migrate_bring_their_line_along():
     search = searching(2, 20, 10)
     before = [evolved(search, 15, seed) for seed in (1, 2)]
-    untouched = [state.tree() for state in before]
+    untouched = [encode(state) for state in before]
     after = migrate(before, np.random.default_rng(0))
     known = {one for state in before for one in lines_told(state)}
     assert all(one in known for state in after for one in lines_told(state))
     moved = sum(one not in lines_told(before[i]) for i in range(2) for one in lines_told(after[i]))
     assert moved > 5  # from the other state
     for state, tree in zip(before, untouched, strict=True):
-        np.testing.assert_equal(state.tree(), tree)
+        np.testing.assert_equal(encode(state), tree)
     for state in after:
         for _ in range(10):
             state, _, _ = step(search, state)
@@ -127,13 +136,13 @@ def test_the_line_of_the_best_ends_in_the_best_where_others_came_from_easier_tas
     for n in range(60):
         states = [step(search, state, fitness)[0] for state, fitness in zip(states, here_and_there, strict=True)]
         here = states[0]
-        assert here.best_line.fitness == here.best_fitness == scores(here.best)[0] - 10
-        assert bytes_of(here.best_line.program) == bytes_of(here.best)
-        line = chain(here.best_line)
+        assert here.best.ancestor.fitness == here.best_fitness == scores(here.best.program)[0] - 10
+        assert bytes_of(here.best.ancestor.program) == bytes_of(here.best.program)
+        line = chain(here.best.ancestor)
         assert (np.diff([one.fitness for one in line]) > 0).all()
         assert line[0].births == 0
         assert all(one.births > 0 for one in line[1:])
-        if here.best_line not in {*here.lines.ancestors}:
+        if here.best.ancestor not in {*here.lines.ancestors}:
             round_others.add(here.best_fitness)
         if n % 5 == 4:
             states = migrate(states, np.random.default_rng(n), 10)
@@ -141,11 +150,11 @@ def test_the_line_of_the_best_ends_in_the_best_where_others_came_from_easier_tas
 
 
 def test_the_line_of_the_best_counts_the_generations_that_it_goes_round():
-    programs = searching().init(0).population
+    programs = searching().init(0).programs
     first = Ancestor(0.1, 20, 0, programs, 0, None)
     second = Ancestor(0.9, 30, 3, programs, 1, first)
     third = Ancestor(0.95, 40, 2, programs, 2, second)
-    lines = lineage.Lines(np.array([third, third]), np.full(2, 0.95), np.array([4, 0]), np.zeros(2, np.int64))
+    lines = lineage.Lines(np.array([third, third]), np.full(2, 0.95), np.array([4, 0]))
     best = lineage.ending_in(lines, 0, programs[3], 0.5, 50)
     assert (best.before, best.births, best.evaluations, best.fitness) == (first, 3 + 2 + 4, 50, 0.5)
     alone = lineage.ending_in(lines, 0, programs[3], 0.05, 50)
@@ -168,7 +177,7 @@ def test_lines_that_die_out_are_freed():
     for _ in range(3):
         state = migrate([state], np.random.default_rng(0))[0]
         state, _, _ = step(search, state)
-    reached = {id(one) for last in (*state.lines.ancestors, state.best_line) for one in chain(last)}
+    reached = {id(one) for last in (*state.lines.ancestors, state.best.ancestor) for one in chain(last)}
     assert living().keys() - before == reached
     assert len(reached) < 150
     del state
@@ -177,40 +186,41 @@ def test_lines_that_die_out_are_freed():
 
 @pytest.mark.parametrize("search", [searching(2, 20, 10), searching(1, 20, 20), RandomSearch(DEMO, 20)])
 def test_a_state_that_was_read_back_again_and_again_is_written_down_as_one_that_was_not(search):
-    whole = again = SearchState.from_tree(evolved(search, 1).tree())
-    assert plain_line(whole.best_line)[-1] == (whole.best_fitness, whole.evaluations, 0, bytes_of(whole.best))
+    whole = again = search.restored(encode(evolved(search, 1)))
+    assert (whole.best.fitness, whole.best.evaluations) == (whole.best_fitness, whole.evaluations)
     for n in range(40):
         if n % 7 == 0:
-            again = SearchState.from_tree(unpacked(packed(again.tree())))
-            assert plain_line(again.best_line) == plain_line(whole.best_line)
+            again = search.restored(unpacked(packed(encode(again))))
+            assert bytes_of(again.best.program) == bytes_of(whole.best.program)
         whole, again = (step(search, state)[0] for state in (whole, again))
         if isinstance(search, RegularizedEvolution):
+            assert plain_line(again.best.ancestor) == plain_line(whole.best.ancestor)
             assert [*map(plain_line, again.lines.ancestors)] == [*map(plain_line, whole.lines.ancestors)]
             whole, again = (migrate([state], np.random.default_rng(n))[0] for state in (whole, again))
-        np.testing.assert_equal(again.tree(), whole.tree())
+        np.testing.assert_equal(encode(again), encode(whole))
 
 
 def test_a_state_before_the_first_fitness_can_be_written_down():
     for search in (searching(), RandomSearch(DEMO, 20)):
-        state = SearchState.from_tree(unpacked(packed(search.init(3).tree())))
-        assert (state.lines, state.best_line) == (None, None)
-        np.testing.assert_equal(step(search, state)[0].tree(), evolved(search, 1, 3).tree())
+        state = search.restored(unpacked(packed(encode(search.init(3)))))
+        assert state.best is None
+        np.testing.assert_equal(encode(step(search, state)[0]), encode(evolved(search, 1, 3)))
 
 
 def test_lines_share_what_they_share_on_disk_too():
     state = evolved(searching(1, 20, 5), 100)
-    tree = lineage.lines_tree(state.lines, state.best_line)["ancestors"]
-    reached = {id(one) for last in (*state.lines.ancestors, state.best_line) for one in chain(last)}
+    tree = stored([*state.lines.ancestors, state.best.ancestor])
+    reached = {id(one) for last in (*state.lines.ancestors, state.best.ancestor) for one in chain(last)}
     assert len(tree["fitness"]) == len(reached)
     assert len(tree["which"]) == 21
 
 
 def test_lines_that_were_read_back_apart_are_written_down_as_those_that_share_their_ancestors():
     state = evolved(searching(1, 20, 5), 60)
-    some = [*state.lines.ancestors[:6], state.best_line]
-    apart = [lineage.from_tree(unpacked(packed(lineage.tree([last]))))[0] for last in some]
-    np.testing.assert_equal(lineage.tree(apart), lineage.tree(some))
-    assert len(lineage.tree(apart)["fitness"]) < sum(len(chain(last)) for last in some)
+    some = [*state.lines.ancestors[:6], state.best.ancestor]
+    apart = [restored(unpacked(packed(stored([last]))))[0] for last in some]
+    np.testing.assert_equal(stored(apart), stored(some))
+    assert len(stored(apart)["fitness"]) < sum(len(chain(last)) for last in some)
 
 
 def test_random_search_tells_when_its_best_was_found():
@@ -220,22 +230,21 @@ def test_random_search_tells_when_its_best_was_found():
         before = state.best_fitness
         state, _, _ = step(search, state)
         found = state.evaluations if state.best_fitness > before else found
-        assert (state.best_line.evaluations, state.best_line.fitness) == (found, state.best_fitness)
-        assert state.best_line.before is None
+        assert (state.best.evaluations, state.best.fitness) == (found, state.best_fitness)
+        assert state.best.ancestor is None
     assert 10 < found < 300
 
 
 @pytest.mark.slow
 def test_a_line_of_200_000_ancestors_is_written_read_and_freed_in_seconds():
     n = 200_000
-    cohort = searching().init(0).population
+    cohort = searching().init(0).programs
     batches = [dataclasses.replace(cohort) for _ in range(n // len(cohort))]
     began = time.process_time()
     last = None
     for i in range(n):
         last = Ancestor(i / n, i, min(i, 1), batches[i // len(cohort)], i % len(cohort), last)
-    stored = unpacked(packed(lineage.tree([last])))
-    (again,) = lineage.from_tree(stored)
+    (again,) = restored(unpacked(packed(stored([last]))))
     line = chain(again)
     assert len(line) == len(chain(last)) == n
     np.testing.assert_array_equal([one.evaluations for one in line], np.arange(n))

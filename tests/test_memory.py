@@ -12,6 +12,7 @@ import pytest
 
 import zero_jax
 from tests.spaces import ALL_OPS, SMALL
+from zero_jax.evaluation import KnownForms, Probe, Scores, TrainBudget
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.program.space import random_programs
 from zero_jax.search import EfficientEvolution, Mutations, RegularizedEvolution, mutate
@@ -69,15 +70,15 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
                 monkeypatch.setattr(module, name, watched(value))
 
     tasks = synthetic.linear(3, train=20, valid=10)
-    evaluator = Evaluator(tasks, threads=1, probe=4, budget=2.0)
+    evaluator = Evaluator(tasks, threads=1, stages=(TrainBudget(2.0), KnownForms(), Probe(4)))
     for search in (
         RegularizedEvolution(SMALL, population=20, tournament=3, cohort=5),
         EfficientEvolution(SMALL, population=20, tournament=3, cohort=5),
     ):
         state = search.init(0)
         for _ in range(3):
-            state, programs = search.ask(state)
-            state = search.tell(state, programs, evaluator(programs).fitness.mean(1))
+            state, candidates = search.ask(state)
+            state = search.tell(state, candidates, evaluator(candidates))
     programs = random_programs(ALL_OPS, 20, np.random.default_rng(0))
     mutate(programs, ALL_OPS, Mutations(types=TYPES), np.random.default_rng(1))
     zero_jax.evaluate(programs, tasks, executor="simd", threads=1)
@@ -92,15 +93,15 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_cohorts_and_generators():
     search = RegularizedEvolution(SMALL, population=5, tournament=2, cohort=2)
-    state, _ = search.ask(search.init(0))
-    programs = state.population
-    state = search.tell(state, programs, np.zeros(5))
+    state, candidates = search.ask(search.init(0))
+    programs = state.programs
+    state = search.tell(state, candidates, Scores.of(np.zeros(5)))
 
     def cohorts(n):
         nonlocal state
         for i in range(n):
             state, children = search.ask(state)
-            state = search.tell(state, children, np.array([0.0, i % 7 / 7]))
+            state = search.tell(state, children, Scores.of([0.0, i % 7 / 7]))
 
     def mutants(n):
         for i in range(n):

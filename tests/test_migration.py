@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers import QUICK
 from tests.spaces import DEMO
-from zero_jax import RegularizedEvolution
+from zero_jax import RegularizedEvolution, Scores
 from zero_jax.run.api import run
 from zero_jax.search import migrate
 
@@ -13,8 +13,8 @@ from zero_jax.search import migrate
 def states(islands, size, count=1):
     search = RegularizedEvolution(DEMO, islands=islands, population=size, tournament=2, cohort=1)
     for s in range(count):
-        state, programs = search.ask(search.init(s))
-        yield search.tell(state, programs, np.arange(islands * size) + 1000.0 * s)
+        state, candidates = search.ask(search.init(s))
+        yield search.tell(state, candidates, Scores.of(np.arange(islands * size) + 1000.0 * s))
 
 
 def owner(fitness, size):
@@ -37,10 +37,10 @@ def test_half_of_a_sample_gives_way_to_what_all_islands_offer():
     for was, now in zip(before, after, strict=True):  # programs travel with their fitness
         everything = {
             f: bytes(p.code)
-            for f, p in ((f, s.population[i]) for s in before for i, f in enumerate(s.fitness.reshape(-1)))
+            for f, p in ((f, s.programs[i]) for s in before for i, f in enumerate(s.fitness.reshape(-1)))
         }
         for i, f in enumerate(now.fitness.reshape(-1)):
-            assert bytes(now.population[i].code) == everything[f]
+            assert bytes(now.programs[i].code) == everything[f]
         assert (now.evaluations, now.best_fitness, now.oldest) == (was.evaluations, was.best_fitness, was.oldest)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from scipy import stats
 
 from tests.spaces import ALL_OPS, DEMO, SMALL
-from zero_jax import Mutations, Programs, SearchSpace, library, mutate, random_programs
+from zero_jax import Component, Mutations, Programs, SearchSpace, library, mutate, random_programs
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import clean
 from zero_jax.search.operators.mutation import PAPER, TYPES
@@ -74,7 +74,12 @@ def differs(a, b):
 
 
 def test_an_output_that_can_only_be_v0_stays():
-    space = SearchSpace((2, 1, 0), (56,), (27,), (2,), (0, 0, 0), (0, 0, 1), (0, 0, 1))
+    space = SearchSpace(
+        (2, 1, 0),
+        Component(("SCALAR_CONST_SET",), (0, 0, 0)),
+        Component(("VECTOR_INNER_PRODUCT",), (0, 0, 0)),
+        Component(("SCALAR_DIFF",), (0, 1, 1)),
+    )
     program = Programs.parse("def Setup():\ndef Predict():\ndef Learn():\n v0 = abs(v0)", space.memory, (0, 0, 1))
     _, children = children_of(program, space, "alter_param", n=100)
     children.check()
@@ -103,18 +108,28 @@ def test_a_tenth_of_children_are_copies():
 
 
 def test_component_without_ops_is_never_mutated():
-    space = SearchSpace((4, 3, 1), (), (), (2, 3, 18, 23), (1, 1, 1), (1, 1, 4), (1, 1, 4))
+    space = SearchSpace(
+        (4, 3, 1),
+        Component((), (1, 1, 1)),
+        Component((), (1, 1, 1)),
+        Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (1, 4, 4)),
+    )
     parents, children = children_of(library.program("linear", (4, 3, 1)), space, *TYPES, n=500)
     assert differs(parents, children)[:, 2:].any()
     assert not differs(parents, children)[:, :2].any()
-    closed = SearchSpace((4, 3, 1), (), (), (), (1, 1, 1), (1, 1, 4), (1, 1, 4))
+    closed = SearchSpace((4, 3, 1), Component((), (1, 1, 1)), Component((), (1, 1, 1)), Component((), (1, 4, 4)))
     with pytest.raises(ValueError, match="nothing can be mutated"):
         children_of(library.program("linear", (4, 3, 1)), closed, "identity")
 
 
 def test_alter_param_redraws_one_address_of_one_instruction():
     text = "def Setup():\ndef Predict():\ndef Learn():\n s3 = s1 + s2\n v2 = s2 * v1"
-    space = SearchSpace((4, 3, 0), (), (), (1, 18), (0, 0, 0), (0, 0, 2), (0, 0, 2))
+    space = SearchSpace(
+        (4, 3, 0),
+        Component((), (0, 0, 0)),
+        Component((), (0, 0, 0)),
+        Component(("SCALAR_SUM", "SCALAR_VECTOR_PRODUCT"), (0, 2, 2)),
+    )
     parents, children = children_of(Programs.parse(text, space.memory, (0, 0, 2)), space, "alter_param", n=60_000)
     changed = children.code != parents.code
     assert not changed[..., 0].any()
@@ -133,7 +148,7 @@ def altered(text, memory, n=40_000, **more):
     """Old and new constants of the children of a program of one instruction whose data was altered."""
     program = Programs.parse(text, memory, (1, 0, 0))
     op = int(program.code[0, 0, 0])
-    space = SearchSpace(memory, (op,), (), (), (1, 0, 0), (1, 0, 0), (1, 0, 0))
+    space = SearchSpace(memory, Component((op,), (1, 1, 1)), Component((), (0, 0, 0)), Component((), (0, 0, 0)))
     parents, children = children_of(program, space, "alter_param", n=n, **more)
     moved = (children.data != parents.data).any((1, 2))
     assert stats.binomtest(int(moved.sum()), n, 0.5).pvalue > 1e-3  # output or data, half each
@@ -217,7 +232,12 @@ def test_insertion_stops_one_short_of_the_maximum_and_removal_at_the_minimum():
 
 
 def test_trade_works_at_any_size():
-    full = SearchSpace((4, 3, 1), (56,), (27,), (2, 3), (0, 0, 0), (1, 1, 0), (1, 1, 0))
+    full = SearchSpace(
+        (4, 3, 1),
+        Component(("SCALAR_CONST_SET",), (0, 1, 1)),
+        Component(("VECTOR_INNER_PRODUCT",), (0, 1, 1)),
+        Component(("SCALAR_DIFF", "SCALAR_PRODUCT"), (0, 0, 0)),
+    )
     parents, children = children_of(
         random_programs(full, 100, np.random.default_rng(0)), full, "trade_instruction", n=5
     )

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from importlinter import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,7 +43,8 @@ def test_every_public_name_is_documented():
 @pytest.mark.parametrize(("folder", "longest"), [("zero_jax", 400), ("tests", 500)])
 def test_no_file_grows_too_long(folder, longest):
     for path in (ROOT / folder).rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= longest, path
+        lines = len(path.read_text().splitlines())
+        assert lines <= longest, path
 
 
 COMPILED = {"compiled", "compiled_into_caller", "entry_point"}
@@ -66,7 +66,8 @@ def test_nothing_refers_to_documents_that_are_not_here():
     for folder in ("zero_jax", "tests", "experiments", "notebooks", "docs"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".md", ".ipynb") and path != Path(__file__):
-                assert not re.search(r"\bSPEC(\b|\.md)", path.read_text()), path
+                named = re.findall(r".*\bSPEC\b.*", path.read_text())
+                assert not named, path
 
 
 def test_only_the_command_line_prints():
@@ -77,10 +78,10 @@ def test_only_the_command_line_prints():
 
 def test_imports_run_one_way():
     """As `pyproject.toml` says, whatever the form of the import."""
-    assert (
-        cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
-        == cli.EXIT_STATUS_SUCCESS
-    )
+    # In a process of its own, since import-linter switches off the loggers of other packages.
+    code = "import sys; from importlinter import cli; sys.exit(cli.lint_imports(no_cache=True, no_logo=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_rooms_are_all_that_stands_at_the_root():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.spaces import ALL_OPS, SMALL
-from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
+from zero_jax import Component, Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
 from zero_jax.executors import blocks, devices, dispatch, registry
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.pallas import executor as pallas_executor
@@ -106,7 +106,9 @@ def test_the_layout_changes_rounding_at_most():
 
 
 def test_the_memory_of_the_paper_fits():
-    space = SearchSpace((20, 20, 20), range(65), range(65), range(65), (2, 2, 2), (4, 4, 4), (4, 4, 4))
+    space = SearchSpace(
+        (20, 20, 20), Component(range(65), (2, 4, 4)), Component(range(65), (2, 4, 4)), Component(range(65), (2, 4, 4))
+    )
     programs = random_programs(space, 20, np.random.default_rng(0))
     tasks = synthetic.linear(2, features=4, train=5, valid=5)
     want, got = (evaluate(programs, tasks, **how) for how in (SIMD, INTERPRETED))

@@ -16,7 +16,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Programs, Tasks, evaluate, execute, library, random_programs
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator, KnownForms, Probe
 from zero_jax.executors import blocks, devices, dispatch, stream
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.pallas import layout
@@ -150,7 +150,7 @@ def test_fingerprints_are_those_of_the_errors(tpu):
     ]
     assert errors.shape == (12, 3, 10)
     np.testing.assert_array_equal(prints.view(np.uint32), stream.fingerprints(errors))
-    evaluator = Evaluator(tasks, executor="pallas", interpret=True, ops=SMALL.ops, probe=4)
+    evaluator = Evaluator(tasks, executor="pallas", interpret=True, ops=SMALL.ops, stages=(KnownForms(), Probe(4)))
     assert evaluator(programs).fitness.shape == (12, 3)
 
 
@@ -167,6 +167,6 @@ def test_what_does_not_fit_a_core_is_refused_before_it_is_compiled(tpu):
     with pytest.raises(ValueError, match=r"at most 200,000 examples, epochs times .* not 300,002: use executor='xla'"):
         evaluate(program, long, executor="pallas")
     big = synthetic.linear(1, features=4, train=60_000, valid=60_000)
-    evaluator = Evaluator(big, executor="pallas", interpret=True, probe=60_000)
+    evaluator = Evaluator(big, executor="pallas", interpret=True, stages=(KnownForms(), Probe(60_000)))
     with pytest.raises(ValueError, match="lower probe"):
         evaluator(program)

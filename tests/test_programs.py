@@ -1,12 +1,14 @@
 """Programs as arrays, the search space, and random programs."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from tests.helpers import assert_equal
 from tests.spaces import ALL_OPS, SMALL
-from zero_jax import MemorySize, Programs, SearchSpace, library, random_programs
+from zero_jax import Component, MemorySize, Programs, SearchSpace, library, random_programs
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import concatenate
 
@@ -118,10 +120,8 @@ def test_constants_at_birth_have_their_ranges():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"min_size": (4, 1, 1)}, "setup: sizes must be 0 <= minimum <= initial <= maximum, not 4, 3, 5"),
-        ({"setup_ops": (70,)}, "setup: there is no op 70"),
-        ({"learn_ops": (39,), "memory": (4, 3, 0)}, "learn: MATRIX_SUM needs more than 0 m addresses"),
-        ({"learn_ops": (18,), "memory": (4, 1, 0)}, "needs more than 1 v addresses"),
+        ({"setup": Component((39,), (1, 1, 1)), "memory": (4, 3, 0)}, r"setup: MATRIX_SUM needs at least 1 matrices"),
+        ({"memory": (4, 1, 0)}, r"setup: VECTOR_CONST_SET needs at least 2 vectors; the memory is \(4, 1, 0\)"),
         ({"memory": (4, 3)}, "three whole numbers"),
     ],
 )
@@ -129,3 +129,32 @@ def test_a_space_that_makes_no_sense_is_refused(change, message):
     fields = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__} | change
     with pytest.raises(ValueError, match=message):
         SearchSpace(**fields)
+
+
+@pytest.mark.parametrize(
+    ("ops", "size", "message"),
+    [
+        ((), (4, 3, 5), "sizes must be 0 <= fewest <= initial <= most, not 4, 3, 5"),
+        ((), (4, 3), "size must be three whole numbers"),
+        ((70,), (1, 1, 1), "there is no op 70"),
+        (("SCALAR_SUMM",), (1, 1, 1), "unknown op 'SCALAR_SUMM'; did you mean 'SCALAR_SUM'?"),
+        ("SCALAR_SUM", (1, 1, 1), "ops must be a list of names or numbers, not 'SCALAR_SUM'"),
+        (3, (1, 1, 1), "ops must be a list"),
+    ],
+)
+def test_a_component_that_makes_no_sense_is_refused(ops, size, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Component(ops, size)
+
+
+def test_ops_of_a_component_are_kept_by_name_and_used_by_number():
+    given = Component(["VECTOR_SUM", 1, "scalar_diff_op", "27"], [1, 2, 3])
+    assert given == Component(("VECTOR_SUM", "SCALAR_SUM", "SCALAR_DIFF", "VECTOR_INNER_PRODUCT"), (1, 2, 3))
+    assert given.numbers == (23, 1, 2, 27)
+    assert SearchSpace((4, 3, 1), Component(), given, given).ops == ((), (23, 1, 2, 27), (23, 1, 2, 27))
+
+
+def test_other_sizes_leave_the_rest_of_a_space_alone():
+    changed = SMALL.with_sizes(initial=(1, 2, 3))
+    assert (changed.min_size, changed.initial_size, changed.max_size) == ((1, 1, 1), (1, 2, 3), (5, 2, 6))
+    assert (changed.ops, changed.memory) == (SMALL.ops, SMALL.memory)

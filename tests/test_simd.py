@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.spaces import ALL_OPS, DEMO
-from zero_jax import Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
+from zero_jax import Component, Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.executors.simd import machine, translate, vector
 from zero_jax.program.canonical import canonical, table
@@ -19,7 +19,7 @@ from zero_jax.program.memory import Interface
 from zero_jax.tasks import synthetic
 
 EVERY = tuple(range(1, 65))
-RANDOM = SearchSpace((5, 5, 3), EVERY, EVERY, EVERY, (6, 5, 6), (6, 5, 6), (6, 5, 6))
+RANDOM = SearchSpace((5, 5, 3), Component(EVERY, (6, 6, 6)), Component(EVERY, (5, 5, 5)), Component(EVERY, (6, 6, 6)))
 
 
 @pytest.mark.slow
@@ -123,7 +123,12 @@ def test_what_somebody_else_needs_is_not_fused_away(learn):
 @pytest.mark.parametrize("features", [3, 4, 9])
 def test_superinstructions_change_rounding_at_most(features):
     hot = (1, 2, 3, 16, 18, 23, 25, 27, 28, 31, 39, 48)
-    space = SearchSpace((5, 5, 2), (56, 57, 58), hot, hot, (4, 6, 8), (4, 6, 8), (4, 6, 8))
+    space = SearchSpace(
+        (5, 5, 2),
+        Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET", "MATRIX_CONST_SET"), (4, 4, 4)),
+        Component(hot, (6, 6, 6)),
+        Component(hot, (8, 8, 8)),
+    )
     programs = random_programs(space, 1500, np.random.default_rng(features))
     lanes = simd.lay_out(synthetic.linear(4, features=features, train=20, valid=10))
     form = canonical(programs).programs
@@ -209,10 +214,11 @@ def test_without_numba_auto_takes_xla_with_one_warning_and_loops_give_the_same()
 import sys
 sys.modules["numba"] = None
 import warnings, numpy as np
-from zero_jax import Mutations, SearchSpace, evaluate, mutate, random_programs
+from zero_jax import Component, Mutations, SearchSpace, evaluate, mutate, random_programs
 from zero_jax.program.canonical import canonical
 from zero_jax.tasks import synthetic
-space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (1, 1, 1), (3, 1, 4), (5, 2, 6))
+parts = Component((56, 57), (1, 3, 5)), Component((27,), (1, 1, 2)), Component((2, 3, 18, 23), (1, 4, 6))
+space = SearchSpace((4, 3, 1), *parts)
 programs = mutate(random_programs(space, 50, np.random.default_rng(0)), space, Mutations(), np.random.default_rng(1))
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")

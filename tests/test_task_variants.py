@@ -109,7 +109,7 @@ def test_right_after_a_migration_fitness_is_that_of_where_programs_came_from():
     foreign = []
     for group, state in enumerate(trial.states):
         own, other = (
-            program_fitness(evaluate(state.population, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
+            program_fitness(evaluate(state.programs, sets[kind], ops=DEMO.ops).fitness) for kind in (group, 1 - group)
         )
         fitness = state.fitness.reshape(-1)
         assert ((own == fitness) | (other == fitness)).all()

@@ -5,7 +5,7 @@ import numpy as np
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
-from zero_jax.program.canonical import canonical
+from zero_jax.evaluation import KnownForms, Probe, TrainBudget
 from zero_jax.run.trial import Terms, Trial
 from zero_jax.tasks import synthetic
 
@@ -19,10 +19,10 @@ class Watched(RegularizedEvolution):
         NOTES.append("ask")
         return super().ask(state)
 
-    def tell(self, state, programs, fitness):
+    def tell(self, state, candidates, scores):
         NOTES.append("tell")
-        TOLD.append((state, programs, fitness))
-        return super().tell(state, programs, fitness)
+        TOLD.append((state, candidates, scores))
+        return super().tell(state, candidates, scores)
 
 
 NOTES: list[str] = []
@@ -55,28 +55,28 @@ def test_with_two_groups_a_cohort_is_always_under_way_while_the_host_works():
     assert two.evaluations == 160 + 5 * 40
     assert two.fitness.shape == (4, 40)
     first, second = two.states
-    assert (first.population.code != second.population.code).any()
+    assert (first.programs.code != second.programs.code).any()
 
 
 def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
-    for groups, more in ((1, {}), (2, {"probe": 5, "budget": 1.0})):
+    for groups, more in ((1, {}), (2, {"stages": (TrainBudget(1.0), KnownForms(), Probe(5))})):
         one, checked = trial(groups, **more), 0
         for _ in range(12 * groups):
             known = {id(entry) for entry in one.entries()}
             one.evaluate_cohort()
-            asked, programs, fitness = TOLD.pop()
-            form = canonical(programs).programs
+            asked, candidates, scores = TOLD.pop()
+            form, fitness = candidates.forms.programs, scores.combined
             for entry in (entry for entry in one.entries() if id(entry) not in known):
                 same = (form.code == entry.program.code).all((1, 2)) & (form.data == entry.program.data).all((1, 2))
                 row = np.flatnonzero(same)[0]
                 assert entry.fitness == fitness[row]
-                if asked.lines is None:
+                if asked.evaluations == 0:
                     assert (entry.line, entry.births, entry.evaluations) == (None, 0, 80)
                     continue
-                parent = asked.lines.parents[row]
+                parent = asked.parents[row]
                 assert entry.line is asked.lines.ancestors[parent]
                 assert entry.births == asked.lines.births[parent] + 1
-                assert entry.evaluations == asked.evaluations + len(programs)
+                assert entry.evaluations == asked.evaluations + len(candidates)
                 checked += 1
         assert checked > 10
 
@@ -86,7 +86,7 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
     for more in (
         {"executor": "xla"},
         {"executor": "xla", "devices": jax.devices()},
-        {"executor": "xla", "remember": 0},
+        {"executor": "xla", "stages": ()},
         {"executor": "xla", "threads": 1},
     ):
         two = trial(2, **more)
@@ -95,7 +95,7 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
         found.append(two)
     for other in found[1:]:
         for a, b in zip(found[0].states, other.states, strict=True):
-            np.testing.assert_array_equal(a.population.code, b.population.code)
-            np.testing.assert_array_equal(a.population.data, b.population.data)
+            np.testing.assert_array_equal(a.programs.code, b.programs.code)
+            np.testing.assert_array_equal(a.programs.data, b.programs.data)
             np.testing.assert_array_equal(a.fitness, b.fitness)
     assert len(np.unique(found[0].fitness)) > 10

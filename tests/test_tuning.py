@@ -204,7 +204,7 @@ def test_huge_constants_stay_finite():
         ({"scout": 2}, "scout must be from 0 to 1"),
         ({"learning_rate": 0}, "learning_rate above 0"),
         ({"seed": "x"}, "seed must be one whole number"),
-        ({"executor": "cuda"}, "executor must be one of"),
+        ({"executor": "gpu"}, "executor must be one of"),
         ({"threads": 0}, "threads must be"),
         (
             {"method": "gradient", "tasks": "accuracy"},

@@ -8,7 +8,8 @@ import pytest
 
 from tests import oracle
 from tests.spaces import ALL_OPS
-from zero_jax import Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
+from zero_jax import Component, Evaluator, Programs, SearchSpace, Tasks, evaluate, library, random_programs
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.executors import dispatch, stream
 from zero_jax.executors.fitness import Classes
 from zero_jax.program.canonical import canonical, live, pruned
@@ -16,7 +17,12 @@ from zero_jax.program.liveness import liveness
 from zero_jax.program.memory import Interface, MemorySize
 from zero_jax.search.operators.validity import can_learn
 
-FEW_OPS = SearchSpace((3, 4, 2), *[(2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63)] * 3, (2, 2, 2), (3, 4, 6), (4, 6, 8))
+FEW_OPS = SearchSpace(
+    (3, 4, 2),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 3, 4)),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 4, 6)),
+    Component((2, 3, 18, 23, 24, 25, 28, 31, 39, 56, 60, 63), (2, 6, 8)),
+)
 VECTOR = Interface.vector(FEW_OPS.memory)
 
 
@@ -156,7 +162,7 @@ def test_only_a_nan_stops_a_run():
 
 
 def test_programs_are_known_by_what_they_do_on_such_tasks():
-    evaluator = Evaluator(blobs(), executor="simd", probe=5)
+    evaluator = Evaluator(blobs(), executor="simd", stages=(KnownForms(), Probe(5)))
     one = library.program("softmax_linear")
     text = one.listing(0).replace("v4", "v5").replace("def Learn():", "def Learn():\n  s1 = s1 + s0")
     other = Programs.parse(text, (3, 6, 2))

@@ -7,7 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zero_jax.evaluation.evaluator import Evaluator as Evaluator
+    from zero_jax.evaluation import Candidates as Candidates
+    from zero_jax.evaluation import Evaluator as Evaluator
+    from zero_jax.evaluation import Scores as Scores
     from zero_jax.executors.api import evaluate as evaluate
     from zero_jax.executors.api import execute as execute
     from zero_jax.executors.base import Evaluation as Evaluation
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from zero_jax.program import library as library
     from zero_jax.program.memory import MemorySize as MemorySize
     from zero_jax.program.programs import Programs as Programs
+    from zero_jax.program.space import Component as Component
     from zero_jax.program.space import SearchSpace as SearchSpace
     from zero_jax.program.space import random_programs as random_programs
+    from zero_jax.search import EfficientEvolution as EfficientEvolution
     from zero_jax.search import Mutations as Mutations
     from zero_jax.search import RandomSearch as RandomSearch
     from zero_jax.search import RegularizedEvolution as RegularizedEvolution
-    from zero_jax.search import SearchState as SearchState
+    from zero_jax.search import Searcher as Searcher
     from zero_jax.search import mutate as mutate
     from zero_jax.tasks import Tasks as Tasks
     from zero_jax.use.tuning import Tuned as Tuned
@@ -30,8 +34,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Candidates": "evaluation",
+    "Component": "program.space",
+    "EfficientEvolution": "search",
     "Evaluation": "executors.base",
-    "Evaluator": "evaluation.evaluator",
+    "Evaluator": "evaluation",
     "Memory": "executors.base",
     "MemorySize": "program.memory",
     "Mutations": "search",
@@ -39,7 +46,8 @@ _MODULES = {
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
     "SearchSpace": "program.space",
-    "SearchState": "search",
+    "Scores": "evaluation",
+    "Searcher": "search",
     "Tasks": "tasks",
     "Tuned": "use.tuning",
     "evaluate": "executors.api",
@@ -53,6 +61,9 @@ _MODULES = {
 """Where each public name comes from."""
 
 __all__ = [
+    "Candidates",
+    "Component",
+    "EfficientEvolution",
     "Evaluation",
     "Evaluator",
     "Memory",
@@ -61,8 +72,9 @@ __all__ = [
     "Programs",
     "RandomSearch",
     "RegularizedEvolution",
+    "Scores",
     "SearchSpace",
-    "SearchState",
+    "Searcher",
     "Tasks",
     "Tuned",
     "evaluate",

@@ -42,7 +42,7 @@ sys.path.insert(0, str(HERE))
 
 import overlap  # noqa: E402
 
-from zero_jax import MemorySize, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
+from zero_jax import Component, Programs, SearchSpace, Tasks, evaluate, library, random_programs  # noqa: E402
 from zero_jax.cli.options import parsed  # noqa: E402
 from zero_jax.executors import blocks, dispatch  # noqa: E402
 from zero_jax.executors.base import Options  # noqa: E402
@@ -178,7 +178,9 @@ def random(size: Size) -> dict:
 def against_cpu(size: Size, features: int, errors: bool) -> dict:
     """Random programs with all ops on 19 tasks, in the layout that `evaluate` takes, against XLA on the CPU."""
     every = tuple(range(65))
-    space = SearchSpace(MemorySize(5, 4, 3), every, every, every, (2, 2, 2), (6, 8, 8), (8, 10, 12))
+    space = SearchSpace(
+        (5, 4, 3), Component(every, (2, 6, 8)), Component(every, (2, 8, 10)), Component(every, (2, 8, 12))
+    )
     programs = random_programs(space, 20 if size.interpret else 300, np.random.default_rng(features))
     tasks = synthetic.linear(19, features=features, train=12, valid=6, epochs=1 if errors else 2)
     pallas, xla = EXECUTORS["pallas"], EXECUTORS["xla"]

@@ -101,7 +101,7 @@ def search(groups: int, islands: int, executor: str) -> Trial:
     experiment = PRESETS["digits"][1].replace(islands=islands, groups=groups)
     searcher = build.searcher(experiment)
     evaluator = Evaluator(
-        build.tasks(experiment, "search"), ops=searcher.ops, threads=1, remember=0, background=True, executor=executor
+        build.tasks(experiment, "search"), ops=searcher.ops, threads=1, stages=(), background=True, executor=executor
     )
     return build.trial(experiment.replace(sufficient_fitness=2.0, train_steps=10**15), 1, 7, [evaluator])
 

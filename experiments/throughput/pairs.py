@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from zero_jax.cli.options import parsed
+from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors.fitness import program_fitness
 from zero_jax.executors.simd.translate import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS
@@ -55,14 +55,14 @@ def main() -> None:
 
 
 def evolved(preset: str, seed: int, cohorts: int) -> Programs:
-    experiment = PRESETS[preset][1].replace(seed=seed)
-    search = build.searcher(experiment)
-    evaluator = Evaluator(build.tasks(experiment, "search"), probe=10)
+    config = PRESETS[preset][1].replace(seed=seed)
+    search = build.searcher(config)
+    evaluator = Evaluator(build.tasks(config, "search"), stages=(KnownForms(), Probe()))
     state = search.init(seed)
     for _ in range(cohorts):
-        state, programs = search.ask(state)
-        state = search.tell(state, programs, program_fitness(evaluator(programs).fitness))
-    return state.population
+        state, candidates = search.ask(state)
+        state = search.tell(state, candidates, evaluator(candidates))
+    return state.programs
 
 
 def pairs(programs: Programs) -> collections.Counter[tuple[int, int]]:

@@ -11,7 +11,7 @@ from tests.fuzz.fuzzing import check_message, dumped, mutated_bytes, mutated_tex
 from zero_jax import MemorySize, SearchSpace, library
 from zero_jax.program import ops
 from zero_jax.program.programs import Programs
-from zero_jax.program.space import random_programs
+from zero_jax.program.space import Component, random_programs
 
 TRIED = 2  # programs of an accepted batch
 
@@ -20,7 +20,8 @@ def random_space(rng):
     memory = MemorySize(rng.randint(3, 12), rng.randint(2, 12), rng.randint(1, 6))
     numbers = [tuple(rng.sample(range(len(ops.OPS)), rng.randint(1, 20))) for _ in range(3)]
     sizes = tuple(rng.randint(1, 9) for _ in range(3))
-    return SearchSpace(memory, *numbers, (0, 0, 0), sizes, tuple(size + rng.randint(0, 3) for size in sizes))
+    parts = [Component(ops, (0, n, n + rng.randint(0, 3))) for ops, n in zip(numbers, sizes, strict=True)]
+    return SearchSpace(memory, *parts)
 
 
 @functools.cache

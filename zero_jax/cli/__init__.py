@@ -130,7 +130,7 @@ def entry() -> None:
             streams.make_safe()
             code = main()
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
         except KeyboardInterrupt:

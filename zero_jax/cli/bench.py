@@ -22,7 +22,7 @@ def bench_command(
 
     Args:
         features: The numbers of features to measure the network at.
-        executor: auto, xla, simd or pallas.
+        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
         seconds: How long each of the three repetitions of a measurement should take.
         json: Print JSON instead of a table.
     """

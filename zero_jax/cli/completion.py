@@ -58,7 +58,7 @@ def _search() -> Any:
     """The command as one function, options that are read before tyro sees the others included."""
 
     def search(preset: Any, resume: str, ray: str, quiet: bool) -> None:
-        """Search for a program, or go on with a run."""
+        """Search for a program, or resume a run."""
 
     search.__annotations__ |= {"preset": Annotated[presets(), tyro.conf.arg(name="")]}
     return search

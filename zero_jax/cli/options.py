@@ -135,7 +135,7 @@ def taken(
       ValueError: an option without its value, or given twice.
     """
     rest: list[str] = []
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     left = list(arguments)
     while left:
         word = left.pop(0)
@@ -143,14 +143,14 @@ def taken(
         if (name not in valued) and (word not in flags):
             rest.append(word)
             continue
-        if name in found:
+        if name in values:
             raise ValueError(f"{name} is given twice")
         if name in valued and not equals:
             if not left or left[0].startswith("--"):
                 raise ValueError(f"{name} needs a value behind it")
             value = left.pop(0)
-        found[name] = value
-    return rest, found
+        values[name] = value
+    return rest, values
 
 
 def imported(arguments: Sequence[str]) -> list[str]:

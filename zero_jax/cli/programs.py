@@ -48,7 +48,7 @@ def evaluate_command(
         role: For images: search uses the 36 class pairs that a search sees, select and unseen the other 9.
         seed: Seed of the tasks and of random instructions.
         draws_seed: A separate seed of random instructions; outcome.json of a run has both.
-        executor: auto, xla, simd or pallas.
+        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
         threads: How many threads of a CPU to use; 0 for all cores.
         max_bytes: A bound on the memory that the training takes.
         max_abs_error: A larger error in training ends a run, with fitness 0.
@@ -111,7 +111,7 @@ def tune_command(
         combine: The objective: the mean or the median of the fitness over the tasks.
         seed: Seed of the tasks, of random instructions and of the multipliers.
         out: The file to write the listing of the tuned program to.
-        executor: auto, xla, simd or pallas.
+        executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
         threads: How many threads of a CPU to use; 0 for all cores.
         max_bytes: A bound on the memory that the training takes.
         max_abs_error: A larger error in training ends a run, with fitness 0.

@@ -25,7 +25,7 @@ _EXTENSION: dict[str, Callable[[str], float]] = {
     "--trials": int,
     "--time-limit": options.seconds,
 }
-"""What a run can be given more of, and how each is read."""
+"""What a run can get more of, and how each is read."""
 
 
 def presets(chosen: str = "", method: str = "", **changes: Any) -> Any:
@@ -236,7 +236,7 @@ def _print_table(outcome: Outcome) -> None:
     names = ("T_search", "T_select", "unseen")
     heads = [f"{name} ({n} tasks)" for name, n in zip(names, outcome.tasks, strict=True)]
     measure = options.measure(outcome.loss)
-    rows = [("found program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
+    rows = [("best program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
     rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
     first = max(len(measure), *(len(row[0]) for row in rows))
     print("  ".join([measure.ljust(first), *heads]))

@@ -1,42 +1,50 @@
-"""What an evaluator remembers: fitness by hash, in a set-associative table."""
+"""A cache of fitness by hash: a set-associative table, looked up and filled by compiled loops.
 
-from typing import Any, NamedTuple
+Axes: `n` programs of a batch, `T` tasks; `S` sets of `W` entries.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from zero_jax.support.checked import Fields
+from zero_jax.evaluation.base import Batch, Fate, Steps
+from zero_jax.support.codec import Array
 from zero_jax.support.compiled import entry_point
 
+CACHE_SIZE = 2**15
+"""How many programs a stage remembers by default."""
+
 WAYS = 4
-"""A hash leads to so many entries; where all are taken, the one that was asked for least recently goes."""
+"""The entries of a set. When all are taken, the one that was used least recently is replaced."""
 
 
 class Cache(NamedTuple):
-    """Entries, in sets of `WAYS`.
+    """Entries in sets; a hash belongs to one set.
 
     Attributes:
-      hashes: uint64 `[sets, ways, 2]`.
-      used: int64 `[sets, ways]`, the batch that last asked for an entry, -1 for an empty one.
-      run: int64 `[sets, ways]`, the place of an entry's program among those that its batch trains; -1 once its results
+      hashes: uint64 `[S, W, 2]`.
+      used: int64 `[S, W]`, the batch that last asked for an entry, -1 for an empty one.
+      run: int64 `[S, W]`, the place of an entry's program among those that its batch trains; -1 once its results
         are here.
-      owner: int64 `[sets, ways]`, that batch.
-      uses: int64 `[sets, ways]`, how often an entry was asked for, its making included.
-      steps: int64 `[sets * ways]`, the train steps of an entry's program.
-      fitness: float32 `[sets * ways, T]`.
+      owner: int64 `[S, W]`, that batch.
+      uses: int64 `[S, W]`, how often an entry was used, its creation included.
+      steps: int64 `[S * W]`, the train steps of an entry's program.
+      fitness: float32 `[S * W, T]`.
     """
 
-    hashes: np.ndarray
-    used: np.ndarray
-    run: np.ndarray
-    owner: np.ndarray
-    uses: np.ndarray
-    steps: np.ndarray
-    fitness: np.ndarray
+    hashes: Annotated[np.ndarray, Array(np.uint64, ("S", "W", 2))]
+    used: Annotated[np.ndarray, Array(np.int64, ("S", "W"), least=-1)]
+    run: Annotated[np.ndarray, Array(np.int64, ("S", "W"), least=-1)]
+    owner: Annotated[np.ndarray, Array(np.int64, ("S", "W"), least=0)]
+    uses: Annotated[np.ndarray, Array(np.int64, ("S", "W"), least=0)]
+    steps: Annotated[np.ndarray, Array(np.int64, ("S*W",), least=0)]
+    fitness: Annotated[np.ndarray, Array(np.float32, ("S*W", "T"))]
 
 
-def empty(remember: int, n_tasks: int) -> Cache:
-    """An empty one, of a power of two sets."""
-    sets = 1 << max(0, -(-remember // WAYS) - 1).bit_length() if remember else 0
+def empty(size: int, tasks: int) -> Cache:
+    """An empty cache for at least `size` programs, with a power of two of sets."""
+    sets = 1 << max(0, -(-size // WAYS) - 1).bit_length() if size else 0
     return Cache(
         np.zeros((sets, WAYS, 2), np.uint64),
         np.full((sets, WAYS), -1, np.int64),
@@ -44,73 +52,99 @@ def empty(remember: int, n_tasks: int) -> Cache:
         np.zeros((sets, WAYS), np.int64),
         np.zeros((sets, WAYS), np.int64),
         np.zeros(sets * WAYS, np.int64),
-        np.zeros((sets * WAYS, n_tasks), np.float32),
+        np.zeros((sets * WAYS, tasks), np.float32),
     )
 
 
-def restored(tree: Any, like: Cache, batch: int, where: str) -> Cache:
-    """A cache from what `_asdict` told of one.
-
-    Args:
-      tree: what it told.
-      like: one of the shape that it must have.
-      batch: the last that has asked for anything.
-      where: what errors call it.
+def check(memory: Cache, like: Cache, calls: int, where: str) -> None:
+    """Refuses a cache from a file that the loops below could not have left after `calls` calls.
 
     Raises:
-      ValueError: what is not a cache of that shape, or none that the loops below could have left.
+      ValueError: another shape than `like` has, batches that there were not, a hash where it would not be looked for.
     """
-    told = Fields(tree, where, Cache._fields)
-    ranges: dict[str, dict[str, Any]] = {
-        "used": {"least": -1, "most": batch},
-        "run": {"least": -1},
-        "owner": {"least": 0, "most": batch},
-        "uses": {"least": 0},
-        "steps": {"least": 0},
-        "fitness": {"finite": True},
-    }
-    shapes = like._asdict().items()
-    found = Cache(*(told.array(name, each.dtype, each.shape, **ranges.get(name, {})) for name, each in shapes))
-    sets = len(found.used)
-    elsewhere = (found.hashes[..., 0] & np.uint64(max(sets - 1, 0))) != np.arange(sets, dtype=np.uint64)[:, None]
-    if (elsewhere & (found.used >= 0)).any():
-        raise ValueError(f"{told.where('hashes')} has some in sets where they would not be looked for")
-    return found
+    for name, array, expected in zip(Cache._fields, memory, like, strict=True):
+        if array.shape != expected.shape:
+            raise ValueError(f"{where}.{name} has shape {array.shape}, not {expected.shape}")
+    for name in ("used", "owner"):
+        if getattr(memory, name).max(initial=0) > calls:
+            raise ValueError(f"{where}.{name} has {getattr(memory, name).max()}, more than {calls}")
+    sets = len(memory.used)
+    elsewhere = (memory.hashes[..., 0] & np.uint64(max(sets - 1, 0))) != np.arange(sets, dtype=np.uint64)[:, None]
+    if (elsewhere & (memory.used >= 0)).any():
+        raise ValueError(f"{where}.hashes has some in sets where they would not be looked for")
+
+
+def looked_up(
+    memory: Cache,
+    hashes: np.ndarray,
+    batch: Batch,
+    following: Callable[[Batch], Steps],
+    *,
+    known: Fate,
+    repeated: Fate,
+    forget: int = 0,
+) -> Steps:
+    """Results by hashes `[n, 2]` of a batch: remembered ones, or those of `following`, which gets each new hash once.
+
+    Args:
+      memory: the cache, which changes.
+      hashes: by which programs are known.
+      batch: the programs.
+      following: evaluates the new ones.
+      known: the fate of those that an earlier batch had.
+      repeated: the fate of those that an earlier row of this batch has.
+      forget: an entry is dropped after this many uses; 0 for never.
+    """
+    n, results = len(batch), batch.results()
+    run_of, entry_of, first = np.full((3, n), -1, np.int64)
+    runs, _, saved = look_up(hashes, memory, batch.number, forget, results.fitness, run_of, entry_of, first)
+    results.fates[run_of < 0] = known
+    results.saved[known] += saved
+    if runs:
+        new = yield from following(batch[first[:runs]])
+        trained = new.fitness, new.train_steps
+        saved = keep(hashes, memory, *trained, run_of, entry_of, first, results.fitness, results.train_steps)
+        again = (run_of >= 0) & (first[run_of] != np.arange(n))
+        results.fates[run_of >= 0] = new.fates[run_of[run_of >= 0]]
+        results.fates[again] = repeated
+        results.saved[repeated] += saved
+        results.saved[:] += new.saved
+    return results
 
 
 @entry_point
 def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):  # type: ignore[no-untyped-def]
-    """Copies what is known, and numbers what must be trained; returns how many those are and these, and the train steps
-    of what is known. An entry is dropped once it was asked for `forget` times (0 for never).
+    """Copies known fitness, and numbers the programs that must be trained. Returns how many must be trained, how many
+    are known, and the train steps of the known ones. An entry is dropped once it was used `forget` times (0 for never).
 
-    `run_of` `[P]`: a program's number among them, -1 if it is known; `first` and `entry_of`: by that number, the first
-    such program and its entry. What another batch is still training is trained here too.
+    `run_of` `[n]`: a program's number among those to train, -1 if it is known; `first` and `entry_of`: by that number,
+    the first such program and its entry. A program that another batch is still training is trained here too.
     """
     runs, known, saved, sets = 0, 0, 0, len(cache.used)
     for p in range(len(hashes)):
         low, high = hashes[p, 0], hashes[p, 1]
         s = np.int64(low & np.uint64(max(sets - 1, 0)))
-        found, oldest = -1, 0
+        hit, oldest = -1, 0
         for w in range(cache.used.shape[1] if sets > 0 else 0):
             if cache.used[s, w] >= 0 and cache.hashes[s, w, 0] == low and cache.hashes[s, w, 1] == high:
-                found = w
+                hit = w
             if cache.used[s, w] < cache.used[s, oldest]:
                 oldest = w
-        elsewhere = found >= 0 and cache.run[s, found] >= 0 and cache.owner[s, found] != batch
+        elsewhere = hit >= 0 and cache.run[s, hit] >= 0 and cache.owner[s, hit] != batch
         if elsewhere:
-            oldest = found  # taken over
-        if found >= 0 and not elsewhere:
-            cache.used[s, found] = batch
-            run_of[p] = cache.run[s, found]
+            oldest = hit  # taken over
+        if hit >= 0 and not elsewhere:
+            cache.used[s, hit] = batch
+            run_of[p] = cache.run[s, hit]
             if run_of[p] < 0:
                 known += 1
-                entry = s * cache.used.shape[1] + found
+                entry = s * cache.used.shape[1] + hit
                 saved += cache.steps[entry]
                 for t in range(fitness.shape[1]):
                     fitness[p, t] = cache.fitness[entry, t]
-            cache.uses[s, found] += 1
-            if cache.uses[s, found] == forget:
-                cache.used[s, found], cache.run[s, found] = -1, -1
+            cache.uses[s, hit] += 1
+            if cache.uses[s, hit] == forget:
+                cache.used[s, hit], cache.run[s, hit] = -1, -1
             continue
         run_of[p], first[runs] = runs, p
         if sets > 0:
@@ -124,8 +158,8 @@ def look_up(hashes, cache, batch, forget, fitness, run_of, entry_of, first):  # 
 
 @entry_point
 def keep(hashes, cache, trained, trained_steps, run_of, entry_of, first, fitness, steps):  # type: ignore[no-untyped-def]
-    """Hands the results out, and remembers those whose entries nobody has taken since; returns the train steps that
-    repeated programs would have made.
+    """Copies the results to all programs, and remembers those whose entries have not been replaced since. Returns the
+    train steps that repeated programs would have made.
     """
     saved = 0
     for p in range(len(hashes)):

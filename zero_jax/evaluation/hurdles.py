@@ -1,29 +1,28 @@
-"""Hurdles: programs that are not good enough on a part of the work are not trained on the rest (SPEC 4)."""
+"""Hurdles: programs that do badly on a part of the work are not trained on the rest (Real et al. 2020, section 3.2)."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated
 
-import jax
 import numpy as np
 
-from zero_jax.support import checked
+from zero_jax.evaluation.base import Batch, Fate, Share, Steps
+from zero_jax.support.codec import Array
 from zero_jax.tasks import Tasks
 
 WINDOW = 1000
-"""A threshold is a quantile of the last so many different fitnesses."""
+"""A threshold is a quantile of this many of the last different fitnesses."""
 
 LEAST = 100
-"""Nobody is stopped before so many different fitnesses are known."""
+"""No program is stopped before this many different fitnesses are known."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Rung:
-    """A part of the work, and who passes.
+class Rung(Share):
+    """A part of the work, and which programs pass.
 
     Attributes:
-      tasks: the share of the tasks, the first ones; at least one.
-      examples: the share of the training and validation examples of each, the first ones; below 1 they are seen once.
+      tasks, examples: as in `Share`.
       quantile: programs below this quantile of recent fitnesses on this part are stopped.
 
     Raises:
@@ -34,64 +33,77 @@ class Rung:
       1.0
     """
 
-    tasks: float = 1.0
-    examples: float = 1.0
     quantile: float = 0.75
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "examples"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"a rung's share of {name} must be above 0 and at most 1, not {getattr(self, name)}")
+        super().__post_init__()
         if not 0 <= self.quantile < 1:
-            raise ValueError(f"a rung's quantile must be at least 0 and below 1, not {self.quantile}")
-
-    def part(self, tasks: Tasks) -> Tasks:
-        """The rung's part of the tasks."""
-        first = np.arange(max(1, round(self.tasks * len(tasks))))
-        order = tasks.order
-        some: Tasks = jax.tree.map(lambda leaf: leaf if leaf is order else leaf[first], tasks)
-        if self.examples == 1:
-            return some
-        train, valid = (max(1, round(self.examples * x.shape[1])) for x in (tasks.train_x, tasks.valid_x))
-        return some.shortened(train, valid)
+            raise ValueError(f"the quantile of a rung must be at least 0 and below 1, not {self.quantile}")
 
 
+@dataclasses.dataclass
+class Recent:
+    """The last different fitnesses at each rung.
+
+    Attributes:
+      fitness: float64 `[n]` of each rung, at most `WINDOW`, in the order in which they came.
+    """
+
+    fitness: tuple[Annotated[np.ndarray, Array(np.float64, (None,))], ...]
+
+    def validate(self) -> None:
+        """Refuses more than `WINDOW` fitnesses of a rung, and equal ones."""
+        if any(len(one) > WINDOW or len(np.unique(one)) < len(one) for one in self.fitness):
+            raise ValueError(f"a rung has more than {WINDOW} fitnesses, or some of them twice")
+
+    def passed(self, number: int, fitness: np.ndarray, quantile: float) -> np.ndarray:
+        """`[n]` bool: which programs pass a rung, by their fitness `[n]` there; it counts from the next call on."""
+        recent = self.fitness[number]
+        threshold = np.quantile(recent, quantile) if len(recent) >= LEAST else -np.inf
+        _, first = np.unique(fitness, return_index=True)
+        new = fitness[np.sort(first)]
+        recent = np.concatenate([recent, new[~np.isin(new, recent)]])[-WINDOW:]
+        self.fitness = (*self.fitness[:number], recent, *self.fitness[number + 1 :])
+        return fitness >= threshold
+
+
+@dataclasses.dataclass(frozen=True)
 class Hurdles:
-    """Rungs, and the recent fitnesses at each.
+    """Stops programs at the first rung that they do not pass. They keep their mean fitness there, for all tasks.
 
-    Args:
+    Attributes:
       rungs: in the order in which programs come to them.
     """
 
-    def __init__(self, rungs: Sequence[Rung]) -> None:
-        self.rungs = tuple(rungs)
-        self._recent = [np.zeros(0) for _ in self.rungs]
+    rungs: tuple[Rung, ...]
 
-    def __len__(self) -> int:
-        return len(self.rungs)
+    def memory(self, tasks: Tasks) -> Recent:
+        """As in `Stage`."""
+        return Recent(tuple(np.zeros(0) for _ in self.rungs))
 
-    def passed(self, number: int, fitness: np.ndarray) -> np.ndarray:
-        """Which programs, by their fitness `[n]` at a rung, go on; their fitnesses count from the next call on."""
-        recent = self._recent[number]
-        enough = len(recent) >= LEAST
-        threshold = np.quantile(recent, self.rungs[number].quantile) if enough else -np.inf
-        _, first = np.unique(fitness, return_index=True)
-        new = fitness[np.sort(first)]
-        self._recent[number] = np.concatenate([recent, new[~np.isin(new, recent)]])[-WINDOW:]
-        return fitness >= threshold
+    def run(self, batch: Batch, memory: Recent, following: Callable[[Batch], Steps]) -> Steps:
+        """As in `Stage`."""
+        results, going = batch.results(Fate.STOPPED), np.arange(len(batch))
+        for number, rung in enumerate(self.rungs):
+            if not len(going):
+                break
+            waiting = batch.launch(batch.rows[going], rung, False)
+            yield
+            early, spent = waiting()
+            score = early.mean(1, dtype=np.float64)
+            passed = memory.passed(number, score, rung.quantile)
+            results.train_steps[going, : spent.shape[1]] += spent
+            stopped = going[~passed]
+            results.fitness[stopped] = score[~passed, None]
+            most = len(stopped) * batch.examples * batch.tasks
+            results.saved[Fate.STOPPED] += most - int(results.train_steps[stopped].sum(dtype=np.int64))
+            going = going[passed]
+        spent = results.train_steps[going]
+        rest = yield from following(batch[going])
+        results.put(going, rest._replace(train_steps=rest.train_steps + spent))
+        return results
 
-    def tree(self) -> list[Any]:
-        """What later calls depend on."""
-        return list(self._recent)
-
-    def restore(self, tree: Any, where: str = "hurdles") -> None:
-        """Goes on from what `tree` told.
-
-        Raises:
-          ValueError: no fitnesses of as many rungs; `where` is what it calls them.
-        """
-        recent = enumerate(checked.items(tree, where, len(self.rungs)))
-        found = [checked.array(one, f"{where}[{i}]", np.float64, (None,), finite=True) for i, one in recent]
-        if any(len(one) > WINDOW or len(np.unique(one)) < len(one) for one in found):
-            raise ValueError(f"{where} has more than {WINDOW} fitnesses of a rung, or some of them twice")
-        self._recent = found
+    def check(self, memory: Recent, like: Recent, calls: int, where: str) -> None:
+        """As in `Stage`."""
+        if len(memory.fitness) != len(self.rungs):
+            raise ValueError(f"{where}.fitness is of {len(memory.fitness)} rungs, not {len(self.rungs)}")

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from zero_jax.executors import dispatch
 from zero_jax.executors.devices import AXIS
 from zero_jax.executors.dispatch import OpSets
-from zero_jax.program import liveness as dataflow
+from zero_jax.program import liveness
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
@@ -120,6 +120,6 @@ def prepared(programs: Programs, sets: OpSets, prune: bool, interface: Interface
     clean = programs.with_arrays(jnp.where(used[..., None], programs.code, 0), programs.data, programs.length)
     if not prune and not dispatch.draws(sets):
         return clean
-    live = dataflow.liveness(clean, interface)
-    numbered = dataflow.number_draws(clean, live) if dispatch.draws(sets) else clean
-    return dataflow.compacted(numbered, live) if prune else numbered
+    live = liveness.liveness(clean, interface)
+    numbered = liveness.number_draws(clean, live) if dispatch.draws(sets) else clean
+    return liveness.compacted(numbered, live) if prune else numbered

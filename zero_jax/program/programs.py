@@ -286,7 +286,7 @@ def programs_from(
 
 def _decoded(tree: Any, where: str, known: Known) -> Programs:
     programs = programs_from(tree, known.shared.get("like"), where)
-    known.shared.setdefault("like", programs)
+    known.shared["like"] = known.shared.get("like") or programs
     return programs
 
 

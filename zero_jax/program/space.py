@@ -1,13 +1,51 @@
 """The space that a search visits, and random programs from it."""
 
 import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from zero_jax.program import ops
-from zero_jax.program.memory import COMPONENTS, Capacity, MemorySize, memory_size
+from zero_jax.program import ops as op_table
+from zero_jax.program.memory import COMPONENTS, Capacity, MemorySize, memory_size, three_whole_numbers
 from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import check_number
+from zero_jax.support.foreign import shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """What a search may do with one component function.
+
+    Attributes:
+      ops: the ops of random instructions, by name or number; kept by name. A component without ops is never mutated.
+      size: three numbers of instructions: the fewest, those of a random program, and the most.
+
+    Raises:
+      ValueError: an unknown op, or sizes out of order or beyond `bounds.BOUNDS`.
+
+    Example:
+      >>> Component(["SCALAR_SUM", 27], size=(1, 2, 4))
+      Component(ops=('SCALAR_SUM', 'VECTOR_INNER_PRODUCT'), size=(1, 2, 4))
+    """
+
+    ops: Sequence[str | int] = ()
+    size: tuple[int, int, int] = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ops", tuple(op_table.OPS[op_table.number_of(op)].name for op in _listed(self.ops)))
+        size = three_whole_numbers("size", self.size, ("fewest", "initial", "most"))
+        for n in size:
+            check_number("instructions", n)
+        if not 0 <= size[0] <= size[1] <= size[2]:
+            raise ValueError(f"sizes must be 0 <= fewest <= initial <= most, not {', '.join(map(str, size))}")
+        object.__setattr__(self, "size", size)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the ops, in their order."""
+        return tuple(op_table.number_of(op) for op in self.ops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,75 +54,106 @@ class SearchSpace:
 
     Attributes:
       memory: (scalars, vectors, matrices).
-      setup_ops, predict_ops, learn_ops: the numbers of the ops that random instructions of a component use. A component
-        with none is never mutated.
-      min_size, initial_size, max_size: instructions per component (setup, predict, learn): the fewest that a removal
-        leaves, those of a random program, and the most; the capacity is max_size.
+      setup: ops and sizes of Setup.
+      predict: of Predict.
+      learn: of Learn.
 
     Raises:
-      ValueError: sizes out of order or beyond `bounds.BOUNDS`, an unknown op, or an op whose operands the memory does
-        not have.
+      ValueError: too many instructions in all, or an op whose operands the memory does not have.
 
     Example:
-      >>> space = SearchSpace(MemorySize(4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> space = SearchSpace(
+      ...     memory=(4, 3, 1),
+      ...     setup=Component(["SCALAR_CONST_SET"], size=(1, 2, 2)),
+      ...     predict=Component(["VECTOR_INNER_PRODUCT"], size=(1, 1, 1)),
+      ...     learn=Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], size=(1, 4, 4)),
+      ... )
+      >>> space.ops, space.capacity
+      (((56,), (27,), (2, 3, 18, 23)), (2, 1, 4))
       >>> len(random_programs(space, 5, np.random.default_rng(0)))
       5
     """
 
     memory: MemorySize
-    setup_ops: tuple[int, ...]
-    predict_ops: tuple[int, ...]
-    learn_ops: tuple[int, ...]
-    min_size: Capacity
-    initial_size: Capacity
-    max_size: Capacity
+    setup: Component
+    predict: Component
+    learn: Component
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", memory_size(self.memory))
-        for c, component in enumerate(COMPONENTS):
-            smallest, first, largest = self.min_size[c], self.initial_size[c], self.max_size[c]
-            for size in (smallest, first, largest):
-                check_number("instructions", size)
-            if not 0 <= smallest <= first <= largest:
-                sizes = f"{smallest}, {first}, {largest}"
-                raise ValueError(f"{component}: sizes must be 0 <= minimum <= initial <= maximum, not {sizes}")
-            for number in self.ops[c]:
-                self._check_op(component, number)
+        for name, numbers in zip(COMPONENTS, self.ops, strict=True):
+            for number in numbers:
+                self._check_op(name, op_table.OPS[number])
         check_number("instructions", sum(self.max_size))
 
-    def _check_op(self, component: str, number: int) -> None:
-        if not 0 <= number <= 64:
-            raise ValueError(f"{component}: there is no op {number} (ops are 0 to 64)")
-        op = ops.OPS[number]
+    def _check_op(self, component: str, op: op_table.Op) -> None:
+        """Refuses an op whose operands the memory lacks. Random instructions do not write s0 and v0."""
         for kind, reserved in (*((k, 0) for k in op.inputs), (op.output, {"s": 1, "v": 1}.get(op.output, 0))):
-            if kind and self.memory[ops.KINDS.index(kind)] <= reserved:
-                need = f"needs more than {reserved} {kind} addresses; memory is {tuple(self.memory)}"
-                raise ValueError(f"{component}: {op.name} {need}")
+            if kind and self.memory[op_table.KINDS.index(kind)] <= reserved:
+                need = f"needs at least {reserved + 1} {MemorySize._fields[op_table.KINDS.index(kind)]}"
+                raise ValueError(f"{component}: {op.name} {need}; the memory is {tuple(self.memory)}")
 
     @property
+    def components(self) -> tuple[Component, Component, Component]:
+        """Setup, Predict and Learn."""
+        return self.setup, self.predict, self.learn
+
+    @functools.cached_property
     def ops(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The allowed ops of each component."""
-        return self.setup_ops, self.predict_ops, self.learn_ops
+        """The numbers of the allowed ops of each component."""
+        return self.setup.numbers, self.predict.numbers, self.learn.numbers
+
+    @property
+    def min_size(self) -> Capacity:
+        """The fewest instructions that a removal leaves, per component."""
+        return self.setup.size[0], self.predict.size[0], self.learn.size[0]
+
+    @property
+    def initial_size(self) -> Capacity:
+        """The instructions of a random program, per component."""
+        return self.setup.size[1], self.predict.size[1], self.learn.size[1]
+
+    @property
+    def max_size(self) -> Capacity:
+        """The most instructions, per component."""
+        return self.setup.size[2], self.predict.size[2], self.learn.size[2]
+
+    def with_sizes(
+        self,
+        fewest: Sequence[int] | None = None,
+        initial: Sequence[int] | None = None,
+        most: Sequence[int] | None = None,
+    ) -> "SearchSpace":
+        """The same space with other numbers of instructions, given per component (setup, predict, learn)."""
+        sizes = zip(fewest or self.min_size, initial or self.initial_size, most or self.max_size, strict=True)
+        parts = [Component(part.ops, size) for part, size in zip(self.components, sizes, strict=True)]
+        return SearchSpace(self.memory, *parts)
 
     @property
     def capacity(self) -> Capacity:
-        """Slots per component."""
+        """Slots per component: `max_size`."""
         return self.max_size
+
+
+def _listed(ops: Any) -> list[Any]:
+    if isinstance(ops, str) or not isinstance(ops, Iterable):
+        raise ValueError(f"ops must be a list of names or numbers, not {shown(ops)}")
+    return list(ops)
 
 
 def random_addresses(space: SearchSpace, op: np.ndarray, field: int, rng: np.random.Generator) -> np.ndarray:
     """Uniform addresses for one field (0 in1, 1 in2, 2 out) of instructions with the given ops; 0 where unused.
 
-    An output is never s0 or v0, unless there is no other.
+    An output is never s0 or v0, unless that is the only address.
     """
-    kind = ops.OUTPUT_KINDS[op] if field == 2 else ops.INPUT_KINDS[op, field]
+    kind = op_table.OUTPUT_KINDS[op] if field == 2 else op_table.INPUT_KINDS[op, field]
     count = np.where(kind >= 0, np.array(space.memory)[kind], 1)
     reserved = (field == 2) & ((kind == 0) | (kind == 1)) & (count > 1)
     return np.where(kind >= 0, rng.integers(np.where(reserved, 1, 0), count), 0).astype(np.int32)
 
 
 def random_constants(op: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Constants at birth: `[..., 3]` float32; an index or a stdev is U(0, 1), all others are U(-1, 1)."""
+    """Initial constants `[..., 3]` float32: U(0, 1) for an index or a stdev, U(-1, 1) for the others."""
     drawn = rng.uniform(size=(*op.shape, 3))
     return np.where(_EXISTS[op], np.where(_POSITIVE[op], drawn, 2 * drawn - 1), 0).astype(np.float32)
 
@@ -97,7 +166,7 @@ def random_instructions(
     Args:
       space: its op lists and memory.
       component: `[n]` int; a component without allowed ops yields NO_OP.
-      rng: where randomness comes from.
+      rng: the source of randomness.
 
     Returns:
       code `[n, 4]` int32 and data `[n, 3]` float32.
@@ -112,7 +181,7 @@ def random_instructions(
 
 
 def random_programs(space: SearchSpace, n: int, rng: np.random.Generator) -> Programs:
-    """`n` programs of the initial sizes, every instruction drawn from the space (SPEC 3)."""
+    """`n` programs of the initial sizes, every instruction drawn from the space."""
     length = np.tile(np.array(space.initial_size, np.int32), (n, 1))
     component = np.repeat(np.arange(3), space.capacity)
     code, data = random_instructions(space, np.tile(component, n), rng)
@@ -123,5 +192,5 @@ def random_programs(space: SearchSpace, n: int, rng: np.random.Generator) -> Pro
     return Programs(code.astype(np.int32), data.astype(np.float32), length, space.capacity, space.memory)
 
 
-_EXISTS = ops.CONSTANT_MEANINGS != ""
-_POSITIVE = np.isin(ops.CONSTANT_MEANINGS, ("index", "stdev"))
+_EXISTS = op_table.CONSTANT_MEANINGS != ""
+_POSITIVE = np.isin(op_table.CONSTANT_MEANINGS, ("index", "stdev"))

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d85c6", "#e08a2b", "#3f9e5f", "#cf5050", "#8e6bbf", "#8a8a8a"
 """Colours that are legible on white and on black."""
 
-SHARES = {"trained": BLUE, "repeated": PURPLE, "known": GREEN, "alike": ORANGE, "too_dear": RED}
+SHARES = {"trained": BLUE, "repeated": PURPLE, "known": GREEN, "equivalent": ORANGE, "over_budget": RED}
 """The fate of each program that is asked for, and its colour."""
 
 MANY = 40

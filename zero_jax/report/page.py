@@ -234,10 +234,10 @@ def _step(number: int, step: Any, is_open: bool) -> dict[str, Any]:
 
 _FATES = {
     "trained": "trained: no equal program was known",
-    "repeated": "equal to another program of the same batch",
-    "known": "known from an earlier batch",
-    "alike": "equivalent to an earlier program on the probe",
-    "too_dear": "over the train budget",
+    "repeated": "equal to another program of the same cohort",
+    "known": "known from an earlier cohort",
+    "equivalent": "equivalent to an earlier program on the probe",
+    "over_budget": "over the train budget",
 }
 
 

@@ -1,4 +1,4 @@
-"""`run` and `resume`: an `RunConfig` carried out, or gone on with."""
+"""`run` and `resume`."""
 
 import warnings
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from zero_jax.tasks.sets import Role
 
 
 def run(config: RunConfig, report: Callable[[Progress], None] | None = None) -> Outcome:
-    """Carries a config out: searches, selects, reports on unseen tasks, and writes what it found.
+    """Runs a search: trials, selection on T_select, a report on unseen tasks, and a folder with all of it.
 
     As upstream's demo: trials are repeated with new tasks until the best program of one passes the sufficient
-    fitness on T_select (SPEC 4). Ctrl-C, SIGTERM and SIGHUP end the run with what was found so far, and a checkpoint.
+    fitness on T_select. Ctrl-C, SIGTERM and SIGHUP end the run with its results so far, and a checkpoint.
 
     Args:
-      config: what to do.
-      report: called with the progress after every cohort, or after every round of trials that run side by side.
+      config: the settings.
+      report: called with the progress after every cohort, or after every round of trials that run in parallel.
 
     Returns:
       `Outcome`.
@@ -46,14 +46,14 @@ def resume(
     trials: int | None = None,
     time_limit: float | None = None,
 ) -> Outcome:
-    """Goes on with a run from its last checkpoint, as if it had never been interrupted: what it finds and records is
-    equal to the bit, but for the clock.
+    """Resumes a run from its last checkpoint, as if it had never been interrupted: results and records are equal to the
+    bit, except for the clock.
 
     Args:
       folder: of the run.
       report: as in `run`.
-      train_steps: a larger budget for each trial than the run began with; a run that had ended goes on.
-      trials: more trials, likewise.
+      train_steps: a larger budget for each trial than the run began with, with which a run that had ended continues.
+      trials: more trials than the run began with.
       time_limit: how many seconds the run may take, those before the interruption included; 0 for no limit.
 
     Raises:
@@ -65,14 +65,14 @@ def resume(
 
 
 class Extension(NamedTuple):
-    """What a run that goes on is given more of; None leaves it as it was."""
+    """What a resumed run gets more of; None leaves it as it was."""
 
     train_steps: int | None = None
     trials: int | None = None
     time_limit: float | None = None
 
     def applied(self, config: RunConfig) -> RunConfig:
-        """The config with more of it.
+        """The config, extended.
 
         Raises:
           ValueError: fewer train steps or trials than before.

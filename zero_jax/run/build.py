@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator, Hurdles, KnownForms, Probe, TrainBudget
+from zero_jax.evaluation.base import Stage
 from zero_jax.executors import devices
-from zero_jax.executors.fitness import program_fitness
 from zero_jax.program import library
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
-from zero_jax.run.config import BASELINES, RunConfig
+from zero_jax.run.config import BASELINES, EvaluationConfig, RunConfig
 from zero_jax.run.searchers import islands, part
 from zero_jax.run.trial import Terms, Trial
 from zero_jax.tasks import Tasks
@@ -30,8 +30,6 @@ def searcher(config: RunConfig) -> Any:
     one = part(config.searcher, config.schedule.groups)
     if getattr(one, "initial", None) in BASELINES:
         one = dataclasses.replace(one, initial=library.baseline(one.initial, config.tasks.search))
-    if not hasattr(one, "interface"):
-        return one
     return dataclasses.replace(one, interface=Interface.of(one.space.memory, config.tasks.search))
 
 
@@ -41,7 +39,7 @@ def trial(config: RunConfig, number: int, seed: int, evaluators: Sequence[Evalua
     if not evaluators:
         evaluators = [evaluator(config, tasks, "search", one.ops) for tasks in variant_tasks(config, number)]
     every = schedule.migrate_every * islands(config.searcher)
-    terms = Terms(config.evaluation.combine, schedule.train_steps, schedule.sufficient_fitness, schedule.groups, every)
+    terms = Terms(schedule.train_steps, schedule.sufficient_fitness, schedule.groups, every)
     return Trial(number, one, seed, evaluators, terms)
 
 
@@ -73,22 +71,19 @@ def check_tasks(config: RunConfig) -> None:
         tasks(config, role)
 
 
-def evaluator(config: RunConfig, tasks: Tasks, role: Role, ops: Any = None, *, savers: bool = True) -> Evaluator:
-    """What evaluates programs on tasks of that role; `ops` as in `evaluate`.
+def evaluator(config: RunConfig, tasks: Tasks, role: Role, ops: Any = None, *, stages: bool = True) -> Evaluator:
+    """What evaluates programs on tasks of that role.
 
     Args:
       config: of the run.
       tasks: to evaluate on.
-      role: of the tasks. Only on T_search is work saved.
+      role: of the tasks. Only on T_search is work saved, and are fitnesses combined as the config says.
       ops: as in `evaluate`.
-      savers: whether programs may get fitness without being trained in full.
+      stages: whether programs may get a fitness without being trained in full.
     """
-    how, schedule = config.evaluation, config.schedule
-    saving: dict[str, Any] = {"remember": 0}
-    if role == "search":
-        saving = {"remember": how.cache_size, "forget_every": how.forget_every, "costs": how.costs}
-        if savers:
-            saving |= {"probe": how.probe, "budget": how.train_budget, "hurdles": how.rungs()}
+    how, schedule, search = config.evaluation, config.schedule, role == "search"
+    known = (KnownForms(how.cache_size),) if how.cache_size else ()
+    saving = _stages(how) if stages else known
     return Evaluator(
         tasks,
         seeds(config, role)["draws"],
@@ -96,17 +91,27 @@ def evaluator(config: RunConfig, tasks: Tasks, role: Role, ops: Any = None, *, s
         ops=ops,
         max_abs_error=how.max_abs_error,
         max_bytes=how.max_bytes,
-        threads=1 if role == "search" and schedule.parallel_trials > 1 else schedule.threads or None,
+        threads=1 if search and schedule.parallel_trials > 1 else schedule.threads or None,
+        stages=saving if search else (),
+        combine=how.combine if search else "mean",
+        costs=how.costs,
         devices=devices.first_devices(schedule.devices),
-        background=role == "search" and schedule.groups > 1,
-        **saving,
+        background=search and schedule.groups > 1,
     )
+
+
+def _stages(how: EvaluationConfig) -> tuple[Stage, ...]:
+    """What saves work on T_search."""
+    budget = TrainBudget(how.train_budget) if how.train_budget else None
+    known = KnownForms(how.cache_size) if how.cache_size else None
+    probe = Probe(how.probe, how.cache_size, how.forget_every) if how.probe else None
+    hurdles = Hurdles(how.rungs()) if how.rungs() else None
+    return tuple(stage for stage in (budget, known, probe, hurdles) if stage is not None)
 
 
 def fitness(config: RunConfig, programs: Programs, tasks: Tasks, role: Role) -> np.ndarray:
     """`[P]` fitness of programs on tasks of that role, every one of them trained in full."""
-    result = evaluator(config, tasks, role, savers=False)(programs)
-    return program_fitness(result.fitness, config.evaluation.combine if role == "search" else "mean")
+    return evaluator(config, tasks, role, stages=False)(programs).combined
 
 
 def seeds(config: RunConfig, role: Role, number: int = 0) -> dict[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator
 from zero_jax.program import library
 from zero_jax.program.programs import concatenate
 from zero_jax.run.build import LEARNING_RATES
@@ -18,10 +18,10 @@ def of(config: RunConfig, search_tasks: Sequence[Tasks]) -> list[str]:
     """What to warn of, a sentence or two each."""
     if not config.tasks.search.is_own:
         return []
-    found = [_about_roles(config)]
+    cautions = [_about_roles(config)]
     if search_tasks[0].loss == "rmse":
-        found.append(_about_stops(config, search_tasks[0]))
-    return [caution for caution in found if caution]
+        cautions.append(_about_stops(config, search_tasks[0]))
+    return [caution for caution in cautions if caution]
 
 
 def all_stopped(train_steps: np.ndarray, tasks: Tasks) -> bool:
@@ -62,7 +62,7 @@ def _about_stops(config: RunConfig, tasks: Tasks) -> str:
     for name in ("linear", "network"):
         programs = concatenate([library.program(name, learning_rate=rate) for rate in LEARNING_RATES])
         judge = Evaluator(
-            tasks, executor=how.executor, max_abs_error=how.max_abs_error, max_bytes=how.max_bytes, remember=0
+            tasks, executor=how.executor, max_abs_error=how.max_abs_error, max_bytes=how.max_bytes, stages=()
         )
         if not all_stopped(judge(programs).train_steps, tasks):
             return ""

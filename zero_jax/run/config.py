@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from zero_jax.evaluation.cache import CACHE_SIZE
 from zero_jax.evaluation.cost import Costs
-from zero_jax.evaluation.evaluator import FORGET_EVERY, REMEMBERED
 from zero_jax.evaluation.hurdles import Rung
+from zero_jax.evaluation.probe import FORGET_EVERY
 from zero_jax.executors.registry import check_executor
 from zero_jax.run import searchers
 from zero_jax.run.config_file import config_of
 from zero_jax.run.searchers import islands, method_of, with_method
+from zero_jax.search import Islands, Searcher
 from zero_jax.support.bounds import check_fields, check_number
 from zero_jax.support.foreign import described_by, plain, reason, shown
 from zero_jax.tasks import Tasks
@@ -83,7 +85,7 @@ class EvaluationConfig:
     executor: str = "auto"
     max_abs_error: float = 100.0
     probe: int = 0
-    cache_size: int = REMEMBERED
+    cache_size: int = CACHE_SIZE
     forget_every: int = FORGET_EVERY
     train_budget: float = 0.0
     costs: Costs = "upstream"
@@ -219,7 +221,7 @@ class RunConfig:
 
     name: str
     tasks: TaskConfig
-    searcher: Any
+    searcher: Searcher
     evaluation: EvaluationConfig = EvaluationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     output: OutputConfig = OutputConfig()
@@ -233,7 +235,7 @@ class RunConfig:
             )
         check_number("seed", self.seed)
         method_of(self.searcher)
-        if hasattr(self.searcher, "islands"):
+        if isinstance(self.searcher, Islands):
             self._check_islands()
         elif self.schedule.migrate_every:
             raise ValueError(

@@ -26,7 +26,7 @@ class Course:
       recorded: after how many of them the last record was made.
       best_fitness: the best on T_search that its workers have.
       exhausted: whether they find nothing new to train.
-      told: whether that was counted.
+      counted: whether that was counted.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Course:
     recorded: int = 0
     best_fitness: float = -np.inf
     exhausted: bool = False
-    told: bool = False
+    counted: bool = False
 
     def ended(self, schedule: ScheduleConfig) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
@@ -49,7 +49,7 @@ class Course:
 
     @classmethod
     def from_tree(cls, tree: Any, where: str, started: int) -> "tuple[Course, list[Saved | None]]":
-        """The inverse of `tree`; what is in checkpoints is checked by whoever resumes from them.
+        """The inverse of `tree`; the content of checkpoints is checked when workers resume from them.
 
         Raises:
           ValueError: anything that `tree` does not return.
@@ -89,7 +89,7 @@ class Crew(Protocol):
         """Has workers work for a while; what they did."""
 
     def finish(self, course: Course) -> Iterable[tuple[Course, Done]]:
-        """Ends the work under way at a trial, as far as it counts; what was done since the last round."""
+        """Ends the work under way at a trial that counts; what was done since the last round."""
 
     def is_idle(self, course: Course) -> bool:
         """Whether nothing is under way at a trial between two rounds."""
@@ -144,7 +144,7 @@ class LocalCrew:
             course.number, saved[0].checkpoint if saved and saved[0] else None, f"{where}.workers[0].checkpoint"
         )
         if saved:
-            course.best_fitness, course.exhausted = worker.trial.state.best_fitness, worker.trial.exhausted
+            course.best_fitness, course.exhausted = worker.trial.best_fitness, worker.trial.exhausted
         self._workers[course.number] = worker
 
     def wait(self) -> None:
@@ -152,7 +152,7 @@ class LocalCrew:
 
     def round(self, courses: Sequence[Course]) -> list[tuple[Course, Done]]:
         """One trial alone advances by a cohort, on the caller's thread; several by equal work, each on a thread of its
-        own as far as there are cores.
+        own if there are enough cores.
         """
         workers = [self._workers[course.number] for course in courses]
         if self.config.schedule.parallel_trials == 1:
@@ -178,7 +178,7 @@ class LocalCrew:
 
     def finish(self, course: Course) -> list[tuple[Course, Done]]:
         """As in `Crew`."""
-        return []  # cohorts under way are left out, and evaluated anew by who resumes
+        return []  # cohorts under way are left out, and evaluated again after a resume
 
     def is_idle(self, course: Course) -> bool:
         """As in `Crew`."""
@@ -198,8 +198,7 @@ class LocalCrew:
 
     def population(self, course: Course) -> Population | None:
         """As in `Crew`."""
-        trial = self._workers[course.number].trial
-        return Population(trial.fitness, trial.hashes)
+        return self._workers[course.number].population()
 
     def candidates(self, course: Course, count: int) -> list[list[list[Entry]]]:
         """As in `Crew`."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.evaluation import Evaluator
 from zero_jax.executors import devices, stream
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
@@ -61,7 +61,7 @@ def forecast(config: RunConfig) -> Forecast:
     options = Options(ops=space.ops, max_bytes=config.evaluation.max_bytes, threads=threads)
     request = Request(space.memory, whole, options)
     executor = choose(config.evaluation.executor, request)
-    evaluator = Evaluator(small, executor=executor.name, remember=0, threads=threads)
+    evaluator = Evaluator(small, executor=executor.name, stages=(), threads=threads)
     batch = 32 * parallel.cores() if devices.platform() == "cpu" else 1024
     programs = program[np.zeros(batch, int)]
     programs.data[:, 0, 0] *= 1 + np.arange(batch) / 1e6  # all different, or they would be trained once

@@ -4,25 +4,30 @@ Axes: `P` programs, `T` tasks.
 """
 
 import json
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.cost import cost
-from zero_jax.program import library
+from zero_jax.evaluation.base import Candidates, Scores
+from zero_jax.evaluation.cost import cost, network_cost
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs, concatenate, programs_from, programs_tree
+from zero_jax.program.programs import Programs, concatenate
 from zero_jax.program.space import SearchSpace
+from zero_jax.search.base import Best
 from zero_jax.search.operators import lineage
-from zero_jax.search.operators.lineage import Ancestor
-from zero_jax.support.checked import Fields
+from zero_jax.search.operators.lineage import Ancestor, Chains
+from zero_jax.support.codec import Array, Length, decode, encode
 
 SCHEMA = 3
 """The version of hall.json and lineage.json."""
 
 SIZE = 20
 """How many programs are kept for their fitness alone."""
+
+Lines = tuple[np.ndarray, np.ndarray]
+"""`[n]` the fittest ancestor of each program, and how many generations ago that was."""
 
 
 class Entry(NamedTuple):
@@ -31,12 +36,12 @@ class Entry(NamedTuple):
     Attributes:
       fitness: on T_search.
       cost: to train it, in multiples of the library's 2-layer network.
-      evaluations: how many programs had been asked for when it was found, it and its cohort included.
+      evaluations: how many programs had been evaluated by then, its cohort included.
       program: a batch of this one, in canonical form.
-      line: the fittest of its ancestors; None where there is none.
+      line: the fittest of its ancestors; None if there is none.
       births: how many generations ago that was.
       trial: the number of the trial.
-      select_fitness: on T_select; None where it was not judged there.
+      select_fitness: on T_select; None if it was not judged there.
     """
 
     fitness: float
@@ -61,9 +66,10 @@ class HallOfFame:
 
     Example:
       >>> from zero_jax.evaluation.cost import UPSTREAM
+      >>> from zero_jax.program import library
       >>> hall = HallOfFame(100, UPSTREAM, size=1)
       >>> two = concatenate([library.program(name).resized((6, 9, 2), (3, 5, 11)) for name in ("linear", "network")])
-      >>> hall.offer(two, np.array([0, 1]), np.array([0.8, 0.9]), 2)
+      >>> hall.offer(two, np.array([0.8, 0.9]), hall.costs(two), 2)
       >>> [(entry.fitness, round(entry.cost, 2)) for entry in hall.entries()]  # the cheaper one is on the front
       [(0.9, 1.0), (0.8, 0.26)]
     """
@@ -73,10 +79,13 @@ class HallOfFame:
         self.table = table
         self.size = size
         self.interface = interface
-        self._unit = float(cost(library.program("network"), examples, table)[0])
         self._best: list[Entry] = []
         self._front: list[Entry] = []
         self._index()
+
+    def costs(self, programs: Programs) -> np.ndarray:
+        """`[n]` what programs cost to train, in multiples of the library's 2-layer network."""
+        return cost(programs, self.examples, self.table) / network_cost(self.examples, self.table)
 
     def _index(self) -> None:
         """What `offer` compares with, as arrays: the best by fitness, the front by cost, both rising."""
@@ -85,24 +94,33 @@ class HallOfFame:
         self._best_fitness, self._best_cost = _columns(self._best)
         self._front_fitness, self._front_cost = _columns(self._front)
 
+    def offer_scored(
+        self, candidates: Candidates, scores: Scores, evaluations: int, lines: Lines | None = None
+    ) -> None:
+        """Takes in the fresh candidates that are good enough, in canonical form; `lines` are theirs."""
+        fresh = scores.fresh
+        self.offer(candidates.forms.programs, scores.combined[fresh], scores.cost[fresh], evaluations, lines, fresh)
+
     def offer(
         self,
         programs: Programs,
-        which: np.ndarray,
         fitness: np.ndarray,
+        costs: np.ndarray,
         evaluations: int,
-        lines: tuple[np.ndarray, np.ndarray] | None = None,
+        lines: Lines | None = None,
+        which: np.ndarray | None = None,
     ) -> None:
         """Takes in those of `n` programs that are good enough.
 
         Args:
-          programs: `P` programs in canonical form.
-          which: `[n]` which of them are offered.
+          programs: programs in canonical form.
           fitness: `[n]` of all tasks together.
-          evaluations: how many programs had been asked for.
-          lines: `[n]` the fittest ancestor of each, and how many generations ago that was.
+          costs: `[n]` as `costs` returns them.
+          evaluations: how many programs had been evaluated.
+          lines: what they descend from.
+          which: `[n]` which of the programs are offered; by default all.
         """
-        costs = cost(programs, self.examples, self.table, which) / self._unit
+        which = np.arange(len(fitness)) if which is None else which
         for i in np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs)).tolist():
             if self._is_worthy(fitness[i : i + 1], costs[i : i + 1])[0]:  # those taken in since may be better
                 line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
@@ -126,28 +144,21 @@ class HallOfFame:
         self._front = _pareto([*self._front, entry])
         self._index()
 
-    def entry(self, last: Ancestor) -> Entry:
-        """What it would say of the last of a line, dead code and all."""
-        costs = cost(pruned(last.program, self.interface), self.examples, self.table) / self._unit
-        return Entry(last.fitness, float(costs[0]), last.evaluations, last.program, last.before, last.births)
+    def entry(self, best: Best) -> Entry:
+        """The entry of the best program of a search, dead code included."""
+        costs = self.costs(pruned(best.program, self.interface))
+        last = best.ancestor
+        line, births = (last.before, last.births) if last else (None, 0)
+        return Entry(best.fitness, float(costs[0]), best.evaluations, best.program, line, births)
 
     def entries(self) -> list[Entry]:
         """All of them, the best first."""
-        found = {id(entry): entry for entry in (*self._best, *self._front)}
-        return sorted(found.values(), key=lambda entry: (-entry.fitness, entry.cost))
+        kept = {id(entry): entry for entry in (*self._best, *self._front)}
+        return sorted(kept.values(), key=lambda entry: (-entry.fitness, entry.cost))
 
-    def tree(self) -> dict[str, Any] | None:
-        """All of it as arrays and plain values."""
-        return entries_tree(self.entries())
-
-    def restore(self, tree: Any, like: SearchSpace | Programs | None = None, where: str = "hall") -> None:
-        """Goes on from what `tree` told.
-
-        Raises:
-          ValueError: as `entries_from`.
-        """
-        found = entries_from(tree, like, where)
-        self._best, self._front = _fittest(found, self.size), _pareto(found)
+    def restore(self, entries: Sequence[Entry]) -> None:
+        """Continues from what `entries` returned."""
+        self._best, self._front = _fittest(list(entries), self.size), _pareto(list(entries))
         self._index()
 
 
@@ -165,80 +176,84 @@ def merged(entries: list[Entry], size: int = SIZE) -> list[tuple[Entry, bool, bo
 
 
 def _fittest(entries: list[Entry], size: int) -> list[Entry]:
-    found: dict[float, Entry] = {}
+    kept: dict[float, Entry] = {}
     for entry in entries:
-        if entry.fitness not in found or entry.cost < found[entry.fitness].cost:
-            found[entry.fitness] = entry
-    return sorted(found.values(), key=lambda entry: -entry.fitness)[:size]
+        if entry.fitness not in kept or entry.cost < kept[entry.fitness].cost:
+            kept[entry.fitness] = entry
+    return sorted(kept.values(), key=lambda entry: -entry.fitness)[:size]
 
 
 def _pareto(entries: list[Entry]) -> list[Entry]:
     """Those than which none is as fit and as cheap; of equals the first."""
-    found: list[Entry] = []
+    kept: list[Entry] = []
     for entry in sorted(entries, key=lambda entry: (entry.cost, -entry.fitness)):
-        if not found or entry.fitness > found[-1].fitness:
-            found.append(entry)
-    return found
+        if not kept or entry.fitness > kept[-1].fitness:
+            kept.append(entry)
+    return kept
 
 
 def _columns(entries: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([e.fitness for e in entries]), np.array([e.cost for e in entries])
 
 
-_PLAIN = ("fitness", "cost", "evaluations", "births", "trial", "select_fitness")
+class _Stored(NamedTuple):
+    """Entries by column; `select_fitness` is NaN where there is none."""
+
+    fitness: Annotated[np.ndarray, Array(np.float64, ("n",))]
+    cost: Annotated[np.ndarray, Array(np.float64, ("n",), least=0)]
+    evaluations: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
+    births: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
+    trial: Annotated[np.ndarray, Array(np.int64, ("n",), least=0)]
+    select_fitness: Annotated[np.ndarray, Array(np.float64, ("n",), finite=False)]
+    lines: Annotated[np.ndarray, Chains("n")]
+    programs: Annotated[Programs | None, Length("n")]
+
+    def validate(self) -> None:
+        """Refuses entries without programs."""
+        if (self.programs is None) != (len(self.fitness) == 0) or np.isinf(self.select_fitness).any():
+            raise ValueError("programs are missing, or a fitness is not finite")
 
 
-def entries_tree(entries: list[Entry]) -> dict[str, Any] | None:
-    """Entries as arrays and plain values; None where there are none."""
-    if not entries:
-        return None
-    return {
-        "rows": [{name: getattr(entry, name) for name in _PLAIN} for entry in entries],
-        "programs": programs_tree(concatenate([entry.program for entry in entries])),
-        "has_line": [entry.line is not None for entry in entries],
-        "lines": lineage.tree([entry.line for entry in entries if entry.line is not None]),
+_NUMBERS = {"fitness": float, "cost": float, "evaluations": int, "births": int, "trial": int}
+
+
+def entries_tree(entries: Sequence[Entry]) -> Any:
+    """Entries as a tree for `files.packed`."""
+    columns = {
+        name: np.array([getattr(entry, name) for entry in entries], np.float64 if kind is float else np.int64)
+        for name, kind in _NUMBERS.items()
     }
+    select = np.array([np.nan if e.select_fitness is None else e.select_fitness for e in entries], np.float64)
+    lines = np.empty(len(entries), object)
+    lines[:] = [entry.line for entry in entries]
+    programs = concatenate([entry.program for entry in entries]) if entries else None
+    return encode(_Stored(**columns, select_fitness=select, lines=lines, programs=programs))
 
 
 def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: str = "hall") -> list[Entry]:
     """The inverse of `entries_tree`.
 
     Args:
-      tree: what that gave.
+      tree: what that returned.
       like: a space or programs whose capacity and memory all programs must have, if any.
-      where: what errors call it.
+      where: the name in errors.
 
     Raises:
-      ValueError: anything that `entries_tree` does not give.
+      ValueError: anything that `entries_tree` does not return.
     """
-    if tree is None:
-        return []
-    told = Fields(tree, where, ("rows", "programs", "has_line", "lines"))
-    rows = [_plain_from(*row) for row in told.items("rows")]
-    programs = programs_from(told["programs"], like, told.where("programs"), len(rows))
-    has_line = told.items("has_line", len(rows))
-    lines = lineage.from_tree(told["lines"], programs, told.where("lines"))
-    if any(type(has) is not bool for has, _ in has_line) or sum(has for has, _ in has_line) != len(lines):
-        raise ValueError(f"{told.where('has_line')} does not say which of the entries have the {len(lines)} lines")
-    following = iter(lines)
+    stored = decode(_Stored, tree, where, like=like)
+    columns = [getattr(stored, name).tolist() for name in _NUMBERS]
+    numbers = [dict(zip(_NUMBERS, row, strict=True)) for row in zip(*columns, strict=True)]
     return [
-        Entry(program=programs[i], line=next(following) if has else None, **row)
-        for i, (row, (has, _)) in enumerate(zip(rows, has_line, strict=True))
+        Entry(program=stored.programs[i], line=stored.lines[i], select_fitness=None if np.isnan(one) else one, **row)
+        for i, (row, one) in enumerate(zip(numbers, stored.select_fitness.tolist(), strict=True))
     ]
-
-
-def _plain_from(tree: Any, where: str) -> dict[str, Any]:
-    """The plain values of an entry."""
-    told = Fields(tree, where, _PLAIN)
-    select = None if told["select_fitness"] is None else told.number("select_fitness")
-    counts = {name: told.whole(name) for name in ("evaluations", "births", "trial")}
-    return {"fitness": told.number("fitness"), "cost": told.number("cost", 0), "select_fitness": select} | counts
 
 
 # ---------------------------------------------------------------------------------------------- files
 
 
-def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
+def hall_fields(rows: list[tuple[Entry, bool, bool]], interface: Interface | None = None) -> dict[str, Any]:
     """hall.json: what `merged` gives."""
     return {
         "schema": SCHEMA,
@@ -260,7 +275,7 @@ def hall_told(rows: list[tuple[Entry, bool, bool]], interface: Interface | None 
     }
 
 
-def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
+def lineage_fields(entry: Entry, interface: Interface | None = None) -> dict[str, Any]:
     """lineage.json: the programs of a line that beat all their ancestors, the first ancestor first, up to an entry."""
     line = lineage.chain(entry.line) if entry.line else []
     steps = [(one.evaluations, one.fitness, one.births, one.program) for one in line]
@@ -271,6 +286,7 @@ def lineage_told(entry: Entry, interface: Interface | None = None) -> dict[str, 
         "interface": interface,
         "trial": entry.trial,
         "steps": [
-            dict(zip(names, told, strict=True)) | {"program": json.loads(program.to_json())} for *told, program in steps
+            dict(zip(names, values, strict=True)) | {"program": json.loads(program.to_json())}
+            for *values, program in steps
         ],
     }

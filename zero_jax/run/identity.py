@@ -1,6 +1,7 @@
 """The identity of a run: the settings and the data that its results depend on.
 
-A run goes on only where both are as they were when it began, so that old fitness never stands beside new.
+A run is resumed only if both are as they were when it began, so that fitness is only ever compared with fitness on the
+same data.
 """
 
 import dataclasses

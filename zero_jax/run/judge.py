@@ -12,7 +12,7 @@ from zero_jax.run.build import LEARNING_RATES
 from zero_jax.run.config import RunConfig
 from zero_jax.run.hall import Entry, HallOfFame, merged
 from zero_jax.run.outcome import Baseline
-from zero_jax.search.operators.lineage import Ancestor
+from zero_jax.search import Best
 from zero_jax.tasks import Tasks
 
 
@@ -29,7 +29,7 @@ class Judge:
       earlier: the best that the run had written before it was resumed, if it has not met it again.
       hall: the hall of fame of the trials that have ended.
       unseen: fitness of the best on unseen tasks, once it is known.
-      baselines: hand-written programs, likewise.
+      baselines: hand-written programs on the same tasks.
     """
 
     def __init__(self, config: RunConfig, search_tasks: Tasks, select_tasks: Tasks) -> None:
@@ -75,7 +75,7 @@ class Judge:
         evaluator = build.evaluator(self.config, self.search_tasks, "search")
         interface = Interface.of(earlier.program.memory, self.search_tasks)
         hall = HallOfFame(evaluator.examples, evaluator.costs, interface=interface)
-        entry = hall.entry(Ancestor(earlier.fitness, earlier.evaluations, 0, earlier.program, 0, None))
+        entry = hall.entry(Best(earlier.program, earlier.fitness, earlier.evaluations))
         self.earlier = earlier._replace(cost=entry.cost)
 
     def best_of_all(self, under_way: Sequence[Entry]) -> Entry | None:

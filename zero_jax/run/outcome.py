@@ -22,8 +22,9 @@ class Progress(NamedTuple):
       train_steps: training examples that these saw.
       seconds: since the run began.
       best_fitness: the best on T_search in this trial.
-      repeated, known, alike, too_dear, stopped, empty: what became of the programs, in the whole run, as in `Counts`.
-      saved_steps: training examples that need not be seen, since programs were known, too dear or stopped early.
+      repeated, known, equivalent, over_budget, stopped, empty: what became of the programs in the whole run, as in
+        `Counts`.
+      saved_steps: training examples that need not be seen, since programs were known, over the budget or stopped early.
       quantiles: of the population's fitness: least, quarter, median, three quarters, greatest.
       islands: the same, island by island.
       diversity: the share of the population's programs that do something of their own (canonical forms).
@@ -39,8 +40,8 @@ class Progress(NamedTuple):
     best_fitness: float
     repeated: int = 0
     known: int = 0
-    alike: int = 0
-    too_dear: int = 0
+    equivalent: int = 0
+    over_budget: int = 0
     stopped: int = 0
     empty: int = 0
     saved_steps: int = 0
@@ -54,7 +55,7 @@ class Progress(NamedTuple):
 QUANTILES = ("least", "quarter", "median", "three_quarters", "greatest")
 """What the quantiles of a record are called."""
 
-COUNTED = ("repeated", "known", "alike", "too_dear", "stopped", "empty")
+COUNTED = ("repeated", "known", "equivalent", "over_budget", "stopped", "empty")
 """The fields of a record that count programs, under the names that `Counts` has for them."""
 
 
@@ -70,11 +71,11 @@ class Baseline(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run found.
+    """The outcome of a run.
 
     Attributes:
       program: a batch of the one best program; None where a run was interrupted before it evaluated any.
-      trial: the number of the trial that found it.
+      trial: the number of the trial that it comes from.
       search_fitness: on that trial's T_search.
       select_fitness: on T_select; None where the run was interrupted before.
       unseen_fitness: on unseen tasks; None where the run was interrupted before.

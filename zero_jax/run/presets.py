@@ -3,12 +3,20 @@
 import dataclasses
 
 from zero_jax.program.memory import MemorySize
-from zero_jax.program.space import SearchSpace
+from zero_jax.program.space import Component, SearchSpace
 from zero_jax.run.config import EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
 from zero_jax.search import Mutations, RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
-_DEMO_OPS = (2, 3, 18, 23, 27, 56)
+_SCALING = ("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM")
+_DEMO = (*_SCALING, "VECTOR_INNER_PRODUCT", "SCALAR_CONST_SET")
+_FORWARD = ("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX")
+_BACKWARD = (
+    *("SCALAR_DIFF", "SCALAR_PRODUCT", "VECTOR_HEAVYSIDE", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM", "VECTOR_PRODUCT"),
+    *("VECTOR_OUTER_PRODUCT", "MATRIX_SUM"),
+)
+_UNIFORM = ("SCALAR_UNIFORM_SET", "VECTOR_UNIFORM_SET", "MATRIX_UNIFORM_SET")
+_GAUSSIAN = ("SCALAR_GAUSSIAN_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")
 
 _BASELINES = OutputConfig(baselines=("linear", "network"))
 
@@ -20,7 +28,12 @@ _LINEAR = RunConfig(
         unseen=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
     ),
     searcher=RegularizedEvolution(
-        SearchSpace(MemorySize(4, 3, 1), _DEMO_OPS, _DEMO_OPS, _DEMO_OPS, (10, 2, 8), (10, 2, 8), (10, 2, 8)),
+        SearchSpace(
+            memory=MemorySize(4, 3, 1),
+            setup=Component(_DEMO, size=(10, 10, 10)),
+            predict=Component(_DEMO, size=(2, 2, 2)),
+            learn=Component(_DEMO, size=(8, 8, 8)),
+        ),
         islands=2,
         population=1000,
         cohort=1000,
@@ -37,7 +50,12 @@ _AFFINE = RunConfig(
         unseen=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
     ),
     searcher=RegularizedEvolution(
-        SearchSpace(MemorySize(5, 3, 1), (56, 57), (1, 27), (1, 2, 3, 18, 23), (6, 2, 6), (6, 2, 6), (6, 2, 6)),
+        SearchSpace(
+            memory=MemorySize(5, 3, 1),
+            setup=Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), size=(6, 6, 6)),
+            predict=Component(("SCALAR_SUM", "VECTOR_INNER_PRODUCT"), size=(2, 2, 2)),
+            learn=Component(("SCALAR_SUM", *_SCALING), size=(6, 6, 6)),
+        ),
         population=1000,
         cohort=500,
     ),
@@ -53,13 +71,12 @@ _TEACHER = RunConfig(
     ),
     searcher=RegularizedEvolution(
         SearchSpace(
-            MemorySize(4, 8, 2),
-            (56, 57, 58, 62, 63, 64),
-            (27, 31, 48),
-            (2, 3, 16, 18, 23, 25, 28, 39),
-            (21, 3, 9),
-            (21, 3, 9),
-            (21, 3, 9),
+            memory=MemorySize(4, 8, 2),
+            setup=Component(
+                ("SCALAR_CONST_SET", "VECTOR_CONST_SET", "MATRIX_CONST_SET", *_GAUSSIAN), size=(21, 21, 21)
+            ),
+            predict=Component(_FORWARD, size=(3, 3, 3)),
+            learn=Component(_BACKWARD, size=(9, 9, 9)),
         ),
         islands=4,
         population=100,
@@ -78,13 +95,10 @@ _DIGITS = RunConfig(
     ),
     searcher=RegularizedEvolution(
         SearchSpace(
-            MemorySize(5, 9, 2),
-            (56, 59, 60, 61, 62, 63, 64),
-            (1, 23, 27, 31, 48),
-            (1, 2, 3, 16, 18, 23, 25, 28, 39),
-            (1, 1, 1),
-            (1, 1, 1),
-            (7, 11, 23),
+            memory=MemorySize(5, 9, 2),
+            setup=Component(("SCALAR_CONST_SET", *_UNIFORM, *_GAUSSIAN), size=(1, 1, 7)),
+            predict=Component(("SCALAR_SUM", "VECTOR_SUM", *_FORWARD), size=(1, 1, 11)),
+            learn=Component(("SCALAR_SUM", *_BACKWARD), size=(1, 1, 23)),
         ),
         islands=4,
         population=100,

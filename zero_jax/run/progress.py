@@ -1,4 +1,4 @@
-"""What a search or a tuning shows of itself while it goes on: a bar in a terminal, or plain lines."""
+"""The progress of a search or a tuning: a bar in a terminal, or plain lines."""
 
 import contextlib
 import sys
@@ -23,7 +23,7 @@ class Display:
     """Shows how far something has come. Output that fails, on a full disk or a closed terminal, is given up silently.
 
     Args:
-      name: of what goes on.
+      name: of what is in progress.
       quiet: show nothing.
       unit: what is counted.
     """
@@ -32,7 +32,7 @@ class Display:
         self.name, self.unit = name, unit
         self.works = not quiet and sys.stderr is not None
         self.began: float | None = None
-        self._first_share = 0.0  # of a search that goes on, what was done before
+        self._first_share = 0.0  # of a resumed search: what was done before
         self._line_at = -SECONDS_PER_LINE
         self._bar: Any = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts, counts_from
+from zero_jax.evaluation import Counts, Scores
 from zero_jax.executors.api import check_fits
 from zero_jax.executors.base import Options, Request
 from zero_jax.executors.registry import choose
@@ -17,14 +17,16 @@ from zero_jax.run import build, tensorboard
 from zero_jax.run.config import RunConfig
 from zero_jax.run.crew import Course, Crew, LocalCrew
 from zero_jax.run.folder import RunFolder
-from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_told, lineage_told, merged
+from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_fields, lineage_fields, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
 from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
+from zero_jax.run.searchers import has_population
 from zero_jax.run.trial import population_record, record_due
 from zero_jax.run.worker import Done
 from zero_jax.support import stopping
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import decode, encode
 from zero_jax.support.stopping import Stop
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role
@@ -119,8 +121,9 @@ class Runner:
 
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
-        state, programs = self.searcher.ask(self.searcher.init(0))
-        self.searcher.ask(self.searcher.tell(state, programs, np.zeros(len(programs))))
+        state, candidates = self.searcher.ask(self.searcher.init(0))
+        self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
+        programs = candidates.programs
         how = self.config.evaluation
         for tasks in sets:
             request = Request(programs.memory, tasks, Options(max_bytes=how.max_bytes))
@@ -212,13 +215,14 @@ class Runner:
         self.counts = Counts(*map(sum, zip(self.counts, done.counts, strict=True)))
         course.spent += done.counts.train_steps
         course.cohorts += done.cohorts
-        if course.exhausted and not course.told:
-            course.told = True
+        if course.exhausted and not course.counted:
+            course.counted = True
             self.exhausted += 1
         ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
         due = ended or record_due(course.cohorts, course.recorded)
         population = self.crew.population(course) if due else None
-        if population:
+        record = due and (population is not None or not has_population(self.searcher))
+        if record:
             course.recorded = course.cohorts
         self.progress = Progress(
             course.number,
@@ -233,7 +237,7 @@ class Runner:
             exhausted=self.exhausted,
             **(population_record(*population) if population else {}),
         )
-        if population and self.folder:
+        if record and self.folder:
             self.folder.record(self.progress)
 
     def _select(self, course: Course) -> None:
@@ -259,7 +263,7 @@ class Runner:
             "started": self.started,
             "searched": self.searched,
             "progress": self.progress._asdict(),
-            "counts": self.counts._asdict(),
+            "counts": encode(self.counts),
             "seconds": seconds,
             "best": entries_tree([best] if best else []),
             "hall": entries_tree(self.judge.hall),
@@ -278,10 +282,10 @@ class Runner:
         assert self.folder is not None
         judge, interface = self.judge, Interface.of(self.config.searcher.space.memory, self.select_tasks)
         others = [judge.earlier] if judge.earlier and self._best_of_all() is judge.earlier else []
-        self.folder.write("hall.json", hall_told(merged([*judge.hall, *under_way, *others]), interface))
+        self.folder.write("hall.json", hall_fields(merged([*judge.hall, *under_way, *others]), interface))
         best = judge.best or max(under_way, key=lambda entry: entry.fitness, default=None)
         if best:
-            self.folder.write("lineage.json", lineage_told(best, interface))
+            self.folder.write("lineage.json", lineage_fields(best, interface))
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Continues from what a checkpoint holds.
@@ -293,7 +297,7 @@ class Runner:
         self.started, self.searched = stored.whole("started"), stored.flag("searched")
         self.progress = progress_from(stored["progress"])
         self.exhausted, self.crew.lost = self.progress.exhausted, self.progress.lost
-        self.counts = counts_from(stored["counts"], "run.counts")
+        self.counts = decode(Counts, stored["counts"], "run.counts")
         seconds = stored.number("seconds", 0)
         self.began -= seconds
         space = self.config.searcher.space
@@ -348,6 +352,6 @@ _STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall
 
 
 def _fittest(entries: Sequence[Entry], count: int) -> list[Entry]:
-    """The fittest; of equals one, since the hall of fame tells programs apart by fitness."""
-    found = {entry.fitness: entry for entry in reversed(entries)}
-    return sorted(found.values(), key=lambda entry: -entry.fitness)[:count]
+    """The fittest; of equals one, since the hall of fame distinguishes programs by fitness."""
+    distinct = {entry.fitness: entry for entry in reversed(entries)}
+    return sorted(distinct.values(), key=lambda entry: -entry.fitness)[:count]

@@ -6,15 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-from zero_jax.search import EfficientEvolution, RandomSearch, RegularizedEvolution
+from zero_jax.search import SEARCHERS, Islands, Searcher
 from zero_jax.support.foreign import described_by, shown
-
-SEARCHERS: dict[str, type] = {
-    "evolution": RegularizedEvolution,
-    "random": RandomSearch,
-    "efficient": EfficientEvolution,
-}
-"""The searchers, by the name of their method."""
 
 _FILLED_IN = ("interface",)
 """Fields that are no settings: the run fills them in."""
@@ -27,7 +20,10 @@ def searcher_class(method: str) -> type:
       ValueError: an unknown method.
     """
     if method not in SEARCHERS:
-        raise ValueError(f"unknown method {shown(method)}; expected one of {', '.join(SEARCHERS)}")
+        raise ValueError(
+            f"unknown method {shown(method)}; expected one of {', '.join(SEARCHERS)}, or that of a searcher in a "
+            "module of your own, imported first (on the command line: --import MODULE)"
+        )
     return SEARCHERS[method]
 
 
@@ -47,7 +43,7 @@ def method_of(searcher: Any) -> str:
             return name
     raise ValueError(
         f"searcher must be of a registered class ({', '.join(SEARCHERS)}), not {type(searcher).__name__}: decorate the "
-        "class with @zero_jax.search.base.register"
+        "class with @zero_jax.search.register(NAME)"
     )
 
 
@@ -81,6 +77,13 @@ def islands(searcher: Any) -> int:
     return getattr(searcher, "islands", 1)
 
 
+def has_population(searcher: Searcher) -> bool:
+    """Whether its states have a population (`HasPopulation`), of which records tell."""
+    state = searcher.state_type
+    names = {*dir(state), *(field.name for field in dataclasses.fields(state))}
+    return names >= {"programs", "fitness", "hashes"}
+
+
 def generation(searcher: Any) -> int:
     """How many programs a population has, or else a cohort."""
     return islands(searcher) * getattr(searcher, "population", getattr(searcher, "cohort", 1))
@@ -88,17 +91,19 @@ def generation(searcher: Any) -> int:
 
 def part(searcher: Any, count: int) -> Any:
     """The searcher of one of `count` equal parts of the islands; without islands, each part is a search of its own."""
-    if count == 1 or not hasattr(searcher, "islands"):
-        return searcher
-    return dataclasses.replace(searcher, islands=searcher.islands // count)
+    return searcher.part(count) if count > 1 and isinstance(searcher, Islands) else searcher
 
 
-@functools.cache
 def form(kind: type) -> type:
     """The settings of a class as the command line and JSON have them: plain values, not checked, and `method`.
 
     It inherits from the class, so that docstrings, names and defaults are those of the class.
     """
+    return _form(cast(Any, kind), tuple(SEARCHERS))
+
+
+@functools.cache
+def _form(kind: Any, methods: tuple[str, ...]) -> type:
     hints = typing.get_type_hints(kind, include_extras=True)
     method = next(name for name, one in SEARCHERS.items() if one is kind)
     fields: list[Any] = [
@@ -112,7 +117,7 @@ def form(kind: type) -> type:
         elif field.name != "initial":
             default = {"default": field.default} if field.default is not dataclasses.MISSING else {}
             fields.append((field.name, hints[field.name], dataclasses.field(**cast(Any, default))))
-    fields.append(("method", Literal[tuple(SEARCHERS)], method))
+    fields.append(("method", Literal[methods], method))
     doc = "Attributes:\n  method: Which searcher; its settings are options, too."
     return dataclasses.make_dataclass(
         kind.__name__,
@@ -125,7 +130,7 @@ def form(kind: type) -> type:
 
 def in_form(searcher: Any) -> Any:
     """A searcher's settings, in the form of its class."""
-    kind: Any = form(cast(Any, type(searcher)))
+    kind: Any = form(type(searcher))
     return kind(**{name: getattr(searcher, name) for name in settings(searcher)}, method=method_of(searcher))
 
 

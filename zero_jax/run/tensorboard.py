@@ -13,7 +13,7 @@ FOLDER = "tensorboard"
 
 
 def check_installed() -> None:
-    """Refuses to go on without tensorboardX.
+    """Checks that tensorboardX is installed.
 
     Raises:
       ValueError: saying what to install.
@@ -25,11 +25,11 @@ def check_installed() -> None:
 class Curves:
     """The scalars of a run by evaluations, as events that TensorBoard reads.
 
-    They are made anew from records.jsonl, so a run that goes on keeps no curves of records that were cut off, and has
-    those that a killed process had not written yet.
+    They are rebuilt from records.jsonl, so a resumed run has no curves of records that were cut off, and has those that
+    a killed process had not written yet.
 
     Args:
-      run: the folder of the run, its records cut to what it goes on from.
+      run: the folder of the run, its records cut to those before the checkpoint.
     """
 
     def __init__(self, run: Path) -> None:
@@ -54,12 +54,12 @@ class Curves:
 
         before, self._before = self._before, progress
         asked, seconds = progress.evaluations - before.evaluations, progress.seconds - before.seconds
-        told = {f"fitness/{name}": x for name, x in zip(QUANTILES, progress.quantiles, strict=False)}
+        scalars = {f"fitness/{name}": x for name, x in zip(QUANTILES, progress.quantiles, strict=False)}
         counts = ("trained", *COUNTED)
-        told |= {f"share/{n}": (getattr(progress, n) - getattr(before, n)) / max(asked, 1) for n in counts}
-        told |= {"fitness/best": progress.best_fitness, "population/diversity": progress.diversity}
-        told |= {"run/trial": progress.trial, "run/evaluations per second": asked / max(seconds, 1e-9)}
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in told.items()]
+        scalars |= {f"share/{n}": (getattr(progress, n) - getattr(before, n)) / max(asked, 1) for n in counts}
+        scalars |= {"fitness/best": progress.best_fitness, "population/diversity": progress.diversity}
+        scalars |= {"run/trial": progress.trial, "run/evaluations per second": asked / max(seconds, 1e-9)}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._write(progress, summary=Summary(value=values))
 
     def _write(self, progress: Progress, **what: Any) -> None:

@@ -3,19 +3,17 @@
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts, Evaluated, Evaluator, Steps, counts_from
-from zero_jax.executors.fitness import program_fitness
-from zero_jax.program.canonical import canonical
+from zero_jax.evaluation import Candidates, Counts, Evaluator, Scores
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs
-from zero_jax.run.hall import Entry, HallOfFame
-from zero_jax.search import SearchState, migrate
+from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree
+from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
 from zero_jax.support.checked import Fields
+from zero_jax.support.codec import decode, encode
 
 WORK_PER_ROUND = 100_000
 """Trials that run in parallel wait for each other after so much work (`_work`), some 70 ms on a core: seldom, since
@@ -26,12 +24,11 @@ def _work(counts: Counts) -> float:
     """How much work it was, in programs asked for: as fitted to searches for linear regression, where cohorts differ by
     a sixth in the time they take, and by a fifteenth in the time for this much work. It must not depend on a clock.
     """
-    return counts.considered + 3 * (counts.evaluated + counts.alike) + counts.train_steps / 250
+    return counts.considered + 3 * (counts.evaluated + counts.equivalent) + counts.train_steps / 250
 
 
-EXHAUSTED, STALE = 1_000_000, 100
-"""After so many programs in a row none of which had to be trained, nothing new is left; and after so few where a search
-looks for new programs itself, thousands each time, and found none."""
+EXHAUSTED = 1_000_000
+"""After so many programs in a row none of which had to be trained, nothing new is left."""
 
 COHORTS_PER_CHECKPOINT, STEPS_PER_CHECKPOINT = 50, 10_000_000_000
 """Groups of islands wait for each other after so many cohorts of each, or so many train steps, so that a checkpoint can
@@ -54,8 +51,8 @@ class _Cohort(NamedTuple):
     """Programs that a device is evaluating: of which group of islands, and the evaluator's steps."""
 
     group: int
-    programs: Programs
-    steps: Steps
+    candidates: Candidates
+    steps: Generator[None, None, Scores]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +60,6 @@ class Terms:
     """How a trial goes on, and when it ends.
 
     Attributes:
-      combine: How fitnesses on several tasks are combined: mean or median.
       train_steps: Its budget.
       sufficient_fitness: It ends as soon as its best program exceeds this.
       groups: How many groups of islands there are. While a device evaluates the programs of one, the host selects and
@@ -72,7 +68,6 @@ class Terms:
         each other then.
     """
 
-    combine: Literal["mean", "median"] = "mean"
     train_steps: int = 10**18
     sufficient_fitness: float = 2.0
     groups: int = 1
@@ -90,13 +85,15 @@ class Trial:
       terms: how it goes on, and when it ends.
     """
 
-    def __init__(self, number: int, searcher: Any, seed: int, evaluators: Sequence[Evaluator], terms: Terms) -> None:
+    def __init__(
+        self, number: int, searcher: Searcher, seed: int, evaluators: Sequence[Evaluator], terms: Terms
+    ) -> None:
         self.number = number
         self.searcher = searcher
         self.seed = seed
         self.evaluators = evaluators
-        self.interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
-        self.halls = [HallOfFame(one.examples, one.costs, interface=self.interface) for one in evaluators]
+        interface = Interface.of(searcher.space.memory, evaluators[0].tasks)
+        self.halls = [HallOfFame(one.examples, one.costs, interface=interface) for one in evaluators]
         self.terms = terms
         self.groups = terms.groups
         self.migrations = 0
@@ -110,7 +107,7 @@ class Trial:
         self._settling = False
 
     @functools.cached_property
-    def states(self) -> list[SearchState]:
+    def states(self) -> list[Any]:
         """Where the search of each group is: first asked for, and so drawn, by the thread that advances it."""
         seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
         return [self.searcher.init(seed) for seed in seeds]
@@ -123,9 +120,18 @@ class Trial:
         return Counts(*map(sum, zip(*(evaluator.counts for evaluator in self.evaluators), strict=True)))
 
     @property
-    def state(self) -> SearchState:
-        """That of the group with the best program."""
-        return max(self.states, key=lambda state: state.best_fitness)
+    def best(self) -> Best | None:
+        """The best program of all groups."""
+        return self._best_of(self.states)
+
+    def _best_of(self, states: Sequence[Any]) -> Best | None:
+        known = [best for best in map(self.searcher.best, states) if best is not None]
+        return max(known, key=lambda best: best.fitness, default=None)
+
+    @property
+    def best_fitness(self) -> float:
+        """Its fitness; -inf before the first evaluation."""
+        return self.best.fitness if self.best else -np.inf
 
     @property
     def evaluations(self) -> int:
@@ -133,26 +139,30 @@ class Trial:
         return sum(state.evaluations for state in self.states)
 
     @property
+    def populations(self) -> list[HasPopulation]:
+        """Those whose first programs have been evaluated, if the search has populations."""
+        return [state for state in self.states if state.evaluations and isinstance(state, HasPopulation)]
+
+    @property
     def fitness(self) -> np.ndarray:
-        """`[I, P]` of all islands whose first programs have been told."""
-        return np.concatenate([state.fitness for state in self.states if state.evaluations])
+        """`[I, P]` of all islands whose first programs have been evaluated."""
+        return np.concatenate([state.fitness for state in self.populations])
 
     @property
     def hashes(self) -> np.ndarray:
         """`[I * P]` of their canonical forms."""
-        told = [state.population for state in self.states if state.evaluations]
-        return np.concatenate([canonical(one, interface=self.interface).hashes[:, 0] for one in told])
+        return np.concatenate([state.hashes for state in self.populations])
 
     @property
     def ended(self) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
         spent = self.counts.train_steps >= self.terms.train_steps or self.exhausted
-        return self.evaluations > 0 and (spent or self.state.best_fitness > self.terms.sufficient_fitness)
+        return self.evaluations > 0 and (spent or self.best_fitness > self.terms.sufficient_fitness)
 
     @property
     def exhausted(self) -> bool:
         """Whether none of so many programs in a row was new that the search has nothing new to ask for."""
-        if all(state.niches and state.niches.stale >= STALE for state in self.states):
+        if all(self.searcher.exhausted(state) for state in self.states):
             return True
         return self.evaluations - self._trained_at[0] >= EXHAUSTED
 
@@ -170,9 +180,9 @@ class Trial:
         while self.cohorts == told:
             if self._idle and not self._settling:
                 group = self._idle.popleft()
-                self.states[group], programs = self.searcher.ask(self.states[group])
+                self.states[group], candidates = self.searcher.ask(self.states[group])
                 evaluator = self.evaluators[group % len(self.evaluators)]
-                self._step(_Cohort(group, programs, evaluator.steps(programs)))
+                self._step(_Cohort(group, candidates, evaluator.steps(candidates)))
             else:
                 self._step(self._under_way.popleft())
 
@@ -185,11 +195,10 @@ class Trial:
         else:
             self._under_way.append(cohort)
 
-    def _end(self, cohort: _Cohort, told: Evaluated) -> None:
-        fitness = program_fitness(told.fitness, self.terms.combine)
+    def _end(self, cohort: _Cohort, scores: Scores) -> None:
         asked = self.states[cohort.group]
-        self.states[cohort.group] = self.searcher.tell(asked, cohort.programs, fitness)
-        self._offer(cohort.group, asked, told, fitness)
+        self.states[cohort.group] = self.searcher.tell(asked, cohort.candidates, scores)
+        self._offer(cohort, asked, scores)
         self.cohorts += 1
         self._idle.append(cohort.group)
         steps = self.counts.train_steps
@@ -205,16 +214,11 @@ class Trial:
         if self._migration_due() and not self.settled:
             self._settling = True
 
-    def _offer(self, group: int, asked: SearchState, told: Evaluated, fitness: np.ndarray) -> None:
+    def _offer(self, cohort: _Cohort, asked: Any, scores: Scores) -> None:
         """Shows a cohort's new programs to the hall of fame."""
-        assert told.fresh is not None
-        programs, which, rows = told.fresh
-        lines = None
-        if asked.lines is not None:
-            parents = asked.lines.parents[rows]
-            lines = asked.lines.ancestors[parents], asked.lines.births[parents] + 1
-        hall = self.halls[group % len(self.halls)]
-        hall.offer(programs, which, fitness[rows], self.states[group].evaluations, lines)
+        lines = asked.origins(scores.fresh) if isinstance(asked, HasLineage) else None
+        hall = self.halls[cohort.group % len(self.halls)]
+        hall.offer_scored(cohort.candidates, scores, self.states[cohort.group].evaluations, lines)
 
     def _migration_due(self) -> bool:
         told = all(state.evaluations for state in self.states)  # a group may end before another has begun
@@ -229,7 +233,8 @@ class Trial:
         if self._migration_due():
             self.migrations = self.evaluations // self.terms.migrate_every
             rng = np.random.default_rng([abs(self.seed), self.migrations])
-            self.states = migrate(self.states, rng)
+            assert isinstance(self.searcher, Islands)
+            self.states = self.searcher.migrate(self.states, rng)
 
     def candidates(self, count: int) -> list[Entry]:
         """The best program on each kind of tasks, as evolution left it, and the next best, up to `count` of each kind;
@@ -240,10 +245,10 @@ class Trial:
     def candidates_of_kind(self, kind: int, count: int) -> list[Entry]:
         """Those on one kind of tasks, the best first."""
         hall = self.halls[kind]
-        state = max(self.states[kind :: len(self.halls)], key=lambda state: state.best_fitness)
-        if state.best_line is None:
+        first = self._best_of(self.states[kind :: len(self.halls)])
+        if first is None:
             return []
-        best = hall.entry(state.best_line)
+        best = hall.entry(first)
         return [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
 
     def entries(self) -> list[Entry]:
@@ -270,11 +275,11 @@ class Trial:
             "owed": self.owed,
             "trained_at": list(self._trained_at),
             "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
-            "counted": self._counted._asdict(),
+            "counted": encode(self._counted),
             "migrations": self.migrations,
-            "states": [state.tree() for state in self.states],
+            "states": [encode(state) for state in self.states],
             "evaluators": [evaluator.tree() for evaluator in self.evaluators],
-            "halls": [hall.tree() for hall in self.halls],
+            "halls": [entries_tree(hall.entries()) for hall in self.halls],
         }
 
     def restore(self, tree: Any, where: str = "search") -> None:
@@ -287,20 +292,15 @@ class Trial:
         told = Fields(tree, where, _STORED)
         if told.whole("number") != self.number:
             raise ValueError(f"{told.where('number')} is {told['number']}, not {self.number}")
-        states = [SearchState.from_tree(*state) for state in told.items("states", self.groups)]
-        for number, state in enumerate(states):
-            try:
-                self.searcher.check(state)
-            except ValueError as error:
-                raise ValueError(f"{told.where('states')}[{number}]: {error}") from None
+        states = [self.searcher.restored(*state) for state in told.items("states", self.groups)]
         for kind, evaluator in enumerate(self.evaluators):
             evaluator.restore(*told.items("evaluators", len(self.evaluators))[kind])
             tree_of_hall, name = told.items("halls", len(self.halls))[kind]
-            self.halls[kind].restore(tree_of_hall, self.searcher.space, name)
+            self.halls[kind].restore(entries_from(tree_of_hall, self.searcher.space, name))
         idle = told.wholes("idle", self.groups)
         if sorted(idle) != list(range(self.groups)):
             raise ValueError(f"{told.where('idle')} is {idle}, not each of {self.groups} groups once")
-        counted = counts_from(told["counted"], told.where("counted"))
+        counted = decode(Counts, told["counted"], told.where("counted"))
         if any(before > now for before, now in zip(counted, self.counts, strict=True)):
             raise ValueError(f"{told.where('counted')} has more than the evaluators have")
         self.states, self._idle, self._counted = states, deque(idle), counted

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.evaluator import Counts
+from zero_jax.evaluation import Counts
 from zero_jax.run import build
 from zero_jax.run.config import RunConfig
 from zero_jax.run.hall import Entry, entries_tree
 from zero_jax.run.searchers import islands, part
 from zero_jax.run.trial import Trial
-from zero_jax.search.operators.migration import Migrants, offered, taken
+from zero_jax.search import Islands
 from zero_jax.support import files
+from zero_jax.support.codec import encode
 
 UNLIMITED = 2**62
 
@@ -29,7 +30,7 @@ class Order(NamedTuple):
       steps: after how many train steps to stop earlier.
       work: continue until this much work is done instead, which does not depend on a clock (`Trial.advance`).
       save: whether to return what the trial can be resumed from.
-      pool: what workers have offered to each other, if this one is to take from it first: packed `Migrants`.
+      pool: what workers have offered to each other, if this one is to take from it first: packed individuals.
     """
 
     seconds: float = 0.0
@@ -76,7 +77,7 @@ class Done(NamedTuple):
       best_fitness: the best on T_search so far.
       exhausted: whether it finds nothing new to train.
       population: its programs; None of a worker in this process, which can be asked for them.
-      offer: what it offers to other islands, if it is time: packed `Migrants`.
+      offer: what it offers to other islands, if it is time: packed individuals.
       saved: if it was asked for.
     """
 
@@ -164,22 +165,25 @@ class Worker:
         """The same, as `entries_tree` returns them."""
         return [entries_tree(kind) for kind in self.candidates(count)]
 
+    def population(self) -> Population | None:
+        """Its programs; None without a population that was evaluated."""
+        return Population(self.trial.fitness, self.trial.hashes) if self.trial.populations else None
+
     def _done(self, offer: bytes | None = None, save: bool = False) -> Done:
         trial = self.trial
         if save:
             trial.settle()  # before it is counted
         new, cohorts = trial.new_counts(), trial.cohorts - self._cohorts
         self._cohorts = trial.cohorts
-        has_population = self.index is not None and trial.evaluations
-        population = Population(trial.fitness, trial.hashes) if has_population else None
-        best, exhausted = trial.state.best_fitness, trial.exhausted
+        population = self.population() if self.index is not None else None
+        best, exhausted = trial.best_fitness, trial.exhausted
         return Done(new, cohorts, best, exhausted, population, offer, self.saved() if save else None)
 
     def saved(self) -> Saved:
         """What the trial can be resumed from; cohorts under way are left out."""
         trial = self.trial
         entries = entries_tree([entry._replace(trial=trial.number) for entry in trial.entries()])
-        return Saved(trial.tree(), entries, trial.state.best_fitness, trial.exhausted)
+        return Saved(trial.tree(), entries, trial.best_fitness, trial.exhausted)
 
     def _migration_due(self) -> bool:
         trial = self.trial
@@ -190,15 +194,17 @@ class Worker:
         trial = self.trial
         trial.settle()
         trial.migrations = trial.evaluations // self.migrate_every
-        return files.packed(offered(trial.states, self._generator(0)).tree())
+        assert isinstance(trial.searcher, Islands)
+        return files.packed(encode(trial.searcher.offered(trial.states, self._generator(0))))
 
     def _take(self, pool: tuple[bytes, ...]) -> None:
         trial = self.trial
         trial.settle()
         if not all(state.evaluations for state in trial.states):
             return
-        offers = [Migrants.from_tree(files.unpacked(packed), trial.searcher.space) for packed in pool]
-        trial.states = taken(trial.states, offers, self._generator(1))
+        assert isinstance(trial.searcher, Islands)
+        offers = [trial.searcher.offer_from(files.unpacked(packed), "migrants") for packed in pool]
+        trial.states = trial.searcher.taken(trial.states, offers, self._generator(1))
 
     def _generator(self, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.trial.seed, self.trial.migrations, purpose])
@@ -208,7 +214,7 @@ def _share(config: RunConfig) -> RunConfig:
     """The config of one worker of several: its share of the islands on a thread or a device of its own."""
     schedule = config.schedule
     alone = {"workers": 0, "threads": schedule.threads or 1, "devices": 0}
-    # Within a trial nothing migrates: offers go through whoever gives orders.
+    # Within a trial nothing migrates: offers go through the crew.
     return config.replace(
         searcher=part(config.searcher, schedule.workers), migrate_every=0, out=None, tensorboard=False, **alone
     )

@@ -1,9 +1,16 @@
-"""Searches over programs: init / ask / tell on the host, in NumPy. Nothing here touches a device."""
+"""Searches over programs: init, ask and tell on the host, in NumPy. Nothing here touches a device."""
 
+from zero_jax.search.base import SEARCHERS as SEARCHERS
+from zero_jax.search.base import Best as Best
+from zero_jax.search.base import HasLineage as HasLineage
+from zero_jax.search.base import HasPopulation as HasPopulation
+from zero_jax.search.base import Islands as Islands
+from zero_jax.search.base import Searcher as Searcher
+from zero_jax.search.base import State as State
+from zero_jax.search.base import register as register
 from zero_jax.search.efficient import EfficientEvolution as EfficientEvolution
 from zero_jax.search.operators.migration import migrate as migrate
 from zero_jax.search.operators.mutation import Mutations as Mutations
 from zero_jax.search.operators.mutation import mutate as mutate
 from zero_jax.search.random_search import RandomSearch as RandomSearch
 from zero_jax.search.regularized_evolution import RegularizedEvolution as RegularizedEvolution
-from zero_jax.search.state import SearchState as SearchState

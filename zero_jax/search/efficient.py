@@ -1,89 +1,138 @@
-"""Evolution that spends its evaluations sparingly: on programs that can learn, are new, and are unlike the others.
+"""Evolution that spends few evaluations: on programs that can learn, are new, and differ from the others.
 
 Axes: `I` islands, `P` programs per island, `C` children per island and cohort, `n` programs asked for, `L` slots.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.canonical import Canonical, canonical
-from zero_jax.program.memory import Interface, resolved
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
-from zero_jax.search.operators.lineage import Lines, born, first, placed
+from zero_jax.search.base import Rng, State, combined, register, with_scores
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
+from zero_jax.search.operators.population import Individuals, unevaluated
+from zero_jax.search.operators.records import put, take
+from zero_jax.search.operators.selection import hold_tournaments
 from zero_jax.search.operators.validity import CONDITIONS, conditions
-from zero_jax.search.regularized_evolution import RegularizedEvolution, first_programs, hold_tournaments
-from zero_jax.search.state import Niches, SearchState, check_sizes, checked_fitness, with_results
+from zero_jax.search.regularized_evolution import EvolutionState, RegularizedEvolution, first_programs
+from zero_jax.support.codec import Array, Count
 from zero_jax.support.compiled import entry_point
 
 KNOWN = 2**16
-"""How many programs a search remembers having asked for."""
+"""How many of the programs that it asked for a search remembers."""
 
 TRIES, ROUNDS, PATIENCE, SAMPLED, FOUNDED = 8, 2000, 20, 100, 100
-"""How many mutants of a parent are looked at in a round; how many rounds it may take until children are taken as they
-are; after how many a parent is replaced by another; for how many first programs are drawn anew until they can learn;
-and after how many more those that cannot yet are mutants of those that can."""
+"""How many mutants of a parent are looked at in a round; after how many rounds children are taken as they are; after
+how many rounds a parent is replaced by another; for how many rounds first programs are drawn anew until they can learn;
+and after how many more rounds those that cannot yet are mutants of those that can."""
+
+STALE = 100
+"""A search ends after this many programs in a row without a new one among thousands of mutants each."""
 
 
-@dataclasses.dataclass(frozen=True)
-class EfficientEvolution(RegularizedEvolution):
-    """Regularized evolution in which few evaluations are wasted.
-
-    It differs from its base in four things. In `experiments/efficiency.py` the first and the third decide; without the
-    fourth, or with `again` = 0, it did as well within the noise of 10 seeds.
-
-    1. *Only programs that can learn* (`can_learn`) are asked for, and none again, by canonical form, of the last
-       that it remembers (`KNOWN`); where none is found in `ROUNDS` rounds, others are.
-    2. *A child differs in what it does*: mutants that do what their parent does are not evaluated but mutated on, so
-       that lineages drift through dead code free of charge. With probability `again` a mutant is mutated once more, and
-       so on.
-    3. *Niches*: an island holds one program of each structure (Predict and Learn in canonical form, constants aside),
-       the fittest. A child of a new structure replaces one of equal fitness, if there is one, or else what stands in
-       the next place of a ring; so what can be varied in ways that do not matter cannot fill it. The first population
-       and migrants may hold a structure twice.
-    4. New constants have log-uniform magnitudes (`born`).
+@dataclasses.dataclass(frozen=True, eq=False)
+class NichedIndividuals(Individuals):
+    """Individuals that each fill a niche.
 
     Attributes:
-      again: how likely one more mutation is.
-      born: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
-      interface: where label, features and prediction live; by default that of scalar labels.
+      structures: uint64 `[N]`, hashes of their structures.
+    """
+
+    structures: Annotated[np.ndarray, Array(np.uint64, ("N",))]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EfficientState(EvolutionState):
+    """The state of `EfficientEvolution`.
+
+    Attributes:
+      individuals: with their structures.
+      ring: int64 `[I]`, the place on each island that the next program without a niche takes.
+      known: uint64, hashes of programs asked for, each in the place that its last bits say.
+      asked_structures: uint64 `[n]`, of the programs asked for last.
+      stale: how many programs in a row were asked for although they were not new.
+    """
+
+    individuals: NichedIndividuals
+    ring: Annotated[np.ndarray, Array(np.int64, ("I",), least=0)]
+    known: Annotated[np.ndarray, Array(np.uint64, (KNOWN,))]
+    asked_structures: Annotated[np.ndarray, Array(np.uint64, (None,))]
+    stale: Count
+
+    def validate(self) -> None:
+        """As in `State`."""
+        super().validate()
+        if len(self.ring) != self.islands or (self.ring >= len(self.individuals) // self.islands).any():
+            raise ValueError("ring does not fit the islands")
+
+
+@register("efficient")
+@dataclasses.dataclass(frozen=True)
+class EfficientEvolution(RegularizedEvolution):
+    """Regularized evolution that wastes few evaluations.
+
+    It differs from its base in four ways. In `experiments/efficiency.py` the first and the third decide; without the
+    fourth, or with `repeat_mutation` = 0, it did as well within the noise of 10 seeds.
+
+    1. *Only programs that can learn* (`can_learn`) are asked for, and none twice, by canonical form, among the last
+       `KNOWN`. If `ROUNDS` rounds yield no such program, others are taken.
+    2. *A child differs from its parent in what it does*: mutants that do the same are not evaluated but mutated
+       further, so lineages drift through dead code at no cost. A mutant is mutated once more with probability
+       `repeat_mutation`, and so on.
+    3. *Niches*: an island holds one program of each structure (Predict and Learn in canonical form, without constants),
+       the fittest. A child of a new structure replaces one of equal fitness, if there is one, or else the program in
+       the next place of a ring; so variations that do not matter cannot fill the island. The first population and
+       migrants may hold a structure twice.
+    4. New constants have log-uniform magnitudes (`constant_init`).
+
+    Attributes:
+      repeat_mutation: the probability of one more mutation.
+      constant_init: how new constants are drawn, as in `Mutations`, whose own setting does not count here.
 
     Example:
-      >>> from zero_jax import SearchSpace
+      >>> from zero_jax import Component, SearchSpace
       >>> from zero_jax.search.operators.validity import can_learn
-      >>> space = SearchSpace((4, 3, 1), (56, 57), (27,), (2, 3, 18, 23), (5, 1, 4), (5, 1, 4), (5, 1, 4))
+      >>> setup = Component(["SCALAR_CONST_SET", "VECTOR_CONST_SET"], (5, 5, 5))
+      >>> predict = Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (4, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = EfficientEvolution(space, population=20, cohort=5)
-      >>> state, programs = search.ask(search.init(seed=0))
-      >>> bool(can_learn(programs).all()), len(set(canonical(programs).hashes[:, 0].tolist()))
+      >>> state, candidates = search.ask(search.init(seed=0))
+      >>> bool(can_learn(candidates.programs).all()), len(set(candidates.hashes.tolist()))
       (True, 20)
-      >>> state, children = search.ask(search.tell(state, programs, np.linspace(0, 1, 20)))
-      >>> bool(can_learn(children).all()), len(children)
+      >>> state = search.tell(state, candidates, Scores.of(np.linspace(0, 1, 20)))
+      >>> state, children = search.ask(state)
+      >>> bool(can_learn(children.programs).all()), len(children)
       (True, 5)
     """
 
     population: int = 100
     cohort: int = 10
-    again: float = 0.3
-    born: Literal["uniform", "log"] = "log"
-    interface: Interface | None = None
+    repeat_mutation: float = 0.3
+    constant_init: Literal["uniform", "log"] = "log"
+
+    state_type: ClassVar[type[State]] = EfficientState
+    individuals_type: ClassVar[type[Individuals]] = NichedIndividuals
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.again < 1:
-            raise ValueError(f"again must be from 0 to below 1, not {self.again}")
+        if not 0 <= self.repeat_mutation < 1:
+            raise ValueError(f"repeat_mutation must be from 0 to below 1, not {self.repeat_mutation}")
         self._always()
 
-    @property
-    def _interface(self) -> Interface:
-        return resolved(self.interface, self.space.memory)
-
     def _always(self) -> Mutations:
-        return dataclasses.replace(self.mutations, probability=1.0, born=self.born)
+        return dataclasses.replace(self.mutations, probability=1.0, constant_init=self.constant_init)
 
-    def init(self, seed: int | np.random.SeedSequence) -> SearchState:
-        """The state before anything is evaluated: the first population, drawn from `seed`."""
+    def init(self, seed: int | np.random.SeedSequence) -> EfficientState:
+        """The state before the first evaluation: the first population, drawn from `seed`.
+
+        Raises:
+          ValueError: no program of the space can learn from its mistakes.
+        """
         rng = np.random.default_rng(seed)
         n = self.islands * self.population
         known = np.zeros(KNOWN, np.uint64)
@@ -92,100 +141,49 @@ class EfficientEvolution(RegularizedEvolution):
             empty = Programs.from_lists([[[[0]] * size for size in self.space.initial_size]], self.space.memory)
             start = empty.resized(capacity=self.space.capacity)[np.zeros(n, np.int64)]
             anew = dataclasses.replace(self._always(), types=("randomize_algorithm",), weights=())
-            programs, _ = self._new(start, anew, known, rng, climbs=SAMPLED)
+            search = _Mutants(self, anew, known, rng, climbs=SAMPLED)
         else:
-            programs, _ = self._new(given[self.taken_in_turn(given)], self._always(), known, rng, climbs=0)
+            start = given[self.taken_in_turn(given)]
+            search = _Mutants(self, self._always(), known, rng, climbs=0)
+        programs = search.of(start, self._form(start).hashes[:, 0]).programs
         if not (conditions(programs, self.interface) == CONDITIONS).any():
             raise ValueError(
-                "no program was found that can learn from its mistakes in this space "
+                "no program that can learn from its mistakes was found in this space "
                 "(zero_jax.search.operators.validity): leave method='efficient' for evolution, or give Predict and "
                 "Learn more ops"
             )
         kinds = structures(programs, self.interface)
-        niches = Niches(kinds, np.zeros(self.islands, np.int64), known, kinds, self._interface)
-        unknown = np.full((self.islands, self.population), np.nan)
-        bits = dict(rng.bit_generator.state)
-        return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, bits, niches=niches)
+        individuals = NichedIndividuals(**vars(unevaluated(programs)), structures=kinds)
+        no_parents, ring = np.zeros(0, np.int64), np.zeros(self.islands, np.int64)
+        return EfficientState(0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, ring, known, kinds, 0)
 
-    def _check_niches(self, state: SearchState) -> None:
-        told, sizes = state.niches, [self.islands * n for n in (self.population, self.cohort)]
-        if told is None or len(told.known) != KNOWN or len(told.asked_structures) not in sizes:
-            raise ValueError("the state is of another search: it lacks niches, or has others")
-        if told.interface != self._interface:
-            raise ValueError("the state is of another search: of programs for other labels")
+    def exhausted(self, state: Any) -> bool:
+        """As in `Searcher`."""
+        return state.stale >= STALE
 
-    def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
+    def check(self, state: Any) -> None:
+        """As in `Searcher`."""
+        super().check(state)
+        if len(state.asked_structures) not in [self.islands * n for n in (self.population, self.cohort)]:
+            raise ValueError(
+                f"the state is of another search: it asked for {len(state.asked_structures)} programs last"
+            )
+        if (structures(state.programs, self.interface) != state.individuals.structures).any():
+            raise ValueError("the state is of another search: its structures are not those of its programs")
+
+    def ask(self, state: Any) -> tuple[Any, Candidates]:
         """As in the base: the first population, or the children, island by island."""
-        check_sizes(state, self.space, self.islands, self.population)
+        self.check_kind(state)
         if state.evaluations == 0:
-            return state, state.population
-        self._check_niches(state)
-        assert state.niches is not None
-        rng, known = state.generator(), state.niches.known.copy()
-        rows = np.empty(self.islands * self.cohort, np.int64)
-        hold_tournaments(state.fitness, self.tournament, rows, rng)
-        children, forced = self._new(state.population[rows], self._always(), known, rng, state, rows)
-        stale = state.niches.stale + forced if forced == len(children) else 0
-        kinds = structures(children, self.interface)
-        niches = dataclasses.replace(state.niches, known=known, asked_structures=kinds, stale=stale)
-        lines = state.lines and dataclasses.replace(state.lines, parents=rows)
-        return dataclasses.replace(state, rng=dict(rng.bit_generator.state), lines=lines, niches=niches), children
-
-    def _new(
-        self,
-        parents: Programs,
-        mutations: Mutations,
-        known: np.ndarray,
-        rng: np.random.Generator,
-        state: SearchState | None = None,
-        rows: np.ndarray | None = None,
-        climbs: int = ROUNDS,
-    ) -> tuple[Programs, int]:
-        """A mutant of each of `n` programs that can learn and is not `known`, which become known; and of how many there
-        was none in all rounds, so that another stands in its place.
-
-        Mutants that do what their parent does take its place and are mutated on; from round `climbs` on, those do that
-        are as close to learning. Who stays without success has another parent from time to time: with a state, of its
-        population (`rows`, changed in place); without one, a first program that has been found.
-        """
-        n = len(parents)
-        current = _copied(parents)
-        forms = self._form(current).hashes[:, 0].copy()
-        todo, heights = np.arange(n), np.zeros(n, np.int64)
-        result, forced = _copied(parents), 0
-        for round_ in range(ROUNDS):
-            now = self._always() if climbs <= round_ else mutations
-            mutants = self._mutated(current[np.repeat(todo, TRIES)], now, rng)
-            form = self._form(mutants)
-            hashes, held = form.hashes[:, 0], conditions(form.programs, self.interface)
-            good = ((held == CONDITIONS) & (known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
-            same = hashes == np.repeat(forms[todo], TRIES)
-            chosen, hit = _first_of_each(good & ~same)
-            if climbs <= round_:
-                same = held >= np.repeat(heights[todo], TRIES)
-            hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
-            _copy_rows(result, todo[hit], mutants, chosen[hit])
-            known[hashes[chosen[hit]] % KNOWN] = hashes[chosen[hit]]
-            neutral, drifts = _first_of_each(same)
-            drifts &= ~hit
-            _copy_rows(current, todo[drifts], mutants, neutral[drifts])
-            heights[todo[drifts]] = held[neutral[drifts]]
-            todo = todo[~hit]
-            if not len(todo):
-                break
-            if round_ == ROUNDS - 2:
-                forced = len(todo)
-            if round_ % PATIENCE < PATIENCE - 1:
-                continue
-            if state is not None and rows is not None:
-                others = np.empty(len(rows), np.int64)
-                hold_tournaments(state.fitness, self.tournament, others, rng)
-                rows[todo] = others[todo]
-                _copy_rows(current, todo, state.population, rows[todo])
-            elif round_ > climbs + FOUNDED and len(todo) < n:
-                _copy_rows(current, todo, result, rng.choice(np.delete(np.arange(n), todo), len(todo)))
-            forms[todo] = self._form(current[todo]).hashes[:, 0]
-        return result, forced
+            return state, self.candidates(state.programs)
+        rng, known = state.generator(), state.known.copy()
+        rows = hold_tournaments(state.fitness, self.tournament, self.islands * self.cohort, rng)
+        search = _Mutants(self, self._always(), known, rng, state, rows)
+        children = search.of(state.programs[rows], state.hashes[rows])
+        candidates = Candidates(children.programs, children.forms, self.interface)
+        stale = state.stale + search.forced if search.forced == len(candidates) else 0
+        changes = {"asked_structures": structures(children.programs, self.interface), "stale": stale, "known": known}
+        return dataclasses.replace(state, rng=Rng.of(rng), parents=rows, **changes), candidates
 
     def _form(self, programs: Programs) -> Canonical:
         return canonical(programs, interface=self.interface)
@@ -193,50 +191,121 @@ class EfficientEvolution(RegularizedEvolution):
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
         mutate_in_place(programs, self.space, mutations, rng)
-        more = np.flatnonzero(rng.random(len(programs)) < self.again)
+        more = np.flatnonzero(rng.random(len(programs)) < self.repeat_mutation)
         while len(more):
             some = programs[more]
             mutate_in_place(some, self.space, mutations, rng)
             _copy_rows(programs, more, some, np.arange(len(more)))
-            more = more[rng.random(len(more)) < self.again]
+            more = more[rng.random(len(more)) < self.repeat_mutation]
         return programs
 
-    def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
+    def tell(self, state: Any, candidates: Candidates, scores: Scores) -> Any:
         """As in the base; children take the places that niches leave them.
 
         Raises:
-          ValueError: a fitness that is NaN, or not one for each program asked for.
+          ValueError: a fitness that is NaN, or not one for each candidate asked for.
         """
+        fitness = combined(candidates, scores)
         if state.evaluations == 0:
-            fitness = checked_fitness(programs, fitness)
-            lines = first(programs, fitness)
-            known = fitness.reshape(self.islands, self.population)
-            return with_results(state, programs, fitness, lines, fitness=known, lines=lines)
-        fitness = checked_fitness(programs, fitness)
-        if len(programs) != self.islands * self.cohort:
-            raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
-        assert state.niches is not None
-        assert state.lines is not None
-        niches, known = state.niches, state.fitness.copy()
-        kept, ring = niches.structures.copy(), niches.ring.copy()
+            return self.with_first(state, candidates, fitness)
+        children = self.children(state, candidates, fitness)
+        niched = NichedIndividuals(**vars(children), structures=state.asked_structures)
+        kept, ring = state.individuals.structures.copy(), state.ring.copy()
         owners = np.full(self.islands * self.population, -1, np.int64)
-        _settle(known, kept, ring, niches.asked_structures, fitness, owners)
+        _settle(state.fitness.copy(), kept, ring, niched.structures, fitness, owners)
         rows = np.flatnonzero(owners >= 0)
-        children = owners[rows]
-        population = _copied(state.population)
-        _copy_rows(population, rows, programs, children)
-        lines = born(state.lines, programs, fitness, state.evaluations + len(programs))
-        some = Lines(lines.ancestors[children], lines.fitness[children], lines.births[children], lines.parents)
-        return with_results(
-            state,
-            programs,
-            fitness,
-            lines,
-            population=population,
-            fitness=known,
-            lines=placed(state.lines, some, rows),
-            niches=dataclasses.replace(niches, structures=kept, ring=ring),
-        )
+        individuals = put(state.individuals, rows, take(niched, owners[rows]))
+        return with_scores(state, candidates, fitness, children.lines, individuals=individuals, ring=ring)
+
+
+@dataclasses.dataclass
+class _Children:
+    """Programs and their canonical forms."""
+
+    programs: Programs
+    forms: Canonical
+
+
+@dataclasses.dataclass
+class _Mutants:
+    """Looks among mutants for programs that can learn and are not known.
+
+    Mutants that do what their parent does take its place and are mutated further; from round `climbs` on, so do those
+    that are as close to learning. A parent without success is replaced from time to time: with a state, by another of
+    its population (`rows`, changed in place); without one, by a first program that can learn.
+
+    Attributes:
+      searcher: the search.
+      mutations: which mutations.
+      known: hashes of known programs; changed in place.
+      rng: the source of randomness.
+      state: of the search; None for the first population.
+      rows: of the parents in its population.
+      climbs: the round from which on closeness to learning counts.
+      forced: how many programs had no new mutant in all rounds, so that others stand in their places.
+    """
+
+    searcher: EfficientEvolution
+    mutations: Mutations
+    known: np.ndarray
+    rng: np.random.Generator
+    state: EfficientState | None = None
+    rows: np.ndarray | None = None
+    climbs: int = ROUNDS
+    forced: int = 0
+
+    def of(self, parents: Programs, hashes: np.ndarray) -> _Children:
+        """A mutant of each of `n` programs, whose hashes are known."""
+        n, searcher = len(parents), self.searcher
+        current, now = _copied(parents), hashes.copy()  # what is mutated, and its hashes
+        forms = hashes.copy()
+        todo, heights = np.arange(n), np.zeros(n, np.int64)
+        result = _Children(_copied(parents), Canonical(_copied(parents), np.zeros((n, 2), np.uint64)))
+        for round_ in range(ROUNDS):
+            mutations = searcher._always() if self.climbs <= round_ else self.mutations
+            mutants = searcher._mutated(current[np.repeat(todo, TRIES)], mutations, self.rng)
+            form = searcher._form(mutants)
+            hashes, held = form.hashes[:, 0], conditions(form.programs, searcher.interface)
+            good = ((held == CONDITIONS) & (self.known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
+            same = hashes == np.repeat(forms[todo], TRIES)
+            chosen, hit = _first_of_each(good & ~same)
+            if self.climbs <= round_:
+                same = held >= np.repeat(heights[todo], TRIES)
+            hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
+            _copy_rows(result.programs, todo[hit], mutants, chosen[hit])
+            _copy_rows(result.forms.programs, todo[hit], form.programs, chosen[hit])
+            result.forms.hashes[todo[hit]] = form.hashes[chosen[hit]]
+            self.known[hashes[chosen[hit]] % KNOWN] = hashes[chosen[hit]]
+            neutral, drifts = _first_of_each(same)
+            drifts &= ~hit
+            _copy_rows(current, todo[drifts], mutants, neutral[drifts])
+            now[todo[drifts]] = hashes[neutral[drifts]]
+            heights[todo[drifts]] = held[neutral[drifts]]
+            todo = todo[~hit]
+            if not len(todo):
+                break
+            if round_ == ROUNDS - 2:
+                self.forced = len(todo)
+            if round_ % PATIENCE == PATIENCE - 1:
+                self._replace(todo, current, now, result, round_)
+                forms[todo] = now[todo]
+        if len(todo):  # all their mutants do what they do: they stand as they were
+            rest = searcher._form(result.programs[todo])
+            _copy_rows(result.forms.programs, todo, rest.programs, np.arange(len(todo)))
+            result.forms.hashes[todo] = rest.hashes
+        return result
+
+    def _replace(self, todo: np.ndarray, current: Programs, now: np.ndarray, result: _Children, round_: int) -> None:
+        """Replaces the parents of those that have had no success."""
+        if self.state is not None and self.rows is not None:
+            others = hold_tournaments(self.state.fitness, self.searcher.tournament, len(self.rows), self.rng)
+            self.rows[todo] = others[todo]
+            _copy_rows(current, todo, self.state.programs, self.rows[todo])
+            now[todo] = self.state.hashes[self.rows[todo]]
+        elif round_ > self.climbs + FOUNDED and len(todo) < len(now):
+            some = self.rng.choice(np.delete(np.arange(len(now)), todo), len(todo))
+            _copy_rows(current, todo, result.programs, some)
+            now[todo] = result.forms.hashes[some, 0]
 
 
 def structures(programs: Programs, interface: Interface | None = None) -> np.ndarray:
@@ -283,9 +352,9 @@ def _first_of_each(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_first(hashes: np.ndarray) -> np.ndarray:
     """`[m]` whether none before is equal."""
-    found = np.zeros(len(hashes), bool)
-    found[np.unique(hashes, return_index=True)[1]] = True
-    return found
+    first = np.zeros(len(hashes), bool)
+    first[np.unique(hashes, return_index=True)[1]] = True
+    return first
 
 
 def _copied(programs: Programs) -> Programs:

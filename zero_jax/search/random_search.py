@@ -1,68 +1,93 @@
-"""Random search: the baseline that evolution is measured against (SPEC 6)."""
+"""Random search: the baseline against which evolution is measured (Real et al. 2020, section 4.1)."""
 
 import dataclasses
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.programs import Programs
-from zero_jax.program.space import SearchSpace, random_programs
-from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
+from zero_jax.program.space import random_programs
+from zero_jax.search.base import Rng, Searcher, State, check_layout, check_population, combined, register, with_scores
 from zero_jax.support.bounds import check_number
+from zero_jax.support.codec import Array, Length
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class RandomState(State):
+    """The state of `RandomSearch`; the last cohort is its population, on one island.
+
+    Attributes:
+      programs: the last cohort; one empty program before the first.
+      fitness: float64 `[1, P]`, NaN before the first evaluation.
+      hashes: uint64 `[P]`, of the canonical forms.
+    """
+
+    programs: Annotated[Programs, Length("P")]
+    fitness: Annotated[np.ndarray, Array(np.float64, (1, "P"), finite=False)]
+    hashes: Annotated[np.ndarray, Array(np.uint64, ("P",))]
+
+    def validate(self) -> None:
+        """As in `State`."""
+        super().validate()
+        finite = np.isfinite(self.fitness) if self.evaluations else np.isnan(self.fitness)
+        if not self.fitness.size or not finite.all():
+            raise ValueError("fitness is missing after an evaluation, or there before one")
+
+
+@register("random")
 @dataclasses.dataclass(frozen=True)
-class RandomSearch:
-    """Draws programs from a space, `cohort` at a time; remembers the best.
+class RandomSearch(Searcher):
+    """Draws programs from a space, `cohort` at a time, and remembers the best.
 
-    The state's population is the cohort asked for last, on one island.
+    Attributes:
+      cohort: how many programs are drawn and evaluated together.
 
     Raises:
       ValueError: a cohort below 1, or too large for the memory that it may take.
 
     Example:
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> from zero_jax import Component, SearchSpace
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 2, 2)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = RandomSearch(space, cohort=8)
-      >>> state, programs = search.ask(search.init(seed=0))
-      >>> search.tell(state, programs, np.zeros(8)).evaluations
+      >>> state, candidates = search.ask(search.init(seed=0))
+      >>> search.tell(state, candidates, Scores.of(np.zeros(8))).evaluations
       8
     """
 
-    space: SearchSpace
     cohort: int = 1000
+
+    state_type: ClassVar[type[State]] = RandomState
 
     def __post_init__(self) -> None:
         check_number("cohort", self.cohort)
         check_population(self.space, 1, self.cohort)
 
-    @property
-    def ops(self) -> tuple[tuple[int, ...], ...]:
-        """The ops that programs of each component can hold: those of the space."""
-        return self.space.ops
-
-    def init(self, seed: int | np.random.SeedSequence) -> SearchState:
-        """The state before anything is evaluated."""
-        rng = np.random.default_rng(seed)
+    def init(self, seed: int | np.random.SeedSequence) -> RandomState:
+        """The state before the first evaluation."""
         nothing = random_programs(self.space, 1, np.random.default_rng(0))
-        return SearchState(nothing, np.full((1, 1), np.nan), 0, 0, nothing, -np.inf, dict(rng.bit_generator.state))
+        rng = Rng.of(np.random.default_rng(seed))
+        return RandomState(0, None, rng, nothing, np.full((1, 1), np.nan), np.zeros(1, np.uint64))
 
-    def check(self, state: SearchState) -> None:
-        """Whether a state that comes from a file is one of this search.
-
-        Raises:
-          ValueError: saying what is not.
-        """
-        check_sizes(state, self.space, 1, self.cohort if state.evaluations else 1)
-        check_ops(state.population, self.ops)
-        if state.lines is not None or state.niches is not None:
-            raise ValueError("the state is of another search: it has lines of descent, or niches")
-
-    def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
+    def ask(self, state: RandomState) -> tuple[RandomState, Candidates]:
         """The state, its generator advanced, and `cohort` random programs."""
+        self.check_kind(state)
         rng = state.generator()
-        programs = random_programs(self.space, self.cohort, rng)
-        return dataclasses.replace(state, rng=dict(rng.bit_generator.state)), programs
+        candidates = self.candidates(random_programs(self.space, self.cohort, rng))
+        return dataclasses.replace(state, rng=Rng.of(rng)), candidates
 
-    def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
-        """The state once the programs have their fitness `[cohort]`."""
-        fitness = checked_fitness(programs, fitness)
-        return with_results(state, programs, fitness, population=programs, fitness=fitness[None])
+    def tell(self, state: RandomState, candidates: Candidates, scores: Scores) -> RandomState:
+        """The state after the evaluation of a cohort."""
+        fitness = combined(candidates, scores)
+        cohort: dict[str, Any] = {"programs": candidates.programs, "hashes": candidates.hashes}
+        return with_scores(state, candidates, fitness, **cohort, fitness=fitness[None])
+
+    def check(self, state: RandomState) -> None:
+        """As in `Searcher`."""
+        super().check(state)
+        check_layout(state.programs, self.space)
+        expected = self.cohort if state.evaluations else 1
+        if len(state.programs) != expected:
+            raise ValueError(f"the state is of another search: a cohort of {len(state.programs)}, not {expected}")

@@ -1,28 +1,86 @@
-"""Regularized evolution (Real et al. 2019) with islands on the batch axis (SPEC 4).
+"""Regularized evolution (Real et al. 2019) with islands on the batch axis.
 
 Axes: `I` islands, `P` programs per island, `C` children per island and cohort, `T` draws per tournament.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program import library
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace, random_programs
-from zero_jax.search.operators.lineage import born, first, placed
+from zero_jax.search.base import Rng, Searcher, State, check_layout, check_population, combined, register, with_scores
+from zero_jax.search.operators import migration
+from zero_jax.search.operators.lineage import Lines, first_lines, inherited
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
-from zero_jax.search.state import SearchState, check_ops, check_population, check_sizes, checked_fitness, with_results
+from zero_jax.search.operators.population import Individuals, unevaluated
+from zero_jax.search.operators.records import put
+from zero_jax.search.operators.selection import MOST_DRAWS, hold_tournaments
 from zero_jax.support.bounds import check_number
-from zero_jax.support.compiled import address_of, entry_point, generator_at
+from zero_jax.support.codec import Array, Range, decode
 from zero_jax.support.foreign import shown
 
-MOST_DRAWS = 10**8
-"""So many draws the tournaments of a cohort may have: a second of a compiled loop, in which Ctrl-C has to wait."""
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvolutionState(State):
+    """The state of a search with a population on islands.
+
+    Attributes:
+      individuals: `I * P`, island by island; each island is a ring in order of age.
+      islands: I.
+      oldest: the place of the oldest program in the ring of every island: the next to be replaced.
+      parents: int64 `[I * C]`, the rows of the parents of the children asked for last; empty before the first.
+    """
+
+    individuals: Individuals
+    islands: Annotated[int, Range(1)]
+    oldest: Annotated[int, Range(0)]
+    parents: Annotated[np.ndarray, Array(np.int64, ("C",), least=0)]
+
+    @property
+    def programs(self) -> Programs:
+        """The `I * P` programs of the population."""
+        return self.individuals.programs
+
+    @property
+    def fitness(self) -> np.ndarray:
+        """`[I, P]` float64, NaN before the first evaluation."""
+        return self.individuals.fitness.reshape(self.islands, -1)
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """`[I * P]` uint64, of the canonical forms."""
+        return self.individuals.hashes
+
+    @property
+    def lines(self) -> Lines:
+        """What the programs descend from."""
+        return self.individuals.lines
+
+    def origins(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As in `HasLineage`."""
+        if not self.evaluations:
+            return None
+        parents = self.parents[rows]
+        return self.lines.ancestors[parents], self.lines.births[parents] + 1
+
+    def validate(self) -> None:
+        """As in `State`."""
+        super().validate()
+        size, rest = divmod(len(self.individuals), self.islands)
+        if rest or not self.oldest < size or self.individuals.evaluated != (self.evaluations > 0):
+            raise ValueError("islands, oldest, or which programs were evaluated, do not fit its individuals")
+        if (self.parents >= len(self.individuals)).any():
+            raise ValueError(f"parents has {self.parents.max()}, more than {len(self.individuals) - 1}")
 
 
+@register("evolution")
 @dataclasses.dataclass(frozen=True)
-class RegularizedEvolution:
+class RegularizedEvolution(Searcher):
     """I independent populations of P programs that age, compete in tournaments and mutate.
 
     For each of C children an island draws T programs with replacement; the fittest (of equals, the first drawn) is
@@ -45,23 +103,27 @@ class RegularizedEvolution:
         than is allowed, an initial program that does not fit the space.
 
     Example:
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (2, 1, 4), (2, 1, 4))
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 2, 2)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> search = RegularizedEvolution(space, islands=2, population=10, tournament=3, cohort=5)
       >>> state = search.init(seed=0)
-      >>> state, programs = search.ask(state)             # all 20 of the first population
-      >>> state = search.tell(state, programs, np.zeros(20))
-      >>> state, children = search.ask(state)             # 5 children of each island
-      >>> len(programs), len(children)
+      >>> state, candidates = search.ask(state)             # all 20 of the first population
+      >>> state = search.tell(state, candidates, Scores.of(np.zeros(20)))
+      >>> state, children = search.ask(state)               # 5 children of each island
+      >>> len(candidates), len(children)
       (20, 10)
     """
 
-    space: SearchSpace
     islands: int = 1
     population: int = 1000
     tournament: int = 10
     cohort: int = 100
     mutations: Mutations = Mutations()
     initial: str | Programs = "random"
+
+    state_type: ClassVar[type[State]] = EvolutionState
+    individuals_type: ClassVar[type[Individuals]] = Individuals
 
     def __post_init__(self) -> None:
         for name in ("islands", "population", "tournament", "cohort"):
@@ -90,38 +152,36 @@ class RegularizedEvolution:
         parts = zip(self.space.ops, first.starts[:3], first.starts[1:], strict=True)
         return tuple(tuple(sorted({*allowed, *np.unique(first.code[:, a:b, 0]).tolist()})) for allowed, a, b in parts)
 
-    def init(self, seed: int | np.random.SeedSequence) -> SearchState:
-        """The state before anything is evaluated: the first population, drawn from `seed`."""
+    def init(self, seed: int | np.random.SeedSequence) -> Any:
+        """The state before the first evaluation: the first population, drawn from `seed`."""
         rng = np.random.default_rng(seed)
-        n = self.islands * self.population
         first = first_programs(self.space, self.initial)
+        n = self.islands * self.population
         programs = random_programs(self.space, n, rng) if first is None else first[self.taken_in_turn(first)]
-        unknown = np.full((self.islands, self.population), np.nan)
-        return SearchState(programs, unknown, 0, 0, programs[0], -np.inf, _rng_state(rng))
+        return EvolutionState(0, None, Rng.of(rng), unevaluated(programs), self.islands, 0, np.zeros(0, np.int64))
 
     def taken_in_turn(self, first: Programs) -> np.ndarray:
         """`[I * P]` which initial program stands in each place."""
         return np.tile(np.arange(self.population) % len(first), self.islands)
 
-    def check(self, state: SearchState) -> None:
-        """Whether a state that comes from a file is one of this search.
+    def check_kind(self, state: EvolutionState) -> None:
+        """Also refuses a state of other sizes, which compiled loops rely on."""
+        super().check_kind(state)
+        check_layout(state.programs, self.space)
+        sizes, expected = state.fitness.shape, (self.islands, self.population)
+        if sizes != expected:
+            raise ValueError(f"the state is of another search: islands and programs of each {sizes}, not {expected}")
 
-        Raises:
-          ValueError: saying what is not.
-        """
-        check_sizes(state, self.space, self.islands, self.population)
-        check_ops(state.population, self.ops)
-        parents = 0 if state.lines is None else len(state.lines.parents)
-        if (state.lines is None) != (state.evaluations == 0) or parents not in (0, self.islands * self.cohort):
-            raise ValueError("the state is of another search: it lacks lines of descent, or has others")
-        self._check_niches(state)
+    def check(self, state: EvolutionState) -> None:
+        """As in `Searcher`."""
+        super().check(state)
+        if len(state.parents) not in (0, self.islands * self.cohort):
+            raise ValueError(f"the state is of another search: {len(state.parents)} children were asked for last")
+        if state.evaluations and (self.candidates(state.programs).hashes != state.hashes).any():
+            raise ValueError("the state is of another search: its hashes are not those of its programs")
 
-    def _check_niches(self, state: SearchState) -> None:
-        if state.niches is not None:
-            raise ValueError("the state is of another search: it has niches")
-
-    def ask(self, state: SearchState) -> tuple[SearchState, Programs]:
-        """The programs to evaluate next.
+    def ask(self, state: EvolutionState) -> tuple[Any, Candidates]:
+        """The candidates to evaluate next.
 
         Returns:
           The state, its generator advanced, and the first population (I * P programs) or else the children (I * C),
@@ -130,80 +190,88 @@ class RegularizedEvolution:
         Raises:
           ValueError: the state of a search of other sizes.
         """
-        check_sizes(state, self.space, self.islands, self.population)
+        self.check_kind(state)
         if state.evaluations == 0:
-            return state, state.population
+            return state, self.candidates(state.programs)
         rng = state.generator()
-        rows = np.empty(self.islands * self.cohort, np.int64)
-        hold_tournaments(state.fitness, self.tournament, rows, rng)
-        children = state.population[rows]  # copies
+        parents = hold_tournaments(state.fitness, self.tournament, self.islands * self.cohort, rng)
+        children = state.programs[parents]  # copies
         mutate_in_place(children, self.space, self.mutations, rng)
-        lines = state.lines and dataclasses.replace(state.lines, parents=rows)
-        return dataclasses.replace(state, rng=_rng_state(rng), lines=lines), children
+        return dataclasses.replace(state, rng=Rng.of(rng), parents=parents), self.candidates(children)
 
-    def tell(self, state: SearchState, programs: Programs, fitness: np.ndarray) -> SearchState:
-        """The state once the programs asked for have their fitness `[I * P]` or `[I * C]`.
+    def tell(self, state: EvolutionState, candidates: Candidates, scores: Scores) -> Any:
+        """The state after the evaluation of the candidates: children replace the oldest programs of their island.
 
         Raises:
-          ValueError: a fitness that is NaN or infinite, or not one for each program asked for.
+          ValueError: a fitness that is NaN or infinite, or not one for each candidate asked for.
         """
-        fitness = checked_fitness(programs, fitness)
+        fitness = combined(candidates, scores)
         if state.evaluations == 0:
-            lines = first(programs, fitness)
-            known = fitness.reshape(self.islands, self.population)
-            return with_results(state, programs, fitness, lines, fitness=known, lines=lines)
-        if len(programs) != self.islands * self.cohort:
-            raise ValueError(f"{self.islands * self.cohort} programs were asked for, not {len(programs)}")
+            return self.with_first(state, candidates, fitness)
+        children = self.children(state, candidates, fitness)
         slots = (state.oldest + np.arange(self.cohort)) % self.population
         rows = (np.arange(self.islands)[:, None] * self.population + slots).reshape(-1)
-        old = state.population
-        assert state.lines is not None
-        lines = born(state.lines, programs, fitness, state.evaluations + len(programs))
-        if self.cohort == self.population:  # a whole generation: nothing of the old one is left
-            known = fitness.reshape(self.islands, self.cohort)
-            return with_results(
-                state, programs, fitness, lines, population=programs, fitness=known, oldest=0, lines=lines
-            )
-        arrays = [np.array(part) for part in (old.code, old.data, old.length)]
-        for array, new in zip(arrays, (programs.code, programs.data, programs.length), strict=True):
-            array[rows] = new
-        known = state.fitness.copy()
-        known[:, slots] = fitness.reshape(self.islands, self.cohort)
-        return with_results(
-            state,
-            programs,
-            fitness,
-            lines,
-            population=old.with_arrays(*arrays),
-            fitness=known,
-            oldest=(state.oldest + self.cohort) % self.population,
-            lines=placed(state.lines, lines, rows),
-        )
+        whole = self.cohort == self.population  # a generation: nothing of the old one is left
+        individuals = children if whole else put(state.individuals, rows, children)
+        oldest = 0 if whole else (state.oldest + self.cohort) % self.population
+        return with_scores(state, candidates, fitness, children.lines, individuals=individuals, oldest=oldest)
 
+    def with_first(self, state: EvolutionState, candidates: Candidates, fitness: np.ndarray) -> Any:
+        """The state after the evaluation of the first population."""
+        if len(candidates) != len(state.individuals):
+            raise ValueError(f"{len(state.individuals)} candidates were asked for, not {len(candidates)}")
+        lines = first_lines(candidates.programs, fitness)
+        known: dict[str, Any] = {
+            "programs": candidates.programs,
+            "fitness": fitness,
+            "hashes": candidates.hashes,
+            "lines": lines,
+        }
+        individuals = dataclasses.replace(state.individuals, **known)
+        return with_scores(state, candidates, fitness, lines, individuals=individuals)
 
-def hold_tournaments(fitness: np.ndarray, draws: int, rows: np.ndarray, rng: np.random.Generator) -> None:
-    """For each of the same number of children of every island, the row of its parent: the fittest of some draws with
-    replacement; of equals, the first drawn.
-    """
-    _hold_tournaments(fitness, draws, rows, address_of(rng))
+    def children(self, state: EvolutionState, candidates: Candidates, fitness: np.ndarray) -> Individuals:
+        """The children asked for last, with their fitness and lines."""
+        if len(candidates) != self.islands * self.cohort:
+            raise ValueError(f"{self.islands * self.cohort} candidates were asked for, not {len(candidates)}")
+        evaluations = state.evaluations + len(candidates)
+        lines = inherited(state.lines, state.parents, candidates.programs, fitness, evaluations)
+        return Individuals(candidates.programs, fitness, candidates.hashes, lines)
 
+    # ------------------------------------------------------------------------------------------ islands
 
-@entry_point
-def _hold_tournaments(fitness, draws, rows, address):  # type: ignore[no-untyped-def]
-    rng = generator_at(address)
-    islands, population = fitness.shape
-    for i in range(len(rows)):
-        island = i // (len(rows) // islands)
-        best = int(rng.random() * population)
-        for _ in range(draws - 1):
-            drawn = int(rng.random() * population)
-            if fitness[island, drawn] > fitness[island, best]:
-                best = drawn
-        rows[i] = island * population + best
+    def part(self, n: int) -> "RegularizedEvolution":
+        """The searcher of one of `n` equal parts of the islands.
 
+        Raises:
+          ValueError: islands that cannot be divided evenly.
+        """
+        if self.islands % n:
+            raise ValueError(f"{self.islands} islands cannot be divided into {n} equal parts")
+        return dataclasses.replace(self, islands=self.islands // n)
 
-def _rng_state(rng: np.random.Generator) -> dict:
-    return dict(rng.bit_generator.state)
+    def migrate(self, states: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+        """As in `Islands`."""
+        return migration.migrate(states, rng)
+
+    def offered(self, states: Sequence[Any], rng: np.random.Generator) -> Individuals:
+        """As in `Islands`."""
+        return migration.offered(states, rng)
+
+    def taken(self, states: Sequence[Any], offers: Sequence[Individuals], rng: np.random.Generator) -> list[Any]:
+        """As in `Islands`."""
+        return migration.taken(states, offers, rng)
+
+    def offer_from(self, tree: Any, where: str = "migrants") -> Individuals:
+        """As in `Islands`.
+
+        Raises:
+          ValueError: what is not an offer to this search, naming the place.
+        """
+        offer = decode(self.individuals_type, tree, where, like=self.space)
+        if not offer.evaluated:
+            raise ValueError(f"{where} has no fitness")
+        return offer
 
 
 def first_programs(space: SearchSpace, initial: str | Programs) -> Programs | None:

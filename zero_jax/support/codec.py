@@ -42,6 +42,10 @@ class Known:
         lengths = [self.axes.get(letter) for letter in axis.split("*")]
         return None if None in lengths else math.prod(n for n in lengths if n is not None)
 
+    def decode(self, hint: Any, tree: Any, where: str) -> Any:
+        """An object that agrees on what is shared, and has axes of its own."""
+        return _coder(hint).decode(tree, where, Known({}, self.shared))
+
 
 class Coder(Protocol):
     """Turns one kind of value into a tree and back."""
@@ -312,7 +316,7 @@ class _Sized:
     def decode(self, tree: Any, where: str, known: Known) -> Any:
         value = self.inner.decode(tree, where, known)
         expected = known.length(self.length.axis)
-        if expected not in (None, len(value)):
+        if value is not None and expected not in (None, len(value)):
             raise ValueError(f"{where} has {len(value)}, not {expected}")
         return value
 

@@ -1,4 +1,4 @@
-"""The Pallas executor on NVIDIA GPUs: the kernel's machine there (`kernel.py`), and populations handed to it.
+"""The Pallas kernel on NVIDIA GPUs: its machine there (`kernel.py`), and the calls that hand it programs.
 
 A program on a group of tasks is one block of threads. The memory of a block is `[address, lane, feature(, feature)]` in
 the GPU's global memory, of which the blocks that run at a time fit its caches. What threads write there, others read
@@ -29,7 +29,7 @@ from zero_jax.program.memory import COMPONENTS
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
-# Of JAX 0.11; nothing that a user could do. `choice.py` falls back to XLA once it has come true.
+# JAX 0.11 says so, and a user can do nothing about it. Once it is gone, `executor.py` refuses and XLA serves.
 warnings.filterwarnings("ignore", message="The Pallas Triton backend is deprecated")
 
 
@@ -171,7 +171,7 @@ def evaluate_programs(
     """Trains programs on tasks, all at once.
 
     Args:
-      programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`dataflow.number_draws`);
+      programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`liveness.number_draws`);
         one whose first length is negative is skipped.
       tasks: `T` of them.
       seed: uint32, of the random stream.

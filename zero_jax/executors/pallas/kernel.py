@@ -1,7 +1,7 @@
 """The Pallas executor's kernel: an interpreter of one program on one group of tasks, in which an opcode is a branch.
 
 The tasks are the lanes that an instruction works on at once. What differs between the machines that it runs on is in
-`Machine`'s hooks: `pallas.py` has those of NVIDIA GPUs, `pallas_tpu.py` those of TPUs.
+`Machine`'s hooks: `gpu.py` has those of NVIDIA GPUs, `tpu.py` those of TPUs. `training.py` has the training.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def packed(programs: Programs, sets: OpSets) -> tuple[tuple[int, ...], Array, Ar
 
 
 class Machine:
-    """Runs instructions of the block's program on its memory. What a subclass fills in comes first.
+    """Runs instructions of the block's program on its memory. The methods that a subclass fills in come first.
 
     Args:
       shape: what the code depends on.

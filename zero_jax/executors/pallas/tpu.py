@@ -1,4 +1,4 @@
-"""The Pallas executor on TPUs: the kernel's machine there (`kernel.py`), and populations handed to it.
+"""The Pallas kernel on TPUs: its machine there (`kernel.py`), and the calls that hand it programs.
 
 A TPU works on registers of 8 x 128 numbers, so 128 tasks are the lanes and features lie in front of them. A program's
 memory stays in the core's fast memory (VMEM), `[address, feature, feature, lane]`; its instructions are scalars in
@@ -242,7 +242,7 @@ def evaluate_programs(
     programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, *, interpret: Any = False,
     errors: bool = False,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Trains programs on tasks, all at once; arguments and what is returned as of `pallas.evaluate_programs`, but that
+    """Trains programs on tasks, all at once; arguments and results are those of `gpu.evaluate_programs`, but
     `interpret` may also be `pltpu.InterpretParams`, to imitate a TPU more closely.
     """
     ops, program, program_specs = _program(programs, sets)
@@ -287,7 +287,7 @@ def evaluate_programs(
 def execute_programs(
     programs: Programs, memory: Any, ids: Array, seed: Array, component: int, sets: OpSets, *, interpret: Any = False
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Runs one component once on a memory, as `pallas.execute_programs` does."""
+    """Runs one component once on a memory, as `gpu.execute_programs` does."""
     ops, program, program_specs = _program(programs, sets)
     tasks, features = memory[0].shape[1], memory[1].shape[-1]
     shape = _shape(programs, ops, features, tasks, interpret=bool(interpret))

@@ -227,7 +227,7 @@ def execute(
     """Runs one component of every program once on a given memory, as it stands: never pruned or fused.
 
     Args:
-      programs: `P` valid programs, random instructions numbered (`dataflow.number_draws`).
+      programs: `P` valid programs, random instructions numbered (`liveness.number_draws`).
       memory: `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]`.
       component: 0, 1 or 2.
       seed: of the random stream.

@@ -49,7 +49,7 @@ def evaluate_block(
     """Trains and validates a block of programs together (Real et al. 2020, figure 1).
 
     Args:
-      programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`dataflow.number_draws`).
+      programs: `P` of them, NO_OP in slots that are not in use, random instructions numbered (`liveness.number_draws`).
       tasks: `T` of them.
       seed: uint32, of the random stream.
       max_abs_error: a larger error, or NaN, stops a run.

@@ -44,7 +44,7 @@ def resume(
 
     Args:
       folder: as in `zero_jax.run.resume`.
-      report: likewise.
+      report: as in `run`.
       address: as in `run`.
       **more: as in `zero_jax.run.resume`.
 

@@ -13,6 +13,7 @@ from typing import Any
 from zero_jax.executors.registry import may_use_gpu
 from zero_jax.run.config import RunConfig
 from zero_jax.run.searchers import islands
+from zero_jax.search import Islands
 from zero_jax.support import threads as parallel
 
 REACHED_SECONDS = 5.0
@@ -53,7 +54,7 @@ def connected(address: str = "") -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Workers on one GPU with this process would find its memory taken; usage statistics are nobody's business.
+    # Workers on one GPU with this process would find its memory taken; usage statistics are not sent.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     how: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -83,7 +84,7 @@ def check_answers(address: str) -> None:
 
     Raises:
       ValueError: no address.
-      OSError: nobody there, or not a cluster.
+      OSError: no answer, or not a cluster.
     """
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -119,6 +120,8 @@ def resources(config: RunConfig) -> tuple[str, int]:
 def default_workers(config: RunConfig) -> int:
     """As many workers as the cluster has GPUs, or else CPUs, and as can share the islands evenly."""
     most = max(1, resources(config)[1])
+    if not isinstance(config.searcher, Islands):
+        return most
     shares = islands(config.searcher) // config.schedule.groups
     return max(n for n in range(1, min(most, shares) + 1) if shares % n == 0)
 
@@ -137,5 +140,5 @@ def check_room(config: RunConfig) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line: Ray's go on with advice and stack traces."""
+    """The first line of an error: Ray's continue with advice and stack traces."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

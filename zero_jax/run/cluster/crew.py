@@ -40,7 +40,7 @@ class Seat:
       offer: what it last offered to other islands.
       taking: whether it is to take from what is offered.
       saved: what it can be started again from.
-      saving: whether it is to save that anew.
+      saving: whether it is to save that again.
       losses: how often it was lost since it last did something.
       exhausted: whether it finds nothing new to train.
     """
@@ -156,9 +156,7 @@ class RayCrew:
 
     def candidates(self, course: Course, count: int) -> list[list[list[Entry]]]:
         """As in `Crew`; of a worker that is lost, what it had when it was last saved."""
-        calls = [
-            seat.handle.candidates_tree.remote(count) if seat.begun and seat.population else None for seat in self.seats
-        ]
+        calls = [seat.handle.candidates_tree.remote(count) if seat.begun else None for seat in self.seats]
         results = []
         for seat, call in zip(self.seats, calls, strict=True):
             try:

@@ -1,7 +1,7 @@
-"""Mutation of whole batches of programs (SPEC 3).
+"""Mutation of whole batches of programs (Real et al. 2020, section 3.2).
 
-The loops are compiled where there is Numba. They draw nothing but uniforms and normals from the generator, and these
-one by one, so that children are the same where the loops are interpreted.
+The loops are compiled by Numba if it is installed. They draw only uniforms and normals from the generator, one by one,
+so interpreted loops make the same children.
 Axes: `n` programs, `L` instruction slots.
 """
 
@@ -56,9 +56,9 @@ class Mutations:
         `remove_instruction`, `trade_instruction` (inserts one, then removes one), `randomize_algorithm` (every
         component), `identity`.
       weights: how often each type is drawn, relative to the others; empty for equally often.
-      probability: of a child being mutated at all (SPEC's U).
-      born: new constants are `uniform`, as SPEC 3 says, or those that are values (not bounds, means, deviations or
-        places) of a uniform sign and a log-uniform magnitude from 0.001 to 1.
+      probability: that a child is mutated at all (U in the paper).
+      constant_init: new constants are `uniform`, as in the paper; or `log`: those that are values (not bounds, means,
+        deviations or places) have a uniform sign and a log-uniform magnitude from 0.001 to 1.
       constants: `upstream` multiplies an altered constant by exp(N(0, 1)), `paper` by U(0.5, 2).
 
     Raises:
@@ -69,7 +69,7 @@ class Mutations:
     weights: tuple[float, ...] = ()
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
-    born: Literal["uniform", "log"] = "uniform"
+    constant_init: Literal["uniform", "log"] = "uniform"
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.types if kind not in TYPES]
@@ -85,8 +85,8 @@ class Mutations:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
             raise ValueError(f"constants must be 'upstream' or 'paper', not {shown(self.constants)}")
-        if self.born not in ("uniform", "log"):
-            raise ValueError(f"born must be 'uniform' or 'log', not {shown(self.born)}")
+        if self.constant_init not in ("uniform", "log"):
+            raise ValueError(f"constant_init must be 'uniform' or 'log', not {shown(self.constant_init)}")
 
 
 def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
@@ -103,7 +103,9 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
 
     Example:
       >>> from zero_jax import library
-      >>> space = SearchSpace((4, 3, 1), (56,), (27,), (2, 3, 18, 23), (1, 1, 1), (1, 1, 4), (1, 1, 4))
+      >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 1, 1)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
+      >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
+      >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
       >>> parent = library.program("linear", memory=(4, 3, 1))
       >>> len(mutate(parent, space, Mutations(), np.random.default_rng(0)))
       1
@@ -132,7 +134,7 @@ class _Settings(NamedTuple):
       meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
       types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
       probability: of a child being mutated; `paper`: whether constants are scaled as the paper does; `log`:
-        whether values are born with log-uniform magnitudes.
+        whether new values have log-uniform magnitudes.
     """
 
     starts: np.ndarray
@@ -183,7 +185,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         below,
         float(mutations.probability),
         mutations.constants == "paper",
-        mutations.born == "log",
+        mutations.constant_init == "log",
     )
 
 
@@ -242,7 +244,7 @@ def _address(kind, output, settings, rng):  # type: ignore[no-untyped-def]
 
 @compiled_into_caller
 def _draw(code, data, k, component, settings, rng):  # type: ignore[no-untyped-def]
-    """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev is born as
+    """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev starts as
     U(0, 1), other constants as U(-1, 1).
     """
     op = settings.ops[component, _below(settings.n_ops[component], rng)]

@@ -1,4 +1,4 @@
-"""Whether a program can learn at all, told from its instructions alone.
+"""Statically rejects programs that cannot learn.
 
 Axes: `P` programs, `L` instruction slots, `A` addresses (scalars, then vectors, then matrices).
 """
@@ -12,26 +12,26 @@ from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, entry_point
 
 LAPS = 3
-"""How many examples later what was learnt must still be there."""
+"""After how many more examples what was learnt must still matter."""
 
 _ANY, _LABEL, _NOW, _FEATURES, _PREDICTION = 1, 2, 4, 8, 16
-"""What a value depends on, as bits: whether it can be anything but 0; the label of the marked example, the features of
-the present one, those of the marked one, what was predicted for that."""
+"""What a value depends on, as bits: whether it can differ from 0; the label of the marked example; the features of the
+present one; the features of the marked one; the prediction for the marked one."""
 
 _PRODUCT, _QUOTIENT, _DIFFERENCE, _NEVER = map(ops.ZERO_RULES.index, ("product", "quotient", "difference", "never"))
 
 
 def can_learn(programs: Programs, interface: Interface | None = None) -> np.ndarray:
-    r"""`[P]` bool: whether what happens at one example can matter to predictions long after it: its label, its features
-    and what was predicted for it, all three; and whether predictions depend on the features that they are for.
+    r"""`[P]` bool: whether label, features and prediction of one example can all matter to predictions long after it;
+    and whether predictions depend on their own features.
 
-    A program of which this does not hold memorises at best the last examples, or learns without looking at its
-    mistakes. Values are followed through `LAPS` more examples as sets of what they depend on; those that are zero for
-    certain (products with memory that nothing has written, differences of a value with itself) depend on nothing.
+    Any other program memorises at best the last examples, or learns without looking at its mistakes. Values are
+    followed through `LAPS` more examples as sets of what they depend on. Values that are certainly zero (products with
+    memory that nothing has written, differences of a value and itself) depend on nothing.
 
     Args:
       programs: `P` programs, dead code or not.
-      interface: where label, features and prediction live; by default that of scalar labels.
+      interface: where label, features and prediction are; None for scalar labels.
 
     Example:
       >>> from zero_jax import library
@@ -51,11 +51,11 @@ CONDITIONS = 5
 def conditions(programs: Programs, interface: Interface | None = None) -> np.ndarray:
     """`[P]` int64: how many of them hold: a way to climb up to programs that can learn."""
     code, length = np.ascontiguousarray(programs.code, np.int32), np.ascontiguousarray(programs.length, np.int32)
-    found = np.zeros(len(code), np.int64)
+    held = np.zeros(len(code), np.int64)
     values = np.zeros(sum(programs.memory), np.int64)
     ends = np.array(resolved(interface, programs.memory))
-    _all(code, length, np.array(programs.starts), table(programs.memory), ops.ZERO_KINDS, ends, values, found)
-    return found
+    _all(code, length, np.array(programs.starts), table(programs.memory), ops.ZERO_KINDS, ends, values, held)
+    return held
 
 
 @compiled
@@ -79,7 +79,7 @@ def _run(code, first, last, table, kinds, values):  # type: ignore[no-untyped-de
 
 
 @entry_point
-def _all(code, length, starts, table, kinds, ends, values, found):  # type: ignore[no-untyped-def]
+def _all(code, length, starts, table, kinds, ends, values, held):  # type: ignore[no-untyped-def]
     label, features, prediction = ends
     for p in range(len(code)):
         for a in range(len(values)):
@@ -97,6 +97,6 @@ def _all(code, length, starts, table, kinds, ends, values, found):  # type: igno
             values[label] = _ANY | (_LABEL if marked else 0)
             values[features] = _ANY | (_FEATURES if marked else 0)
             _run(code[p], starts[2], starts[2] + length[p, 2], table, kinds, values)
-        found[p] = 0
+        held[p] = 0
         for bit in range(CONDITIONS):
-            found[p] += (values[prediction] >> bit) & 1
+            held[p] += (values[prediction] >> bit) & 1
