@@ -128,4 +128,4 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("classify handwritten digits, starting from empty programs (supplement S10, scaled down)", _DIGITS),
     "paper": ("the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; wants a GPU", _PAPER),
 }
-"""What each preset is, and its config."""
+"""Name -> (description, config): `_, config = PRESETS["linear"]`."""
