@@ -14,7 +14,7 @@ program of each search, without its dead code, under all six conditions:
 - weights: a mean, norm or standard deviation of a matrix in Predict or Learn.
 
 What was found is judged on unseen tasks beside the library's network and linear program, whose constants are tuned by 300
-evaluations on T_search, all after the last epoch: fitness takes the best of several epochs (SPEC 2.4), which on unseen
+evaluations on T_search, all after the last epoch: fitness takes the best of several epochs, which on unseen
 tasks would be a choice made on them. Unseen tasks are the same for all seeds and share images with T_search, so standard
 errors are those over searches.
 

@@ -1,4 +1,4 @@
-"""How to round the errors that the functional equivalence cache hashes (SPEC 4).
+"""How to round the errors that the functional equivalence cache hashes (Real et al. 2020, supplement S4).
 
     python experiments/fec.py
 

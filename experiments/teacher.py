@@ -5,7 +5,7 @@
 The settings were found on seeds 0 to 4, so the results are of 5 to 9 (on 0 to 4: margin +0.186 +- 0.013, 5 of 5; from random
 programs, one of five got past least squares; 5 of 5 repairs).
 
-Tasks are made by random 2-layer networks, y = u . relu(M x) (SPEC 4: no biases, two hidden units silent). Questions:
+Tasks are made by random 2-layer networks, y = u . relu(M x) (no biases, two hidden units silent; Real et al. 2020, Fig. 5). Questions:
 
 1. *Does evolution invent backpropagation?* With `--small`, Setup and Predict are given, those of a network, and evolution of
    Learn begins with a program that trains its output weights alone, behind random hidden units (`FROZEN`): no better than a linear

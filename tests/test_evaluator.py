@@ -215,7 +215,7 @@ def test_programs_over_the_budget_get_0_untrained(costs):
 def test_the_budget_is_upstreams_rule():
     cifar10 = library.program("cifar10")
     ratio = cost.cost(cifar10, 8000) / cost.cost(library.program("network"), 8000)
-    assert ratio == pytest.approx(1.96, abs=0.005)  # SPEC 4
+    assert ratio == pytest.approx(1.96, abs=0.005)
     assert cost.within_budget(cifar10, 8000, 2.0).all()
     assert not cost.within_budget(cifar10, 8000, 1.9).any()
 

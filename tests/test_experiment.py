@@ -230,4 +230,4 @@ def test_a_run_that_can_train_nothing_ends_with_its_first_experiment(monkeypatch
     monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 5000)
     progress = run(QUICK.replace(train_budget=1e-9, trials=0, parallel_trials=1)).progress
     assert (progress.trial, progress.exhausted, progress.train_steps) == (1, 1, 0)
-    assert progress.too_dear >= 5000
+    assert progress.over_budget >= 5000

@@ -117,7 +117,8 @@ def test_teacher_runs(tmp_path, monkeypatch, capsys):
 
 def test_the_papers_teacher_experiment_can_begin():
     chosen = teacher.experiment(teacher.SIZES["paper"], "many tasks", 0)
-    assert (chosen.search_tasks.tasks, chosen.space.max_size, chosen.islands) == (100, (21, 3, 9), 1000)
+    searcher = chosen.searcher
+    assert (chosen.tasks.search.tasks, searcher.space.max_size, searcher.islands) == (100, (21, 3, 9), 1000)
 
 
 def test_no_linear_program_beats_least_squares():

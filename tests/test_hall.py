@@ -1,5 +1,7 @@
 """The hall of fame: what it keeps of a stream of programs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -220,7 +222,7 @@ def test_the_files_say_what_the_entries_say():
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
-    alone = before.replace(fitness=0.1)
+    alone = dataclasses.replace(before, fitness=0.1)
     assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
     again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [

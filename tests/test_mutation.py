@@ -1,4 +1,4 @@
-"""Mutation: validity of every type, and the frequencies of SPEC 3."""
+"""Mutation: validity of every type, and the frequencies."""
 
 import hypothesis.strategies as st
 import numpy as np

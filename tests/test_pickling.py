@@ -15,6 +15,7 @@ from tests.helpers import assert_equal, evolved, plain_line, searching
 from tests.spaces import DEMO
 from zero_jax import Evaluator, Mutations, RandomSearch, RegularizedEvolution, Scores, library
 from zero_jax.evaluation import Counts, Hurdles, KnownForms, Probe, Rung, TrainBudget
+from zero_jax.executors.devices import default_device
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.lineage import Ancestor, chain
@@ -126,7 +127,7 @@ def test_devices_are_those_of_the_same_number_or_the_default_ones(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "local_devices", local)
             again = pickle.loads(data).launcher
-        assert (again.devices, again._home) == (None, (devices.default_device(),))
+        assert (again.devices, again._home) == (None, (default_device(),))
 
 
 def workers():

@@ -243,7 +243,7 @@ def test_handlers_of_others_stay_and_terminations_are_passed_on():
         assert signal.getsignal(signal.SIGINT) is not usual
     assert signal.getsignal(signal.SIGINT) is usual
     code = (
-        "import os, signal\nfrom zero_jax import stopping\nwith stopping.handled() as stop:\n"
+        "import os, signal\nfrom zero_jax.support import stopping\nwith stopping.handled() as stop:\n"
         "  with stop.deferred():\n    os.kill(os.getpid(), signal.SIGTERM)\nprint('not reached')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

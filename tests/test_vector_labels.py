@@ -1,4 +1,4 @@
-"""Tasks of several classes: labels and predictions are vectors (SPEC 2)."""
+"""Tasks of several classes: labels and predictions are vectors."""
 
 import dataclasses
 

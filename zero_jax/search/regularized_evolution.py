@@ -103,6 +103,7 @@ class RegularizedEvolution(Searcher):
         than is allowed, an initial program that does not fit the space.
 
     Example:
+      >>> from zero_jax import Component, SearchSpace
       >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 2, 2)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
       >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
       >>> space = SearchSpace((4, 3, 1), setup, predict, learn)

@@ -103,7 +103,7 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
       The children. A mutation that cannot apply (no instruction to alter, no room to insert) leaves its child a copy.
 
     Example:
-      >>> from zero_jax import library
+      >>> from zero_jax import Component, SearchSpace, library
       >>> setup, predict = Component(["SCALAR_CONST_SET"], (1, 1, 1)), Component(["VECTOR_INNER_PRODUCT"], (1, 1, 1))
       >>> learn = Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (1, 4, 4))
       >>> space = SearchSpace((4, 3, 1), setup, predict, learn)
