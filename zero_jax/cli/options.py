@@ -25,7 +25,7 @@ from zero_jax.tasks.sets import TaskSet, usual
 Program = Annotated[str, tyro.conf.Positional]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +─{3}")
+_MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -124,7 +124,7 @@ def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
 
 def _refuse_settings(printed: str) -> None:
     """Raises tyro's message about a group of settings, with the names of options."""
-    text = " ".join(line.strip("│ ") for line in printed.splitlines())
+    text = " ".join(line.strip("│| ") for line in printed.splitlines())
     match = _MISFIT.search(text)
     if match:
         group, message = match[1], match[2]
