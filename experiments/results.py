@@ -1,7 +1,7 @@
 """What every script has: options, processes, and a results file that says how it was made, so that it can be made again.
 
 A script is one file here: `python experiments/NAME.py --small` takes minutes on 2 cores, `--paper` has the paper's
-sizes and wants a GPU. It writes `NAME.json` and `NAME.svg` beside itself, or `NAME-paper.json` and so on.
+sizes and needs a GPU. It writes `NAME.json` and `NAME.svg` beside itself, or `NAME-paper.json` and so on.
 """
 
 import dataclasses

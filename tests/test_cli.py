@@ -22,7 +22,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
     assert call(*QUICK_COMMAND, "--seed", 3) == 0
     out, err = capsys.readouterr()
-    assert "Below the sufficient fitness of 0.9999 after trial 1" in out
+    assert "Stopped after trial 1, below the target fitness of 0.9999" in out
     for words in (
         "T_search (3 tasks)",
         "T_select (3 tasks)",
@@ -116,12 +116,16 @@ def arrays(**change):
     ("arguments", "words"),
     [
         (["search", "foo"], ["foo", "linear, affine, teacher, digits"]),
+        (["search", "linera"], ["unknown preset 'linera'; did you mean 'linear'?"]),
+        (["search", "linear", "--import", "climb.py"], ["without .py, as in --import climb"]),
+        (["search", "linear", "--space.learn.size", "3", "2", "1"], ["--space.learn.size: sizes must be 0 <= fewest"]),
+        (["search", "linear", "--mutations.weights", "1"], ["--mutations.*: weights (1.0,) must give"]),
         (["search"], ["linear"]),
         (["search", "linear", "--bogus", "3"], ["--bogus"]),
         (["search", "linear", "--seed", "x"], ["--seed"]),
         (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
         (["search", "linear", "--space.setup.ops", "70"], ["there is no op 70"]),
-        (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
+        (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["--space.setup.ops: unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
         (["search", "linear", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
         (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
@@ -134,7 +138,7 @@ def arrays(**change):
         (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
         (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
         (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
-        (["search", "digits", "--search-tasks.source", "four.npz"], ["search tasks are 'four.npz', but select tasks and unseen tasks would still be digits"]),
+        (["search", "digits", "--search-tasks.source", "four.npz"], ["search tasks are 'four.npz', but the select and unseen tasks would still be digits"]),
         (["search", "digits", "--search-tasks.source", "four.npz", "--select-tasks.source", "digits", "--unseen-tasks.source", "digits"],
          ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
         (["search", "linear", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
@@ -144,7 +148,7 @@ def arrays(**change):
         (["search", "linear", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),
         (["evaluate", "linear", "--seed", "-1"], ["seed of tasks must be at least 0, not -1"]),
         (["evaluate", "linear", "--task", "digits", "--features", "100"], ["64 dimensions", "not 100"]),
-        (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["leave --epochs out"]),
+        (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["--epochs cannot be used with 'nan.npz'"]),
         (["evaluate", "big.json"], ["big.json: program 0, setup, instruction 1: a number is beyond float32"]),
         (["evaluate", "big.txt"], ["line 2 (Setup, instruction 1): the constant 1e+300 is beyond float32"]),
         (["evaluate", "twice.proto"], ["line 1 (Setup, instruction 1): a field occurs twice"]),

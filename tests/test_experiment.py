@@ -16,6 +16,14 @@ from zero_jax.run.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
 
 
+def test_wrong_settings_are_refused_with_what_is_expected():
+    preset = PRESETS["linear"][1]
+    with pytest.raises(ValueError, match="unknown setting 'sed'; did you mean 'seed'"):
+        preset.replace(sed=1)
+    with pytest.raises(ValueError, match=r"tasks must be of class TaskConfig, not \(1, 2, 3\)"):
+        preset.replace(tasks=(1, 2, 3))
+
+
 def test_a_run_says_and_writes_what_it_found(tmp_path):
     seen = []
     outcome = run(QUICK.replace(out=str(tmp_path)), seen.append)

@@ -146,7 +146,7 @@ def test_every_type_and_order_of_numbers_loads(tmp_path, dtype):
         ({"train_y": Y * 1e300}, r"train_y\[.*\] is -?inf"),
         ({"train_x": b""}, "cannot be read"),
         ({"train_x": b"\x93NUMPY\x09\x00"}, "cannot be read"),
-        ({"train_x": X[:1]}, "do not fit"),
+        ({"train_x": X[:1]}, "have incompatible shapes"),
         ({"epochs": 2**31 - 1}, "epochs must be from 1 to 1,000,000, not 2147483647"),
         ({"epochs": True}, "epochs must be"),
         ({"epochs": 1.0}, "epochs must be a whole number"),

@@ -217,7 +217,7 @@ def test_a_run_that_has_ended_goes_on_with_a_larger_budget_as_one_that_had_it(tm
     assert extended.search_fitness == longer.search_fitness
     assert json.loads((first.folder / "config.json").read_text())["config"]["schedule"]["train_steps"] == 80_000
     assert resume(first.folder).had_ended
-    with pytest.raises(ValueError, match="train_steps of a run can be raised, not lowered: it is 80000, not 50000"):
+    with pytest.raises(ValueError, match="train_steps can only be raised: 50000 would lower it from 80000"):
         resume(first.folder, train_steps=50_000)
 
 
@@ -270,15 +270,16 @@ def test_the_command_line_says_that_a_run_had_ended_and_extends_it(tmp_path, mon
     assert call("search", "--resume", folder) == 0
     out = capsys.readouterr().out
     assert (
-        f"{folder} had already ended, so there is nothing to do. A larger --train-steps or --trials extends it" in out
+        f"{folder} has already finished; there is nothing to resume. A larger --train-steps or --trials extends it"
+        in out
     )
     assert call("search", "--resume", folder, "--train-steps", 20_000) == 2
-    assert "train_steps of a run can be raised, not lowered: it is 30000, not 20000" in capsys.readouterr().err
+    assert "train_steps can only be raised: 20000 would lower it from 30000" in capsys.readouterr().err
     assert call("search", "--resume", folder, "--train-steps", 60_000, "--time-limit", "10m") == 0
     assert "already ended" not in capsys.readouterr().out
     solved = run(OWN.replace(sufficient_fitness=0.01, out=str(tmp_path))).folder
     assert call("search", "--resume", solved, "--train-steps", 10**9) == 0
-    assert "It had solved its tasks, and a larger budget changes nothing" in capsys.readouterr().out
+    assert "has already finished and solved its tasks; there is nothing to resume." in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------------------------- whose data it is
@@ -290,7 +291,7 @@ def test_a_search_on_ones_own_data_names_what_it_is_judged_on(tmp_path, monkeypa
     small = ["--train-steps", 20_000, "--population", 20, "--cohort", 10, "--islands", 1, "--baselines"]
     assert call("search", "digits", "--search-tasks.source", "mine.npz", *small) == 2
     error = capsys.readouterr().err
-    assert "search tasks are 'mine.npz', but select tasks and unseen tasks would still be digits: name them" in error
+    assert "search tasks are 'mine.npz', but the select and unseen tasks would still be digits: set them too" in error
     assert not (tmp_path / "runs").exists()
     all_roles = [word for role in ("search", "select", "unseen") for word in (f"--{role}-tasks.source", "mine.npz")]
     assert call("search", "digits", *all_roles, *small) == 0
@@ -342,7 +343,7 @@ def test_the_printed_command_gives_the_printed_fitness(tmp_path, monkeypatch, ca
     out = capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
     outcome = json.loads((folder / "outcome.json").read_text())
-    command = re.search(r"The same fitness on unseen tasks: zero-jax (.*)", out)[1].split()
+    command = re.search(r"To reproduce the unseen fitness: zero-jax (.*)", out)[1].split()
     assert call(*command) == 0
     assert f"mean accuracy {outcome['unseen_fitness']:.6f}" in capsys.readouterr().out
     assert command[command.index("--draws-seed") + 1] == str(outcome["seeds"]["unseen"]["draws"])

@@ -186,7 +186,7 @@ def test_initial_populations():
     assert len({random.listing(i) for i in range(4)}) == 4
     with pytest.raises(ValueError, match="more than its capacity"):
         RegularizedEvolution(SMALL, initial="network", **evolution)
-    with pytest.raises(ValueError, match="neither a file nor one of the library"):
+    with pytest.raises(ValueError, match="is not a file, a run's folder or a library program"):
         RegularizedEvolution(SMALL, initial="zero", **evolution)
 
 

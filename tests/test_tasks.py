@@ -37,7 +37,7 @@ def test_it_is_a_pytree_that_keeps_ids_and_order():
 @pytest.mark.parametrize(
     ("args", "kwargs", "message"),
     [
-        ((X, Y[:, :4], X, Y), {}, r"train_x \(2, 5, 3\) and train_y \(2, 4\) do not fit"),
+        ((X, Y[:, :4], X, Y), {}, r"train_x \(2, 5, 3\) and train_y \(2, 4\) have incompatible shapes"),
         ((X, Y, X[..., :2], Y), {}, "differ in tasks or features"),
         ((X, Y, X[:1], Y[:1]), {}, "differ in tasks or features"),
         ((X[0], Y, X, Y), {}, r"train_x must be \[tasks, examples, features\]"),
@@ -163,7 +163,7 @@ def test_impossible_classification_tasks_are_refused(change, message):
 
 
 def test_labels_that_do_not_fit_their_examples_are_refused():
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="have incompatible shapes"):
         arrays.projected_binary(np.zeros((5, 2)), np.zeros(4), [(0, 1)], train=2, valid=2)
     with pytest.raises(ValueError, match="finite"):
         arrays.projected_binary(np.full((5, 2), np.inf), np.zeros(5), [(0, 1)], train=2, valid=2)

@@ -290,7 +290,7 @@ def test_tune_takes_your_own_arrays_and_makes_no_other_tasks(capsys, folder):
         ),
         (["tune", "slow.txt", "--out", "."], ["it is a folder"]),
         (["tune", "slow.txt", "--task", "digits", "--method", "gradient"], ["accuracy has no useful gradient"]),
-        (["tune", "slow.txt", "--task", "mine.npz", "--train", "5"], ["leave --train out"]),
+        (["tune", "slow.txt", "--task", "mine.npz", "--train", "5"], ["--train cannot be used with 'mine.npz'"]),
         (["tune", "slow.txt", "--seed", "-1"], ["seed of tasks must be at least 0"]),
     ],
 )

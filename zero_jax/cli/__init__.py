@@ -35,23 +35,24 @@ _USAGE = """usage: zero-jax COMMAND ...
 
 commands:
   search PRESET     search for a program: {presets}
-  resume RUN        resume a run from its last checkpoint; RUN is its folder.
+  resume RUN        resume a run, given its folder, from its last checkpoint.
                     --train-steps, --trials and --time-limit extend it
   search ... --ray [ADDRESS]
                     share the islands among Ray workers (--workers says how many):
                     on this machine, or on the cluster at HOST:PORT
   search ... --import MODULE
-                    import a module first, such as one that registers a searcher
+                    import a module first, e.g. one that registers a searcher
+                    (also for resume and report)
   report RUN        write an HTML page about a run; print its best programs
   evaluate PROGRAM  train a program on tasks and print its fitness
-  tune PROGRAM      search for better constants of a program
-  show PROGRAM      print a program as listing, proto or JSON
+  tune PROGRAM      tune a program's constants
+  show PROGRAM      print a program as a listing, protobuf text or JSON
   bench             measure how fast this machine trains programs
-  completion SHELL  print a script that completes commands and options: bash, zsh or fish
+  completion SHELL  print a shell completion script (bash, zsh or fish)
 
 options:
   --version         print the version
-  --quiet           show no progress; before or after search and tune
+  --quiet           hide progress (search and tune)
 
 'zero-jax COMMAND --help' lists a command's options."""
 

@@ -8,21 +8,15 @@ from typing import Annotated, Any
 import tyro
 
 from zero_jax.run import searchers
-from zero_jax.run.config import GROUPS, OPTIONS, EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
+from zero_jax.run.config import GROUP_TYPES, GROUPS, OPTIONS, RunConfig
 
-_KINDS: dict[str, Any] = {
-    "tasks": TaskConfig,
-    "evaluation": EvaluationConfig,
-    "schedule": ScheduleConfig,
-    "output": OutputConfig,
-}
 _NAMES = {place: name for name, place in OPTIONS.items()}
 
 
 def filled_in(config: RunConfig) -> Any:
     """A config as an object whose fields are options; not checked before `config_of` makes a config of it."""
     groups = {name: getattr(config, name) for name in GROUPS} | {"searcher": searchers.in_form(config.searcher)}
-    kinds = {name: _options(_KINDS.get(name, type(one)), name) for name, one in groups.items()}
+    kinds = {name: _options(GROUP_TYPES.get(name, type(one)), name) for name, one in groups.items()}
     fields: list[Any] = [(field.name, kinds.get(field.name, field.type)) for field in dataclasses.fields(RunConfig)]
     kind = dataclasses.make_dataclass(
         "RunConfig", fields, bases=(RunConfig,), frozen=True, namespace={"__post_init__": lambda self: None}
@@ -37,7 +31,7 @@ def config_of(filled: Any) -> RunConfig:
     Raises:
       ValueError: invalid settings.
     """
-    groups = {name: kind(**_values(getattr(filled, name))) for name, kind in _KINDS.items()}
+    groups = {name: kind(**_values(getattr(filled, name))) for name, kind in GROUP_TYPES.items()}
     return RunConfig(filled.name, searcher=searchers.from_form(filled.searcher), seed=filled.seed, **groups)
 
 

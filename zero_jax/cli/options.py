@@ -27,6 +27,7 @@ from zero_jax.tasks.sets import TaskSet, usual
 Program = Annotated[str, tyro.conf.Positional]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -35,16 +36,18 @@ class TaskOptions:
     """The tasks.
 
     Attributes:
-        task: linear, affine, teacher, digits, synthetic_images; a set of images of tensorflow-datasets (cifar10, mnist,
+        task: linear, affine, teacher, digits, synthetic_images; an image set of tensorflow-datasets (cifar10, mnist,
             fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); or the path of an NPZ file with train_x,
-            train_y, valid_x, valid_y and, if wanted, loss, epochs and classes.
-        tasks: How many tasks: 100; 45 of digits and of the sets of images named above.
-        features: Features per example: 4; 16 of digits and those sets; 0 for all that an image has.
-        train: Training examples per task: 1000; of digits 240, of those sets 8000 (svhn_cropped 7600, imagenet_resized
-            1600).
-        valid: Validation examples per task: 100; of digits 50, of those sets 1000 (imagenet_resized 200).
-        epochs: How often the training examples are seen: once.
-        classes: 2 for pairs of classes; more for that many told apart at once.
+            train_y, valid_x, valid_y and, optionally, loss, epochs and classes.
+        tasks: Number of tasks (default: 100; 45 for digits and the image sets above).
+        features: Features per example (default: 4; 16 for digits and the image sets above); 0 for all pixels of an
+            image.
+        train: Training examples per task (default: 1000; 240 for digits; 8000 for the image sets above, but 7600 for
+            svhn_cropped and 1600 for imagenet_resized).
+        valid: Validation examples per task (default: 100; 50 for digits; 1000 for the image sets above, but 200 for
+            imagenet_resized).
+        epochs: Number of passes over the training examples (default: 1).
+        classes: Classes per task: 2 for pairs of classes (default), more for multi-class tasks.
     """
 
     task: str = "linear"
@@ -61,8 +64,10 @@ class TaskOptions:
         source = fields.pop("task")
         sizes = {name: n for name, n in fields.items() if n is not None}
         if source.endswith(".npz") and sizes:
-            own = "its own numbers of tasks, features, examples, epochs and classes"
-            raise ValueError(f"{shown(source)} brings {own}: leave --{next(iter(sizes))} out")
+            raise ValueError(
+                f"--{next(iter(sizes))} cannot be used with {shown(source)}: the file sets the number of tasks, "
+                "features, examples, epochs and classes"
+            )
         return dataclasses.replace(usual(source), **sizes)
 
 
@@ -122,20 +127,35 @@ def note_other_tasks(arguments: Sequence[str]) -> None:
 
 
 def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
-    """`tyro.cli`, whose messages repeat arguments as they are: here they are cut, and escaped, where need be."""
+    """`tyro.cli`, whose messages repeat arguments as they are: here they are cut, and escaped, where need be.
+
+    Raises:
+      ValueError: settings of the searcher that do not fit together; tyro would call them by its own name.
+    """
     how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
-    safe = [cut(word) for word in arguments]
-    if safe == [*arguments]:
-        return tyro.cli(described, args=arguments, **how)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
             made = tyro.cli(_delayed(described), args=arguments, **how)
     except SystemExit:
-        tyro.cli(_delayed(described), args=safe, **how)  # the same message, or the help
+        _refuse_settings(printed.getvalue())
+        tyro.cli(_delayed(described), args=[cut(word) for word in arguments], **how)  # the same message, or the help
         print(plain(printed.getvalue(), lines=True), file=sys.stderr)  # what is escaped would be fine
         raise
     return made() if inspect.isfunction(described) else made
+
+
+def _refuse_settings(printed: str) -> None:
+    """Raises tyro's message about a group of settings, with the names of options."""
+    text = " ".join(line.strip("│| ") for line in printed.splitlines())
+    match = _MISFIT.search(text)
+    if match:
+        group, message = match[1], match[2]
+        if group.startswith("space.") and group != "space.memory":
+            group += ".ops" if message.startswith("unknown op") else ".size"
+        else:
+            group += ".*"
+        raise ValueError(f"--{group}: {plain(message)}")
 
 
 def _delayed(described: Any) -> Any:
@@ -186,6 +206,11 @@ def imported(arguments: Sequence[str]) -> list[str]:
     rest, given = taken(arguments, valued=["--import"])
     if given:
         name = given["--import"]
+        if name.endswith(".py"):
+            raise ValueError(
+                f"--import {shown(name)}: give the name of the module, without .py, as in "
+                f"--import {cut(Path(name).stem)}; its folder must be the current one or on PYTHONPATH"
+            )
         sys.path.insert(0, "")  # the folder where the command is called, as with python -m
         try:
             importlib.import_module(name)

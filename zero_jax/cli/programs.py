@@ -34,9 +34,9 @@ class TrainingOptions:
 
     Attributes:
         executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
-        threads: How many CPU threads to use; 0 for all cores.
-        max_bytes: An upper bound on the memory for training.
-        max_abs_error: A larger error in training stops a program on that task, with fitness 0.
+        threads: CPU threads; 0 for all cores.
+        max_bytes: Maximum training memory, in bytes.
+        max_abs_error: Stop training a program on a task, with fitness 0, once a training error exceeds this.
     """
 
     executor: str = "auto"
@@ -58,8 +58,8 @@ class TuningOptions:
 
     Attributes:
         method: random search; optuna, which needs pip install 'zero-jax[optuna]'; or gradient, for regression.
-        evaluations: The number of candidates to train; a gradient counts as 5.
-        time_limit: After how long tuning stops, in seconds or as in 90s, 10m, 1h30m; 0 means no limit.
+        evaluations: Number of candidates to train; a gradient counts as 5.
+        time_limit: Stop tuning after this long, in seconds or as in 90s, 10m, 1h30m; 0 for no limit.
         combine: The objective: the mean or the median of the fitness over the tasks.
     """
 
@@ -82,11 +82,12 @@ def evaluate_command(
 
     Args:
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
+            classes), a file with a listing, protobuf text or JSON, or the folder of a run, for its best program.
         tasks: The tasks to train on.
-        role: For images: search uses the 36 class pairs that a search sees, select and unseen the other 9.
-        seed: Seed of the tasks and of random instructions.
-        draws_seed: A separate seed of random instructions; outcome.json of a run has both.
+        role: For digits and image sets: `search` selects the 36 class pairs used during search; `select` and `unseen`
+            the other 9.
+        seed: Random seed of the tasks and of random instructions.
+        draws_seed: Separate seed of random instructions; a run's outcome.json has both.
         training: How the program is trained.
     """
     check_executor(training.executor)
@@ -125,19 +126,19 @@ def tune_command(
     training: Trained = TrainingOptions(),
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> int:
-    """Tunes the constants of a program, multiplying each by 0.001 to 1000. Ctrl-C keeps the best so far.
+    """Tunes a program's constants by multiplying each by a factor between 0.001 and 1000. Ctrl-C keeps the best so far.
 
-    The fitness is also measured on tasks that the tuning did not see: role select and the next seed.
+    The fitness is also measured on tasks not used for tuning (role select, seed + 1).
 
     Args:
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with one listing, text proto or JSON, or the folder of a run, for its best program.
+            classes), a file with one listing, protobuf text or JSON, or the folder of a run, for its best program.
         tasks: The tasks to tune on.
         search: How the constants are tuned.
-        seed: Seed of the tasks, of random instructions and of the multipliers.
+        seed: Random seed of the tasks, of random instructions and of the factors.
         out: The file to write the listing of the tuned program to.
         training: How programs are trained.
-        quiet: Show no progress.
+        quiet: Hide progress.
     """
     if out is not None:
         check_writable(out)
@@ -208,8 +209,8 @@ def show_command(
 
     Args:
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with a listing, a text proto or JSON, or the folder of a run, for its best program.
-        form: listing, upstream's text proto, or JSON.
+            classes), a file with a listing, protobuf text or JSON, or the folder of a run, for its best program.
+        form: A listing, the protobuf text of the original AutoML-Zero code, or JSON.
         prune: Leave out instructions that can never affect a prediction.
         labels: With `prune`: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2).
             `auto` assumes vectors for a program that writes v2 in Predict and never writes s1.

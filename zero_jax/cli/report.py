@@ -9,12 +9,14 @@ from zero_jax.support.foreign import plain
 
 
 def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:
-    """Prints the best programs of a run, by fitness and by fitness against cost, and writes an HTML page with progress,
-    the Pareto front, the best programs, and the lineage of the best.
+    """Prints the best programs of a run, ranked by fitness and by the trade-off of fitness and cost.
+
+    Also writes an HTML page with progress, the Pareto front, the best programs, and the lineage of the best. For a run
+    of your own searcher, --import MODULE imports the module that registers it first.
 
     Args:
         run: The folder of a run: finished, running, or killed.
-        out: The file to write; by default report.html in the run's folder.
+        out: File to write; by default report.html in the run's folder.
     """
     from zero_jax import report as reports  # pandas takes half a second to import
 

@@ -17,7 +17,7 @@ from zero_jax.run.outcome import Outcome
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.progress import progress_bar
 from zero_jax.run.searchers import SEARCHERS
-from zero_jax.support.foreign import plain, shown
+from zero_jax.support.foreign import expected, plain, shown
 from zero_jax.support.stopping import handled
 
 _EXTENSION: dict[str, Callable[[str], float]] = {
@@ -74,25 +74,27 @@ def resume(arguments: list[str]) -> int:
 
 _RESUME = """usage: zero-jax resume RUN [options]
 
-Resumes a run from its last checkpoint, with the settings that it began with. RUN is its folder.
+Resumes a run, given its folder, from its last checkpoint, with its original settings.
 
 options:
   --train-steps N   a larger budget of train steps for each trial
   --trials N        more trials; 0 for no limit
-  --time-limit T    how long the run may take altogether: 90, 90s, 10m or 1h30m; 0 for no limit
+  --time-limit T    limit on the total time of the run: 90, 90s, 10m or 1h30m; 0 for no limit
   --ray [ADDRESS]   for a run that shares its islands among Ray workers
-  --import MODULE   import a module first, such as one that registers a searcher
-  --quiet           show no progress"""
+  --import MODULE   import a module first, e.g. one that registers a searcher
+  --quiet           hide progress"""
 
 
 def _chosen(arguments: list[str], address: str | None) -> RunConfig:
     """The config that the arguments describe."""
+    if arguments and not arguments[0].startswith("-") and not _preset_in(arguments):
+        raise ValueError(f"unknown preset {shown(arguments[0])}; {expected(arguments[0], PRESETS)}")
     rest, timed = options.taken(arguments, valued=["--time-limit"])
     words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
     others = (
-        "Besides: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; --import MODULE "
-        "imports a module first, such as one that registers a searcher; --quiet shows no progress; --time-limit may be "
-        "given as 90s, 10m or 1h30m. Options of the searcher are those of the method that --method names."
+        "Other options: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; "
+        "--import MODULE imports a module first, e.g. one that registers a searcher; --quiet hides progress; "
+        "--time-limit may be given as 90s, 10m or 1h30m. The searcher options depend on --method."
     )
     how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
     alone = {} if address is None else {"parallel_trials": 1}  # workers keep all cores busy
@@ -119,11 +121,11 @@ def _check_sources(chosen: RunConfig, arguments: list[str]) -> None:
     named = {word.partition("=")[0].replace("_", "-") for word in arguments}
     missing = [role for role in ("select", "unseen") if f"--{role}-tasks.source" not in named]
     if missing:
-        left = " and ".join(f"{role} tasks" for role in missing)
+        left = " and ".join(missing)
         fix = " ".join(f"--{role}-tasks.source {shlex.quote(source)}" for role in missing)
         raise ValueError(
-            f"search tasks are {shown(source)}, but {left} would still be {preset.tasks.select.source}: name them, "
-            f"too. Data kept apart from the search make an honest test; for a first look, {fix} takes the same data"
+            f"search tasks are {shown(source)}, but the {left} tasks would still be {preset.tasks.select.source}: set "
+            f"them too, ideally to held-out data. To try it on the same data: {fix}"
         )
 
 
@@ -146,7 +148,7 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
     rest, given = options.taken(arguments, valued=["--resume", *_EXTENSION])
     if rest:
         raise ValueError(
-            "zero-jax resume RUN resumes a run with the settings that it began with; RUN is its folder. "
+            "zero-jax resume RUN resumes a run, given its folder, with its original settings. "
             f"Only --train-steps, --trials and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
         )
     run = given.pop("--resume")
@@ -167,7 +169,7 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
 def _ended(outcome: Outcome, config: RunConfig, address: str | None) -> int:
     """Prints the outcome; returns the exit code."""
     if outcome.had_ended:
-        print(f"{plain(outcome.folder)} had already ended, so there is nothing to do.{_how_to_extend(outcome)}")
+        print(f"{plain(outcome.folder)} has already finished{_how_to_extend(outcome)}")
     _print_outcome(outcome, config)
     if (outcome.interrupted or outcome.timed_out) and outcome.folder:
         ray = "" if address is None else f" --ray {address}".rstrip()
@@ -179,9 +181,9 @@ def _ended(outcome: Outcome, config: RunConfig, address: str | None) -> int:
 
 def _how_to_extend(outcome: Outcome) -> str:
     if outcome.solved:
-        return " It had solved its tasks, and a larger budget changes nothing."
+        return " and solved its tasks; there is nothing to resume."
     name = "--time-limit" if outcome.timed_out else "--train-steps or --trials"
-    return f" A larger {name} extends it."
+    return f"; there is nothing to resume. A larger {name} extends it."
 
 
 def _print_forecast(forecast: forecasts.Forecast, chosen: RunConfig) -> None:
@@ -200,16 +202,17 @@ def _print_outcome(outcome: Outcome, config: RunConfig) -> None:
     progress = outcome.progress
     ended = "Interrupted in" if outcome.interrupted else "Out of time in" if outcome.timed_out else "Solved in"
     if not (outcome.interrupted or outcome.timed_out or outcome.solved):
-        ended = f"Below the sufficient fitness of {outcome.sufficient_fitness:g} after"
+        ended = "Stopped after"
     number = outcome.trial if outcome.solved else progress.trial
+    below = f", below the target fitness of {outcome.sufficient_fitness:g}" if ended == "Stopped after" else ""
     print(
-        f"{ended} trial {number}: {progress.evaluations:,} programs, "
+        f"{ended} trial {number}{below}: {progress.evaluations:,} programs, "
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if progress.exhausted:
-        print(f"Trials that ended because nothing new was left to train: {progress.exhausted}")
+        print(f"Trials that ended because no new program was left to train: {progress.exhausted}")
     if progress.lost:
-        print(f"Ray workers were lost {progress.lost} times and started again")
+        print(f"Ray workers were lost and restarted {progress.lost} times")
     if outcome.program is not None:
         _print_table(outcome)
         print(f"\n{outcome.program.listing(0)}\n")
@@ -217,7 +220,7 @@ def _print_outcome(outcome: Outcome, config: RunConfig) -> None:
         names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
         print(plain(f"Written to {outcome.folder}: {', '.join(names)}"))
         if outcome.unseen_fitness is not None:
-            print(plain(f"The same fitness on unseen tasks: {_again(outcome, config)}"))
+            print(plain(f"To reproduce the unseen fitness: {_again(outcome, config)}"))
 
 
 def _again(outcome: Outcome, config: RunConfig) -> str:

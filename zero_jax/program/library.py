@@ -201,7 +201,7 @@ def text_of(source: str) -> str:
             text = file.read(MAX_TEXT + 1)  # a device never ends
     except FileNotFoundError:
         names = ", ".join(NAMES)
-        raise ValueError(f"{shown(source)} is neither a file nor one of the library's programs, {names}") from None
+        raise ValueError(f"{shown(source)} is not a file, a run's folder or a library program ({names})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {cut(source)}: {reason(error)}") from None
     if len(text) > MAX_TEXT:

@@ -19,9 +19,9 @@ class MemorySize(NamedTuple):
     """How many scalars, vectors and matrices a program can address.
 
     Attributes:
-      scalars: s0 is the label, s1 the prediction, unless labels are vectors.
-      vectors: v0 holds the features; v1 is the label and v2 the prediction, if labels are vectors.
-      matrices: may be 0.
+      scalars: Number of scalars. s0 is the label and s1 the prediction, unless labels are vectors.
+      vectors: Number of vectors. v0 holds the features; if labels are vectors, v1 is the label and v2 the prediction.
+      matrices: Number of matrices; may be 0.
     """
 
     scalars: int

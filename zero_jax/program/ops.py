@@ -348,7 +348,8 @@ def number_of(op: Any) -> int:
     if text in BY_NAME:
         return BY_NAME[text].number
     if isinstance(op, str) and not re.fullmatch("[+-]?[0-9]{1,9}", text):
-        close = difflib.get_close_matches(text[:100], BY_NAME, 1, cutoff=0.0)
+        close = [name for name in BY_NAME if text and name.startswith(text)]
+        close = close or difflib.get_close_matches(text[:100], BY_NAME, 1, cutoff=0.0)
         raise ValueError(f"unknown op {shown(op)}; did you mean {close[0]!r}?")
     if isinstance(op, bool) or not isinstance(op, int | np.integer | str):
         raise ValueError(f"an op is given by name or number, not {shown(op)}")

@@ -19,8 +19,8 @@ class Component:
     """What a search may do with one component function.
 
     Attributes:
-      ops: the ops of random instructions, by name or number; kept by name. A component without ops is never mutated.
-      size: three numbers of instructions: the fewest, those of a random program, and the most.
+      ops: Ops allowed in random instructions, by name or number. A component with no ops is never mutated.
+      size: Minimum, initial and maximum number of instructions.
 
     Raises:
       ValueError: an unknown op, or sizes out of order or beyond `bounds.BOUNDS`.
@@ -53,10 +53,10 @@ class SearchSpace:
     """Which programs a search may visit.
 
     Attributes:
-      memory: (scalars, vectors, matrices).
-      setup: ops and sizes of Setup.
-      predict: of Predict.
-      learn: of Learn.
+      memory: Size of a program's memory.
+      setup: Ops and sizes of Setup.
+      predict: Ops and sizes of Predict.
+      learn: Ops and sizes of Learn.
 
     Raises:
       ValueError: too many instructions in all, or an op whose operands the memory does not have.

@@ -19,8 +19,9 @@ from zero_jax.tasks.sets import Role
 def run(config: RunConfig, report: Callable[[Progress], None] | None = None) -> Outcome:
     """Runs a search: trials, selection on T_select, a report on unseen tasks, and a folder with all of it.
 
-    As upstream's demo: trials are repeated with new tasks until the best program of one passes the sufficient
-    fitness on T_select. Ctrl-C, SIGTERM and SIGHUP end the run with its results so far, and a checkpoint.
+    As in the demo of the original AutoML-Zero code, trials are repeated with new tasks until the best program of one
+    passes the sufficient fitness on T_select. Ctrl-C, SIGTERM and SIGHUP end the run with its results so far, and a
+    checkpoint.
 
     Args:
       config: the settings.
@@ -82,9 +83,9 @@ class Extension(NamedTuple):
             before = getattr(config.schedule, name)
             unlimited = name == "trials" and not value
             if name != "time_limit" and not unlimited and (value < before or (name == "trials" and not before)):
-                raise ValueError(
-                    f"{name} of a run can be raised, not lowered: it is {before or 'unlimited'}, not {value}"
-                )
+                lower = f"{value} would lower it from {before}"
+                lower = lower if before else f"this run has no limit, so {value} would lower it"
+                raise ValueError(f"{name} can only be raised: {lower}")
         return config.replace(**new)
 
 

@@ -17,7 +17,7 @@ from zero_jax.run.config_file import config_of
 from zero_jax.run.searchers import islands, method_of, with_method
 from zero_jax.search import Islands, Searcher
 from zero_jax.support.bounds import check_fields, check_number
-from zero_jax.support.foreign import described_by, plain, reason, shown
+from zero_jax.support.foreign import described_by, expected, plain, reason, shown
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role, TaskSet
 
@@ -30,12 +30,11 @@ class TaskConfig:
     """The tasks. `Tasks` in memory will do as well as a `TaskSet`.
 
     Attributes:
-      search: T_search, which the search sees. Made anew for every trial of the run.
-      select: T_select, on which the best programs of each trial are judged.
-      unseen: The tasks on which the best program of all is reported, once.
-      variants: Settings of T_search that differ between groups of islands, which take them in turn: what each changes,
-        as in `features=8,train=1000`; of features, train, valid, epochs and tasks. Programs that migrate keep the
-        fitness that they had.
+      search: T_search: the tasks the search trains on, regenerated for each trial.
+      select: T_select: the tasks used to pick the best program across trials.
+      unseen: Held-out tasks for the final score, used once.
+      variants: Overrides of the search tasks, assigned to groups of islands in turn, e.g. `features=8,train=1000`. Can
+        set features, train, valid, epochs and tasks. Migrating programs keep their fitness.
     """
 
     search: TaskSet
@@ -64,21 +63,23 @@ class EvaluationConfig:
     """How programs are evaluated.
 
     Attributes:
-      combine: How the fitnesses on T_search are combined: mean, or median.
+      combine: How the fitness over T_search is combined: mean or median.
       executor: auto, xla, simd or pallas.
-      max_abs_error: A program stops on a task, with fitness 0, as soon as it makes a larger error in training.
+      max_abs_error: Stop training a program on a task, with fitness 0, once a training error exceeds this.
       probe: With the SIMD and Pallas executors, new programs are first compared on this many training and validation
         examples, and are not trained if an earlier program did the same (the functional equivalence cache; paper,
         supplement S4); 0 for never.
-      cache_size: How many programs of a trial are remembered, so that they are not trained again; 0 for none.
-      forget_every: After how many uses of a probe's result the program is trained again; 0 for never.
-      train_budget: Programs that cost more than this many times the 2-layer network get fitness 0 untrained; 0 for no
-        limit.
-      costs: What an instruction costs: upstream (as upstream measured it) or operations (counted).
-      hurdle_tasks: The share of T_search on which programs must do well to be trained on all of it; 0 for no hurdle.
-      hurdle_examples: The share of examples on which they must do well to be trained on all of them; 0 for no hurdle.
-      hurdle_quantile: The quantile of recent fitnesses at a hurdle that passes.
-      max_bytes: A bound on the memory that training takes.
+      cache_size: Number of programs cached per trial to avoid retraining; 0 disables the cache.
+      forget_every: Retrain a program after its cached probe result has been used this many times; 0 for never.
+      train_budget: Skip training (fitness 0) for programs that cost more than this multiple of the 2-layer network; 0
+        for no limit.
+      costs: Cost of an instruction: upstream (as measured by the original AutoML-Zero code) or operations (counted).
+      hurdle_tasks: Fraction of the search tasks on which a program must do well before it is trained on the rest; 0 for
+        no hurdle.
+      hurdle_examples: Fraction of the examples on which a program must do well before it is trained on the rest; 0 for
+        no hurdle.
+      hurdle_quantile: Quantile of recent fitness that a program must reach to pass a hurdle.
+      max_bytes: Maximum training memory, in bytes.
     """
 
     combine: Literal["mean", "median"] = "mean"
@@ -120,25 +121,24 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """How much is done, and on what hardware.
+    """Budgets and hardware.
 
     Attributes:
-      trials: How many trials to run at most, each with new tasks and a new population; 0 for no limit.
-      parallel_trials: How many trials run at a time, each on a thread of its own where there are enough cores.
-      train_steps: The budget of one trial, in training examples seen by all its programs together.
-      time_limit: After how many seconds the run stops; it can be extended; 0 means no limit.
-      sufficient_fitness: A trial ends as soon as its best program exceeds this on T_search; the run, on T_select.
-      candidates: How many programs of a trial (and task variant) are judged on T_select: the best by fitness on
+      trials: Maximum number of trials, each with new tasks and a new population; 0 for no limit.
+      parallel_trials: Number of trials to run at a time, each on its own thread if there are enough cores.
+      train_steps: Budget per trial: total training examples seen by all its programs.
+      time_limit: Stop the run after this many seconds (it can be resumed); 0 for no limit.
+      sufficient_fitness: Target fitness: a trial ends when its best program exceeds it on T_search, the run when it
+        does so on T_select.
+      candidates: Number of programs of a trial (and task variant) to judge on T_select: the best by fitness on
         T_search. The hall of fame, from which they come, keeps 20 and the Pareto front.
-      migrate_every: After how many evaluations per island islands exchange programs; 0 for never.
-      groups: Into how many groups the islands are divided, so that the host makes the children of one group while a
-        device evaluates those of another. Each group has its own random generator, so the result depends on it.
-      workers: Among how many Ray workers the islands are shared evenly, each on a thread or a GPU of its own, on one
-        machine or many; 0 for none. Each worker has its own random generator, so the result depends on the number and,
-        with more than one, on how fast they are.
-      threads: How many CPU threads to use; 0 for all cores. The result does not depend on it. With workers, how many
-        each has; 0 for one.
-      devices: How many GPUs or TPUs to use; 0 for all. The result does not depend on it. With workers, each has one.
+      migrate_every: Migrate programs between islands every this many evaluations per island; 0 for never.
+      groups: Number of island groups. With several, the host creates one group's children while the device evaluates
+        another's. The result depends on it.
+      workers: Number of Ray workers to split the islands across, each with its own thread or GPU; 0 to run without Ray.
+        The result depends on it and, with several, on their speed.
+      threads: CPU threads; 0 for all cores (with workers: threads per worker, 0 for one). Does not affect the result.
+      devices: GPUs or TPUs; 0 for all (with workers: one per worker). Does not affect the result.
     """
 
     trials: int = 0
@@ -165,13 +165,13 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig:
-    """What is written, and what is reported.
+    """Output and reporting.
 
     Attributes:
-      out: The folder in which a folder for the run is created; None to write nothing.
-      checkpoint_seconds: How often a checkpoint is written, from which the run can be resumed.
-      tensorboard: Whether curves for TensorBoard are also written into the run's folder; needs tensorboardX.
-      baselines: Hand-written programs to report beside the best, their learning rate chosen on T_search: linear,
+      out: Parent folder for the run's folder; None writes nothing.
+      checkpoint_seconds: Seconds between checkpoints.
+      tensorboard: Also write TensorBoard curves to the run's folder (needs tensorboardX).
+      baselines: Hand-written programs to compare with the best one, with learning rates chosen on T_search: linear,
         network.
     """
 
@@ -195,6 +195,14 @@ class OutputConfig:
 GROUPS = ("tasks", "searcher", "evaluation", "schedule", "output")
 """The groups of settings."""
 
+GROUP_TYPES: dict[str, Any] = {
+    "tasks": TaskConfig,
+    "evaluation": EvaluationConfig,
+    "schedule": ScheduleConfig,
+    "output": OutputConfig,
+}
+"""Their classes, except that of the searcher, which depends on the method."""
+
 OPTIONS = {**{f"{role}_tasks": ("tasks", role) for role in get_args(Role)}, "task_variants": ("tasks", "variants")}
 """Settings whose option has another name, and where they are."""
 
@@ -204,13 +212,13 @@ class RunConfig:
     """A search for a program: on which tasks, by which searcher in which space, and how much of it.
 
     Attributes:
-      name: What the run is called: letters and digits, and after the first also spaces, '.', '_' and '-'.
+      name: Name of the run: letters, digits, spaces, '.', '_' and '-'; starts with a letter or digit.
       tasks: The tasks.
-      searcher: What searches, with its space: an instance of a registered class.
+      searcher: The search method and its program space: an instance of a registered class.
       evaluation: How programs are evaluated.
-      schedule: How much is done, and on what hardware.
-      output: What is written, and what is reported.
-      seed: The seed of everything. Equal seeds give equal runs.
+      schedule: Budgets and hardware.
+      output: Output and reporting.
+      seed: Random seed. Runs with the same seed are identical, except with several Ray workers.
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
@@ -234,6 +242,9 @@ class RunConfig:
                 f"the run's folder is named after it; not {shown(self.name)}"
             )
         check_number("seed", self.seed)
+        for name, kind in GROUP_TYPES.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} must be of class {kind.__name__}, not {shown(getattr(self, name))}")
         method_of(self.searcher)
         if isinstance(self.searcher, Islands):
             self._check_islands()
@@ -293,7 +304,9 @@ def _place(groups: Mapping[str, Any], name: str) -> tuple[str, str]:
     for group in GROUPS[1:]:
         if any(field.name == name for field in dataclasses.fields(groups[group])):
             return group, name
-    raise ValueError(f"unknown setting {shown(name)}")
+    known = [*OPTIONS, *("name", "seed", "method"), *GROUPS]
+    known += [field.name for group in GROUPS[1:] for field in dataclasses.fields(groups[group])]
+    raise ValueError(f"unknown setting {shown(name)}; {expected(name, known)}")
 
 
 def _changed(described: TaskSet, text: str) -> TaskSet:
@@ -325,6 +338,8 @@ def from_tree(stored: Mapping[str, Any]) -> RunConfig:
         searcher = searchers.from_tree(whole.pop("searcher", None))
         config = described_by(_Rest, whole).config(searcher)
         _check_known(stored, config.tree())
+    except searchers.UnknownMethodError:  # of the user's own module
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the run's configuration does not fit this version of zero-jax: {reason(error)}") from None
     return config

@@ -122,10 +122,13 @@ _PAPER = _DIGITS.replace(
 )
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
-    "linear": ("upstream's demo: discover linear regression by gradient descent", _LINEAR),
+    "linear": ("the demo of the original AutoML-Zero code: discover linear regression by gradient descent", _LINEAR),
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
     "teacher": ("imitate a 2-layer network (Fig. 5)", _TEACHER),
     "digits": ("classify handwritten digits, starting from empty programs (supplement S10, scaled down)", _DIGITS),
-    "paper": ("the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; wants a GPU", _PAPER),
+    "paper": (
+        "the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; needs a GPU to be practical",
+        _PAPER,
+    ),
 }
 """Name -> (description, config): `_, config = PRESETS["linear"]`."""

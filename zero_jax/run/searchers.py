@@ -13,16 +13,20 @@ _FILLED_IN = ("interface",)
 """Fields that are no settings: the run fills them in."""
 
 
+class UnknownMethodError(ValueError):
+    """A method that no searcher has registered yet."""
+
+
 def searcher_class(method: str) -> type:
     """The class of a method.
 
     Raises:
-      ValueError: an unknown method.
+      UnknownMethodError: an unknown method.
     """
     if method not in SEARCHERS:
-        raise ValueError(
-            f"unknown method {shown(method)}; expected one of {', '.join(SEARCHERS)}, or that of a searcher in a "
-            "module of your own, imported first (on the command line: --import MODULE)"
+        raise UnknownMethodError(
+            f"unknown method {shown(method)} (known: {', '.join(SEARCHERS)}). If it is your own searcher, import its "
+            "module: --import MODULE"
         )
     return SEARCHERS[method]
 
@@ -111,7 +115,7 @@ def _form(kind: Any, methods: tuple[str, ...]) -> type:
             default = {"default": field.default} if field.default is not dataclasses.MISSING else {}
             fields.append((field.name, hints[field.name], dataclasses.field(**cast(Any, default))))
     fields.append(("method", Literal[methods], method))
-    doc = "Attributes:\n  method: Which searcher; its settings are options, too."
+    doc = "Attributes:\n  method: The search method; its settings are options too."
     return dataclasses.make_dataclass(
         kind.__name__,
         fields,

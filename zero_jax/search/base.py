@@ -112,7 +112,7 @@ class Searcher:
     `ask` and `tell`. `@register("name")` gives it the command line, checkpoints, Ray, records and the report.
 
     Attributes:
-      space: which programs there are.
+      space: The program space.
       interface: where label, features and prediction are; None for scalar labels. A run fills it in.
     """
 

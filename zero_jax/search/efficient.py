@@ -90,7 +90,7 @@ class EfficientEvolution(RegularizedEvolution):
     4. New constants have log-uniform magnitudes (`constant_init`).
 
     Attributes:
-      repeat_mutation: The probability that a mutant is mutated once more, and so on.
+      repeat_mutation: Probability that a mutant is mutated once more, and so on.
       constant_init: How new constants are drawn; it takes precedence over the setting of `Mutations`.
 
     Example:

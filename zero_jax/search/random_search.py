@@ -41,7 +41,7 @@ class RandomSearch(Searcher):
     """Draws programs from a space, `cohort` at a time, and remembers the best.
 
     Attributes:
-      cohort: how many programs are drawn and evaluated together.
+      cohort: Number of programs drawn and evaluated together.
 
     Raises:
       ValueError: a cohort below 1, or too large for the memory that it may take.

@@ -88,11 +88,11 @@ class RegularizedEvolution(Searcher):
     algorithm, C = P a generation. Every program, the ones about to die included, competes.
 
     Attributes:
-      space: The programs that may be searched.
-      islands: How many populations evolve in parallel (I).
-      population: How many programs live on each island (P).
-      tournament: How many programs compete to become a parent (T).
-      cohort: How many children each island produces per evaluation (C). Each replaces the oldest program.
+      space: The program space.
+      islands: Number of populations that evolve in parallel (I).
+      population: Number of programs on each island (P).
+      tournament: Number of programs that compete to become a parent (T).
+      cohort: Number of children per island and evaluation (C). Each replaces the oldest program.
       mutations: How children differ from their parents.
       initial: The first programs: random, no_op, linear, network, the path of a program, or the folder of a run, for
         its best program. A file may hold several programs: islands take them in turn. All but random ones are padded

@@ -92,7 +92,7 @@ def on_compile(callback: Callable[[], object]) -> Iterator[None]:
       callback: called on the thread that compiles, once for each loop.
 
     Example:
-      >>> with on_compile(lambda: print("compiling (once, some 30 s)...")):
+      >>> with on_compile(lambda: print("compiling, about 30 s (cached for next time)...")):
       ...     pass
     """
     _on_compile.append(callback)

@@ -1,9 +1,11 @@
 """External input: values quoted in messages, names on a terminal, and JSON files that anyone may have edited."""
 
+import difflib
 import json
 import os
 import reprlib
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +81,18 @@ def cut(text: Any) -> str:
     """
     text = plain(text)
     return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} characters)"
+
+
+def expected(name: str, known: Iterable[str]) -> str:
+    """What a message says about an unknown name: the closest of the known ones, or else all of them.
+
+    Example:
+      >>> print(expected("linera", ["linear", "affine"]), expected("x", ["linear", "affine"]), sep="; ")
+      did you mean 'linear'?; expected one of linear, affine
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name[:ECHOED], names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
 
 
 def reason(error: BaseException) -> str:

@@ -215,7 +215,8 @@ def digit_examples() -> tuple[np.ndarray, np.ndarray]:
 def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     array, ids = real_array("x", x), given_array("labels", labels)
     if array.ndim < 2 or ids.shape != array.shape[:1]:
-        raise ValueError(f"x {array.shape} and labels {ids.shape} do not fit: [examples, ...] and [examples]")
+        axes = "[examples, ...] and [examples]"
+        raise ValueError(f"x {array.shape} and labels {ids.shape} have incompatible shapes; expected {axes}")
     flat = array.reshape(len(array), -1)
     if flat.dtype.kind == "f" and not np.isfinite(flat).all():
         wrong = np.argwhere(~np.isfinite(flat))[0]

@@ -39,11 +39,11 @@ class TaskSet:
       source: Regression: linear, affine or teacher. Classification: digits, synthetic_images (random images of
         CIFAR-10's shape), an image set such as cifar10 or mnist, or tfds:NAME for any other set of tensorflow-datasets
         (its first ten classes). Or the path of an NPZ file with your own arrays; the other fields then do not apply.
-      tasks: How many tasks.
+      tasks: Number of tasks.
       features: Features per example (F). Images are projected to F dimensions; 0 keeps all of their pixels.
       train: Training examples per task.
       valid: Validation examples per task.
-      epochs: How many times a program sees the training examples.
+      epochs: Number of passes over the training examples.
       classes: 2 for tasks with pairs of classes; more for tasks with that many classes (C), whose labels are vectors,
         so F must be at least C.
     """

@@ -109,7 +109,7 @@ class Tasks:
             x, y = shapes[f"{part}_x"], shapes[f"{part}_y"]
             if x[:2] != y:
                 axes = "[tasks, examples, features] and [tasks, examples]"
-                raise ValueError(f"{part}_x {x} and {part}_y {y} do not fit: {axes}")
+                raise ValueError(f"{part}_x {x} and {part}_y {y} have incompatible shapes; expected {axes}")
             if 0 in x:
                 raise ValueError(f"{part}_x {x} is empty")
         if shapes["train_x"][0] != shapes["valid_x"][0] or shapes["train_x"][2] != shapes["valid_x"][2]:

@@ -51,15 +51,16 @@ class Mutations:
     """How children differ from their parents.
 
     Attributes:
-      types: the mutation types in use: `alter_param` (redraws one address or alters one constant of an instruction),
+      types: Mutation types in use: `alter_param` (redraws one address or alters one constant of an instruction),
         `randomize_instruction`, `randomize_component` (every instruction of one, length kept), `insert_instruction`,
         `remove_instruction`, `trade_instruction` (inserts one, then removes one), `randomize_algorithm` (every
         component), `identity`.
-      weights: how often each type is drawn, relative to the others; empty for equally often.
-      probability: that a child is mutated at all (U in the paper).
-      constant_init: new constants are `uniform`, as in the paper; or `log`: those that are values (not bounds, means,
-        deviations or places) have a uniform sign and a log-uniform magnitude from 0.001 to 1.
-      constants: `upstream` multiplies an altered constant by exp(N(0, 1)), `paper` by U(0.5, 2).
+      weights: Relative frequency of each type; empty for uniform.
+      probability: Probability that a child is mutated (U in the paper).
+      constant_init: How new constants are drawn: `uniform`, as in the paper, or `log`, a random sign with log-uniform
+        magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
+      constants: How constants are altered: `upstream`, as in the original AutoML-Zero code, multiplies by exp(N(0, 1)),
+        `paper` by U(0.5, 2).
 
     Raises:
       ValueError: no types, an unknown one, weights that do not fit, a probability outside 0 to 1.
