@@ -89,14 +89,14 @@ class Size:
 
 SMALL = {
     "method": "efficient", "islands": 4, "population": 100, "cohort": 25, "tournament": 10, "hurdle_tasks": 0.25,
-    "budget": 2.0, "train_steps": 300_000_000,
+    "train_budget": 2.0, "train_steps": 300_000_000,
 }  # fmt: skip
 LARGE = {
     "islands": 1000,
     "groups": 2,
     "population": 100,
     "cohort": 50,
-    "budget": 2.0,
+    "train_budget": 2.0,
     "train_steps": 10**12,
     "migrate_every": 1000,
 }
@@ -112,7 +112,7 @@ TRIED = [
     "T_search of 64 tasks, F = 16, a hurdle of 16, from nothing: .9437; from the linear program: .9667",
     "the same from the network: .9708 and .9638 (two seeds); in S10's space .9672",
     "T_search with F = 8: from the network .9724 and .9731, from nothing .9455, in S10's space .9519",
-    "all 65 ops, from nothing, budget 2: all 400 first programs of the efficient search were too dear, and it ended",
+    "all 65 ops, from nothing, budget 2: all 400 first programs of the efficient search were over it, so it ended",
     "JAX network of 64 hidden units instead of F = 16 (200 evaluations of tuning): .9684 against .9645",
     "from nothing with five times the train steps (1.5e9, another seed): .9388",
     "afterwards, held-out pairs at full dimension: a JAX network of 256 hidden units (200 evaluations of tuning) .9909 and "

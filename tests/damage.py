@@ -88,7 +88,8 @@ def structural(value):
         if value:
             yield value[:-1]
     if isinstance(value, np.ndarray):
-        yield value.astype(np.int16 if value.dtype != np.int16 else np.int8)
+        with np.errstate(invalid="ignore"):  # NaN
+            yield value.astype(np.int16 if value.dtype != np.int16 else np.int8)
         if value.dtype.itemsize > 1:
             yield value.astype(value.dtype.newbyteorder())
         yield value.astype(object)

@@ -71,9 +71,9 @@ def test_digits_prints_accuracy_beside_the_baselines(capsys):
     out = capsys.readouterr().out
     assert "\naccuracy  " in out
     rows = {
-        line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("linear", "network", "found"))
+        line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("linear", "network", "best"))
     }
-    assert set(rows) == {"linear", "network", "found"}
+    assert set(rows) == {"linear", "network", "best"}
     assert float(rows["linear"][-2]) > 0.9
     assert "Written" not in out
 

@@ -79,7 +79,7 @@ def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     second = sum(evaluator["counts"]["considered"] for tree in trees for evaluator in tree["evaluators"])
     assert first + second == outcome.progress.evaluations
-    assert all(state["fitness"].shape == (2, 60) for tree in trees for state in tree["states"])
+    assert all(len(state["individuals"]["fitness"]) == 2 * 60 for tree in trees for state in tree["states"])
     # The fitness told is that of the program told, on the T_search that both workers had.
     tasks = build.tasks(SHARED, "search", outcome.trial)
     assert build.fitness(SHARED, outcome.program, tasks, "search")[0] == outcome.search_fitness
@@ -249,7 +249,7 @@ def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypat
         SHARED.replace(workers=3)
     with pytest.raises(ValueError, match="parallel_trials must be 1"):
         SHARED.replace(parallel_trials=2)
-    with pytest.raises(ValueError, match="2 islands of each worker cannot be parted into 4 groups"):
+    with pytest.raises(ValueError, match="2 islands of each worker cannot be divided into 4 groups"):
         SHARED.replace(groups=4)
     with pytest.raises(ValueError, match="4 workers take a CPU each, and the Ray cluster has room for 2"):
         cluster.run(SHARED.replace(workers=4, out=str(tmp_path)))

@@ -67,7 +67,8 @@ class Course:
 
 def _saved(tree: Any, where: str) -> Saved:
     stored = Fields(tree, where, Saved._fields)
-    best, exhausted = stored.number("best_fitness"), stored.flag("exhausted")
+    unknown = repr(stored["best_fitness"]) == "-inf"  # before the first evaluation
+    best, exhausted = -np.inf if unknown else stored.number("best_fitness"), stored.flag("exhausted")
     return Saved(stored["checkpoint"], stored["entries"], best, exhausted)
 
 
