@@ -7,8 +7,10 @@ import sys
 import pytest
 
 import zero_jax
-from tests.helpers import call
+from tests.helpers import QUICK, call
 from zero_jax.cli.options import seconds
+from zero_jax.run import run
+from zero_jax.tasks.sets import TaskSet
 
 
 def command(*arguments, **environment):
@@ -86,3 +88,18 @@ def test_what_is_not_a_time_is_refused(text, capsys):
         seconds(text)
     assert call("tune", "linear", f"--time-limit={text}") == 2
     assert "must be a time as in" in capsys.readouterr().err
+
+
+def test_a_note_says_that_a_run_was_searched_on_other_tasks(capsys, tmp_path, ended):
+    affine = TaskSet("affine", tasks=3, features=8, train=30, valid=10)
+    roles = dict.fromkeys(("search_tasks", "select_tasks", "unseen_tasks"), affine)
+    folder = run(QUICK.replace(**roles, train_steps=10_000, trials=1, out=str(tmp_path))).folder
+    own = ["--task", "affine", "--tasks", "3", "--features", "8", "--train", "30", "--valid", "10"]
+    for command, more in (("evaluate", []), ("tune", ["--evaluations", "2", "--quiet"])):
+        assert call(command, folder, "--tasks", 2, *more) == 0
+        error = capsys.readouterr().err
+        assert "was searched on affine tasks; these are linear" in error
+        assert f"For the run's own, add: {' '.join(own)}\n" in error
+        for quiet in ([folder, *own], [folder, "--task=linear"], [ended.folder], ["linear"]):
+            assert call(command, *quiet, *more) == 0
+            assert "was searched on" not in capsys.readouterr().err

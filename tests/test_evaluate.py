@@ -16,6 +16,7 @@ from zero_jax.executors.batches import in_chunks
 from zero_jax.executors.blocks import Plan, evaluate_blocks
 from zero_jax.executors.registry import EXECUTORS
 from zero_jax.executors.xla.executor import block_width
+from zero_jax.program import ops as op_table
 from zero_jax.tasks import synthetic
 
 PLAIN = {"xla_backend_optimization_level": 0}
@@ -428,7 +429,9 @@ def test_execute_runs_one_component_and_nothing_else():
         ({"executor": "gpu"}, "executor must be one of auto, xla, .*, not 'gpu'"),
         ({"ops": [27]}, r"setup uses ops \[56\].* does not cover"),
         ({"ops": [99]}, "0 to 64"),
-        ({"ops": 5}, "ops must be op numbers"),
+        ({"ops": 5}, "ops must be op names or numbers"),
+        ({"ops": "SCALAR_SUM"}, "ops must be op names or numbers"),
+        ({"ops": ["SCALAR_SUMM"]}, "unknown op 'SCALAR_SUMM'; did you mean 'SCALAR_SUM'"),
         ({"ops": [1, (2,)]}, "0 to 64"),
         ({"seed": "a"}, "seed must be one whole number"),
         ({"chunk_size": 0}, "chunk_size"),
@@ -438,6 +441,18 @@ def test_execute_runs_one_component_and_nothing_else():
 def test_bad_arguments_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         evaluate(library.program("linear"), small_tasks(), **change)
+
+
+def test_ops_may_be_named():
+    program, tasks = library.program("linear"), small_tasks()
+    parts = np.split(program.code[0, :, 0], program.starts[1:3])
+    numbers = [np.unique(part[part > 0]).tolist() for part in parts]
+    names = [[op_table.OPS[n].name for n in part] for part in numbers]
+    expected = evaluate(program, tasks).fitness
+    for ops in (names, numbers, {*names[0], *names[1], *names[2]}, [names[0], numbers[1], names[2]]):
+        np.testing.assert_array_equal(evaluate(program, tasks, ops=ops).fitness, expected)
+    with pytest.raises(ValueError, match=r"setup uses ops .* does not cover"):
+        evaluate(program, tasks, ops=["VECTOR_INNER_PRODUCT"])
 
 
 def test_execute_names_what_does_not_fit():

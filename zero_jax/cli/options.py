@@ -7,6 +7,7 @@ import importlib
 import inspect
 import io
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import tyro
 from zero_jax.program.canonical import for_other_labels
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
+from zero_jax.run.config_file import CONFIG, config_of
 from zero_jax.support.foreign import cut, plain, shown
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
@@ -104,6 +106,27 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
             else "v2, these tasks read s1: as linear"
         )
         print(f"zero-jax: note: {which} predicts {reads} does", file=sys.stderr)
+
+
+def note_other_tasks(arguments: Sequence[str]) -> None:
+    """Says so where the program comes from a run on other tasks than those taken by default."""
+    folder = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
+    if folder is None or any(word.partition("=")[0] == "--task" for word in arguments):
+        return
+    try:
+        tasks = config_of(folder)["tasks"]
+        seen = tasks["search"]["source"]
+        words = options_of(TaskSet(**tasks["unseen"]))
+    except (ValueError, KeyError, TypeError):  # of another schema, or damaged: its program may be whole
+        return
+    if seen != NO_TASK_OPTIONS.task:
+        if Path(words[1]).name == words[1] and words[1].endswith(".npz"):  # tasks that came without a file
+            words[1] = str(Path(folder) / words[1])
+        used = f"was searched on {plain(seen)} tasks; these are {NO_TASK_OPTIONS.task}"
+        print(
+            f"zero-jax: note: {plain(folder)} {used}. For the run's own, add: {plain(shlex.join(words))}",
+            file=sys.stderr,
+        )
 
 
 def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:

@@ -112,6 +112,7 @@ def evaluate_command(
 
 def evaluate(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
+    options.note_other_tasks(arguments)
     return options.parsed(evaluate_command, arguments, prog="zero-jax evaluate")
 
 
@@ -193,6 +194,7 @@ def tune(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     rest, timed = options.taken(arguments, valued=["--time-limit"])
     words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
+    options.note_other_tasks(arguments)
     return options.parsed(tune_command, words, prog="zero-jax tune")
 
 

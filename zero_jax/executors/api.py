@@ -57,9 +57,9 @@ def evaluate(
         Numba; `pallas` runs on NVIDIA GPUs, a program a block, for up to 32 features, and on TPUs; `auto` takes
         `pallas` on a GPU where it can, and `simd` on a CPU unless the arguments are traced, there is no Numba or it
         would not fit.
-      ops: the ops that the dispatcher covers (static): numbers, or three collections for Setup, Predict and Learn. By
-        default those present, or all 65 when traced. Fewer are faster; passing those of the search space avoids a
-        compilation for each new set. When traced, ops that are not covered do nothing.
+      ops: the ops that the dispatcher covers (static): names, numbers, or three collections for Setup, Predict and
+        Learn. By default those present, or all 65 when traced. Fewer are faster; passing those of the search space
+        avoids a compilation for each new set. When traced, ops that are not covered do nothing.
       max_abs_error: a larger error in training, or NaN, stops a run.
       chunk_size: how many programs to hand to the device at a time: for `xla` on a CPU rounded up to whole blocks, by
         default one block; for `pallas` at most as many as fit `max_bytes`. `simd` takes them one by one.

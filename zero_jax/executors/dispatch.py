@@ -20,27 +20,37 @@ def op_sets(ops: Any, memory: MemorySize) -> OpSets:
     """Normalises the `ops` argument of `evaluate`.
 
     Args:
-      ops: None for all 65; numbers for all components; or three collections, for Setup, Predict and Learn.
+      ops: None for all 65; names or numbers for all components; or three collections, for Setup, Predict and Learn.
       memory: ops without an operand in it are left out, since no program can use them.
 
     Raises:
-      ValueError: anything else, or a number outside 0 to 64.
+      ValueError: anything else, an unknown name, or a number outside 0 to 64.
+
+    Example:
+      >>> op_sets(["SCALAR_SUM", 3], MemorySize(4, 3, 1)) == op_sets([1, "SCALAR_PRODUCT"], MemorySize(4, 3, 1))
+      True
     """
-    if ops is not None and not isinstance(ops, Iterable):
-        raise ValueError(f"ops must be op numbers, or three collections of them, not {ops!r}")
+    if ops is not None and not _is_collection(ops):
+        raise ValueError(f"ops must be op names or numbers, or three collections of them, not {ops!r}")
     numbers: list[Any] = list(range(65)) if ops is None else list(ops)
-    nested = numbers and all(isinstance(part, Iterable) for part in numbers)
+    nested = numbers and all(_is_collection(part) for part in numbers)
     if nested and len(numbers) != len(COMPONENTS):
-        raise ValueError(f"ops must be op numbers, or three collections of them, not {ops!r}")
+        raise ValueError(f"ops must be op names or numbers, or three collections of them, not {ops!r}")
     triple = numbers if nested else [numbers] * len(COMPONENTS)
     absent = {kind for kind, n in zip(op_table.KINDS, memory, strict=True) if n == 0}
     sets = []
     for part in triple:
-        if any(not isinstance(n, int | np.integer) or not 0 <= n <= 64 for n in part):
-            raise ValueError(f"ops must be whole numbers from 0 to 64, not {part!r}")
-        usable = (op_table.OPS[int(n)] for n in part)
+        given = [op_table.number_of(op) if isinstance(op, str) else op for op in part]
+        if any(not isinstance(n, int | np.integer) or not 0 <= n <= 64 for n in given):
+            raise ValueError(f"ops must be names or whole numbers from 0 to 64, not {part!r}")
+        usable = (op_table.OPS[int(n)] for n in given)
         sets.append(tuple(sorted({op.number for op in usable if not absent & {*op.inputs, op.output}})))
     return cast(OpSets, tuple(sets))
+
+
+def _is_collection(value: Any) -> bool:
+    """Whether it holds several ops; the name of one is iterable too."""
+    return isinstance(value, Iterable) and not isinstance(value, str)
 
 
 def dispatched(programs: Programs, ops: Any) -> OpSets:

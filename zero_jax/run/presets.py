@@ -131,4 +131,4 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
         _PAPER,
     ),
 }
-"""What each preset is, and its config."""
+"""Name -> (description, config): `_, config = PRESETS["linear"]`."""
