@@ -26,6 +26,9 @@ from zero_jax.tasks.sets import TaskSet, usual
 
 Program = Annotated[str, tyro.conf.Positional]
 
+Size = Annotated[int | None, tyro.conf.arg(help_behavior_hint="")]
+"""A number whose default depends on the tasks: its help says how."""
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
@@ -51,12 +54,12 @@ class TaskOptions:
     """
 
     task: str = "linear"
-    tasks: int | None = None
-    features: int | None = None
-    train: int | None = None
-    valid: int | None = None
-    epochs: int | None = None
-    classes: int | None = None
+    tasks: Size = None
+    features: Size = None
+    train: Size = None
+    valid: Size = None
+    epochs: Size = None
+    classes: Size = None
 
     def task_set(self) -> TaskSet:
         """What they describe."""

@@ -84,8 +84,8 @@ def evaluate_command(
         program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
             classes), a file with a listing, protobuf text or JSON, or the folder of a run, for its best program.
         tasks: The tasks to train on.
-        role: For digits and image sets: `search` selects the 36 class pairs used during search; `select` and `unseen`
-            the other 9.
+        role: For digits and image sets: `search` selects the 36 class pairs used during search; `select` and
+            `unseen` the other 9.
         seed: Random seed of the tasks and of random instructions.
         draws_seed: Separate seed of random instructions; a run's outcome.json has both.
         training: How the program is trained.
