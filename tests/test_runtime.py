@@ -42,8 +42,7 @@ from zero_jax.search.regularized_evolution import hold_tournaments
 
 rng = np.random.default_rng(2)
 children = mutate(random_programs(ALL_OPS, 300, rng), ALL_OPS, Mutations(types=TYPES), rng)
-rows = np.empty(100, np.int64)
-hold_tournaments(rng.random((2, 50)), 5, rows, rng)
+rows = hold_tournaments(rng.random((2, 50)), 5, 100, rng)
 parts = [children.code, children.data, children.length, rows]
 print(compiled.HAVE_NUMBA, hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
 """
