@@ -16,7 +16,7 @@ from zero_jax.run.hall import Entry, entries_tree
 from zero_jax.run.searchers import islands, part
 from zero_jax.run.trial import Trial
 from zero_jax.search import Islands
-from zero_jax.support import files
+from zero_jax.support import files, threads
 from zero_jax.support.codec import encode
 
 UNLIMITED = 2**62
@@ -138,6 +138,11 @@ class Worker:
 
     def advance(self, order: Order) -> Done:
         """Continues the trial."""
+        schedule = self.config.schedule
+        with threads.limited(1 if schedule.parallel_trials > 1 else schedule.threads):
+            return self._advanced(order)
+
+    def _advanced(self, order: Order) -> Done:
         trial = self.trial
         if order.pool:
             self._take(order.pool)

@@ -1,8 +1,9 @@
 """Threads for compiled loops, which release Python's lock."""
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,11 +13,23 @@ _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = threading.Lock()
 _under_way: set[Callable[[], None]] = set()
+_local = threading.local()
 
 
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Within it, `split` uses at most this many threads when called on this thread; 0 for one per core."""
+    before = getattr(_local, "limit", 0)
+    _local.limit = count
+    try:
+        yield
+    finally:
+        _local.limit = before
 
 
 def share(work: Callable[[], None], threads: int, *, brief: bool, stop: Callable[[], None] = lambda: None) -> None:
@@ -62,8 +75,11 @@ def stop_all() -> None:
 
 
 def split(work: Callable[[int, int], None], n: int, least: int, threads: int | None = None) -> None:
-    """Calls `work(first, last)` on equal parts of 0 to n, on as many threads as get at least `least` each."""
-    parts = max(1, min(threads or cores(), n // least))
+    """Calls `work(first, last)` on equal parts of 0 to n, on as many threads as get at least `least` each.
+
+    By default there are as many threads as `limited` allows.
+    """
+    parts = max(1, min(threads or getattr(_local, "limit", 0) or cores(), n // least))
     bounds = [n * i // parts for i in range(parts + 1)]
     futures = [_threads(parts).submit(work, *bounds[i : i + 2]) for i in range(1, parts)]
     try:
