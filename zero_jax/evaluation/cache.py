@@ -95,18 +95,17 @@ def looked_up(
       repeated: the fate of those that an earlier row of this batch has.
       forget: an entry is dropped after this many uses; 0 for never.
     """
-    n, results = len(batch), batch.results()
+    n, results = len(batch), batch.results(known)
     run_of, entry_of, first = np.full((3, n), -1, np.int64)
     runs, _, saved = look_up(hashes, memory, batch.number, forget, results.fitness, run_of, entry_of, first)
-    results.fates[run_of < 0] = known
     results.saved[known] += saved
     if runs:
         new = yield from following(batch[first[:runs]])
         trained = new.fitness, new.train_steps
         saved = keep(hashes, memory, *trained, run_of, entry_of, first, results.fitness, results.train_steps)
-        again = (run_of >= 0) & (first[run_of] != np.arange(n))
-        results.fates[run_of >= 0] = new.fates[run_of[run_of >= 0]]
-        results.fates[again] = repeated
+        rows = np.flatnonzero(run_of >= 0)
+        runs_of_rows = run_of[rows]
+        results.fates[rows] = np.where(first[runs_of_rows] == rows, new.fates[runs_of_rows], repeated)
         results.saved[repeated] += saved
         results.saved[:] += new.saved
     return results
