@@ -200,7 +200,7 @@ class Results(NamedTuple):
     saved: np.ndarray
 
     @classmethod
-    def empty(cls, n: int, tasks: int, fate: Fate = Fate.TRAINED) -> "Results":
+    def empty(cls, n: int, tasks: int, fate: int = Fate.TRAINED) -> "Results":
         """Those of `n` candidates of which nothing is known."""
         fates = np.full(n, fate, np.uint8)
         return cls(np.zeros((n, tasks), np.float32), np.zeros((n, tasks), np.int32), fates, np.zeros(6, np.int64))
@@ -250,7 +250,7 @@ class Batch:
         """`[n, 2]` uint64 of the canonical forms."""
         return self.candidates.forms.hashes[self.rows]
 
-    def results(self, fate: Fate = Fate.TRAINED) -> Results:
+    def results(self, fate: int = Fate.TRAINED) -> Results:
         """Empty results for all of them."""
         return Results.empty(len(self), self.tasks, fate)
 

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from zero_jax.evaluation.base import Batch, Fate, Steps
+from zero_jax.evaluation.base import Batch, Steps
 from zero_jax.support.codec import Array
 from zero_jax.support.compiled import entry_point
 
@@ -80,8 +80,8 @@ def looked_up(
     batch: Batch,
     following: Callable[[Batch], Steps],
     *,
-    known: Fate,
-    repeated: Fate,
+    known: int,
+    repeated: int,
     forget: int = 0,
 ) -> Steps:
     """Results by hashes `[n, 2]` of a batch: remembered ones, or those of `following`, which gets each new hash once.

@@ -24,6 +24,8 @@ from zero_jax.support.checked import Fields
 from zero_jax.support.codec import decode, encode
 from zero_jax.tasks import Tasks
 
+_TRAINED, _EQUIVALENT, _OVER_BUDGET = int(Fate.TRAINED), int(Fate.EQUIVALENT), int(Fate.OVER_BUDGET)
+
 WHOLE = Share()
 """All tasks and examples."""
 
@@ -150,30 +152,32 @@ class Evaluator:
 
     def _counted(self, candidates: Candidates, results: Results) -> Counts:
         """Counts of one call."""
-        by_fate, saved = np.bincount(results.fates, minlength=len(Fate)).tolist(), results.saved.tolist()
-        empty = (candidates.forms.programs.length.sum(1) == 0) & (results.fates != Fate.OVER_BUDGET)
+        by_fate = np.bincount(results.fates, minlength=len(Fate)).tolist()
+        trained, repeated, known, equivalent, over_budget, stopped = by_fate
+        _, saved_repeated, saved_known, saved_equivalent, saved_over_budget, saved_stopped = results.saved.tolist()
+        empty = (candidates.forms.programs.length.sum(1) == 0) & (results.fates != _OVER_BUDGET)
         return Counts(
             considered=len(candidates),
-            evaluated=by_fate[Fate.TRAINED] + by_fate[Fate.STOPPED],
-            repeated=by_fate[Fate.REPEATED],
-            known=by_fate[Fate.KNOWN],
-            equivalent=by_fate[Fate.EQUIVALENT],
-            over_budget=by_fate[Fate.OVER_BUDGET],
-            stopped=by_fate[Fate.STOPPED],
+            evaluated=trained + stopped,
+            repeated=repeated,
+            known=known,
+            equivalent=equivalent,
+            over_budget=over_budget,
+            stopped=stopped,
             empty=int(empty.sum()),
             train_steps=int(results.train_steps.sum(dtype=np.int64)),
-            saved_repeated=saved[Fate.REPEATED],
-            saved_known=saved[Fate.KNOWN],
-            saved_equivalent=saved[Fate.EQUIVALENT],
-            saved_over_budget=saved[Fate.OVER_BUDGET],
-            saved_stopped=saved[Fate.STOPPED],
+            saved_repeated=saved_repeated,
+            saved_known=saved_known,
+            saved_equivalent=saved_equivalent,
+            saved_over_budget=saved_over_budget,
+            saved_stopped=saved_stopped,
         )
 
     def _fresh(self, fates: np.ndarray) -> np.ndarray:
         """Those trained in full, or equivalent to one; with hurdles, that one may have been stopped."""
-        fresh = fates == Fate.TRAINED
+        fresh = fates == _TRAINED
         if not any(isinstance(stage, Hurdles) for stage in self.stages):
-            fresh |= fates == Fate.EQUIVALENT
+            fresh |= fates == _EQUIVALENT
         return np.flatnonzero(fresh)
 
     def _level(self, share: Share) -> "_Level":

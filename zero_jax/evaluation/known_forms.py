@@ -9,6 +9,8 @@ from zero_jax.evaluation.cache import CACHE_SIZE, Cache
 from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
 
+_KNOWN, _REPEATED = int(Fate.KNOWN), int(Fate.REPEATED)  # NumPy takes members of an enumeration slowly
+
 
 @dataclasses.dataclass(frozen=True)
 class KnownForms:
@@ -32,7 +34,7 @@ class KnownForms:
 
     def run(self, batch: Batch, memory: Cache, following: Callable[[Batch], Steps]) -> Steps:
         """As in `Stage`."""
-        return cache.looked_up(memory, batch.hashes, batch, following, known=Fate.KNOWN, repeated=Fate.REPEATED)
+        return cache.looked_up(memory, batch.hashes, batch, following, known=_KNOWN, repeated=_REPEATED)
 
     def check(self, memory: Cache, like: Cache, calls: int, where: str) -> None:
         """As in `Stage`."""

@@ -49,11 +49,12 @@ class Launcher:
         self._home = self.devices or (there.default_device(),)
         self._worker = parallel.Worker("zero-jax evaluator") if self.background else None
         self._prepared: dict[tuple[str, Part | None], Prepared] = {}
+        self._chosen: dict[MemorySize, Executor] = {}
 
     def on(self, tasks: Tasks) -> "Launcher":
         """The same on other tasks; both share one thread."""
         other = copy.copy(self)
-        other.tasks, other._prepared = tasks, {}
+        other.tasks, other._prepared, other._chosen = tasks, {}, {}
         return other
 
     def options(self) -> Options:
@@ -70,8 +71,10 @@ class Launcher:
 
     def choose(self, memory: MemorySize) -> Executor:
         """The executor that serves programs with such a memory."""
-        with there.at_home(self._home):
-            return choose(self.executor, Request(memory, self.tasks, self.options()))
+        if memory not in self._chosen:
+            with there.at_home(self._home):
+                self._chosen[memory] = choose(self.executor, Request(memory, self.tasks, self.options()))
+        return self._chosen[memory]
 
     def launch(
         self, executor: Executor, programs: Programs, rows: np.ndarray, part: Part | None, fingerprints: bool
@@ -94,7 +97,7 @@ class Launcher:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything except threads and what lies on devices; devices by kind and number."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("_prepared", "devices")}
+        kept = {name: value for name, value in vars(self).items() if name not in ("_prepared", "_chosen", "devices")}
         home = [(device.platform, device.id) for device in self._home]
         return kept | {"_home": home, "chosen": self.devices is not None}
 
@@ -105,7 +108,7 @@ class Launcher:
         same = _same_devices(home)
         self.devices = there.first_devices(0) if same is None else same if chosen else None
         self._home = same or self.devices or (there.default_device(),)
-        self._prepared = {}
+        self._prepared, self._chosen = {}, {}
 
 
 def _same_devices(where: list[tuple[str, int]]) -> tuple[jax.Device, ...] | None:

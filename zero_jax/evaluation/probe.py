@@ -12,6 +12,8 @@ from zero_jax.tasks import Tasks
 FORGET_EVERY = 100
 """A program is trained again after this many uses of its result (Real et al. 2020, supplement S4)."""
 
+_EQUIVALENT = int(Fate.EQUIVALENT)  # NumPy takes members of an enumeration slowly
+
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
@@ -51,7 +53,7 @@ class Probe:
         waiting = batch.launch(batch.rows, self, True)
         yield
         (prints,) = waiting()
-        fate, forget = Fate.EQUIVALENT, self.forget_every
+        fate, forget = _EQUIVALENT, self.forget_every
         return (yield from cache.looked_up(memory, prints, batch, following, known=fate, repeated=fate, forget=forget))
 
     def check(self, memory: Cache, like: Cache, calls: int, where: str) -> None:

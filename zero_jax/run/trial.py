@@ -108,6 +108,10 @@ class Trial:
         seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(self.groups - 1).tolist()]
         return [self.searcher.init(seed) for seed in seeds]
 
+    @functools.cached_property
+    def _has_lineage(self) -> bool:  # checking a protocol takes as long as a hundred calls
+        return isinstance(self.states[0], HasLineage)
+
     @property
     def counts(self) -> Counts:
         """Of all evaluators."""
@@ -212,7 +216,7 @@ class Trial:
 
     def _offer(self, cohort: _Cohort, asked: Any, scores: Scores) -> None:
         """Shows a cohort's new programs to the hall of fame."""
-        lines = asked.origins(scores.fresh) if isinstance(asked, HasLineage) else None
+        lines = asked.origins(scores.fresh) if self._has_lineage else None
         hall = self.halls[cohort.group % len(self.halls)]
         hall.offer_scored(cohort.candidates, scores, self.states[cohort.group].evaluations, lines)
 
