@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import io
+import os
 import re
 import shlex
 import sys
@@ -110,7 +111,7 @@ def note_other_labels(programs: Programs, tasks: Tasks) -> None:
 
 def note_other_tasks(arguments: Sequence[str]) -> None:
     """Says so where the program comes from a run on other tasks than those taken by default."""
-    folder = next((word for word in arguments if (Path(word) / CONFIG).is_file()), None)
+    folder = next((word for word in arguments if os.path.isfile(os.path.join(word, CONFIG))), None)
     if folder is None or any(word.partition("=")[0] == "--task" for word in arguments):
         return
     try:
