@@ -37,7 +37,7 @@ SEARCHES = {
 
 
 def searching(name):
-    """A trial that has told some cohorts, and has none under way."""
+    """A trial that has evaluated some cohorts and has none under way."""
     trial = build.trial(TINY.replace(**SEARCHES[name]), 1, 7)
     for _ in range(6 * trial.groups):
         trial.evaluate_cohort()

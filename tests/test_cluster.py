@@ -74,13 +74,13 @@ def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     lines = records(outcome.folder)
     assert {len(line["islands"]) for line in lines} == {4}
     assert [line["trial"] for line in lines] == sorted(line["trial"] for line in lines)
-    # The last experiment's workers remember what they did of it; the first one's told.
+    # The last trial's workers remember their evaluations; the records have those of the first trial.
     first = max(line["evaluations"] for line in lines if line["trial"] == 1)
     trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     second = sum(evaluator["counts"]["considered"] for tree in trees for evaluator in tree["evaluators"])
     assert first + second == outcome.progress.evaluations
     assert all(len(state["individuals"]["fitness"]) == 2 * 60 for tree in trees for state in tree["states"])
-    # The fitness told is that of the program told, on the T_search that both workers had.
+    # The reported fitness is that of the reported program, on the T_search that both workers had.
     tasks = build.tasks(SHARED, "search", outcome.trial)
     assert build.fitness(SHARED, outcome.program, tasks, "search")[0] == outcome.search_fitness
     hall = json.loads((outcome.folder / "hall.json").read_text())

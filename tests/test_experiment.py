@@ -50,7 +50,7 @@ def test_a_run_says_and_writes_what_it_found(tmp_path):
     lines = records(folder)
     assert lines[-1]["evaluations"] == outcome.progress.evaluations
     assert all(len(line["quantiles"]) == 5 for line in lines)
-    # The fitness told is that of the program told.
+    # The reported fitness is that of the reported program.
     tasks = build.tasks(QUICK, "search", outcome.trial)
     again = build.fitness(QUICK, outcome.program, tasks, "search")
     assert again[0] == outcome.search_fitness
