@@ -272,7 +272,7 @@ def test_ctrl_c_and_on_again(tmp_path):
     small = ["--search-tasks.train", "50", "--search-tasks.valid", "20", "--baselines", "linear"]
     process = subprocess.Popen(
         [*SEARCH, "teacher", "--ray", "--workers", "1", "--out", str(tmp_path), "--checkpoint-seconds", "0.1", *small,
-         "--train-steps", "30000000"],
+         "--train-steps", "300000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not list(tmp_path.glob("*/checkpoint-*")):
@@ -286,4 +286,4 @@ def test_ctrl_c_and_on_again(tmp_path):
     done = subprocess.run([*SEARCH, "--resume", str(folder), "--ray"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "below the target fitness" in done.stdout
-    assert json.loads((folder / "outcome.json").read_text())["progress"]["train_steps"] >= 30_000_000
+    assert json.loads((folder / "outcome.json").read_text())["progress"]["train_steps"] >= 300_000_000

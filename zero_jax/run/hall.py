@@ -121,11 +121,14 @@ class HallOfFame:
           which: `[n]` which of the programs are offered; by default all.
         """
         which = np.arange(len(fitness)) if which is None else which
-        for i in np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs)).tolist():
-            if self._is_worthy(fitness[i : i + 1], costs[i : i + 1])[0]:  # those taken in since may be better
-                line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
-                one = programs[which[i : i + 1]]  # a copy
-                self._take(Entry(float(fitness[i]), float(costs[i]), evaluations, one, line, births))
+        worthy = np.flatnonzero((fitness > 0) & self._is_worthy(fitness, costs))
+        worthy = worthy[np.argsort(-fitness[worthy], kind="stable")]  # the best first: fewer are taken to be dropped
+        while len(worthy):
+            i, rest = worthy[0], worthy[1:]
+            line, births = (lines[0][i], int(lines[1][i])) if lines else (None, 0)
+            one = programs[which[i : i + 1]]  # a copy
+            self._take(Entry(float(fitness[i]), float(costs[i]), evaluations, one, line, births))
+            worthy = rest[self._is_worthy(fitness[rest], costs[rest])]
 
     def _is_worthy(self, fitness: np.ndarray, costs: np.ndarray) -> np.ndarray:
         place = np.searchsorted(self._best_fitness, fitness).clip(max=max(0, len(self._best) - 1))
