@@ -57,9 +57,13 @@ class SearchSpace:
       setup: Ops and sizes of Setup.
       predict: Ops and sizes of Predict.
       learn: Ops and sizes of Learn.
+      initial_values: Setup holds one initial value for each address that its ops can write, in a fixed order, instead
+        of instructions; its sizes follow from the memory. A value is zero, or one of Setup's ops, which must read
+        nothing, draws or sets it.
 
     Raises:
-      ValueError: too many instructions in all, or an op whose operands the memory does not have.
+      ValueError: too many instructions in all, an op whose operands the memory does not have, or initial values by an
+        op that reads memory.
 
     Example:
       >>> space = SearchSpace(
@@ -78,9 +82,12 @@ class SearchSpace:
     setup: Component
     predict: Component
     learn: Component
+    initial_values: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", memory_size(self.memory))
+        if self.initial_values:
+            object.__setattr__(self, "setup", Component(self.setup.ops, (len(self.genes),) * 3))
         for name, numbers in zip(COMPONENTS, self.ops, strict=True):
             for number in numbers:
                 self._check_op(name, op_table.OPS[number])
@@ -92,6 +99,21 @@ class SearchSpace:
             if kind and self.memory[op_table.KINDS.index(kind)] <= reserved:
                 need = f"needs at least {reserved + 1} {MemorySize._fields[op_table.KINDS.index(kind)]}"
                 raise ValueError(f"{component}: {op.name} {need}; the memory is {tuple(self.memory)}")
+
+    @functools.cached_property
+    def genes(self) -> tuple[tuple[int, int], ...]:
+        """The kind and the address of each initial value, in the order of Setup; none where Setup has instructions.
+
+        Label, features and prediction have none: scalars begin behind s1, vectors behind v0.
+        """
+        if not self.initial_values:
+            return ()
+        for number in self.setup.numbers:
+            op = op_table.OPS[number]
+            if op.inputs or op.reads_output:
+                raise ValueError(f"setup: {op.name} reads memory, so it cannot give an address its initial value")
+        kinds = sorted({op_table.KINDS.index(op_table.OPS[number].output) for number in self.setup.numbers})
+        return tuple((kind, address) for kind in kinds for address in range((2, 1, 0)[kind], self.memory[kind]))
 
     @property
     def components(self) -> tuple[Component, Component, Component]:
@@ -127,7 +149,7 @@ class SearchSpace:
         """The same space with other numbers of instructions, given per component (setup, predict, learn)."""
         sizes = zip(fewest or self.min_size, initial or self.initial_size, most or self.max_size, strict=True)
         parts = [Component(part.ops, size) for part, size in zip(self.components, sizes, strict=True)]
-        return SearchSpace(self.memory, *parts)
+        return dataclasses.replace(self, **dict(zip(COMPONENTS, parts, strict=True)))
 
     @property
     def capacity(self) -> Capacity:
@@ -189,8 +211,44 @@ def random_programs(space: SearchSpace, n: int, rng: np.random.Generator) -> Pro
     used = (slot < length[:, component])[..., None]
     slots = len(component)
     code, data = code.reshape(n, slots, 4) * used, data.reshape(n, slots, 3) * used
+    if space.genes:
+        code[:, : len(space.genes)], data[:, : len(space.genes)] = random_initial_values(space, n, rng)
     return Programs(code.astype(np.int32), data.astype(np.float32), length, space.capacity, space.memory)
 
 
+ZERO_SHARE, POSITIVE_SHARE = 0.5, 0.9
+"""How many initial values of vectors and matrices are zero; how many of scalars are positive."""
+
+LEAST_SCALAR, LEAST_DEVIATION = 1e-3, 3e-2
+"""Initial values have log-uniform magnitudes from here to 1, and so have the deviations of those that are drawn."""
+
+
+def random_initial_values(space: SearchSpace, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`n` lists of initial values: code `[n, G, 4]` int32 and data `[n, G, 3]` float32.
+
+    Scalars have a log-uniform magnitude. A vector or matrix is zero or random around zero; the deviation, or the
+    bound, is log-uniform.
+    """
+    kinds, addresses = np.array(space.genes).T
+    code, data = np.zeros((n, len(kinds), 4), np.int32), np.zeros((n, len(kinds), 3), np.float32)
+    by_kind = [[o for o in space.ops[0] if op_table.KINDS.index(op_table.OPS[o].output) == kind] for kind in range(3)]
+    for g, (kind, address) in enumerate(zip(kinds.tolist(), addresses.tolist(), strict=True)):
+        op = np.array(by_kind[kind])[rng.integers(0, len(by_kind[kind]), n)]
+        op = np.where((rng.random(n) < ZERO_SHARE) & (kind > 0), 0, op)
+        least = LEAST_DEVIATION if kind else LEAST_SCALAR
+        size = np.exp(np.log(least) * rng.random(n))
+        sign = np.where(rng.random(n) < POSITIVE_SHARE, 1.0, -1.0)
+        code[:, g, 0], code[:, g, 3] = op, np.where(op > 0, address, 0)
+        for i in range(3):
+            data[:, g, i] = np.select([_MEANINGS[op, i] == name for name in _INITIAL], [f(size, sign, i) for f in _INITIAL.values()], 0)
+    return code, data
+
+
+_MEANINGS = op_table.CONSTANT_MEANINGS
+_INITIAL: dict[str, Any] = {
+    "value": lambda size, sign, i: size * sign,
+    "stdev": lambda size, sign, i: size,
+    "bound": lambda size, sign, i: size * (2 * i - 1),  # from minus the size to the size
+}
 _EXISTS = op_table.CONSTANT_MEANINGS != ""
 _POSITIVE = np.isin(op_table.CONSTANT_MEANINGS, ("index", "stdev"))

@@ -9,6 +9,7 @@ from zero_jax.search.base import Searcher as Searcher
 from zero_jax.search.base import State as State
 from zero_jax.search.base import register as register
 from zero_jax.search.efficient import EfficientEvolution as EfficientEvolution
+from zero_jax.search.niches import NicheSearch as NicheSearch
 from zero_jax.search.operators.migration import migrate as migrate
 from zero_jax.search.operators.mutation import Mutations as Mutations
 from zero_jax.search.operators.mutation import mutate as mutate

@@ -13,7 +13,7 @@ from zero_jax.program.canonical import Canonical, canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import Rng, State, combined, register, with_scores
-from zero_jax.search.operators.mutation import Mutations, mutate_in_place
+from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly
 from zero_jax.search.operators.population import Individuals, unevaluated
 from zero_jax.search.operators.records import put, take
 from zero_jax.search.operators.selection import hold_tournaments
@@ -190,13 +190,7 @@ class EfficientEvolution(RegularizedEvolution):
 
     def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
         """Changes programs in place."""
-        mutate_in_place(programs, self.space, mutations, rng)
-        more = np.flatnonzero(rng.random(len(programs)) < self.repeat_mutation)
-        while len(more):
-            some = programs[more]
-            mutate_in_place(some, self.space, mutations, rng)
-            _copy_rows(programs, more, some, np.arange(len(more)))
-            more = more[rng.random(len(more)) < self.repeat_mutation]
+        mutate_repeatedly(programs, self.space, mutations, self.repeat_mutation, rng)
         return programs
 
     def tell(self, state: Any, candidates: Candidates, scores: Scores) -> Any:

@@ -18,6 +18,10 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "population": (1, 100_000_000),
     "cohort": (1, 100_000_000),
     "tournament": (1, 1_000_000),
+    "niches": (1, 100_000),
+    "sets": (1, 10_000),
+    "climb_after": (1, _MANY),
+    "tune_every": (1, _MANY),
     # tasks
     "tasks": (1, 1_000_000),
     "features": (1, 20_000),

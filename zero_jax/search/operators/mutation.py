@@ -13,7 +13,7 @@ import numpy as np
 
 from zero_jax.program import ops
 from zero_jax.program.programs import Programs
-from zero_jax.program.space import SearchSpace
+from zero_jax.program.space import LEAST_DEVIATION, LEAST_SCALAR, POSITIVE_SHARE, ZERO_SHARE, SearchSpace
 from zero_jax.support.compiled import address_of, compiled, compiled_into_caller, entry_point, generator_at
 from zero_jax.support.foreign import shown
 
@@ -26,6 +26,7 @@ MutationType = Literal[
     "trade_instruction",
     "randomize_algorithm",
     "identity",
+    "swap_instructions",
 ]
 
 TYPES: tuple[MutationType, ...] = (
@@ -37,10 +38,11 @@ TYPES: tuple[MutationType, ...] = (
     "trade_instruction",
     "randomize_algorithm",
     "identity",
+    "swap_instructions",
 )
 """All mutation types."""
 
-_ALTER, _INSTRUCTION, _COMPONENT, _INSERT, _REMOVE, _TRADE, _ALGORITHM, _IDENTITY = range(8)
+_ALTER, _INSTRUCTION, _COMPONENT, _INSERT, _REMOVE, _TRADE, _ALGORITHM, _IDENTITY, _SWAP = range(9)
 
 FLIP_PROBABILITY = 0.1
 """How often altering a constant flips its sign."""
@@ -54,8 +56,11 @@ class Mutations:
       types: Mutation types in use: `alter_param` (redraws one address or alters one constant of an instruction),
         `randomize_instruction`, `randomize_component` (every instruction of one, length kept), `insert_instruction`,
         `remove_instruction`, `trade_instruction` (inserts one, then removes one), `randomize_algorithm` (every
-        component), `identity`.
+        component), `identity`, `swap_instructions` (two of a component change places). In a Setup of initial values
+        every type either alters one or draws it anew.
       weights: Relative frequency of each type; empty for uniform.
+      components: Relative frequency with which Setup, Predict and Learn are mutated; empty for uniform among those that
+        have ops.
       probability: Probability that a child is mutated (U in the paper).
       constant_init: How new constants are drawn: `uniform`, as in the paper, or `log`, a random sign with log-uniform
         magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
@@ -68,6 +73,7 @@ class Mutations:
 
     types: tuple[MutationType, ...] = ("alter_param", "randomize_instruction", "randomize_component")
     weights: tuple[float, ...] = ()
+    components: tuple[float, ...] = ()
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
     constant_init: Literal["uniform", "log"] = "uniform"
@@ -81,6 +87,12 @@ class Mutations:
         ):
             raise ValueError(
                 f"weights {self.weights} must give each of the {len(self.types)} types a number, not all 0"
+            )
+        if self.components and (
+            len(self.components) != 3 or min(self.components) < 0 or not 0 < sum(self.components) < np.inf
+        ):
+            raise ValueError(
+                f"components must be three weights, of Setup, Predict and Learn, not all 0; not {self.components}"
             )
         if not 0 <= self.probability <= 1:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
@@ -123,6 +135,19 @@ def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations
     _mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), address_of(rng))
 
 
+def mutate_repeatedly(
+    programs: Programs, space: SearchSpace, mutations: Mutations, repeat: float, rng: np.random.Generator
+) -> None:
+    """As `mutate_in_place`, and each child is mutated once more with probability `repeat`, and so on."""
+    mutate_in_place(programs, space, mutations, rng)
+    more = np.flatnonzero(rng.random(len(programs)) < repeat)
+    while len(more):
+        some = programs[more]
+        mutate_in_place(some, space, mutations, rng)
+        programs.code[more], programs.data[more], programs.length[more] = some.code, some.data, some.length
+        more = more[rng.random(len(more)) < repeat]
+
+
 class _Settings(NamedTuple):
     """What the loops need to know of a space and of mutations, as arrays.
 
@@ -130,7 +155,9 @@ class _Settings(NamedTuple):
       starts: int64 `[4]`, the first slot of each component, and the number of slots.
       memory, smallest, largest: int64 `[3]`.
       ops, n_ops: int64 `[3, n]` and `[3]`, the allowed ops.
-      open: int64, the components that have some.
+      open: int64, the components that have some; `open_below` like `below`, for them.
+      genes: int64 `[G, 2]`, the kind and the address of each initial value; `gene_ops` `[3, n]` and `n_gene_ops` `[3]`,
+        the ops that can set each kind.
       fields: int64 `[65, 3]`, the kind of each address, -1 for none.
       meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
       types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
@@ -145,6 +172,10 @@ class _Settings(NamedTuple):
     ops: np.ndarray
     n_ops: np.ndarray
     open: np.ndarray
+    open_below: np.ndarray
+    genes: np.ndarray
+    gene_ops: np.ndarray
+    n_gene_ops: np.ndarray
     fields: np.ndarray
     meanings: np.ndarray
     n_constants: np.ndarray
@@ -169,8 +200,15 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
     for c, numbers in enumerate(space.ops):
         allowed[c, : len(numbers)] = numbers
     weights = np.array(mutations.weights or [1.0] * len(mutations.types))
-    below = np.cumsum(weights / weights.sum())
-    below[np.flatnonzero(weights)[-1] :] = 2.0  # whatever rounding left of the sum
+    below = _thresholds(weights)
+    opened = np.flatnonzero(counts)
+    shares = np.array([mutations.components[c] for c in opened] if mutations.components else [1.0] * len(opened))
+    if not shares.any():
+        raise ValueError(f"components {mutations.components} mutate none that has ops in this space")
+    by_kind = [[n for n in space.ops[0] if ops.KINDS.index(ops.OPS[n].output) == kind] for kind in range(3)]
+    gene_ops = np.zeros((3, max(1, *map(len, by_kind))), np.int64)
+    for kind, numbers in enumerate(by_kind):
+        gene_ops[kind, : len(numbers)] = numbers
     return _Settings(
         np.cumsum([0, *space.capacity]),
         np.array(space.memory),
@@ -178,7 +216,11 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         np.array(space.max_size),
         allowed,
         np.array(counts),
-        np.flatnonzero(counts),
+        opened,
+        _thresholds(shares),
+        np.array(space.genes, np.int64).reshape(-1, 2),
+        gene_ops,
+        np.array([len(numbers) for numbers in by_kind]),
         np.stack([*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS], axis=1).astype(np.int64),
         np.array([[_MEANINGS.index(meaning) for meaning in row] for row in ops.CONSTANT_MEANINGS]),
         ops.CONSTANT_COUNTS.astype(np.int64),
@@ -190,6 +232,12 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
     )
 
 
+def _thresholds(weights: np.ndarray) -> np.ndarray:
+    below = np.cumsum(weights / weights.sum())
+    below[np.flatnonzero(weights)[-1] :] = 2.0  # whatever rounding left of the sum
+    return below
+
+
 # ---------------------------------------------------------------------------------------------- compiled loops
 
 
@@ -199,11 +247,18 @@ def _mutate_all(code, data, length, settings, address):  # type: ignore[no-untyp
     for i in range(len(code)):
         if rng.random() >= settings.probability:
             continue
-        drawn, which = rng.random(), 0
-        while drawn >= settings.below[which]:
-            which += 1
-        component = settings.open[_below(len(settings.open), rng)]
+        which = _which(settings.below, rng)
+        component = settings.open[_which(settings.open_below, rng)]
         _mutate_one(code[i], data[i], length[i], settings.types[which], component, settings, rng)
+
+
+@compiled
+def _which(below, rng):  # type: ignore[no-untyped-def]
+    """A number, drawn by thresholds."""
+    drawn, which = rng.random(), 0
+    while drawn >= below[which]:
+        which += 1
+    return which
 
 
 @compiled
@@ -215,7 +270,13 @@ def _below(n, rng):  # type: ignore[no-untyped-def]
 @compiled_into_caller
 def _mutate_one(code, data, length, kind, component, settings, rng):  # type: ignore[no-untyped-def]
     start, n = settings.starts[component], length[component]
-    if kind == _ALTER and n > 0:
+    if component == 0 and len(settings.genes) > 0 and kind != _ALGORITHM and kind != _COMPONENT and kind != _IDENTITY:
+        gene = _below(n, rng)
+        if rng.random() < 0.5 and code[gene, 0] != 0:
+            _alter_data(data[gene], code[gene, 0], settings, rng)
+        else:
+            _draw_gene(code, data, gene, settings, rng)
+    elif kind == _ALTER and n > 0:
         _alter(code, data, start + _below(n, rng), settings, rng)
     elif kind == _INSTRUCTION and n > 0:
         _draw(code, data, start + _below(n, rng), component, settings, rng)
@@ -228,6 +289,8 @@ def _mutate_one(code, data, length, kind, component, settings, rng):  # type: ig
         _remove(code, data, length, component, settings, rng)
     elif kind == _TRADE:
         _trade(code, data, length, component, settings, rng)
+    elif kind == _SWAP and n > 1:
+        _swap(code, data, start + _below(n, rng), start + _below(n, rng))
     elif kind == _ALGORITHM:
         for c in settings.open:
             for k in range(settings.starts[c], settings.starts[c] + length[c]):
@@ -248,6 +311,9 @@ def _draw(code, data, k, component, settings, rng):  # type: ignore[no-untyped-d
     """A random instruction of a component: op uniform among the allowed, then the rest. An index or a stdev starts as
     U(0, 1), other constants as U(-1, 1).
     """
+    if component == 0 and len(settings.genes) > 0:
+        _draw_gene(code, data, k, settings, rng)
+        return
     op = settings.ops[component, _below(settings.n_ops[component], rng)]
     code[k, 0] = op
     for field in range(3):
@@ -261,6 +327,28 @@ def _draw(code, data, k, component, settings, rng):  # type: ignore[no-untyped-d
             if settings.log and meaning == _VALUE:
                 value = np.sign(value) * np.exp(_LEAST * (1 - abs(value)))
             data[k, i] = value
+
+
+@compiled
+def _draw_gene(code, data, k, settings, rng):  # type: ignore[no-untyped-def]
+    """A random initial value, as `random_initial_values` draws it."""
+    kind, address = settings.genes[k]
+    op = settings.gene_ops[kind, _below(settings.n_gene_ops[kind], rng)]
+    if kind > 0 and rng.random() < ZERO_SHARE:
+        op = 0
+    code[k, 0], code[k, 1], code[k, 2], code[k, 3] = op, 0, 0, address if op else 0
+    size = np.exp(np.log(LEAST_DEVIATION if kind else LEAST_SCALAR) * rng.random())
+    sign = 1.0 if rng.random() < POSITIVE_SHARE else -1.0
+    for i in range(3):
+        data[k, i] = 0
+        if i < settings.n_constants[op]:
+            meaning = settings.meanings[op, i]
+            if meaning == _VALUE:
+                data[k, i] = size * sign
+            elif meaning == _STDEV:
+                data[k, i] = size
+            elif meaning == _BOUND:
+                data[k, i] = size * (2 * i - 1)
 
 
 @compiled_into_caller
@@ -331,6 +419,14 @@ def _trade(code, data, length, component, settings, rng):  # type: ignore[no-unt
         for k in range(first + gone, first + place - 1):
             _move(code, data, k + 1, k)
         _draw(code, data, first + place - 1, component, settings, rng)
+
+
+@compiled
+def _swap(code, data, a, b):  # type: ignore[no-untyped-def]
+    for i in range(4):
+        code[a, i], code[b, i] = code[b, i], code[a, i]
+    for i in range(3):
+        data[a, i], data[b, i] = data[b, i], data[a, i]
 
 
 @compiled
