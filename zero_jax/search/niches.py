@@ -12,9 +12,8 @@ import numpy as np
 from zero_jax.evaluation.base import Candidates, Scores, Share
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import Programs, program_bytes
-from zero_jax.program.space import random_initial_values, random_programs
 from zero_jax.search.base import Best, Rng, Searcher, State, combined, register
-from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly
+from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
 from zero_jax.search.operators.predictions import Prediction, predictions
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.bounds import check_bytes, check_number
@@ -24,12 +23,15 @@ from zero_jax.support.compiled import entry_point
 KNOWN = 2**19
 """How many of the programs that it asked for a search remembers."""
 
-DRAWN, DRAWS, ROUNDS = 20_000, 60, 12
-"""First programs are drawn this many at a time, this often at most; how often a parent is mutated to find a new child."""
+DRAWN, DRAWS, TRIES = 20_000, 60, (2, 4, 8)
+"""First programs are drawn this many at a time, this often at most; how many mutants of a parent are made in each round
+until one is new and can learn."""
 
 TUNED, VARIANTS, SPREADS = 4, 256, (1.0, 0.4)
 """How many niches' best programs are tuned at a time; by how many sets of initial values in each round; and how far
 these spread: the standard deviation of the logarithm of a factor."""
+
+ANEW = Mutations(types=("randomize_algorithm",), probability=1.0)
 
 REDRAWN = 0.15
 """How often an initial value of a further set is drawn anew."""
@@ -257,7 +259,9 @@ class NicheSearch(Searcher):
             if not len(open_):
                 break
             niches = np.repeat(open_, max(1, DRAWN // len(open_)))
-            programs = random_programs(self.space, len(niches), rng)
+            programs = self._blank(len(niches))
+            programs.length[:] = self.space.initial_size
+            mutate_in_place(programs, self.space, ANEW, rng)
             self._seat(programs, niches)
             rows = np.flatnonzero(self._new(programs, known)[0])
             rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # how many of its niche come before
@@ -287,15 +291,17 @@ class NicheSearch(Searcher):
         self._seat(parents, niches)
         was = canonical(parents, interface=self.interface).hashes[:, 0]
         children, todo = self._blank(self.cohort), np.arange(self.cohort)
-        for _ in range(ROUNDS):
-            mutants = parents[todo]
+        for tries in TRIES:
+            mutants = parents[np.repeat(todo, tries)]
             mutate_repeatedly(mutants, self.space, self.mutations, self.repeat_mutation, rng)
             new, hashes = self._new(mutants, known)
-            same = hashes == was[todo]  # what changes nothing is mutated further
-            new &= ~same
-            _copy(children, todo[new], mutants, np.flatnonzero(new))
-            _copy(parents, todo[same], mutants, np.flatnonzero(same))
-            todo = todo[~new]
+            same = hashes == np.repeat(was[todo], tries)
+            hit, first = first_of_each(new & ~same, tries)
+            drifts, neutral = first_of_each(same, tries)  # what changes nothing is mutated further
+            drifts &= ~hit
+            _copy(children, todo[hit], mutants, first[hit])
+            _copy(parents, todo[drifts], mutants, neutral[drifts])
+            todo = todo[~hit]
             if not len(todo):
                 break
         done = np.delete(np.arange(self.cohort), todo)
@@ -313,20 +319,8 @@ class NicheSearch(Searcher):
     def _with_sets(self, programs: Programs, rng: np.random.Generator) -> Programs:
         """K of each program: itself, and copies with other initial values."""
         many = programs[np.repeat(np.arange(len(programs)), self.sets)]
-        rows = np.flatnonzero(np.arange(len(many)) % self.sets)
-        self._vary(many, rows, 1.0, rng)
-        code, data = random_initial_values(self.space, len(rows), rng)
-        anew = rng.random((len(rows), len(self.space.genes))) < REDRAWN
-        genes = len(self.space.genes)
-        many.code[rows, :genes] = np.where(anew[..., None], code, many.code[rows, :genes])
-        many.data[rows, :genes] = np.where(anew[..., None], data, many.data[rows, :genes])
+        vary_initial_values(many, self.space, 1.0, REDRAWN, self.sets, rng)
         return many
-
-    def _vary(self, programs: Programs, rows: np.ndarray, spread: float, rng: np.random.Generator) -> None:
-        """Multiplies initial values of some programs by random factors."""
-        genes = len(self.space.genes)
-        factors = np.exp(spread * rng.normal(size=(len(rows), genes, 1))).astype(np.float32)
-        programs.data[rows, :genes] *= factors
 
     # ------------------------------------------------------------------------------------------ what becomes of them
 
@@ -383,8 +377,7 @@ class NicheSearch(Searcher):
         """Variants of the programs that are being tuned, the first of each as it is."""
         assert state.tuned is not None
         many = state.tuned[np.repeat(np.arange(len(state.tuned)), VARIANTS)]
-        rows = np.flatnonzero(np.arange(len(many)) % VARIANTS)
-        self._vary(many, rows, SPREADS[state.tuning], rng)
+        vary_initial_values(many, self.space, SPREADS[state.tuning], 0.0, VARIANTS, rng)
         return dataclasses.replace(state, rng=Rng.of(rng)), self.candidates(many)
 
     def _tuned(self, state: NicheState, programs: Programs, fitness: np.ndarray) -> NicheState:
@@ -396,6 +389,12 @@ class NicheSearch(Searcher):
         if state.tuning + 1 < len(SPREADS):
             return dataclasses.replace(state, tuning=state.tuning + 1, tuned=programs)
         return self._evolving(state)
+
+
+def first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether one of each `n` flags is set, and where the first is."""
+    each = flags.reshape(-1, n)
+    return np.asarray(each.any(1)), np.arange(len(each)) * n + each.argmax(1)
 
 
 def _joined(parts: list[Programs]) -> Programs:

@@ -148,6 +148,17 @@ def mutate_repeatedly(
         more = more[rng.random(len(more)) < repeat]
 
 
+def vary_initial_values(
+    programs: Programs, space: SearchSpace, spread: float, redrawn: float, keep: int, rng: np.random.Generator
+) -> None:
+    """Changes the initial values of programs in place, but of each `keep` in a row those of the first stay.
+
+    Each value is multiplied by exp(N(0, `spread`)), and drawn anew with probability `redrawn`.
+    """
+    settings = _settings(space, Mutations())
+    _vary_all(programs.code, programs.data, settings, spread, redrawn, keep, address_of(rng))
+
+
 class _Settings(NamedTuple):
     """What the loops need to know of a space and of mutations, as arrays.
 
@@ -250,6 +261,21 @@ def _mutate_all(code, data, length, settings, address):  # type: ignore[no-untyp
         which = _which(settings.below, rng)
         component = settings.open[_which(settings.open_below, rng)]
         _mutate_one(code[i], data[i], length[i], settings.types[which], component, settings, rng)
+
+
+@entry_point
+def _vary_all(code, data, settings, spread, redrawn, keep, address):  # type: ignore[no-untyped-def]
+    rng = generator_at(address)
+    for p in range(len(code)):
+        if p % keep == 0:
+            continue
+        for g in range(len(settings.genes)):
+            if rng.random() < redrawn:
+                _draw_gene(code[p], data[p], g, settings, rng)
+            elif code[p, g, 0]:
+                factor = np.exp(spread * rng.standard_normal())
+                for i in range(settings.n_constants[code[p, g, 0]]):
+                    data[p, g, i] *= factor
 
 
 @compiled
