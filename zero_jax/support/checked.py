@@ -53,11 +53,11 @@ def whole(stored: Any, where: str, least: int = 0, most: int = MOST) -> int:
     return stored
 
 
-def number(stored: Any, where: str, least: float = -np.inf) -> float:
-    """A finite number."""
-    if type(stored) is not float or not np.isfinite(stored) or stored < least:
-        lower = f" from {least:g} on" if np.isfinite(least) else ""
-        raise ValueError(f"{where} is {shown(stored)}, not a finite number{lower}")
+def number(stored: Any, where: str, least: float = -np.inf, most: float = np.inf, finite: bool = True) -> float:
+    """A number, by default a finite one."""
+    if type(stored) is not float or not least <= stored <= most or (finite and np.isinf(stored)):
+        ends = f" of at least {least:g}" * (least > -np.inf) + f" of at most {most:g}" * (most < np.inf)
+        raise ValueError(f"{where} is {shown(stored)}, not a finite number{ends}")
     return stored
 
 
@@ -76,13 +76,8 @@ def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
     return stored
 
 
-def wholes(stored: Any, where: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-    """A list of `count` whole numbers."""
-    return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(stored, where, count))]
-
-
 class Fields:
-    """The fields of a stored dict, read with the functions above.
+    """The fields of a stored dict.
 
     Args:
       tree: what was stored.
@@ -93,12 +88,12 @@ class Fields:
       ValueError: not a dict, or one with other fields.
 
     Example:
-      >>> fields = Fields({"seconds": 1.5, "count": -1}, "progress", ("seconds", "count"))
-      >>> fields.number("seconds")
-      1.5
-      >>> fields.whole("count")
+      >>> fields = Fields({"seconds": 1.5}, "progress", ("seconds",))
+      >>> fields["seconds"], fields.where("seconds")
+      (1.5, 'progress.seconds')
+      >>> Fields({"seconds": 1.5}, "progress", ("seconds", "count"))
       Traceback (most recent call last):
-      ValueError: progress.count is -1, not a whole number from 0 on
+      ValueError: progress lacks count
     """
 
     def __init__(self, tree: Any, where: str, names: Iterable[str]) -> None:
@@ -126,26 +121,10 @@ class Fields:
         """As the function of this name."""
         return array(self[name], self.where(name), dtype, shape, **more)
 
-    def whole(self, name: str, least: int = 0, most: int = MOST) -> int:
-        """As the function of this name."""
-        return whole(self[name], self.where(name), least, most)
-
-    def number(self, name: str, least: float = -np.inf) -> float:
-        """As the function of this name."""
-        return number(self[name], self.where(name), least)
-
-    def flag(self, name: str) -> bool:
-        """As the function of this name."""
-        return flag(self[name], self.where(name))
-
-    def items(self, name: str, count: int | None = None) -> list[tuple[Any, str]]:
-        """The items of a list of `count`, each with its name in errors."""
-        where = self.where(name)
-        return [(one, f"{where}[{i}]") for i, one in enumerate(items(self[name], where, count))]
-
     def wholes(self, name: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-        """As the function of this name."""
-        return wholes(self[name], self.where(name), count, least, most)
+        """A list of `count` whole numbers."""
+        where = self.where(name)
+        return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(self[name], where, count))]
 
 
 def shown(value: Any) -> str:
