@@ -76,55 +76,24 @@ def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
     return stored
 
 
-class Fields:
-    """The fields of a stored dict.
-
-    Args:
-      tree: what was stored.
-      where: what errors call it.
-      names: exactly the fields that it must have.
-
-    Raises:
-      ValueError: not a dict, or one with other fields.
+def fields(stored: Any, where: str, names: Iterable[str]) -> dict[str, Any]:
+    """A dict of exactly these fields, which are not checked.
 
     Example:
-      >>> fields = Fields({"seconds": 1.5}, "progress", ("seconds",))
-      >>> fields["seconds"], fields.where("seconds")
-      (1.5, 'progress.seconds')
-      >>> Fields({"seconds": 1.5}, "progress", ("seconds", "count"))
+      >>> fields({"seconds": 1.5}, "progress", ("seconds", "count"))
       Traceback (most recent call last):
       ValueError: progress lacks count
     """
-
-    def __init__(self, tree: Any, where: str, names: Iterable[str]) -> None:
-        if not isinstance(tree, dict):
-            raise ValueError(f"{where} is {shown(tree)}, not a dict")
-        wanted = list(names)
-        for name in wanted:
-            if name not in tree:
-                raise ValueError(f"{where} lacks {name}")
-        for name in tree:
-            if name not in wanted:
-                raise ValueError(f"{where} has {shown(name)}, which does not belong there")
-        self._tree = tree
-        self._where = where
-
-    def __getitem__(self, name: str) -> Any:
-        """A field, unchecked."""
-        return self._tree[name]
-
-    def where(self, name: str) -> str:
-        """The name of a field in errors."""
-        return f"{self._where}.{name}"
-
-    def array(self, name: str, dtype: Any, shape: tuple[int | None, ...], **more: Any) -> np.ndarray:
-        """As the function of this name."""
-        return array(self[name], self.where(name), dtype, shape, **more)
-
-    def wholes(self, name: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-        """A list of `count` whole numbers."""
-        where = self.where(name)
-        return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(self[name], where, count))]
+    if not isinstance(stored, dict):
+        raise ValueError(f"{where} is {shown(stored)}, not a dict")
+    wanted = list(names)
+    for name in wanted:
+        if name not in stored:
+            raise ValueError(f"{where} lacks {name}")
+    for name in stored:
+        if name not in wanted:
+            raise ValueError(f"{where} has {shown(name)}, which does not belong there")
+    return stored
 
 
 def shown(value: Any) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar, Union
 import numpy as np
 
 from zero_jax.support import checked
-from zero_jax.support.checked import Fields, shown
+from zero_jax.support.checked import shown
 
 T = TypeVar("T")
 
@@ -348,11 +348,11 @@ class _Record:
         return {name: coder.encode(getattr(value, name)) for name, coder in self._coders.items()}
 
     def decode(self, tree: Any, where: str, known: Known) -> Any:
-        stored = Fields(tree, where, self._coders)
+        stored = checked.fields(tree, where, self._coders)
         inside = Known(dict(known.axes), known.shared)
         for name, coder in self._coders.items():
             _bind(coder, stored[name], inside.axes)
-        values = {n: coder.decode(stored[n], stored.where(n), inside) for n, coder in self._coders.items()}
+        values = {n: coder.decode(stored[n], f"{where}.{n}", inside) for n, coder in self._coders.items()}
         made = self._kind(**values)
         if hasattr(made, "validate"):
             try:
