@@ -18,13 +18,13 @@ from tests.helpers import evolved, scores, searching
 from tests.spaces import ALL_OPS, DEMO, SMALL
 from zero_jax import Evaluator, MemorySize, Programs, RandomSearch, RegularizedEvolution, Scores
 from zero_jax.evaluation import KnownForms
-from zero_jax.run.crew import Course
-from zero_jax.run.hall import entries_from
+from zero_jax.run.crew import Course, StoredTrial
+from zero_jax.run.hall import Entries
 from zero_jax.run.presets import PRESETS
 from zero_jax.run.worker import Order, Worker
 from zero_jax.search import EfficientEvolution
 from zero_jax.search.operators.migration import offered
-from zero_jax.support.codec import encode
+from zero_jax.support.codec import decode, encode
 from zero_jax.support.files import packed, unpacked
 from zero_jax.tasks import synthetic
 
@@ -167,14 +167,26 @@ def test_what_a_worker_saved_is_checked():
     worker = Worker(config, 0)
     worker.begin(1)
     saved = worker.advance(Order(save=True)).saved
-    whole = unpacked(packed(Course(1, cohorts=1).tree([saved, None])))
+    whole = unpacked(packed(encode(Course(1, cohorts=1).stored([saved, None]))))
 
     def read(tree):
-        course, workers = Course.from_tree(tree, "trial", started=1)
-        entries_from(workers[0].entries, config.searcher.space, "trial.entries")
-        return course.number, course.cohorts, workers[0].best_fitness, workers[1]
+        trial = decode(StoredTrial, tree, "trial")
+        decode(Entries, *trial.workers[0].entries, like=config.searcher.space)
+        return trial.number, trial.cohorts, trial.workers[0].best_fitness, trial.workers[1]
 
     assert read(whole) == (1, 1, saved.best_fitness, None)
+    assert read(damage.put(whole, ("workers", 0, "best_fitness"), -np.inf))[2] == -np.inf  # before the first evaluation
+    for path, value, message in [
+        (("number",), 0, "trial.number is 0, not a whole number from 1 on"),
+        (("recorded",), 2, "trial: recorded is 2, more than its 1 cohorts"),
+        (
+            ("workers", 0, "best_fitness"),
+            np.inf,
+            r"trial.workers\[0\].best_fitness is inf, not a finite number of at most 1",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            read(damage.put(whole, path, value))
     for path in damage.paths(whole):
         elsewhere = path in (("workers",), ("workers", 1)) or "checkpoint" in path  # checked on resume
         if not elsewhere and path[-1:] != ("select_fitness",):  # which may be NaN
@@ -248,9 +260,9 @@ def test_a_search_refuses_the_state_of_another():
 
 def test_halls_of_another_space_are_refused():
     tree = unpacked(packed(damage.searching("evolution").tree()))["halls"][0]
-    assert entries_from(tree, DEMO)
+    assert decode(Entries, tree, "hall", like=DEMO)
     with pytest.raises(ValueError, match=r"hall.lines.programs.capacity is \[10, 2, 8\], not \[8, 10, 12\]"):
-        entries_from(tree, ALL_OPS)
+        decode(Entries, tree, "hall", like=ALL_OPS)
 
 
 def test_a_search_that_ends_with_cohorts_under_way_can_be_read_back():

@@ -10,8 +10,9 @@ from zero_jax import Programs, library, random_programs
 from zero_jax.evaluation.cost import UPSTREAM, cost
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import concatenate
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree, hall_fields, lineage_fields, merged
+from zero_jax.run.hall import Entries, Entry, HallOfFame, hall_fields, lineage_fields, merged
 from zero_jax.search.operators.lineage import Ancestor
+from zero_jax.support.codec import decode, encode
 from zero_jax.support.files import packed, unpacked
 
 EXAMPLES = 100
@@ -39,6 +40,10 @@ def stream(seed, cohorts=30, levels=12):
         which = rng.integers(0, len(PROGRAMS), rng.integers(0, 25))
         top = rng.integers(1, levels + 1)  # sometimes nothing that is any good
         yield which, np.ceil(rng.random(len(which)) * top * (0.2 + 0.8 * RANK[which]) - 0.2) / levels, 100 * n
+
+
+def stored_and_read(entries):
+    return decode(Entries, unpacked(packed(encode(entries, Entries))))
 
 
 def kept(told, size):
@@ -90,7 +95,7 @@ def test_an_empty_one_has_nothing_and_takes_nothing_that_is_worth_nothing():
     offer(hall, np.zeros(0, np.int64), np.zeros(0), 1)
     offer(hall, np.arange(5), np.zeros(5), 1)
     assert hall.entries() == []
-    hall.restore(entries_from(unpacked(packed(entries_tree([])))))
+    hall.restore(stored_and_read([]))
     assert hall.entries() == []
     offer(hall, np.arange(5), np.full(5, 0.5), 1)
     assert len(hall.entries()) == 1
@@ -148,10 +153,10 @@ def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_happened(size):
             offer(one, which, fitness, evaluations, lines_of(which) if n % 3 else None)
             if n == 10:
                 other = HallOfFame(EXAMPLES, UPSTREAM, size)
-                other.restore(entries_from(unpacked(packed(entries_tree(one.entries())))))
+                other.restore(stored_and_read(one.entries()))
             if n > 10:
                 offer(other, which, fitness, evaluations, lines_of(which) if n % 3 else None)
-                np.testing.assert_equal(*(entries_tree(hall.entries()) for hall in (one, other)))
+                np.testing.assert_equal(*(encode(hall.entries(), Entries) for hall in (one, other)))
         for a, b in zip(one.entries(), other.entries(), strict=True):
             assert (a.line is None) == (b.line is None)
             if a.line:
@@ -224,7 +229,7 @@ def test_the_files_say_what_the_entries_say():
         assert lists == PROGRAMS[row].to_lists()[0]
     alone = dataclasses.replace(before, fitness=0.1)
     assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
-    again = entries_from(unpacked(packed(entries_tree([told, told._replace(line=alone), entry(0.1, 2.0)]))))
+    again = stored_and_read([told, told._replace(line=alone), entry(0.1, 2.0)])
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [
         (0.7, 0.65, 2, 0.6), (0.7, 0.65, 2, 0.1), (0.1, None, 0, None),
     ]  # fmt: skip

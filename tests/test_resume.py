@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import damage
 from tests.helpers import QUICK, after, call, records, without_clock
 from zero_jax import library
 from zero_jax.run import checkpoint, runner
@@ -282,6 +283,34 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     refused(["--resume", str(first.folder)], "config.json is damaged")
     config.write_text(whole.replace('"schema": 3', '"schema": 99'))
     refused(["--resume", str(first.folder)], "schema 99", "reads schema 3")
+
+
+def test_what_a_run_goes_on_from_is_checked(tmp_path):
+    first = run(OFTEN.replace(out=str(tmp_path)))
+    newest = sorted(first.folder.glob("checkpoint-*"))[-1]
+    whole = files.unpacked(newest.read_bytes())["run"]
+    (trial,) = whole["trials"]
+    for path, value, message in [
+        (("seconds",), -1.0, "run.seconds is -1.0, not a finite number of at least 0"),
+        (("searched",), None, "run.searched is None, not true or false"),
+        (("progress", "diversity"), 2.0, "run.progress: .*diversity"),
+        (("counts", "known"), -1, "run.counts.known is -1, not a whole number from 0 on"),
+        (("hall", "programs", "memory"), [9, 3, 1], r"run.hall.programs.memory is \[9, 3, 1\], not "),
+        (("trials",), [trial, trial], "run.trials has 2: 1 trials are under way at most"),
+        (("trials", 0, "number"), 9, r"run.trials\[0\].number is 9, and . have begun"),
+        (("trials", 0, "workers"), trial["workers"] * 2, r"run.trials\[0\] has 2 workers, not one"),
+        (("trials", 0, "workers", 0, "checkpoint", "idle"), [1],
+         r"run.trials\[0\].workers\[0\].checkpoint.idle is \[1\], not each of 1 groups once"),
+        (("trials", 0, "workers", 0, "checkpoint", "evaluators", 0, "levels", 0, "tasks_share"), 2.0,
+         r"checkpoint.evaluators\[0\].levels\[0\]: the share of tasks must be above 0 and at most 1, not 2.0"),
+        (("trials", 0, "workers", 0, "checkpoint", "evaluators", 0, "levels"), [],
+         r"checkpoint.evaluators\[0\]: levels do not begin with the whole"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            runner.Runner(OFTEN).restore(damage.put(whole, path, value))
+    again = runner.Runner(OFTEN)
+    again.restore(whole)
+    assert again.progress.evaluations == first.progress.evaluations
 
 
 def test_records_that_were_cut_are_told(tmp_path, refused):

@@ -6,7 +6,7 @@ Axes: `P` programs, `T` tasks.
 import dataclasses
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.memory import Interface, resolved
 from zero_jax.program.programs import Programs
 from zero_jax.support import checked
-from zero_jax.support.checked import Fields
-from zero_jax.support.codec import decode, encode
+from zero_jax.support.codec import Count, Length, Part, decode, encode
 from zero_jax.tasks import Tasks
 
 _TRAINED, _EQUIVALENT, _OVER_BUDGET = int(Fate.TRAINED), int(Fate.EQUIVALENT), int(Fate.OVER_BUDGET)
@@ -189,15 +188,10 @@ class Evaluator:
     def tree(self) -> dict[str, Any]:
         """All that later calls depend on, as `zero_jax.support.files.packed` takes it; while no call is under way."""
         levels = [
-            {
-                "tasks_share": share.tasks,
-                "examples_share": share.examples,
-                "calls": level.calls,
-                "memories": [encode(memory) for memory in level.memories],
-            }
+            _StoredLevel(share.tasks, share.examples, level.calls, tuple(Part(encode(one)) for one in level.memories))
             for share, level in self._levels.items()
         ]
-        return {"counts": encode(self.counts), "levels": levels}
+        return encode(_Stored(self.counts, tuple(levels)))
 
     def restore(self, tree: Any, where: str = "evaluator") -> None:
         """Continues from what `tree` returned of an evaluator with the same arguments.
@@ -205,28 +199,49 @@ class Evaluator:
         Raises:
           ValueError: saying what in it is damaged or of another evaluator, and where.
         """
-        stored = Fields(tree, where, ("counts", "levels"))
-        self.counts = decode(Counts, stored["counts"], stored.where("counts"))
+        stored = decode(_Stored, tree, where, {"S": len(self.stages)})
+        self.counts = stored.counts
         self._levels = {WHOLE: _Level(self.launcher, self.stages)}
-        shares: list[Share] = []
-        for one, name in stored.items("levels"):
-            fields = Fields(one, name, ("tasks_share", "examples_share", "calls", "memories"))
-            try:
-                share = Share(fields.number("tasks_share"), fields.number("examples_share"))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-            shares.append(share)
-            level = self._level(share)
-            level.calls = fields.whole("calls")
-            memories = fields.items("memories", len(self.stages))
-            level.memories = [level.restored(n, *memory) for n, memory in enumerate(memories)]
-        if shares[:1] != [WHOLE] or len(set(shares)) < len(shares):
-            raise ValueError(f"{stored.where('levels')} does not begin with the whole, or has a fidelity twice")
+        for one in stored.levels:
+            level = self._level(one.share)
+            level.calls = one.calls
+            level.memories = [level.restored(n, *memory) for n, memory in enumerate(one.memories)]
 
 
 def programs_of(programs: Programs | Candidates) -> Programs:
     """The programs alone."""
     return programs if isinstance(programs, Programs) else programs.programs
+
+
+class _StoredLevel(NamedTuple):
+    """A `_Level`, with the memories of its `S` stages."""
+
+    tasks_share: float
+    examples_share: float
+    calls: Count
+    memories: Annotated[tuple[Part, ...], Length("S")]
+
+    @property
+    def share(self) -> Share:
+        """Its fidelity."""
+        return Share(self.tasks_share, self.examples_share)
+
+    def validate(self) -> None:
+        """Refuses a share outside (0, 1]."""
+        _ = self.share
+
+
+class _Stored(NamedTuple):
+    """What an `Evaluator` continues from."""
+
+    counts: Counts
+    levels: tuple[_StoredLevel, ...]
+
+    def validate(self) -> None:
+        """Refuses levels that no evaluator has."""
+        shares = [level.share for level in self.levels]
+        if shares[:1] != [WHOLE] or len(set(shares)) < len(shares):
+            raise ValueError("levels do not begin with the whole, or have a fidelity twice")
 
 
 @dataclasses.dataclass(eq=False)

@@ -37,18 +37,6 @@ class HasLabels(Protocol):
         """Whether labels and predictions are vectors."""
 
 
-class HasCapacity(Protocol):
-    """Programs, or the space that they are from."""
-
-    @property
-    def memory(self) -> MemorySize:
-        """(scalars, vectors, matrices)."""
-
-    @property
-    def capacity(self) -> Capacity:
-        """Slots per component."""
-
-
 class Interface(NamedTuple):
     """The addresses through which a program meets its tasks; scalars count first, then vectors, then matrices.
 

@@ -7,7 +7,7 @@ import dataclasses
 import html
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,6 @@ from zero_jax.program.instructions import entries, fields_of, instruction_fields
 from zero_jax.program.memory import (
     COMPONENTS,
     Capacity,
-    HasCapacity,
     MemorySize,
     memory_size,
     outside,
@@ -25,8 +24,7 @@ from zero_jax.program.memory import (
 )
 from zero_jax.program.text import from_json, is_json, read, to_json, to_listing, to_proto
 from zero_jax.support.bounds import check_bytes, check_number
-from zero_jax.support.checked import Fields
-from zero_jax.support.codec import Known, register
+from zero_jax.support.codec import Array, Known, Range, encode, register
 from zero_jax.support.foreign import shown
 
 
@@ -244,57 +242,41 @@ def concatenate(batches: Sequence[Programs]) -> Programs:
     return first.with_arrays(*(np.concatenate(arrays) for arrays in parts))
 
 
-def programs_tree(programs: Programs) -> dict[str, Any]:
-    """Programs as arrays and plain values."""
-    arrays = {name: np.asarray(getattr(programs, name)) for name in ("code", "data", "length")}
-    return arrays | {"capacity": list(programs.capacity), "memory": list(programs.memory)}
+_Size = Annotated[int, Range(0, 2**31 - 1)]
+"""Addresses in a memory are int32."""
 
 
-def programs_from(
-    tree: Any, like: HasCapacity | None = None, where: str = "programs", count: int | None = None
-) -> Programs:
-    """The inverse of `programs_tree`.
+class _Stored(NamedTuple):
+    """The fields of `Programs`: `N` of them, with `S` slots."""
 
-    Args:
-      tree: the result of `programs_tree`.
-      like: a space or programs with the required capacity and memory, if any.
-      where: what error messages call it.
-      count: the required number of programs, if any.
-
-    Raises:
-      ValueError: anything but a valid tree of valid programs, or one that does not meet the arguments.
-    """
-    fields = Fields(tree, where, ("code", "data", "length", "capacity", "memory"))
-    capacity, memory = fields.wholes("capacity", 3, most=_MOST), fields.wholes("memory", 3, most=_MOST)
-    for name, given in (("capacity", capacity), ("memory", memory)):
-        if like is not None and given != list(getattr(like, name)):
-            raise ValueError(f"{fields.where(name)} is {given}, not {list(getattr(like, name))}")
-    slots = sum(capacity)
-    code = fields.array("code", np.int32, (count, slots, 4))
-    data = fields.array("data", np.float32, (len(code), slots, 3))
-    length = fields.array("length", np.int32, (len(code), 3))
-    try:
-        programs = Programs(code, data, length, (capacity[0], capacity[1], capacity[2]), memory_size(memory)).check()
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    used = np.concatenate([np.arange(n) for n in capacity]) < length[:, np.repeat(np.arange(3), capacity)]
-    if not np.array_equal(clean(code * used[..., None], data)[0], code):
-        raise ValueError(
-            f"{fields.where('code')} has addresses that an op does not use, or ops beyond a component's end"
-        )
-    return programs
+    code: Annotated[np.ndarray, Array(np.int32, ("N", "S", 4))]
+    data: Annotated[np.ndarray, Array(np.float32, ("N", "S", 3), finite=False)]
+    length: Annotated[np.ndarray, Array(np.int32, ("N", 3))]
+    capacity: tuple[_Size, _Size, _Size]
+    memory: tuple[_Size, _Size, _Size]
 
 
 def _decoded(tree: Any, where: str, known: Known) -> Programs:
-    programs = programs_from(tree, known.shared.get("like"), where)
-    known.shared["like"] = known.shared.get("like") or programs
+    """Programs of one layout in all of a tree, that of `like` if it is given."""
+    stored, like = known.decode(_Stored, tree, where), known.shared.get("like")
+    for name, given in (("capacity", stored.capacity), ("memory", stored.memory)):
+        if like is not None and given != tuple(getattr(like, name)):
+            raise ValueError(f"{where}.{name} is {list(given)}, not {list(getattr(like, name))}")
+    code, data, length, capacity, memory = stored
+    if code.shape[1] != sum(capacity):
+        raise ValueError(f"{where}.code has {code.shape[1]} slots, not {sum(capacity)}")
+    try:
+        programs = Programs(code, data, length, capacity, memory_size(memory)).check()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    used = np.concatenate([np.arange(n) for n in capacity]) < np.repeat(length, capacity, axis=1)
+    if not np.array_equal(clean(code * used[..., None], data)[0], code):
+        raise ValueError(f"{where}.code has addresses that an op does not use, or ops beyond a component's end")
+    known.shared["like"] = like or programs
     return programs
 
 
-register(Programs, programs_tree, _decoded)  # all programs of a tree have one layout, that of `like` if it is given
-
-_MOST = 2**31 - 1
-"""The sizes of a memory, and addresses in it, are int32."""
+register(Programs, lambda programs: encode(programs, _Stored), _decoded)
 
 
 # ---------------------------------------------------------------------------------------------- instructions

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from zero_jax.run.config import RunConfig, ScheduleConfig
 from zero_jax.run.hall import Entry
 from zero_jax.run.worker import Done, Order, Population, Saved, Worker
 from zero_jax.support import threads as parallel
-from zero_jax.support.checked import Fields
+from zero_jax.support.codec import Count, Range
 
 WORK_PER_ROUND = 100_000
 """Trials that run in parallel meet after this much work (`trial._work`), about 70 ms on a core. Waking a thread takes
@@ -45,31 +45,24 @@ class Course:
         spent = self.spent >= schedule.train_steps or self.exhausted
         return self.cohorts > 0 and (spent or self.best_fitness > schedule.sufficient_fitness)
 
-    def tree(self, workers: Sequence[Saved | None]) -> dict[str, Any]:
-        """It and what its workers saved, as plain values."""
-        own = {name: getattr(self, name) for name in ("number", "spent", "cohorts", "recorded")}
-        return own | {"workers": [saved and saved._asdict() for saved in workers]}
-
-    @classmethod
-    def from_tree(cls, tree: Any, where: str, started: int) -> "tuple[Course, list[Saved | None]]":
-        """The inverse of `tree`; the content of checkpoints is checked when workers resume from them.
-
-        Raises:
-          ValueError: anything that `tree` does not return.
-        """
-        stored = Fields(tree, where, ("number", "spent", "cohorts", "recorded", "workers"))
-        cohorts = stored.whole("cohorts")
-        course = cls(
-            stored.whole("number", 1, started), stored.whole("spent"), cohorts, stored.whole("recorded", most=cohorts)
-        )
-        return course, [None if one is None else _saved(one, name) for one, name in stored.items("workers")]
+    def stored(self, workers: Sequence[Saved | None]) -> "StoredTrial":
+        """It and what its workers saved."""
+        return StoredTrial(self.number, self.spent, self.cohorts, self.recorded, tuple(workers))
 
 
-def _saved(tree: Any, where: str) -> Saved:
-    stored = Fields(tree, where, Saved._fields)
-    unknown = repr(stored["best_fitness"]) == "-inf"  # before the first evaluation
-    best, exhausted = -np.inf if unknown else stored.number("best_fitness"), stored.flag("exhausted")
-    return Saved(stored["checkpoint"], stored["entries"], best, exhausted)
+class StoredTrial(NamedTuple):
+    """A `Course` and its workers in a checkpoint; what these saved is checked when workers resume from it."""
+
+    number: Annotated[int, Range(1)]
+    spent: Count
+    cohorts: Count
+    recorded: Count
+    workers: tuple[Saved | None, ...]
+
+    def validate(self) -> None:
+        """Refuses a record of cohorts that were not evaluated yet."""
+        if self.recorded > self.cohorts:
+            raise ValueError(f"recorded is {self.recorded}, more than its {self.cohorts} cohorts")
 
 
 class Crew(Protocol):
@@ -144,9 +137,7 @@ class LocalCrew:
         worker = Worker(self.config)
         if len(saved) > 1 or None in saved:
             raise ValueError(f"{where} has {len(saved)} workers, not one")
-        worker.begin(
-            course.number, saved[0].checkpoint if saved and saved[0] else None, f"{where}.workers[0].checkpoint"
-        )
+        worker.begin(course.number, saved[0].checkpoint if saved and saved[0] else None)
         if saved:
             course.best_fitness, course.exhausted = worker.trial.best_fitness, worker.trial.exhausted
         self._workers[course.number] = worker

@@ -3,6 +3,7 @@
 Axes: `P` programs, `T` tasks.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -14,11 +15,10 @@ from zero_jax.evaluation.cost import cost, network_cost
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.program.space import SearchSpace
 from zero_jax.search.base import Best
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import Ancestor, Chains
-from zero_jax.support.codec import Array, Length, decode, encode
+from zero_jax.support.codec import Array, Known, Length, encode
 
 SCHEMA = 3
 """The version of hall.json and lineage.json."""
@@ -220,37 +220,34 @@ class _Stored(NamedTuple):
 _NUMBERS = {"fitness": float, "cost": float, "evaluations": int, "births": int, "trial": int}
 
 
-def entries_tree(entries: Sequence[Entry]) -> Any:
-    """Entries as a tree for `files.packed`."""
-    columns = {
-        name: np.array([getattr(entry, name) for entry in entries], np.float64 if kind is float else np.int64)
-        for name, kind in _NUMBERS.items()
-    }
-    select = np.array([np.nan if e.select_fitness is None else e.select_fitness for e in entries], np.float64)
-    lines = np.empty(len(entries), object)
-    lines[:] = [entry.line for entry in entries]
-    programs = concatenate([entry.program for entry in entries]) if entries else None
-    return encode(_Stored(**columns, select_fitness=select, lines=lines, programs=programs))
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """The coder of `Entries`."""
+
+    def encode(self, entries: Sequence[Entry]) -> Any:
+        columns = {
+            name: np.array([getattr(entry, name) for entry in entries], np.float64 if kind is float else np.int64)
+            for name, kind in _NUMBERS.items()
+        }
+        select = np.array([np.nan if e.select_fitness is None else e.select_fitness for e in entries], np.float64)
+        lines = np.empty(len(entries), object)
+        lines[:] = [entry.line for entry in entries]
+        programs = concatenate([entry.program for entry in entries]) if entries else None
+        return encode(_Stored(**columns, select_fitness=select, lines=lines, programs=programs))
+
+    def decode(self, tree: Any, where: str, known: Known) -> list[Entry]:
+        stored = known.decode(_Stored, tree, where)
+        columns = [getattr(stored, name).tolist() for name in _NUMBERS]
+        numbers = [dict(zip(_NUMBERS, row, strict=True)) for row in zip(*columns, strict=True)]
+        selected = [None if np.isnan(one) else one for one in stored.select_fitness.tolist()]
+        return [
+            Entry(program=stored.programs[i], line=stored.lines[i], select_fitness=one, **row)
+            for i, (row, one) in enumerate(zip(numbers, selected, strict=True))
+        ]
 
 
-def entries_from(tree: Any, like: SearchSpace | Programs | None = None, where: str = "hall") -> list[Entry]:
-    """The inverse of `entries_tree`.
-
-    Args:
-      tree: what that returned.
-      like: a space or programs whose capacity and memory all programs must have, if any.
-      where: the name in errors.
-
-    Raises:
-      ValueError: anything that `entries_tree` does not return.
-    """
-    stored = decode(_Stored, tree, where, like=like)
-    columns = [getattr(stored, name).tolist() for name in _NUMBERS]
-    numbers = [dict(zip(_NUMBERS, row, strict=True)) for row in zip(*columns, strict=True)]
-    return [
-        Entry(program=stored.programs[i], line=stored.lines[i], select_fitness=None if np.isnan(one) else one, **row)
-        for i, (row, one) in enumerate(zip(numbers, stored.select_fitness.tolist(), strict=True))
-    ]
+Entries = Annotated[list[Entry], _Columns()]
+"""Entries as the codec stores them, by column. `like`, if given, has the capacity and memory of their programs."""
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -110,8 +110,8 @@ class Outcome:
     had_ended: bool = dataclasses.field(default=False, compare=False)
 
 
-def progress_from(tree: Any) -> Progress:
-    """The inverse of `Progress._asdict`, from JSON.
+def progress_from(tree: Any, where: str) -> Progress:
+    """The inverse of `Progress._asdict`, from JSON; errors call it `where`.
 
     Raises:
       ValueError: saying which field does not fit.
@@ -119,5 +119,5 @@ def progress_from(tree: Any) -> Progress:
     try:
         record = foreign.described_by(schemas.Record, tree)
     except ValueError as error:
-        raise ValueError(f"run.progress: {error}") from None
+        raise ValueError(f"{where}: {error}") from None
     return Progress(**msgspec.structs.asdict(record))

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -15,17 +15,16 @@ from zero_jax.executors.registry import choose
 from zero_jax.program.memory import Interface
 from zero_jax.run import build, tensorboard
 from zero_jax.run.config import RunConfig
-from zero_jax.run.crew import Course, Crew, LocalCrew
+from zero_jax.run.crew import Course, Crew, LocalCrew, StoredTrial
 from zero_jax.run.folder import RunFolder
-from zero_jax.run.hall import Entry, entries_from, entries_tree, hall_fields, lineage_fields, merged
+from zero_jax.run.hall import Entries, Entry, hall_fields, lineage_fields, merged
 from zero_jax.run.identity import Identity
 from zero_jax.run.judge import Judge
 from zero_jax.run.outcome import COUNTED, Outcome, Progress, progress_from
 from zero_jax.run.trial import population_record, record_due
 from zero_jax.run.worker import Done
 from zero_jax.support import stopping
-from zero_jax.support.checked import Fields
-from zero_jax.support.codec import decode, encode
+from zero_jax.support.codec import Count, Part, Range, decode, encode
 from zero_jax.support.stopping import Stop
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.sets import Role
@@ -256,18 +255,18 @@ class Runner:
         self.written = time.monotonic()
         if self.folder is None:
             return
-        best, seconds = self.judge.best, time.monotonic() - self.began
-        tree = {
-            "started": self.started,
-            "searched": self.searched,
-            "progress": self.progress._asdict(),
-            "counts": encode(self.counts),
-            "seconds": seconds,
-            "best": entries_tree([best] if best else []),
-            "hall": entries_tree(self.judge.hall),
-            "trials": [course.tree(self.crew.saved(course)) for course in courses],
-        }
-        self.folder.checkpoint(tree)
+        best = self.judge.best
+        stored = _Stored(
+            self.started,
+            self.searched,
+            Part(self.progress._asdict()),
+            self.counts,
+            self.written - self.began,
+            [best] if best else [],
+            self.judge.hall,
+            tuple(course.stored(self.crew.saved(course)) for course in courses),
+        )
+        self.folder.checkpoint(encode(stored))
         self._write_hall(self._under_way(courses))
         self.written = time.monotonic()
 
@@ -291,28 +290,26 @@ class Runner:
         Raises:
           ValueError: saying what in it does not belong to such a run; the runner is of no use then.
         """
-        stored = Fields(tree, "run", _STORED)
-        self.started, self.searched = stored.whole("started"), stored.flag("searched")
-        self.progress = progress_from(stored["progress"])
+        stored = decode(_Stored, tree, "run", like=self.config.searcher.space)
+        self.started, self.searched, self.counts = stored.started, stored.searched, stored.counts
+        self.progress = progress_from(*stored.progress)
         self.exhausted, self.crew.lost = self.progress.exhausted, self.progress.lost
-        self.counts = decode(Counts, stored["counts"], "run.counts")
-        seconds = stored.number("seconds", 0)
-        self.began -= seconds
-        space = self.config.searcher.space
-        self.judge.best = next(iter(entries_from(stored["best"], space, "run.best")), None)
-        self.judge.hall = entries_from(stored["hall"], space, "run.hall")
-        self._restore_trials(stored)
+        self.began -= stored.seconds
+        self.judge.best, self.judge.hall = next(iter(stored.best), None), stored.hall
+        self._restore_trials(stored.trials)
         limit = self.config.schedule.time_limit
-        self.had_ended = self.searched or 0 < limit <= seconds
+        self.had_ended = self.searched or 0 < limit <= stored.seconds
         self.timed_out = self.had_ended and not self.searched
 
-    def _restore_trials(self, stored: Fields) -> None:
+    def _restore_trials(self, trials: Sequence[StoredTrial]) -> None:
         most = self.config.schedule.parallel_trials
-        for tree, where in stored.items("trials"):
-            if len(self.active) == most:
-                raise ValueError(f"{where} does not belong there: {most} trials are under way at most")
-            course, saved = Course.from_tree(tree, where, self.started)
-            self.crew.begin(course, saved, where)
+        if len(trials) > most:
+            raise ValueError(f"run.trials has {len(trials)}: {most} trials are under way at most")
+        for i, trial in enumerate(trials):
+            if trial.number > self.started:
+                raise ValueError(f"run.trials[{i}].number is {trial.number}, and {self.started} have begun")
+            course = Course(trial.number, trial.spent, trial.cohorts, trial.recorded)
+            self.crew.begin(course, trial.workers, f"run.trials[{i}]")
             self.active.append(course)
         if self.searched and self.extended and not self.judge.solved:
             going_on = [course for course in self.active if not course.ended(self.config.schedule)] or self._next()
@@ -345,8 +342,17 @@ class Runner:
         )
 
 
-_STORED = ("started", "searched", "progress", "counts", "seconds", "best", "hall", "trials")
-"""What a checkpoint holds."""
+class _Stored(NamedTuple):
+    """What a checkpoint holds of a run; `schemas.Record` describes its progress."""
+
+    started: Count
+    searched: bool
+    progress: Part
+    counts: Counts
+    seconds: Annotated[float, Range(0)]
+    best: Entries
+    hall: Entries
+    trials: tuple[StoredTrial, ...]
 
 
 def _fittest(entries: Sequence[Entry], count: int) -> list[Entry]:

@@ -4,16 +4,15 @@ import dataclasses
 import functools
 from collections import deque
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from zero_jax.evaluation import Candidates, Counts, Evaluator, Scores
 from zero_jax.program.memory import Interface
-from zero_jax.run.hall import Entry, HallOfFame, entries_from, entries_tree
+from zero_jax.run.hall import Entries, Entry, HallOfFame
 from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
-from zero_jax.support.checked import Fields
-from zero_jax.support.codec import decode, encode
+from zero_jax.support.codec import Count, Length, Part, decode, encode
 
 
 def _work(counts: Counts) -> float:
@@ -32,11 +31,19 @@ written. That costs less than 2%. It is counted, not timed, since the order of c
 after the first cohort of each, for an early checkpoint."""
 
 
-_STORED = (
-    *("number", "cohorts", "owed", "trained_at", "idle", "counted", "migrations"),
-    *("states", "evaluators", "halls"),
-)
-"""The fields of `Trial.tree`."""
+class _Stored(NamedTuple):
+    """What a `Trial` is restored from: `G` groups of islands, `V` task variants."""
+
+    number: int
+    cohorts: Count
+    owed: float
+    trained_at: tuple[Count, Count]
+    idle: Annotated[tuple[Count, ...], Length("G")]
+    counted: Counts
+    migrations: Count
+    states: Annotated[tuple[Part, ...], Length("G")]
+    evaluators: Annotated[tuple[Part, ...], Length("V")]
+    halls: Annotated[tuple[Entries, ...], Length("V")]
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -267,18 +274,19 @@ class Trial:
 
     def tree(self) -> dict[str, Any]:
         """The state of the trial, for `files.packed`. Cohorts under way are left out; their groups count as idle."""
-        return {
-            "number": self.number,
-            "cohorts": self.cohorts,
-            "owed": self.owed,
-            "trained_at": list(self._trained_at),
-            "idle": [*self._idle, *(cohort.group for cohort in self._under_way)],
-            "counted": encode(self._counted),
-            "migrations": self.migrations,
-            "states": [encode(state) for state in self.states],
-            "evaluators": [evaluator.tree() for evaluator in self.evaluators],
-            "halls": [entries_tree(hall.entries()) for hall in self.halls],
-        }
+        stored = _Stored(
+            self.number,
+            self.cohorts,
+            self.owed,
+            self._trained_at,
+            (*self._idle, *(cohort.group for cohort in self._under_way)),
+            self._counted,
+            self.migrations,
+            tuple(Part(encode(state)) for state in self.states),
+            tuple(Part(evaluator.tree()) for evaluator in self.evaluators),
+            tuple(hall.entries() for hall in self.halls),
+        )
+        return encode(stored)
 
     def restore(self, tree: Any, where: str = "search") -> None:
         """Restores what `tree` returned for a trial with the same arguments.
@@ -286,28 +294,21 @@ class Trial:
         Raises:
           ValueError: the tree is damaged or belongs to another search. The trial cannot be used afterwards.
         """
-        stored = Fields(tree, where, _STORED)
-        if stored.whole("number") != self.number:
-            raise ValueError(f"{stored.where('number')} is {stored['number']}, not {self.number}")
-        states = [self.searcher.restored(*state) for state in stored.items("states", self.groups)]
-        for kind, evaluator in enumerate(self.evaluators):
-            evaluator.restore(*stored.items("evaluators", len(self.evaluators))[kind])
-            tree_of_hall, name = stored.items("halls", len(self.halls))[kind]
-            self.halls[kind].restore(entries_from(tree_of_hall, self.searcher.space, name))
-        idle = stored.wholes("idle", self.groups)
-        if sorted(idle) != list(range(self.groups)):
-            raise ValueError(f"{stored.where('idle')} is {idle}, not each of {self.groups} groups once")
-        counted = decode(Counts, stored["counted"], stored.where("counted"))
-        if any(before > now for before, now in zip(counted, self.counts, strict=True)):
-            raise ValueError(f"{stored.where('counted')} has more than the evaluators have")
-        self.states, self._idle, self._counted = states, deque(idle), counted
-        evaluations, steps = stored.wholes("trained_at", 2)
-        self._trained_at = evaluations, steps
-        self.cohorts, self.owed, self.migrations = (
-            stored.whole("cohorts"),
-            stored.number("owed"),
-            stored.whole("migrations"),
-        )
+        axes = {"G": self.groups, "V": len(self.evaluators)}
+        stored = decode(_Stored, tree, where, axes, like=self.searcher.space)
+        if stored.number != self.number:
+            raise ValueError(f"{where}.number is {stored.number}, not {self.number}")
+        if sorted(stored.idle) != list(range(self.groups)):
+            raise ValueError(f"{where}.idle is {list(stored.idle)}, not each of {self.groups} groups once")
+        self.states = [self.searcher.restored(*state) for state in stored.states]
+        for evaluator, part in zip(self.evaluators, stored.evaluators, strict=True):
+            evaluator.restore(*part)
+        for hall, entries in zip(self.halls, stored.halls, strict=True):
+            hall.restore(entries)
+        if any(before > now for before, now in zip(stored.counted, self.counts, strict=True)):
+            raise ValueError(f"{where}.counted has more than the evaluators have")
+        self._idle, self._counted, self._trained_at = deque(stored.idle), stored.counted, stored.trained_at
+        self.cohorts, self.owed, self.migrations = stored.cohorts, stored.owed, stored.migrations
         self._settled_at = self.cohorts, self.counts.train_steps
 
     def new_counts(self) -> Counts:

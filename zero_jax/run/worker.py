@@ -5,19 +5,19 @@ What it is given and what it returns are numbers, arrays and plain values.
 
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from zero_jax.evaluation import Counts
 from zero_jax.run import build
 from zero_jax.run.config import RunConfig
-from zero_jax.run.hall import Entry, entries_tree
+from zero_jax.run.hall import Entries, Entry
 from zero_jax.run.searchers import islands, part
 from zero_jax.run.trial import Trial
 from zero_jax.search import Islands
 from zero_jax.support import files, threads
-from zero_jax.support.codec import encode
+from zero_jax.support.codec import Part, Range, encode
 
 UNLIMITED = 2**62
 
@@ -45,14 +45,14 @@ class Saved(NamedTuple):
 
     Attributes:
       checkpoint: `Trial.tree`.
-      entries: of its halls of fame, as `entries_tree` returns them.
+      entries: of its halls of fame, encoded.
       best_fitness: on T_search.
       exhausted: whether it finds nothing new to train.
     """
 
-    checkpoint: Any
-    entries: Any
-    best_fitness: float
+    checkpoint: Part
+    entries: Part
+    best_fitness: Annotated[float, Range(most=1, finite=False)]
     exhausted: bool
 
 
@@ -123,17 +123,17 @@ class Worker:
         assert self._trial is not None, "begin comes first"
         return self._trial
 
-    def begin(self, number: int, checkpoint: Any = None, where: str = "trial") -> None:
+    def begin(self, number: int, checkpoint: Part | None = None) -> None:
         """Begins the trial of that number, or resumes it. All workers have the same T_search, each its own generator.
 
         Raises:
-          ValueError: a checkpoint that is damaged or of another trial; errors call it `where`.
+          ValueError: a checkpoint that is damaged or of another trial.
         """
         # Seeds are hashes of their purpose: other words would give other searches.
         purpose = "search" if self.index is None else f"search of actor {self.index}"
         self._trial = build.trial(self.config, number, build.derived_seed(self.config, purpose, number))
         if checkpoint is not None:
-            self._trial.restore(checkpoint, where)
+            self._trial.restore(*checkpoint)
         self._cohorts = self._trial.cohorts
 
     def advance(self, order: Order) -> Done:
@@ -167,8 +167,8 @@ class Worker:
         return [self.trial.candidates_of_kind(kind, count) for kind in range(len(self.trial.halls))]
 
     def candidates_tree(self, count: int) -> list[Any]:
-        """The same, as `entries_tree` returns them."""
-        return [entries_tree(kind) for kind in self.candidates(count)]
+        """The same, encoded."""
+        return [encode(kind, Entries) for kind in self.candidates(count)]
 
     def population(self) -> Population:
         """Its programs that were evaluated."""
@@ -187,8 +187,8 @@ class Worker:
     def saved(self) -> Saved:
         """What the trial can be resumed from; cohorts under way are left out."""
         trial = self.trial
-        entries = entries_tree([entry._replace(trial=trial.number) for entry in trial.entries()])
-        return Saved(trial.tree(), entries, trial.best_fitness, trial.exhausted)
+        entries = encode([entry._replace(trial=trial.number) for entry in trial.entries()], Entries)
+        return Saved(Part(trial.tree()), Part(entries), trial.best_fitness, trial.exhausted)
 
     def _migration_due(self) -> bool:
         trial = self.trial

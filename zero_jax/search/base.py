@@ -18,8 +18,8 @@ from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import AnyAncestor, Lines
 from zero_jax.support import files
 from zero_jax.support.bounds import check_bytes
-from zero_jax.support.checked import Fields, shown
-from zero_jax.support.codec import Count, Length, Range, decode, encode
+from zero_jax.support.checked import shown
+from zero_jax.support.codec import Count, Length, Part, Range, decode, encode
 
 SCHEMA = 7
 """The version of saved states."""
@@ -102,6 +102,13 @@ class State:
     def __reduce__(self) -> tuple[Any, ...]:
         """As a tree: see `Ancestor`."""
         return decode, (type(self), encode(self))
+
+
+class _File(NamedTuple):
+    """A saved state."""
+
+    schema: int
+    state: Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +198,7 @@ class Searcher:
 
     def save(self, state: Any, path: str | Path) -> None:
         """Writes a state as NPZ, atomically."""
-        files.write_atomically(Path(path), files.packed({"schema": SCHEMA, "state": encode(state)}))
+        files.write_atomically(Path(path), files.packed(encode(_File(SCHEMA, Part(encode(state))))))
 
     def load(self, path: str | Path) -> Any:
         """The inverse of `save`.
@@ -204,7 +211,7 @@ class Searcher:
             stored = files.unpacked(data)
             if isinstance(stored, dict) and stored.get("schema", SCHEMA) != SCHEMA:
                 raise ValueError(f"its schema is {shown(stored['schema'])}; this version reads {SCHEMA}")
-            return self.restored(Fields(stored, "it", ("schema", "state"))["state"])
+            return self.restored(decode(_File, stored).state.tree)
         except ValueError as error:
             raise ValueError(f"{path} is not a saved search: {error}") from error
 

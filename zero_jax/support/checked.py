@@ -53,11 +53,11 @@ def whole(stored: Any, where: str, least: int = 0, most: int = MOST) -> int:
     return stored
 
 
-def number(stored: Any, where: str, least: float = -np.inf) -> float:
-    """A finite number."""
-    if type(stored) is not float or not np.isfinite(stored) or stored < least:
-        lower = f" from {least:g} on" if np.isfinite(least) else ""
-        raise ValueError(f"{where} is {shown(stored)}, not a finite number{lower}")
+def number(stored: Any, where: str, least: float = -np.inf, most: float = np.inf, finite: bool = True) -> float:
+    """A number, by default a finite one."""
+    if type(stored) is not float or not least <= stored <= most or (finite and np.isinf(stored)):
+        ends = f" of at least {least:g}" * (least > -np.inf) + f" of at most {most:g}" * (most < np.inf)
+        raise ValueError(f"{where} is {shown(stored)}, not a finite number{ends}")
     return stored
 
 
@@ -76,76 +76,24 @@ def items(stored: Any, where: str, count: int | None = None) -> list[Any]:
     return stored
 
 
-def wholes(stored: Any, where: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-    """A list of `count` whole numbers."""
-    return [whole(one, f"{where}[{i}]", least, most) for i, one in enumerate(items(stored, where, count))]
-
-
-class Fields:
-    """The fields of a stored dict, read with the functions above.
-
-    Args:
-      tree: what was stored.
-      where: what errors call it.
-      names: exactly the fields that it must have.
-
-    Raises:
-      ValueError: not a dict, or one with other fields.
+def fields(stored: Any, where: str, names: Iterable[str]) -> dict[str, Any]:
+    """A dict of exactly these fields, which are not checked.
 
     Example:
-      >>> fields = Fields({"seconds": 1.5, "count": -1}, "progress", ("seconds", "count"))
-      >>> fields.number("seconds")
-      1.5
-      >>> fields.whole("count")
+      >>> fields({"seconds": 1.5}, "progress", ("seconds", "count"))
       Traceback (most recent call last):
-      ValueError: progress.count is -1, not a whole number from 0 on
+      ValueError: progress lacks count
     """
-
-    def __init__(self, tree: Any, where: str, names: Iterable[str]) -> None:
-        if not isinstance(tree, dict):
-            raise ValueError(f"{where} is {shown(tree)}, not a dict")
-        wanted = list(names)
-        for name in wanted:
-            if name not in tree:
-                raise ValueError(f"{where} lacks {name}")
-        for name in tree:
-            if name not in wanted:
-                raise ValueError(f"{where} has {shown(name)}, which does not belong there")
-        self._tree = tree
-        self._where = where
-
-    def __getitem__(self, name: str) -> Any:
-        """A field, unchecked."""
-        return self._tree[name]
-
-    def where(self, name: str) -> str:
-        """The name of a field in errors."""
-        return f"{self._where}.{name}"
-
-    def array(self, name: str, dtype: Any, shape: tuple[int | None, ...], **more: Any) -> np.ndarray:
-        """As the function of this name."""
-        return array(self[name], self.where(name), dtype, shape, **more)
-
-    def whole(self, name: str, least: int = 0, most: int = MOST) -> int:
-        """As the function of this name."""
-        return whole(self[name], self.where(name), least, most)
-
-    def number(self, name: str, least: float = -np.inf) -> float:
-        """As the function of this name."""
-        return number(self[name], self.where(name), least)
-
-    def flag(self, name: str) -> bool:
-        """As the function of this name."""
-        return flag(self[name], self.where(name))
-
-    def items(self, name: str, count: int | None = None) -> list[tuple[Any, str]]:
-        """The items of a list of `count`, each with its name in errors."""
-        where = self.where(name)
-        return [(one, f"{where}[{i}]") for i, one in enumerate(items(self[name], where, count))]
-
-    def wholes(self, name: str, count: int, least: int = 0, most: int = MOST) -> list[int]:
-        """As the function of this name."""
-        return wholes(self[name], self.where(name), count, least, most)
+    if not isinstance(stored, dict):
+        raise ValueError(f"{where} is {shown(stored)}, not a dict")
+    wanted = list(names)
+    for name in wanted:
+        if name not in stored:
+            raise ValueError(f"{where} lacks {name}")
+    for name in stored:
+        if name not in wanted:
+            raise ValueError(f"{where} has {shown(name)}, which does not belong there")
+    return stored
 
 
 def shown(value: Any) -> str:

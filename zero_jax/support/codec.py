@@ -5,20 +5,21 @@ msgspec can state the dtype and shape of an array, and msgspec's integers end at
 generator have 128.
 
 A hint may be int, float, bool, str, None, a Literal of texts, a tuple, a union with None, a dataclass, a named tuple,
-an array with an `Array`, or a class that was registered. `Annotated` adds a `Range`, a `Length` or another `Coder`.
+an array with an `Array`, a `Part`, or a class that was registered. `Annotated` adds a `Range`, a `Length` or another
+`Coder`.
 """
 
 import dataclasses
 import functools
 import math
 import types
-from collections.abc import Callable, Hashable
-from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from zero_jax.support import checked
-from zero_jax.support.checked import Fields, shown
+from zero_jax.support.checked import shown
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class Range:
     Attributes:
       least, most: its ends.
       below: an axis whose length it is below.
-      finite: whether a float must be finite; NaN is refused in any case.
+      finite: whether a float must be finite; NaN is refused in any case, and infinity outside its ends.
     """
 
     least: float | None = None
@@ -129,6 +130,18 @@ class Length:
     """How many items a tuple, or programs a batch, must have: an axis as in `Array`."""
 
     axis: int | str
+
+
+class Part(NamedTuple):
+    """A part of a tree that its owner encodes and decodes: its class depends on settings, or it is seldom needed.
+
+    Attributes:
+      tree: the part, unchecked.
+      where: what errors call it; set by `decode`.
+    """
+
+    tree: Any
+    where: str = "it"
 
 
 Count = Annotated[int, Range(0)]
@@ -158,10 +171,11 @@ def encode(value: Any, hint: Any = None) -> Any:
       >>> encode(Progress(1.5, (2, 3)))
       {'seconds': 1.5, 'counts': [2, 3]}
     """
-    return _coder(cast(Hashable, type(value) if hint is None else hint)).encode(value)
+    hint = type(value) if hint is None else hint
+    return _coder(hint).encode(value)
 
 
-def decode(hint: type[T], tree: Any, where: str = "it", axes: dict[str, int] | None = None, **shared: Any) -> Any:
+def decode(hint: Any, tree: Any, where: str = "it", axes: dict[str, int] | None = None, **shared: Any) -> Any:
     """The inverse of `encode`. A class with a method `validate` has it called on what was decoded.
 
     Args:
@@ -183,7 +197,7 @@ def decode(hint: type[T], tree: Any, where: str = "it", axes: dict[str, int] | N
       Traceback (most recent call last):
       ValueError: progress.counts[1] is -3, not a whole number from 0 on
     """
-    return _coder(cast(Hashable, hint)).decode(tree, where, Known(dict(axes or {}), dict(shared)))
+    return _coder(hint).decode(tree, where, Known(dict(axes or {}), dict(shared)))
 
 
 def register(kind: type[T], encode: Callable[[T], Any], decode: Callable[[Any, str, Known], T]) -> None:
@@ -201,6 +215,7 @@ class _Registered:
 
 
 _registered: dict[type, Coder] = {}
+register(Part, lambda part: part.tree, lambda tree, where, known: Part(tree, where))
 
 
 @functools.cache
@@ -246,9 +261,8 @@ class _Number:
         if self.kind is int:
             whole = [-checked.MOST if least is None else int(least), checked.MOST if most is None else int(most)]
             return checked.whole(tree, where, *whole)
-        if not self.limits.finite and type(tree) is float and math.isinf(tree):
-            return tree
-        return checked.number(tree, where, -math.inf if least is None else least)
+        lower, upper = -math.inf if least is None else least, math.inf if most is None else most
+        return checked.number(tree, where, lower, upper, self.limits.finite)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,11 +348,11 @@ class _Record:
         return {name: coder.encode(getattr(value, name)) for name, coder in self._coders.items()}
 
     def decode(self, tree: Any, where: str, known: Known) -> Any:
-        stored = Fields(tree, where, self._coders)
+        stored = checked.fields(tree, where, self._coders)
         inside = Known(dict(known.axes), known.shared)
         for name, coder in self._coders.items():
             _bind(coder, stored[name], inside.axes)
-        values = {n: coder.decode(stored[n], stored.where(n), inside) for n, coder in self._coders.items()}
+        values = {n: coder.decode(stored[n], f"{where}.{n}", inside) for n, coder in self._coders.items()}
         made = self._kind(**values)
         if hasattr(made, "validate"):
             try:

@@ -12,8 +12,9 @@ import numpy as np
 from zero_jax.run.cluster.connection import check_room, first_line, installed, resources
 from zero_jax.run.config import RunConfig
 from zero_jax.run.crew import Course
-from zero_jax.run.hall import Entry, entries_from
+from zero_jax.run.hall import Entries, Entry
 from zero_jax.run.worker import Done, Order, Population, Saved, Worker
+from zero_jax.support.codec import decode
 
 ROUND_SECONDS = 0.5
 """For how long a worker is given work at a time: thousands of times what a call takes, and short enough for Ctrl-C."""
@@ -84,7 +85,9 @@ class RayCrew:
         if saved and len(saved) != len(self.seats):
             raise ValueError(f"{where} has {len(saved)} workers, not {len(self.seats)}")
         for i, one in enumerate(saved):  # the rest is checked by the worker that resumes from it
-            entries_from(one and one.entries, self.config.searcher.space, f"{where}.workers[{i}].entries")
+            if one is None:
+                raise ValueError(f"{where}.workers[{i}] is None: nothing was saved of that worker")
+            decode(Entries, *one.entries, like=self.config.searcher.space)
         self._course = course
         for i, old in enumerate(self.seats):
             seat = self.seats[i] = Seat(old.index, old.handle, losses=old.losses)
@@ -162,7 +165,7 @@ class RayCrew:
             try:
                 if call is None:
                     raise LostError
-                results.append([entries_from(kind) for kind in self._got(call)])
+                results.append([decode(Entries, kind) for kind in self._got(call)])
             except LostError:
                 if seat.saved is not None:
                     worker = Worker(self.config, seat.index)
@@ -172,7 +175,7 @@ class RayCrew:
 
     def entries(self, course: Course) -> list[Entry]:
         """As in `Crew`."""
-        return [entry for seat in self.seats if seat.saved for entry in entries_from(seat.saved.entries)]
+        return [entry for seat in self.seats if seat.saved for entry in decode(Entries, *seat.saved.entries)]
 
     def forget(self, course: Course) -> None:
         """As in `Crew`."""
