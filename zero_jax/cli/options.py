@@ -31,8 +31,34 @@ Size = Annotated[int | None, tyro.conf.arg(help_behavior_hint="")]
 """A number whose default depends on the tasks: its help says how."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +[─-]{3}")
+_MISFIT = re.compile(r"Error parsing searcher\.([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+_NUMBERS = tyro.constructors.ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _number(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Reads numbers as tyro does, but explains what is wrong without Python's terms. None is a default, not a word."""
+    kinds = [kind for kind in (int, float) if option.type in (kind, kind | None)]
+    if not kinds:
+        return None
+    kind: Any = kinds[0]
+
+    def read(words: list[str]) -> Any:
+        try:
+            return kind(words[0])
+        except ValueError:
+            what = "whole number" if kind is int else "number"
+            raise ValueError(f"must be a {what}, not {shown(words[0])}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | option.type),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +162,7 @@ def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
     Raises:
       ValueError: settings of the searcher that do not fit together; tyro would call them by its own name.
     """
-    how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
+    how |= {"config": (tyro.conf.FlagCreatePairsOff,), "registry": _NUMBERS}
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):

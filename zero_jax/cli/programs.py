@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from zero_jax.cli import options
-from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
+from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Size, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
 from zero_jax.executors.base import MAX_BYTES
 from zero_jax.executors.fitness import program_fitness
@@ -75,7 +75,7 @@ def evaluate_command(
     tasks: Tasked = NO_TASK_OPTIONS,
     role: Role = "unseen",
     seed: int = 0,
-    draws_seed: int | None = None,
+    draws_seed: Size = None,
     training: Trained = TrainingOptions(),
 ) -> int:
     """Trains a program on tasks and prints its fitness.
@@ -87,7 +87,7 @@ def evaluate_command(
         role: For digits and image sets: `search` selects the 36 class pairs used during search; `select` and
             `unseen` the other 9.
         seed: Random seed of the tasks and of random instructions.
-        draws_seed: Separate seed of random instructions; a run's outcome.json has both.
+        draws_seed: Separate seed of random instructions (default: the same as seed); a run's outcome.json has both.
         training: How the program is trained.
     """
     check_executor(training.executor)
