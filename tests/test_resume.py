@@ -261,7 +261,7 @@ def assert_one_line(error, *parts):
 def test_other_settings_are_refused(tmp_path, refused):
     first = run(QUICK.replace(out=str(tmp_path)))
     refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: 'linear --seed 3'")
-    refused(["--resume"], "--resume needs a value behind it")
+    refused(["--resume"], "--resume needs a value")
     refused(["--resume", str(tmp_path)], "is not the folder of a run")
 
 

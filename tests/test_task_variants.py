@@ -198,7 +198,7 @@ def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
         (["--task-variants", "features=4", "features=6"], ["1 groups cannot share 2 task variants evenly"]),
         (
             ["--task-variants", "features=4", "features=0", "--groups", 2],
-            ["features and examples must be at least 1, not 3, 0"],
+            ["features must be at least 1, not 0"],
         ),
         (["--candidates", 0], ["candidates must be at least 1, not 0"]),
     ],

@@ -25,7 +25,15 @@ from zero_jax.support.foreign import cut, plain, shown
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
 
-Program = Annotated[str, tyro.conf.Positional]
+Program = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="PROGRAM",
+        help="linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two classes), a "
+        "file with a listing, protobuf text or JSON, or the folder of a run, for its best program.",
+    ),
+]
 
 Size = Annotated[int | None, tyro.conf.arg(help_behavior_hint="")]
 """A number whose default depends on the tasks: its help says how."""
@@ -197,6 +205,7 @@ def _delayed(described: Any) -> Any:
     def noted(*args: Any, **named: Any) -> Any:
         return functools.partial(described, *args, **named)
 
+    noted.__doc__ = re.sub(r"\n {12,}", " ", described.__doc__ or "")  # of a function, tyro keeps the line breaks
     return noted
 
 
@@ -221,7 +230,7 @@ def taken(
             raise ValueError(f"{name} is given twice")
         if name in valued and not equals:
             if not left or left[0].startswith("--"):
-                raise ValueError(f"{name} needs a value behind it")
+                raise ValueError(f"{name} needs a value")
             value = left.pop(0)
         values[name] = value
     return rest, values
