@@ -53,8 +53,8 @@ def final(folder):
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
     outcome.pop("digest")  # of the clock, too
-    told = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
-    return tree, outcome, told, without_clock(records(folder))
+    pages = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
+    return tree, outcome, pages, without_clock(records(folder))
 
 
 class Killed(BaseException):
@@ -284,7 +284,7 @@ def test_damaged_files_are_named_and_the_checkpoint_before_is_used(tmp_path, ref
     refused(["--resume", str(first.folder)], "schema 99", "reads schema 3")
 
 
-def test_records_that_were_cut_are_told(tmp_path, refused):
+def test_records_that_were_cut_are_reported(tmp_path, refused):
     first = run(QUICK.replace(out=str(tmp_path)))
     file = first.folder / "records.jsonl"
     os.truncate(file, file.stat().st_size - 10)

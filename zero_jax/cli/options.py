@@ -205,7 +205,6 @@ def _delayed(described: Any) -> Any:
     def noted(*args: Any, **named: Any) -> Any:
         return functools.partial(described, *args, **named)
 
-    noted.__doc__ = re.sub(r"\n {12,}", " ", described.__doc__ or "")  # of a function, tyro keeps the line breaks
     return noted
 
 

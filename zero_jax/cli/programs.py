@@ -84,7 +84,7 @@ def evaluate_command(
     Args:
         program: As `Program` says.
         tasks: The tasks to train on.
-        role: For digits and image sets: search selects the 36 class pairs used during search; select and unseen the
+        role: For digits and image sets: search selects the 36 class pairs used during search, select and unseen the
             other 9.
         seed: Random seed of the tasks and of random instructions, from 0 to 2**64 - 1.
         draws_seed: Separate seed of random instructions, from 0 to 2**32 - 1 (default: the same as seed); a run's

@@ -51,10 +51,9 @@ class Mutations:
     """How children differ from their parents.
 
     Attributes:
-      types: Mutation types in use: `alter_param` redraws one address or alters one constant of an instruction;
-        with `randomize_instruction` one instruction is redrawn, with `randomize_component` every one of a component, and
-        with `randomize_algorithm` every one of the program; `insert_instruction` and `remove_instruction` change the length;
-        with `trade_instruction` one is inserted, then one removed; `identity` changes nothing.
+      types: Mutation types in use. `alter_param` redraws one address or alters one constant of an instruction; the
+        randomize types redraw one instruction, one component or all three, and keep lengths; `trade_instruction`
+        inserts one instruction, then removes one; `identity` changes nothing.
       weights: Relative frequency of each type; empty for uniform.
       probability: Probability that a child is mutated (U in the paper).
       constant_init: How new constants are drawn: `uniform`, as in the paper, or `log`, a random sign with log-uniform
