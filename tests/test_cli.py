@@ -128,7 +128,7 @@ def arrays(**change):
         (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["--space.setup.ops: unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
         (["search", "linear", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
         (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
-        (["search", "linear", "--devices", "3"], ["devices=3 is for several GPUs or TPUs"]),
+        (["search", "linear", "--devices", "3"], ["devices=3 needs several GPUs or TPUs"]),
         (["search", "linear", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
         (["bench", "--executor", "pallas"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
         (["evaluate", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU"]),

@@ -68,6 +68,11 @@ def test_resume_has_its_help_wherever_it_is_asked_for(arguments, capsys):
         ("search linear --population 1e3", "--population: must be a whole number, not '1e3'"),
         ("search linear --max-abs-error much", "--max-abs-error: must be a number, not 'much'"),
         ("evaluate linear --tasks 1.5", "--tasks: must be a whole number, not '1.5'"),
+        ("resume RUN --trials x", "zero-jax: --trials must be a whole number, not 'x'"),
+        (
+            "resume RUN --time-limit soon",
+            "zero-jax: --time-limit must be a time as in 90, 90s, 10m or 1h30m, not 'soon'",
+        ),
         ("search --seed 1 linear", "search needs a preset before its options: one of linear, affine, teacher"),
     ],
 )

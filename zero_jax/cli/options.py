@@ -42,6 +42,25 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MISFIT = re.compile(r"Error parsing searcher\.([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
+
+def number(text: str, kind: type[int | float], name: str = "") -> int | float:
+    """A number from the command line.
+
+    Raises:
+      ValueError: anything else.
+
+    Example:
+      >>> number("1e3", int, "--trials")
+      Traceback (most recent call last):
+      ValueError: --trials must be a whole number, not '1e3'
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise ValueError(f"{name} must be a {what}, not {shown(text)}".strip()) from None
+
+
 _NUMBERS = tyro.constructors.ConstructorRegistry()
 
 
@@ -52,18 +71,10 @@ def _number(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
     if not kinds:
         return None
     kind: Any = kinds[0]
-
-    def read(words: list[str]) -> Any:
-        try:
-            return kind(words[0])
-        except ValueError:
-            what = "whole number" if kind is int else "number"
-            raise ValueError(f"must be a {what}, not {shown(words[0])}") from None
-
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=kind.__name__.upper(),
-        instance_from_str=read,
+        instance_from_str=lambda words: number(words[0], kind),
         is_instance=lambda value: isinstance(value, int | option.type),
         str_from_instance=lambda value: [str(value)],
     )

@@ -1,6 +1,7 @@
 """`zero-jax search` and `resume`: begin a run, or resume one."""
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,8 @@ from zero_jax.support.foreign import expected, plain, shown
 from zero_jax.support.stopping import handled
 
 _EXTENSION: dict[str, Callable[[str], float]] = {
-    "--train-steps": int,
-    "--trials": int,
+    "--train-steps": functools.partial(options.number, kind=int, name="--train-steps"),
+    "--trials": functools.partial(options.number, kind=int, name="--trials"),
     "--time-limit": options.seconds,
 }
 """What a run can get more of, and how each is read."""
@@ -85,13 +86,13 @@ _OTHERS = (
 
 def _chosen(arguments: list[str], address: str | None) -> RunConfig:
     """The config that the arguments describe."""
-    if not arguments or arguments[0] not in PRESETS:
-        _refuse_preset(arguments)
-    preset, *words = arguments
+    rest, timed = options.taken(arguments, valued=["--time-limit"])
+    if not rest or rest[0] not in PRESETS:
+        _refuse_preset(rest)
+    preset, *words = rest
     description, config = PRESETS[preset]
     if address is not None:
         config = config.replace(parallel_trials=1)  # workers keep all cores busy
-    words, timed = options.taken(words, valued=["--time-limit"])
     words += [word for value in timed.values() for word in ("--time-limit", str(options.seconds(value)))]
     _, method = options.taken(words, valued=["--method"])
     if method.get("--method") in SEARCHERS:
@@ -154,12 +155,7 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
             f"Leave out: {shown(' '.join(rest))}"
         )
     run = given.pop("--resume")
-    more: dict[str, Any] = {}
-    for name, text in given.items():
-        try:
-            more[name[2:].replace("-", "_")] = _EXTENSION[name](text)
-        except ValueError as error:
-            raise ValueError(f"{name} {shown(text)}: {error}") from None
+    more: dict[str, Any] = {name[2:].replace("-", "_"): _EXTENSION[name](text) for name, text in given.items()}
     check_unedited(run)
     extended = api.Extension(**more).applied(from_folder(run))
     with progress_bar(Path(run).name, extended, quiet=quiet) as report:

@@ -186,7 +186,7 @@ class OutputConfig:
         if not self.checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
         if self.tensorboard and self.out is None:
-            raise ValueError("curves for TensorBoard go into the run's folder: set out to where it is created")
+            raise ValueError("tensorboard writes curves to the run's folder: set out to a folder")
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise ValueError(f"unknown baseline {shown(unknown[0])}; expected one of {', '.join(BASELINES)}")
