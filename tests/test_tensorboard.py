@@ -96,5 +96,5 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
 
 
 def test_curves_without_a_folder_are_refused():
-    with pytest.raises(ValueError, match="go into the run's folder"):
+    with pytest.raises(ValueError, match="writes curves to the run's folder"):
         DRAWN.replace(out=None)
