@@ -251,4 +251,6 @@ evaluate(program[np.zeros(10**6, int)], tasks, executor="simd")
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
-    assert time.monotonic() - began < 15  # of a minute; a second, and the time that Python takes to end on a busy machine
+    assert (
+        time.monotonic() - began < 15
+    )  # of a minute; a second, and the time that Python takes to end on a busy machine
