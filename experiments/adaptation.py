@@ -136,7 +136,7 @@ def traits(program, tasks) -> dict[str, bool]:
 
 
 def decays(program, tasks) -> bool:
-    """Whether a scalar that multiplies something in Learn shrinks, alike on both tasks."""
+    """Whether a scalar that multiplies something in Learn shrinks, equally on both tasks."""
     start, end = program.starts[2], program.starts[2] + int(program.length[0, 2])
     code = np.asarray(program.code)[0, start:end]
     factors = {
@@ -145,9 +145,9 @@ def decays(program, tasks) -> bool:
     seen = traced(program, tasks)[:, :, sorted(factors)]
     with np.errstate(invalid="ignore"):
         size = np.abs(seen)
-        alike = (seen[:, 0] == seen[:, 1]).all(0)
+        equal = (seen[:, 0] == seen[:, 1]).all(0)
         falls = (np.diff(size[:, 0], axis=0) <= 0).mean(0) > 0.9
-        return bool((alike & falls & (size[0, 0] > 0) & (size[-1, 0] < SHRINKS * size[0, 0])).any())
+        return bool((equal & falls & (size[0, 0] > 0) & (size[-1, 0] < SHRINKS * size[0, 0])).any())
 
 
 def traced(program, tasks) -> np.ndarray:
@@ -156,7 +156,7 @@ def traced(program, tasks) -> np.ndarray:
     f, steps = tasks.features, min(TRACED, tasks.epochs * tasks.train_x.shape[1])
     memory = np.zeros((1, 2, s)), np.zeros((1, 2, v, f)), np.zeros((1, 2, m, f, f))
     scalars, vectors, matrices = map(np.array, execute(program, memory, "setup", "simd"))
-    found = []
+    products = []
     for i in tasks.order.reshape(-1)[:steps]:
         x, y = tasks.train_x[:, i], tasks.train_y[:, i]
         vectors[0, :, 0] = x
@@ -166,8 +166,8 @@ def traced(program, tasks) -> np.ndarray:
         vectors[0, :, 0] = x
         _tell(scalars, vectors, y, tasks)
         scalars, vectors, matrices = map(np.array, execute(program, (scalars, vectors, matrices), "learn", "simd"))
-        found.append(scalars[0])
-    return np.array(found)
+        products.append(scalars[0])
+    return np.array(products)
 
 
 def _tell(scalars, vectors, y, tasks) -> None:
@@ -231,14 +231,14 @@ def at_end(tasks: Tasks) -> Tasks:
 
 def table(rows: list[dict], size: str) -> list[dict]:
     """Counts of the three things under each condition and its opposite, and what they say of the paper's claim."""
-    told = []
+    lines = []
     for case, of in CASES[size].items():
         here, there = ([r for r in rows if r["case"] == case and r["opposite"] == flag] for flag in (False, True))
         counts = {side: {t: sum(r[t] for r in part) for t in ("noise", "decay", "weights")} for side, part in (("condition", here), ("opposite", there))}  # fmt: skip
         a, b = counts["condition"][of.trait], counts["opposite"][of.trait]
         test = fisher_exact([[a, len(here) - a], [b, len(there) - b]], alternative="greater")
         accuracy = {side: {name: np.array([r["unseen_accuracy"][name] for r in part]) for name in (EVOLVED, *BASELINES)} for side, part in (("condition", here), ("opposite", there))}  # fmt: skip
-        told.append(
+        lines.append(
             {
                 "case": case,
                 "trait": of.trait,
@@ -253,7 +253,7 @@ def table(rows: list[dict], size: str) -> list[dict]:
                 },
             }
         )
-    return told
+    return lines
 
 
 def spread(values: np.ndarray) -> list[float | None]:
@@ -307,8 +307,8 @@ def main(words: list[str] | None = None) -> None:
     began, size, seeds = time.monotonic(), chosen.size, chosen.seeds
     jobs = [(size, case, opposite, seed) for case in CASES[size] for opposite in (False, True) for seed in seeds]
     rows = results.mapped(chosen.processes, one, jobs)
-    told = table(rows, size)
-    for row in told:
+    lines = table(rows, size)
+    for row in lines:
         c, o = row["counts"]["condition"], row["counts"]["opposite"]
         gains = "; ".join(
             f"over {name} " + " : ".join(f"{row['gain'][side][name][0]:+.4f} +- {row['gain'][side][name][1] or 0:.4f}" for side in row["gain"])
@@ -319,8 +319,8 @@ def main(words: list[str] | None = None) -> None:
             f"{c['weights']:2} : {o['weights']:2}  of {row['searches']}; {row['trait']}: p = {row['p']:.3f}; unseen accuracy {gains}"
         )  # fmt: skip
     to = results.path(chosen, __file__)
-    figure(told, to.with_suffix(".svg"))
-    results.write(to, began, seeds, {"table": told, "searches": rows})
+    figure(lines, to.with_suffix(".svg"))
+    results.write(to, began, seeds, {"table": lines, "searches": rows})
 
 
 if __name__ == "__main__":

@@ -156,16 +156,16 @@ def search(tasks: Tasks, size: Size, initial: str, seed: int) -> tuple[Programs,
         if record_due(trial.cohorts, recorded):
             recorded = trial.cohorts
             curve.append([trial.counts.train_steps, round(trial.best_fitness, 5)])
-    found = trial.candidates(size.candidates)
-    told = {
-        "search_fitness": found[0].fitness,
+    entries = trial.candidates(size.candidates)
+    described = {
+        "search_fitness": entries[0].fitness,
         "evaluations": trial.evaluations,
         "trained": trial.counts.evaluated,
         "train_steps": trial.counts.train_steps,
         "seconds": round(time.monotonic() - began, 1),
         "curve": curve[:: max(1, len(curve) // 40)],
     }
-    return concatenate([entry.program for entry in found]), told
+    return concatenate([entry.program for entry in entries]), described
 
 
 def pick(programs: Programs, tasks: Tasks, seed: int) -> tuple[Programs, float]:
@@ -178,21 +178,21 @@ Contender = Programs | baselines.Classifier
 
 
 def tuned_program(program: Programs, tasks: Tasks, size: Size, seed: int) -> tuple[Contender, float]:
-    told = tune(program, tasks, evaluations=size.evaluations, seed=seed, threads=1, max_bytes=MAX_BYTES)
-    return told.program, told.fitness
+    tuned = tune(program, tasks, evaluations=size.evaluations, seed=seed, threads=1, max_bytes=MAX_BYTES)
+    return tuned.program, tuned.fitness
 
 
 def contenders(evolved: dict[str, Programs], tasks: Tasks, size: Size, seed: int) -> dict[str, tuple[Contender, float]]:
     """All methods with their constants tuned on the same tasks, by as many evaluations, and the fitness that gave."""
     programs = evolved | {f"{name}, program": library.program(name) for name in MODELS}
-    found = {name: tuned_program(program, tasks, size, seed) for name, program in programs.items()}
+    tuned = {name: tuned_program(program, tasks, size, seed) for name, program in programs.items()}
     classifiers = [(f"{name}, JAX", model, 0) for name, model in MODELS.items()]
     if size.wide != tasks.features:
         classifiers.append((f"network of {size.wide}, JAX", "network", size.wide))
     for name, model, hidden in classifiers:
         classifier = baselines.tune(model, tasks, evaluations=size.evaluations, hidden=hidden, seed=seed)
-        found[name] = classifier.classifier, classifier.fitness
-    return found
+        tuned[name] = classifier.classifier, classifier.fitness
+    return tuned
 
 
 def accuracy(one: Contender, tasks: Tasks, seed: int) -> np.ndarray:
@@ -207,17 +207,17 @@ def run(job: tuple[str, Size, int]) -> dict:
     dataset, size, seed = job
     for_search, _ = tasks_of(dataset, size, size.narrow, seed)
     _, for_choice = tasks_of(dataset, size, size.features, seed)
-    evolved, told = {}, {}
+    evolved, described = {}, {}
     for name, initial in STARTS.items():
         candidates, how = search(for_search, size, initial, seed)
         evolved[name], how["choice_fitness"] = pick(candidates, for_choice, seed)
-        told[name] = how | {"listing": pruned(evolved[name]).listing(0).splitlines()}
+        described[name] = how | {"listing": pruned(evolved[name]).listing(0).splitlines()}
         print(f"seed {seed}: {name}: {how['choice_fitness']:.4f} on choice after {how['seconds']:.0f} s", flush=True)
     judged = {}
     for dimension, features in zip(DIMENSIONS, (size.features, 0), strict=True):
         for_choice = tasks_of(dataset, size, features, seed)[1]
         judged[dimension] = judge(contenders(evolved, for_choice, size, seed), dataset, size, features, seed)
-    return {"seed": seed, "searches": told, "judged": judged}
+    return {"seed": seed, "searches": described, "judged": judged}
 
 
 def judge(chosen: dict[str, tuple[Contender, float]], dataset: str, size: Size, features: int, seed: int) -> dict:
@@ -352,8 +352,8 @@ def report(rows: list[dict], differences: list[dict], runs: list[dict]) -> None:
                 ]
                 print(f"  {row['evolved']:26} - {row['baseline']:17} {'; '.join(cells)}")
     for one in runs:
-        for name, told in one["searches"].items():
-            print(f"\nseed {one['seed']}, {name}:", *told["listing"], sep="\n  ")
+        for name, described in one["searches"].items():
+            print(f"\nseed {one['seed']}, {name}:", *described["listing"], sep="\n  ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,8 +390,8 @@ def main(words: list[str] | None = None) -> None:
     best = best_of(runs)
     again = results.mapped(chosen.processes, run_best, jobs, [best["listing"]] * len(jobs))
     for one, judged in zip(runs, again, strict=True):
-        for dimension, told in judged.items():
-            one["judged"][dimension] |= told
+        for dimension, methods in judged.items():
+            one["judged"][dimension] |= methods
     rows, differences = table(runs), compared(runs)
     other = "" if dataset == "digits" else f"-{dataset}"
     to = results.path(chosen, f"binary_images{other}.py")
@@ -399,11 +399,11 @@ def main(words: list[str] | None = None) -> None:
     print(f"\n{BEST}: seed {best['seed']}, {best['search']}")
     for one in runs:  # 9 numbers instead of one a task
         for methods in one["judged"].values():
-            for told in methods.values():
-                told["held_out_pairs"] = np.reshape(told.pop("held_out"), (-1, 9)).mean(0).round(5).tolist()
-    told = {"dataset": dataset, "size": dataclasses.asdict(size), "best": best, "accuracy": rows}
-    told |= {"differences": differences, "tried": TRIED if dataset == "digits" else [], "runs": runs}
-    results.write(to, began, chosen.seeds, told)
+            for contender in methods.values():
+                contender["held_out_pairs"] = np.reshape(contender.pop("held_out"), (-1, 9)).mean(0).round(5).tolist()
+    stored = {"dataset": dataset, "size": dataclasses.asdict(size), "best": best, "accuracy": rows}
+    stored |= {"differences": differences, "tried": TRIED if dataset == "digits" else [], "runs": runs}
+    results.write(to, began, chosen.seeds, stored)
     title = f"{dataset}: {size.train} training examples, seen once; {9 * size.splits} held-out tasks, {len(runs)} seeds"
     plot(rows, differences, title, to.with_suffix(".svg"))
 

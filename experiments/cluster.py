@@ -115,18 +115,18 @@ def busy_cores() -> float:
 def kill(preset: RunConfig, steps: int) -> dict:
     """A search of two workers, one of which is killed."""
     shared = preset.replace(workers=2, train_steps=2 * steps, checkpoint_seconds=1.0)
-    told: dict = {}
+    killed: dict = {}
 
     def report(progress: Progress) -> None:
-        if not told and progress.train_steps > shared.train_steps / 3:
-            told["killed_at_train_steps"] = progress.train_steps
+        if not killed and progress.train_steps > shared.train_steps / 3:
+            killed["killed_at_train_steps"] = progress.train_steps
             os.kill(worker_process(), signal.SIGKILL)
 
     began = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = cluster.run(shared, report)
-    return told | {
+    return killed | {
         "asked_for_train_steps": shared.train_steps,
         "train_steps": outcome.progress.train_steps,
         "evaluations": outcome.progress.evaluations,

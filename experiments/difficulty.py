@@ -305,9 +305,9 @@ def evolution_job(space: Space, seed: int, evaluations: int, islands: int = ISLA
                 refuted[island] += not successes[island]
                 ended[island] = asked + i % each + 1 if successes[island] else evaluations
         asked += each
-    told = (evaluator.counts.evaluated // islands, round((time.monotonic() - began) / islands, 2))
+    work = (evaluator.counts.evaluated // islands, round((time.monotonic() - began) / islands, 2))
     rows = zip(ended.tolist(), successes.tolist(), refuted.tolist(), strict=True)
-    return [Found(seed, n, int(success), bad, *told) for n, success, bad in rows]
+    return [Found(seed, n, int(success), bad, *work) for n, success, bad in rows]
 
 
 # ---------------------------------------------------------------------------------------------- the experiment
@@ -352,7 +352,7 @@ def run_all(plan: Plan, unscreened: int, seeds: Sequence[int]) -> list[dict[str,
         rows = []
         for name, (draws, evaluations, _) in plan.items():
             forms = [[job.result() for job in jobs[name, "random", form]] for form in range(len(draws))]
-            runs = [found for job in jobs[name, "evolution", 0] for found in job.result()]
+            runs = [one for job in jobs[name, "evolution", 0] for one in job.result()]
             rows.append(row_of(by_name[name], evaluations, forms, runs))
             if name == first.name:
                 rows[-1]["unscreened"] = summed([job.result() for job in check])
@@ -360,24 +360,24 @@ def run_all(plan: Plan, unscreened: int, seeds: Sequence[int]) -> list[dict[str,
     return rows
 
 
-def summed(found: Sequence[Found]) -> dict[str, float]:
+def summed(runs: Sequence[Found]) -> dict[str, float]:
     names = ("considered", "successes", "refuted", "trained", "seconds")
-    return {name: round(sum(getattr(one, name) for one in found), 1) for name in names}
+    return {name: round(sum(getattr(one, name) for one in runs), 1) for name in names}
 
 
 def row_of(space: Space, length: int, forms: list[list[Found]], runs: list[Found]) -> dict[str, Any]:
     """Rates with their intervals, and how many times better evolution is."""
     rng = np.random.default_rng(0)
     rate, rates = 0.0, np.zeros(10_000)
-    for form, found in zip(space.forms, forms, strict=True):
-        hits, drawn = sum(one.successes for one in found), sum(one.considered for one in found)
+    for form, draws in zip(space.forms, forms, strict=True):
+        hits, drawn = sum(one.successes for one in draws), sum(one.considered for one in draws)
         rate += form.probability * hits / drawn
         rates += form.probability * rng.gamma(hits + 0.5, size=len(rates)) / drawn
     successes, spent = (sum(getattr(run, name) for run in runs) for name in ("successes", "considered"))
     evolution, evolutions = successes / spent, rng.gamma(successes + 0.5, size=len(rates)) / spent
     return {
         "space": space.name,
-        "random": [form._asdict() | summed(found) for form, found in zip(space.forms, forms, strict=True)],
+        "random": [form._asdict() | summed(draws) for form, draws in zip(space.forms, forms, strict=True)],
         "random_rate": rate,
         "random_interval": interval(rates),
         "difficulty": 1 / rate if rate else None,
@@ -416,8 +416,8 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
         (low, high), (rare, often) = row["ratio_interval"], row["random_interval"]
         errors = {"xerr": [[x - 1 / often], [1 / rare - x]], "yerr": [[y - low], [high - y]]}
         axes.errorbar(x, y, **errors, fmt="o", color="C0", capsize=3)
-        told = f"{row['space']}\n{row['evolution']['successes']:.0f} successes"
-        axes.annotate(told, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize="small")
+        label = f"{row['space']}\n{row['evolution']['successes']:.0f} successes"
+        axes.annotate(label, (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize="small")
         if row["paper"]:
             axes.plot(x, row["paper"], "s", markerfacecolor="none", color="C1")
     axes.plot([], [], "s", markerfacecolor="none", color="C1", label="the paper's plot, same space")
@@ -434,10 +434,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     began, out = time.monotonic(), results.path(chosen, __file__)
     rows = run_all(PLANS[chosen.size], UNSCREENED[chosen.size], chosen.seeds)
     check, first = rows[0]["unscreened"], rows[0]["random"][0]
-    told = (
+    rates = (
         f"{first['successes'] / first['considered']:.2e} screened, {check['successes'] / check['considered']:.2e} not"
     )
-    print(f"success rate of random programs, {rows[0]['space']}: {told} ({check['successes']:.0f} successes)")
+    print(f"success rate of random programs, {rows[0]['space']}: {rates} ({check['successes']:.0f} successes)")
     grows = []
     for easier, harder in pairwise(sorted(rows, key=lambda row: row["difficulty"] or np.inf)):
         if easier["ratio"] and harder["ratio"]:

@@ -51,11 +51,11 @@ def unlike(programs, interface=None):
 def by_age(fitness, structures, ring, new_structures, new_fitness, owners):
     """Every child takes the place of the oldest."""
     islands, population = fitness.shape
-    for i, told in enumerate(new_fitness):
+    for i, score in enumerate(new_fitness):
         island = i // (len(new_fitness) // islands)
         place = ring[island]
         ring[island] = (place + 1) % population
-        fitness[island, place], structures[island * population + place] = told, new_structures[i]
+        fitness[island, place], structures[island * population + place] = score, new_structures[i]
         owners[island * population + place] = i
 
 
@@ -123,7 +123,7 @@ def main() -> None:
                 flush=True,
             )
     commit = ["git", "rev-parse", "--short", "HEAD"]
-    told = {
+    stored = {
         "command": " ".join(["python experiments/efficiency.py", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "commit": subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip(),
@@ -131,7 +131,7 @@ def main() -> None:
         "bar": BAR,
         "searches": rows,
     }
-    chosen.out.write_text(json.dumps(told, indent=1) + "\n")
+    chosen.out.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Options:
 def main() -> None:
     chosen = parsed(Options, sys.argv[1:], description=__doc__)
     rows = []
-    print("preset    bits  agreement  alike  false hits")
+    print("preset    bits  agreement   hits  false hits")
     for name in chosen.presets:
         for row in measure(name, chosen.programs):
             rows.append(row)
@@ -67,14 +67,14 @@ def asked(experiment, count: int):
     """Programs that a search asks for, each canonical form once, and its tasks."""
     searcher, tasks = build.searcher(experiment), build.tasks(experiment, "search")
     evaluator = build.evaluator(experiment, tasks, "search", searcher.ops)
-    state, found, seen = searcher.init(1), [], set()
+    state, kept, seen = searcher.init(1), [], set()
     while len(seen) < count:
         state, candidates = searcher.ask(state)
         form = candidates.forms
         fresh = [i for i, h in enumerate(map(bytes, form.hashes)) if h not in seen and not seen.add(h)]
-        found.append(form.programs[np.array(fresh, int)])
+        kept.append(form.programs[np.array(fresh, int)])
         state = searcher.tell(state, candidates, evaluator(candidates))
-    return concatenate(found)[np.arange(count)], tasks
+    return concatenate(kept)[np.arange(count)], tasks
 
 
 def interpreted(programs, tasks, seed: int, ops) -> np.ndarray:
@@ -101,7 +101,7 @@ def row(name: str, bits: int, fitness, one, other) -> dict:
 
 
 def rounded(errors: np.ndarray, bits: int) -> np.ndarray:
-    """To so many significant bits; all NaN alike, -0 as 0."""
+    """To so many significant bits; every NaN the same, -0 as 0."""
     exact = np.where(np.isnan(errors), np.float32(np.nan), errors + np.float32(0)).astype(np.float32)
     drop = 24 - bits
     words = exact.view(np.uint32).astype(np.uint64)

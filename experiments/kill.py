@@ -46,11 +46,11 @@ def main() -> None:
         (killed,) = Path(folder, "killed").iterdir()
         np.testing.assert_equal(final(killed), final(whole))
         records = len(final(whole)[1])
-    told = {
+    stored = {
         "command": " ".join(["python experiments/kill.py", *sys.argv[1:]]), "machine": platform.processor(),
         "search": settings, "seconds_uninterrupted": took, "killed_after_seconds": kills, "records": records, "equal": True,
     }  # fmt: skip
-    chosen.out.write_text(json.dumps(told, indent=1) + "\n")
+    chosen.out.write_text(json.dumps(stored, indent=1) + "\n")
     print(f"killed {len(kills)} times; all equal: {records} records, population, ages, generators, caches, counters")
 
 

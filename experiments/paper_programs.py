@@ -46,7 +46,7 @@ ABLATIONS: dict[str, dict[str, str]] = {
 """What each changes of the listing of S1b with a rate: lines, and what stands there instead.
 
 `no noise`: v9 is never written, so it is 0 where it is used. `noise of mean 0` has the same standard deviation.
-`linear`: a is a vector of one constant, so all rows of W are alike, and s1 = w . b. `weights not averaged`: what Learn
+`linear`: a is a vector of one constant, so all rows of W are equal, and s1 = w . b. `weights not averaged`: what Learn
 leaves for Predict, std(W) W, serves in validation too.
 """
 
@@ -139,18 +139,18 @@ def one(job: tuple[str, Case, int, int, int]) -> list[dict]:
     """All programs of a case, with one seed."""
     label, case, seed, evaluations, threads = job
     search, held_out = (tasks_of(case, seed, part) for part in (False, True))
-    told = []
+    rows = []
     texts = programs()
     for name in case.which:
         start = Programs.parse(texts[name])
         tuned = tune(start, search, evaluations=evaluations, seed=seed, threads=threads or None)
         judge = functools.partial(evaluate, tasks=held_out, seed=seed + 1000, threads=threads or None)
         before, after = (float(np.mean(judge(program).fitness)) for program in (start, tuned.program))
-        told.append({
+        rows.append({
             "case": label, "program": name, "seed": seed, "search": tuned.fitness, "untuned": before, "held_out": after,
             "listing": tuned.program.listing(0), "train_steps": tuned.train_steps, "seconds": round(tuned.seconds, 2),
         })  # fmt: skip
-    return told
+    return rows
 
 
 def summary(values: Sequence[float]) -> list[float]:
@@ -166,8 +166,8 @@ def table(runs: list[dict], cases: dict[str, Case]) -> list[dict]:
         for name in case.which:
             some, others = ([r for r in runs if (r["case"], r["program"]) == (label, which)] for which in (name, base))
             differences = [a["held_out"] - b["held_out"] for a, b in zip(some, others, strict=True)]
-            told = {key: summary([r[key] for r in some]) for key in ("untuned", "search", "held_out")}
-            rows.append({"case": label, "program": name, **told, "base": base, "over_base": summary(differences)})
+            means = {key: summary([r[key] for r in some]) for key in ("untuned", "search", "held_out")}
+            rows.append({"case": label, "program": name, **means, "base": base, "over_base": summary(differences)})
     return rows
 
 
@@ -243,8 +243,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     show(rows)
     to = results.path(chosen, __file__)
     plot(rows, cases, to.with_suffix(".svg"), len(chosen.seeds))
-    told = {"evaluations": chosen.evaluations, "programs": programs(), "table": rows, "runs": runs}
-    results.write(to, began, chosen.seeds, told)
+    stored = {"evaluations": chosen.evaluations, "programs": programs(), "table": rows, "runs": runs}
+    results.write(to, began, chosen.seeds, stored)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def write(to: Path, began: float, seeds: Sequence[int], results: Any) -> None:
       seeds: that it ran with.
       results: as JSON takes them.
     """
-    told = {
+    stored = {
         "command": " ".join(["python", "experiments/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
@@ -143,8 +143,8 @@ def write(to: Path, began: float, seeds: Sequence[int], results: Any) -> None:
         "seeds": list(seeds),
         "results": results,
     }
-    write_atomically(to, json.dumps(told, indent=1) + "\n")
-    print(f"Written to {to} after {told['wall_seconds']:.0f} s")
+    write_atomically(to, json.dumps(stored, indent=1) + "\n")
+    print(f"Written to {to} after {stored['wall_seconds']:.0f} s")
 
 
 def _git(*words: str) -> str:

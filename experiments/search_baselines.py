@@ -76,11 +76,11 @@ def experiment(size: Size, method: str, processes: int, seed: int, steps: int) -
 def one(job: tuple[Size, str, int, int, int]) -> dict:
     _, method, processes, seed, _ = job
     outcome = run(experiment(*job))
-    told = outcome.progress
+    progress = outcome.progress
     return {
         "method": method, "processes": processes, "seed": seed, "search": outcome.search_fitness,
-        "select": outcome.select_fitness, "unseen": outcome.unseen_fitness, "evaluations": told.evaluations,
-        "trained": told.trained, "train_steps": told.train_steps, "seconds": round(told.seconds, 2),
+        "select": outcome.select_fitness, "unseen": outcome.unseen_fitness, "evaluations": progress.evaluations,
+        "trained": progress.trained, "train_steps": progress.train_steps, "seconds": round(progress.seconds, 2),
         "hand-written": {b.name: {"select": b.select_fitness, "unseen": b.unseen_fitness} for b in outcome.baselines},
     }  # fmt: skip
 
@@ -95,19 +95,19 @@ def table(runs: list[dict], size: Size) -> list[dict]:
     rows = []
     for method, processes in product(METHODS, size.processes):
         some = cell(runs, method, processes)
-        told = {key: summary([r[key] for r in some]) for key in ("select", "unseen", "search")}
+        means = {key: summary([r[key] for r in some]) for key in ("select", "unseen", "search")}
         work = {key: float(np.mean([r[key] for r in some])) for key in ("evaluations", "trained", "seconds")}
-        rows.append({"method": method, "processes": processes, **told, **work})
+        rows.append({"method": method, "processes": processes, **means, **work})
     for name in ("linear", "network"):
         some = [r["hand-written"][name] for r in runs if r["hand-written"]]
-        told = {key: summary([r[key] for r in some]) for key in ("select", "unseen")}
-        rows.append({"method": f"{name}, by hand", "processes": None, **told})
+        means = {key: summary([r[key] for r in some]) for key in ("select", "unseen")}
+        rows.append({"method": f"{name}, by hand", "processes": None, **means})
     return rows
 
 
 def cell(runs: list[dict], method: str, processes: int) -> list[dict]:
-    found = [r for r in runs if (r["method"], r["processes"]) == (method, processes)]
-    return sorted(found, key=lambda r: r["seed"])
+    chosen = [r for r in runs if (r["method"], r["processes"]) == (method, processes)]
+    return sorted(chosen, key=lambda r: r["seed"])
 
 
 def directions(runs: list[dict], size: Size) -> list[dict]:
@@ -117,16 +117,16 @@ def directions(runs: list[dict], size: Size) -> list[dict]:
     pairs = [((method, more), (method, less)) for method in PUBLISHED for less, more in pairwise(few)]
     pairs += [(("Full", n), ("Basic", n)) for n in few]
     pairs += [((method, n), ("random search", n)) for method in PUBLISHED for n in few]
-    told = []
+    lines = []
     for better, worse in pairs:
         each = [a["select"] - b["select"] for a, b in zip(cell(runs, *better), cell(runs, *worse), strict=True)]
         mean, error = summary(each)
         seen = "yes" if mean > 2 * error else "no, the opposite" if mean < -2 * error else "within the noise"
         published = round(paper[better] - paper[worse], 3) if worse in paper else None
-        told.append(
+        lines.append(
             {"better": better, "worse": worse, "difference": [mean, error], "seen": seen, "published": published}
         )
-    return told
+    return lines
 
 
 def plot(rows: list[dict], size: Size, to: Path, repeats: int) -> None:
@@ -154,14 +154,14 @@ def plot(rows: list[dict], size: Size, to: Path, repeats: int) -> None:
     figure.savefig(to)
 
 
-def show(rows: list[dict], told: list[dict]) -> None:
+def show(rows: list[dict], lines: list[dict]) -> None:
     print(f"{'method':17} processes  {'T_select':>17}  {'unseen':>17}    programs     trained")
     for row in rows:
         cells = "  ".join("{:7.4f} +- {:.4f}".format(*row[key]) for key in ("select", "unseen"))
         work = f"  {row['evaluations']:10,.0f}  {row['trained']:10,.0f}" if row["processes"] else ""
         print(f"{row['method']:17} {row['processes'] or '':9}  {cells}{work}")
     print("\nIs it as in the paper? (yes: by more than two standard errors)")
-    for row in told:
+    for row in lines:
         what = " over ".join(f"{method} on {n}" for method, n in (row["better"], row["worse"]))
         paper = f", published {row['published']:+.3f}" if row["published"] is not None else ""
         print(f"{what:38} {row['difference'][0]:+.4f} +- {row['difference'][1]:.4f}  {row['seen']}{paper}")
@@ -199,8 +199,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     jobs = [(size, method, n, seed, size.steps) for seed in seeds for n in size.processes[::-1] for method in METHODS]
     runs = results.mapped(size.at_a_time, one, jobs)
-    rows, told = table(runs, size), directions(runs, size)
-    show(rows, told)
+    rows, lines = table(runs, size), directions(runs, size)
+    show(rows, lines)
     to = results.path(chosen, __file__)
     plot(rows, size, to.with_suffix(".svg"), len(seeds))
     results.write(
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "size": dataclasses.asdict(size),
             "table": rows,
-            "as_in_the_paper": told,
+            "as_in_the_paper": lines,
             "published": PUBLISHED,
             "runs": runs,
         },
@@ -218,8 +218,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _size(chosen: Options) -> Size:
-    told = {"steps": chosen.steps, "at_a_time": chosen.at_a_time}
-    changes = {name: value for name, value in told.items() if value is not None}
+    given = {"steps": chosen.steps, "at_a_time": chosen.at_a_time}
+    changes = {name: value for name, value in given.items() if value is not None}
     if chosen.processes:
         changes["processes"] = tuple(chosen.processes)
     return dataclasses.replace(SIZES[chosen.size], **changes)

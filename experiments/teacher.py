@@ -193,13 +193,13 @@ def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
     unseen = build.tasks(chosen, "unseen")
     frozen = Programs.parse(FROZEN, outcome.program.memory, outcome.program.capacity)
     fitness = np.asarray(Evaluator(unseen, threads=1, stages=())(concatenate([outcome.program, frozen])).fitness)
-    found = fitness[0].astype(np.float64)
-    told = {
+    evolved = fitness[0].astype(np.float64)
+    row = {
         "kind": kind,
         "seed": seed,
         "search_fitness": outcome.search_fitness,
         "select_fitness": outcome.select_fitness,
-        "unseen_fitness": found.mean(),
+        "unseen_fitness": evolved.mean(),
         "frozen_unseen_fitness": float(fitness[1].mean()),
         "evaluations": outcome.progress.evaluations,
         "trained": outcome.progress.trained,
@@ -210,9 +210,9 @@ def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
     }
     others = {"least_squares": least_squares(unseen)} | {name: tuned(name, unseen) for name in ("linear", "network")}
     for name, other in others.items():
-        margin = found - other
+        margin = evolved - other
         test = stats.ttest_1samp(margin, 0.0, alternative="greater")
-        told[name] = {
+        row[name] = {
             "fitness": other.mean(),
             "margin": margin.mean(),
             "standard_error": float(stats.sem(margin)),
@@ -220,17 +220,17 @@ def invent(size: Size, kind: str, seed: int) -> dict[str, Any]:
             "tasks": len(margin),
             "p_value": float(test.pvalue),
         }
-    return told
+    return row
 
 
 def least_squares(tasks: Tasks) -> np.ndarray:
     """`[T]` fitness of the affine functions that fit the training examples best."""
-    found = []
+    fitness = []
     for x, y, valid_x, valid_y in zip(tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, strict=True):
         x, valid_x = (np.concatenate([part, np.ones((len(part), 1))], 1) for part in (x, valid_x))
         weights = np.linalg.lstsq(x, y, rcond=None)[0]
-        found.append(1 - 2 / np.pi * np.arctan(np.sqrt(np.mean((valid_x @ weights - valid_y) ** 2))))
-    return np.array(found)
+        fitness.append(1 - 2 / np.pi * np.arctan(np.sqrt(np.mean((valid_x @ weights - valid_y) ** 2))))
+    return np.array(fitness)
 
 
 def tuned(name: str, tasks: Tasks) -> np.ndarray:
@@ -295,11 +295,11 @@ def repair(size: Size, seed: int) -> dict[str, Any]:
 
 def over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of searches with many tasks: margins over linear programs, tested over seeds."""
-    found = {}
+    summaries = {}
     for name in ("least_squares", "linear", "network"):
         margins = np.array([row[name]["margin"] for row in rows if row["kind"] == MANY])
         won = int((margins > 0).sum())
-        found[name] = {
+        summaries[name] = {
             "margin": margins.mean(),
             "standard_error": float(stats.sem(margins)) if len(margins) > 1 else None,
             "seeds_won": won,
@@ -307,7 +307,7 @@ def over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "t_test": float(stats.ttest_1samp(margins, 0, alternative="greater").pvalue) if len(margins) > 1 else None,
             "sign_test": float(stats.binomtest(won, len(margins), alternative="greater").pvalue),
         }
-    return found
+    return summaries
 
 
 def show(searches: list[dict[str, Any]], repairs: list[dict[str, Any]], seeds: dict[str, Any]) -> None:

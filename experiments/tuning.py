@@ -115,9 +115,9 @@ def measure(name: str, start: Programs, described: TaskSet, method: str, budget:
                 "constants": np.asarray(tuned.program.data)[np.asarray(tuned.program.data) != 0].tolist(),
             }
         )
-    told = {key: summary([run[key] for run in runs]) for key in ("fitness", "held_out_before", "held_out", "seconds")}
-    told["train_steps"] = summary([float(run["train_steps"]) for run in runs])
-    return {"program": name, "method": method, "evaluations": budget, "mean_and_standard_error": told, "runs": runs}
+    means = {key: summary([run[key] for run in runs]) for key in ("fitness", "held_out_before", "held_out", "seconds")}
+    means["train_steps"] = summary([float(run["train_steps"]) for run in runs])
+    return {"program": name, "method": method, "evaluations": budget, "mean_and_standard_error": means, "runs": runs}
 
 
 def held_out(described: TaskSet, seed: int):
@@ -142,13 +142,13 @@ def over_random(rows: list[dict], row: dict) -> dict:
 
 
 def line(row: dict) -> str:
-    told = row["mean_and_standard_error"]
-    cells = [f"{told[key][0]:.4f} ± {told[key][1]:.4f}" for key in ("fitness", "held_out")]
+    means = row["mean_and_standard_error"]
+    cells = [f"{means[key][0]:.4f} ± {means[key][1]:.4f}" for key in ("fitness", "held_out")]
     more, error = row["over_random"]["held_out"]
     return (
         f"{row['program']:28}  {row['method']:18}  {row['evaluations']:11}  {cells[0]:>15}  {cells[1]:>15}  "
         f"{more:+.4f} ± {error:.4f}  "
-        f"{told['train_steps'][0]:11,.0f}  {told['seconds'][0]:7.2f}"
+        f"{means['train_steps'][0]:11,.0f}  {means['seconds'][0]:7.2f}"
     )
 
 

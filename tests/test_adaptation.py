@@ -59,12 +59,12 @@ def test_only_the_end_of_training_is_judged(experiment):
 @pytest.mark.slow
 def test_from_end_to_end(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(experiment.SIZES, "small", experiment.SIZES["small"] | {"programs": 200})
-    out = tmp_path / "told.json"
+    out = tmp_path / "stored.json"
     experiment.main(["--seeds", "0", "--processes", "1", "--out", str(out)])
-    told = json.loads(out.read_text())["results"]
-    assert [row["case"] for row in told["table"]] == ["few examples", "few epochs", "ten classes"]
-    assert all(0 <= row["counts"]["condition"]["noise"] <= row["searches"] == 1 for row in told["table"])
-    assert {row["case"] for row in told["searches"] if row["opposite"]} == {row["case"] for row in told["table"]}
-    assert all(set(row["gain"]["condition"]) == {"network", "linear"} for row in told["table"])
+    stored = json.loads(out.read_text())["results"]
+    assert [row["case"] for row in stored["table"]] == ["few examples", "few epochs", "ten classes"]
+    assert all(0 <= row["counts"]["condition"]["noise"] <= row["searches"] == 1 for row in stored["table"])
+    assert {row["case"] for row in stored["searches"] if row["opposite"]} == {row["case"] for row in stored["table"]}
+    assert all(set(row["gain"]["condition"]) == {"network", "linear"} for row in stored["table"])
     assert "ten classes" in capsys.readouterr().out
     assert "<svg" in out.with_suffix(".svg").read_text()

@@ -42,7 +42,7 @@ def experiment(monkeypatch):
 def test_digits_from_end_to_end(experiment, tmp_path, capsys):
     out = tmp_path / "digits.json"
     experiment.main(["--seeds", "0", "1", "--processes", "1", "--out", str(out)])
-    told = json.loads(out.read_text())["results"]
+    stored = json.loads(out.read_text())["results"]
     methods = {
         experiment.BEST,
         *experiment.STARTS,
@@ -51,15 +51,15 @@ def test_digits_from_end_to_end(experiment, tmp_path, capsys):
         "network, program",
         "network, JAX",
     }
-    assert {row["method"] for row in told["accuracy"]} == {*methods, "network of 4, JAX"}
-    assert len(told["accuracy"]) == 2 * len(methods) + 1  # F = 4 has that network already
-    for row in told["differences"]:
-        mean = {r["method"]: r["accuracy"][0] for r in told["accuracy"] if r["dimension"] == row["dimension"]}
+    assert {row["method"] for row in stored["accuracy"]} == {*methods, "network of 4, JAX"}
+    assert len(stored["accuracy"]) == 2 * len(methods) + 1  # F = 4 has that network already
+    for row in stored["differences"]:
+        mean = {r["method"]: r["accuracy"][0] for r in stored["accuracy"] if r["dimension"] == row["dimension"]}
         assert row["over_seeds"][0] == pytest.approx(mean[row["evolved"]] - mean[row["baseline"]], abs=1e-6)
         assert row["over_seeds"][0] == pytest.approx(row["over_tasks"][0]) == pytest.approx(row["over_pairs"][0])
         model = row["baseline"].split(",")[0].split(" of")[0]
         assert mean[row["baseline"]] == max(value for name, value in mean.items() if name.startswith(model))
-    for run in told["runs"]:
+    for run in stored["runs"]:
         for search in run["searches"].values():
             assert len(Programs.parse("\n".join(search["listing"]), memory=experiment.SPACE.memory)) == 1
     printed = capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_nothing_is_chosen_on_held_out_tasks(experiment, monkeypatch):
 
     def chosen():
         judged = experiment.run(("digits", size, 0))["judged"]
-        return {(d, name): (told["choice"], str(told["tuned"])) for d in judged for name, told in judged[d].items()}
+        return {(d, name): (pick["choice"], str(pick["tuned"])) for d in judged for name, pick in judged[d].items()}
 
     def scrambled(dataset, size, features):
         tasks = held_out(dataset, size, features)

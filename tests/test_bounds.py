@@ -167,7 +167,7 @@ def test_the_bounds_themselves_are_allowed():
 )
 def test_the_command_line_refuses_at_once(arguments, tmp_path):
     command = [sys.executable, "-m", "zero_jax.cli", *arguments.split()]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (told.returncode, told.stdout, list(tmp_path.iterdir())) == (2, "", [])
-    assert "must be from" in " ".join(told.stderr.replace("│", " ").split())
-    assert "Traceback" not in told.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert "must be from" in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr

@@ -88,12 +88,12 @@ def assert_damage_is_refused(name, part, parts, least):
         [sys.executable, "-m", "tests.damage", name, str(part), str(parts)], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
-    assert told["errors"] == []
-    assert told["tried"] > least
-    for where in told["accepted"]:
+    report = json.loads(done.stdout)
+    assert report["errors"] == []
+    assert report["tried"] > least
+    for where in report["accepted"]:
         assert re.fullmatch(FINE, where), where
-    assert told["refused"] > 0.7 * told["tried"]
+    assert report["refused"] > 0.7 * report["tried"]
 
 
 def test_a_damaged_checkpoint_is_refused_or_goes_on():
@@ -106,7 +106,7 @@ def test_every_field_of_a_checkpoint_is_checked(name):
     assert_damage_is_refused(name, 0, 1, 2000)
 
 
-def test_what_is_wrong_is_told_with_its_place():
+def test_an_error_names_its_place():
     whole = unpacked(packed(damage.searching("evolution").tree()))
     forms, place = whole["evaluators"][0]["levels"][0]["memories"][0], ("evaluators", 0, "levels", 0, "memories", 0)
     for path, value, message in [

@@ -1,6 +1,7 @@
 """What people expect of any command: a version, completion, one line about a missing device."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -40,6 +41,44 @@ def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
         error == "zero-jax: JAX has no device for cuda: install JAX for it, or set JAX_PLATFORMS=cpu to take the CPU\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "mistake", [["--populatoin", "3"], ["--population", "x"], ["--method", "evolutionn"], ["affine"], ["--initial"]]
+)
+def test_an_error_names_the_command_whose_help_lists_the_options(mistake):
+    code, out, error = command("search", "linear", *mistake)
+    assert (code, out) == (2, "")
+    assert re.findall(r"(zero-jax .*--help)", error) == ["zero-jax search linear --help"]
+    code, out, error = command("search", "linear", "--help")
+    assert (code, error) == (0, "")
+    assert out.startswith("usage: zero-jax search linear [-h]")
+    assert out.count("As --search-tasks.train.") == 2
+
+
+@pytest.mark.parametrize("arguments", [["search", "--resume", "--help"], ["resume", "-h"], ["resume", "RUN", "--help"]])
+def test_resume_has_its_help_wherever_it_is_asked_for(arguments, capsys):
+    assert call(*arguments) == 0
+    assert capsys.readouterr().out.startswith("usage: zero-jax resume RUN")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("search linear --population 1e3", "--population: must be a whole number, not '1e3'"),
+        ("search linear --max-abs-error much", "--max-abs-error: must be a number, not 'much'"),
+        ("evaluate linear --tasks 1.5", "--tasks: must be a whole number, not '1.5'"),
+        ("resume RUN --trials x", "zero-jax: --trials must be a whole number, not 'x'"),
+        (
+            "resume RUN --time-limit soon",
+            "zero-jax: --time-limit must be a time as in 90, 90s, 10m or 1h30m, not 'soon'",
+        ),
+        ("search --seed 1 linear", "search needs a preset before its options: one of linear, affine, teacher"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_plain_words(arguments, message, capsys):
+    assert call(*arguments.split()) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 WORDS = {

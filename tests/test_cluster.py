@@ -41,8 +41,8 @@ def worker_processes(ancestor):
     parents = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            told = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            parents[int(status.parent.name)] = int(told["PPid"]), "ray::Worker" in told["Name"]
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            parents[int(status.parent.name)] = int(fields["PPid"]), "ray::Worker" in fields["Name"]
         except OSError:  # it has ended
             continue
 
@@ -69,8 +69,8 @@ def test_two_workers_end_as_asked_and_all_they_did_is_counted(local, tmp_path):
     assert outcome.progress.train_steps >= 800_000
     assert outcome.unseen_fitness is not None
     for name in ("evaluations", "train_steps", "seconds"):
-        told = [getattr(p, name) for p in seen]
-        assert told == sorted(told)
+        values = [getattr(p, name) for p in seen]
+        assert values == sorted(values)
     lines = records(outcome.folder)
     assert {len(line["islands"]) for line in lines} == {4}
     assert [line["trial"] for line in lines] == sorted(line["trial"] for line in lines)
@@ -118,8 +118,8 @@ def test_a_worker_killed_in_mid_run_is_started_again(local, tmp_path):
     assert outcome.progress.lost == 1
     assert outcome.progress.train_steps >= LONG.schedule.train_steps
     assert outcome.unseen_fitness is not None
-    told = [line["train_steps"] for line in records(outcome.folder)]
-    assert told == sorted(told)
+    steps = [line["train_steps"] for line in records(outcome.folder)]
+    assert steps == sorted(steps)
     trees = [one["checkpoint"] for one in last_checkpoint(outcome.folder)["trials"][0]["workers"]]
     remembered = sum(evaluator["counts"]["train_steps"] for tree in trees for evaluator in tree["evaluators"])
     assert remembered <= outcome.progress.train_steps  # what was lost was done, too
@@ -228,14 +228,14 @@ def refused(folder, *arguments):
     return line
 
 
-def test_an_address_that_does_not_answer_is_told_in_one_line(tmp_path):
+def test_an_address_that_does_not_answer_gives_one_line(tmp_path):
     line = refused(tmp_path, "teacher", "--ray", "127.0.0.1:1", "--out", str(tmp_path))
     assert "no Ray cluster answers at 127.0.0.1:1" in line
     line = refused(tmp_path, "teacher", "--ray=here", "--out", str(tmp_path))
     assert "HOST:PORT or auto, not 'here'" in line
 
 
-def test_what_is_no_cluster_is_told(monkeypatch):
+def test_what_is_no_cluster_is_refused(monkeypatch):
     monkeypatch.setattr(connection, "ANSWERED_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

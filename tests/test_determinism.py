@@ -26,9 +26,9 @@ SEARCH = RegularizedEvolution(DEMO, 2, 200, 5, 140, Mutations(probability=0.9))
 """More programs a cohort than an XLA block holds, and no multiple of one."""
 
 
-def assert_same(found, want):
+def assert_same(got, want):
     """Populations, their fitness and the best, to the bit."""
-    for a, b in zip(found, want, strict=True):
+    for a, b in zip(got, want, strict=True):
         np.testing.assert_array_equal(a.programs.code, b.programs.code)
         np.testing.assert_array_equal(a.programs.data.view(np.int32), b.programs.data.view(np.int32))
         np.testing.assert_array_equal(a.programs.length, b.programs.length)
@@ -49,8 +49,8 @@ def evolved(search=SEARCH, cohorts=4, tasks=TASKS, **how):
     state = search.init(1)
     for _ in range(cohorts):
         state, candidates = search.ask(state)
-        told = evaluate(candidates.programs, tasks, 3, ops=DEMO.ops, **how)
-        state = search.tell(state, candidates, Scores.of(told.fitness))
+        result = evaluate(candidates.programs, tasks, 3, ops=DEMO.ops, **how)
+        state = search.tell(state, candidates, Scores.of(result.fitness))
     return [state]
 
 

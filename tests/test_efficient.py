@@ -68,9 +68,9 @@ def test_programs_that_cannot_learn_are_known_by_their_instructions(body):
 
 def test_dead_code_does_not_make_a_learner():
     programs = random_programs(DEMO, 5000, np.random.default_rng(0))
-    found = can_learn(programs)
-    np.testing.assert_array_equal(found, can_learn(canonical(programs).programs))
-    assert 0 < found.sum() < 100
+    able = can_learn(programs)
+    np.testing.assert_array_equal(able, can_learn(canonical(programs).programs))
+    assert 0 < able.sum() < 100
 
 
 def test_asks_for_programs_that_can_learn_and_for_none_twice():
@@ -110,7 +110,7 @@ def test_a_child_of_a_known_structure_stays_only_if_it_is_fitter():
     assert (worst.fitness[0] == 0.01).sum() <= max(1, len(unknown))
 
 
-def test_equal_seeds_ask_alike_and_asking_changes_no_state():
+def test_equal_seeds_ask_for_the_same_and_asking_changes_no_state():
     one, _ = after(SMALL, 5, seed=3)
     other, _ = after(SMALL, 5, seed=3)
     np.testing.assert_equal(encode(one), encode(other))

@@ -195,17 +195,17 @@ def test_forgetting_trains_a_known_program_again():
 
 @pytest.mark.parametrize("costs", ["upstream", "operations"])
 def test_programs_over_the_budget_get_0_untrained(costs):
-    dear = "def Setup():\ndef Predict():\n m0 = gaussian(0, 1)\n v1 = dot(m0, v0)\n s1 = mean(v1)\ndef Learn():\n m1 = matmul(m0, m0)\n m1 = matmul(m1, m0)"
+    costly = "def Setup():\ndef Predict():\n m0 = gaussian(0, 1)\n v1 = dot(m0, v0)\n s1 = mean(v1)\ndef Learn():\n m1 = matmul(m0, m0)\n m1 = matmul(m1, m0)"
     memory = library.program("network").memory
     network = library.program("network").to_lists()[0]
-    programs = Programs.from_lists([network, Programs.parse(dear, memory).to_lists()[0], network], memory)
+    programs = Programs.from_lists([network, Programs.parse(costly, memory).to_lists()[0], network], memory)
     evaluator = Evaluator(TASKS, stages=(TrainBudget(2), KnownForms()), costs=costs)
-    told = evaluator(programs)
+    scores = evaluator(programs)
     want = np.array(evaluate(programs, TASKS).fitness)
     assert want[1].any()
     want[1] = 0
-    np.testing.assert_array_equal(told.fitness, want)
-    assert not told.train_steps[1].any()
+    np.testing.assert_array_equal(scores.fitness, want)
+    assert not scores.train_steps[1].any()
     counts = evaluator.counts
     assert (counts.considered, counts.evaluated, counts.repeated, counts.over_budget) == (3, 1, 1, 1)
     assert counts.saved_over_budget == 3 * 30
@@ -258,10 +258,10 @@ def test_fresh_are_those_trained_in_full_with_their_rows_and_canonical_form(more
     evaluator, seen = Evaluator(TASKS, 3, executor="simd", ops=DEMO.ops, **more), set()
     for programs in generations(6, 300):
         candidates = Candidates.of(programs)
-        told = evaluator(candidates)
-        form, rows = candidates.forms.programs, told.fresh
-        assert told.train_steps[rows].any() or not len(rows)
-        np.testing.assert_array_equal(told.fitness[rows], evaluate(programs[rows], TASKS, 3, ops=DEMO.ops).fitness)
+        scores = evaluator(candidates)
+        form, rows = candidates.forms.programs, scores.fresh
+        assert scores.train_steps[rows].any() or not len(rows)
+        np.testing.assert_array_equal(scores.fitness[rows], evaluate(programs[rows], TASKS, 3, ops=DEMO.ops).fitness)
         want = canonical(programs[rows])
         np.testing.assert_array_equal(form.code[rows], want.programs.code)
         np.testing.assert_array_equal(form.data[rows], want.programs.data)
@@ -275,7 +275,7 @@ def test_fresh_are_those_trained_in_full_with_their_rows_and_canonical_form(more
         assert len(seen) == evaluator.counts.evaluated
 
 
-def test_who_a_probe_finds_alike_is_fresh_too():
+def test_programs_that_a_probe_finds_equivalent_are_fresh_too():
     evaluator, n = Evaluator(TASKS, 3, executor="simd", ops=DEMO.ops, stages=(KnownForms(), Probe(5))), 0
     for programs in generations(4, 300):
         n += len(evaluator(programs).fresh)
@@ -303,10 +303,10 @@ def test_an_evaluator_goes_on_from_what_it_wrote_down():
 
 
 def test_fates_say_what_became_of_each():
-    dear = "def Predict():\n m0 = gaussian(0, 1)\n v1 = dot(m0, v0)\n s1 = mean(v1)\ndef Learn():\n m1 = matmul(m0, m0)\n m1 = matmul(m1, m0)"
+    costly = "def Predict():\n m0 = gaussian(0, 1)\n v1 = dot(m0, v0)\n s1 = mean(v1)\ndef Learn():\n m1 = matmul(m0, m0)\n m1 = matmul(m1, m0)"
     memory = library.program("network").memory
     rows = [library.program(name, memory=memory).to_lists()[0] for name in ("linear", "linear", "network")]
-    programs = Programs.from_lists([*rows, Programs.parse(dear, memory).to_lists()[0]], memory)
+    programs = Programs.from_lists([*rows, Programs.parse(costly, memory).to_lists()[0]], memory)
     evaluator = Evaluator(TASKS, stages=(TrainBudget(2), KnownForms()))
     first, again = evaluator(programs), evaluator(programs)
     trained, repeated, known, over = Fate.TRAINED, Fate.REPEATED, Fate.KNOWN, Fate.OVER_BUDGET

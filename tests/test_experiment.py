@@ -146,8 +146,8 @@ def test_an_interrupted_run_keeps_what_it_found(tmp_path, after):
     outcome = run(QUICK.replace(parallel_trials=1, out=str(tmp_path)), interrupt)  # a report each cohort
     assert outcome.interrupted
     assert outcome.unseen_fitness is None
-    told = json.loads((outcome.folder / "outcome.json").read_text())
-    assert told["interrupted"] is True
+    stored = json.loads((outcome.folder / "outcome.json").read_text())
+    assert stored["interrupted"] is True
     if after > 1:
         assert isinstance(outcome.program, Programs)
         assert (outcome.folder / "best.txt").exists()
@@ -177,10 +177,10 @@ def test_a_long_search_is_forecast():
         search_tasks=TaskSet("synthetic_images", tasks=3, features=8, train=64, valid=32),
         islands=2,
     )
-    told = forecast(small)
-    assert (told.programs, told.examples, told.executor) == (200, 200 * 3 * 64, "simd")
-    assert 0 < told.seconds < 60
-    assert told.bytes > sum(
+    expected = forecast(small)
+    assert (expected.programs, expected.examples, expected.executor) == (200, 200 * 3 * 64, "simd")
+    assert 0 < expected.seconds < 60
+    assert expected.bytes > sum(
         part.nbytes for part in (random_programs(small.searcher.space, 200, np.random.default_rng(0)).code,)
     )
     assert not is_long(small)
@@ -190,8 +190,8 @@ def test_a_long_search_is_forecast():
 def test_a_forecast_counts_the_examples_of_ones_own_tasks(tmp_path):
     x = np.random.default_rng(0).normal(size=(2, 20, 3))
     np.savez(tmp_path / "my.npz", train_x=x, train_y=x.sum(-1), valid_x=x[:, :10], valid_y=x[:, :10].sum(-1), epochs=2)
-    told = forecast(PRESETS["paper"][1].replace(search_tasks=TaskSet(str(tmp_path / "my.npz"))))
-    assert told.examples == told.programs * 2 * 20 * 2
+    expected = forecast(PRESETS["paper"][1].replace(search_tasks=TaskSet(str(tmp_path / "my.npz"))))
+    assert expected.examples == expected.programs * 2 * 20 * 2
 
 
 def test_presets_are_the_specifications():

@@ -1,4 +1,4 @@
-"""What experiments are told on the command line: mistakes end them before anything is run or written."""
+"""Arguments of the scripts: mistakes end them before anything is run or written."""
 
 import importlib
 import os

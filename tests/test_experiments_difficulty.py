@@ -35,13 +35,13 @@ def test_the_forms_of_predict_are_as_frequent_as_they_say(name):
     code = np.asarray(programs.code)[:, programs.starts[1] : programs.starts[2]]
     dot = np.isin(code[:, 0, 1] + 3 * code[:, 0, 2], (1, 2, 3, 6)) & (code[:, 0, 0] == 27)
     if name == "linear":
-        found = [dot & (code[:, 0, 3] == 1)]
+        forms = [dot & (code[:, 0, 3] == 1)]
     else:
         t, (a, b), out = code[:, 0, 3], code[:, 1, 1:3].T, code[:, 1, 3]
         bias = np.where(a == t, b, a)
         every = dot & (code[:, 1, 0] == 1) & (out == 1) & ((a == t) ^ (b == t)) & (bias > 0)
-        found = [every & (t == 1), every & (t != 1) & (bias == 1), every & (t != 1) & (bias != 1)]
-    for form, which in zip(space.forms, found, strict=True):
+        forms = [every & (t == 1), every & (t != 1) & (bias == 1), every & (t != 1) & (bias != 1)]
+    for form, which in zip(space.forms, forms, strict=True):
         expected = form.probability * len(programs)
         assert abs(which.sum() - expected) < 5 * np.sqrt(expected)
 
@@ -92,9 +92,9 @@ def test_difficulty_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(difficulty, "SUFFICIENT", 0.17)
     monkeypatch.setattr(difficulty, "HELD_OUT", 0.1)
     difficulty.main(["--small", "--seeds", "0", "--out", str(tmp_path / "out.json")])
-    told = json.loads((tmp_path / "out.json").read_text())
-    assert [row["space"] for row in told["results"]["rows"]] == ["learn-only linear", "linear"]
-    assert told["results"]["rows"][0]["difficulty"] > 1
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert [row["space"] for row in stored["results"]["rows"]] == ["learn-only linear", "linear"]
+    assert stored["results"]["rows"][0]["difficulty"] > 1
     assert "<svg" in (tmp_path / "out.svg").read_text()
     assert "ratio" in capsys.readouterr().out
 
@@ -107,10 +107,10 @@ def test_teacher_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(teacher.results, "processes", lambda n: ThreadPoolExecutor(1))
     monkeypatch.setattr(teacher, "SUFFICIENT", 0.5)
     teacher.main(["--small", "--seeds", "0", "1", "--out", str(tmp_path / "out.json")])
-    told = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert [row["kind"] for row in told["searches"]] == [kind for kind in searches for _ in (0, 1)]
-    assert told["over_seeds"]["least_squares"]["seeds"] == 2
-    assert all(row["search_fitness"]["whole"] > 0.5 for row in told["repairs"])
+    stored = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [row["kind"] for row in stored["searches"]] == [kind for kind in searches for _ in (0, 1)]
+    assert stored["over_seeds"]["least_squares"]["seeds"] == 2
+    assert all(row["search_fitness"]["whole"] > 0.5 for row in stored["repairs"])
     assert "<svg" in (tmp_path / "out.svg").read_text()
     assert "def Learn():" in capsys.readouterr().out
 

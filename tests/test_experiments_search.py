@@ -34,18 +34,18 @@ def test_search_baselines_tells_every_cell_of_its_table(experiment, tmp_path, ca
     to = tmp_path / "out.json"
     tiny = ["--seeds", "0", "1", "--steps", "10000", "--processes", "1", "2", "3", "--at-a-time", "1", "--out"]
     search_baselines.main([*tiny, str(to)])
-    told = json.loads(to.read_text())["results"]
-    cells = [(row["method"], row["processes"]) for row in told["table"]]
+    stored = json.loads(to.read_text())["results"]
+    cells = [(row["method"], row["processes"]) for row in stored["table"]]
     methods = ("random search", "Basic", "Full")
     assert cells == [(m, n) for m in methods for n in (1, 2, 3)] + [
         ("linear, by hand", None),
         ("network, by hand", None),
     ]
-    for run in told["runs"]:
+    for run in stored["runs"]:
         assert run["train_steps"] >= 10_000 * run["processes"] or run["method"] == "Full"
         assert 0 <= run["select"] <= 1
         assert 0 <= run["unseen"] <= 1
-    assert len(told["as_in_the_paper"]) == 13
+    assert len(stored["as_in_the_paper"]) == 13
     assert "<svg" in to.with_suffix(".svg").read_text()
     assert "Full on 3 over Basic on 3" in capsys.readouterr().out
 
@@ -54,25 +54,25 @@ def test_search_baselines_tells_every_cell_of_its_table(experiment, tmp_path, ca
 def test_the_space_of_the_search_baselines_is_the_papers(experiment, size):
     search_baselines = experiment("search_baselines")
     for method, migrating in (("Basic", 0), ("Full", 1000)):
-        told = search_baselines.experiment(search_baselines.SIZES[size], method, 10, 0, 10)
-        space = told.searcher.space
+        config = search_baselines.experiment(search_baselines.SIZES[size], method, 10, 0, 10)
+        space = config.searcher.space
         assert (space.memory, space.max_size, space.initial_size) == ((5, 9, 2), (7, 11, 23), (1, 1, 1))
         assert [set(ops) for ops in space.ops] == [
             {56, 62, 59, 63, 60, 64, 61},
             {1, 31, 48, 27, 23},
             {1, 2, 3, 18, 23, 16, 25, 28, 39},
         ]
-        assert (told.searcher.population, told.searcher.tournament, told.tasks.search.features) == (100, 10, 16)
-        assert (told.evaluation.train_budget, told.schedule.migrate_every) == (2.0, migrating)
-        assert (told.searcher.initial, told.searcher.islands) == ("no_op", 10)
-        assert told.searcher.mutations.types == (
+        assert (config.searcher.population, config.searcher.tournament, config.tasks.search.features) == (100, 10, 16)
+        assert (config.evaluation.train_budget, config.schedule.migrate_every) == (2.0, migrating)
+        assert (config.searcher.initial, config.searcher.islands) == ("no_op", 10)
+        assert config.searcher.mutations.types == (
             "alter_param",
             "randomize_component",
             "insert_instruction",
             "remove_instruction",
         )
     if size == "paper":
-        search, select = told.tasks.search, told.tasks.select
+        search, select = config.tasks.search, config.tasks.select
         assert (search.source, search.train, select.valid) == ("cifar10", 8000, 1000)
 
 

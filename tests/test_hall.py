@@ -46,12 +46,12 @@ def stored_and_read(entries):
     return decode(Entries, unpacked(packed(encode(entries, Entries))))
 
 
-def kept(told, size):
+def kept(offered, size):
     """The oracle: of all `(fitness, cost, evaluations, row)`, in order, the fittest and the front."""
-    told = [one for one in told if one[0] > 0]
-    levels = sorted({one[0] for one in told}, reverse=True)[:size]
-    best = [min((one for one in told if one[0] == level), key=lambda one: one[1]) for level in levels]  # the first
-    firsts = {one[:2]: one for one in reversed(told)}.values()
+    offered = [one for one in offered if one[0] > 0]
+    levels = sorted({one[0] for one in offered}, reverse=True)[:size]
+    best = [min((one for one in offered if one[0] == level), key=lambda one: one[1]) for level in levels]  # the first
+    firsts = {one[:2]: one for one in reversed(offered)}.values()
     front = [
         one
         for one in firsts
@@ -70,24 +70,24 @@ def offer(hall, which, fitness, evaluations, lines=None):
     hall.offer(PROGRAMS, fitness, COSTS[which], evaluations, lines, which)
 
 
-def first_rows(told):
+def first_rows(offered):
     """Equal programs are one: the row of the first of them."""
     rows = {}
     for i in range(len(PROGRAMS)):
         rows.setdefault(PROGRAMS.code[i].tobytes() + PROGRAMS.data[i].tobytes(), i)
-    return [(*one[:3], rows[PROGRAMS.code[one[3]].tobytes() + PROGRAMS.data[one[3]].tobytes()]) for one in told]
+    return [(*one[:3], rows[PROGRAMS.code[one[3]].tobytes() + PROGRAMS.data[one[3]].tobytes()]) for one in offered]
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
 @pytest.mark.parametrize("levels", [6, 1000])
 def test_it_keeps_the_fittest_and_the_front_of_all_that_it_was_offered(size, levels):
     for seed in range(12):
-        hall, told = HallOfFame(EXAMPLES, UPSTREAM, size), []
+        hall, offered = HallOfFame(EXAMPLES, UPSTREAM, size), []
         for which, fitness, n in stream(seed, levels=levels):
             offer(hall, which, fitness, n)
-            told += [(f, COSTS[row], n, row) for f, row in zip(fitness.tolist(), which.tolist(), strict=True)]
-            assert summary(hall) == first_rows(kept(told, size)[0])
-        assert len(kept(told, size)[2]) > 2  # a front worth the name
+            offered += [(f, COSTS[row], n, row) for f, row in zip(fitness.tolist(), which.tolist(), strict=True)]
+            assert summary(hall) == first_rows(kept(offered, size)[0])
+        assert len(kept(offered, size)[2]) > 2  # a front worth the name
 
 
 def test_an_empty_one_has_nothing_and_takes_nothing_that_is_worth_nothing():
@@ -103,15 +103,15 @@ def test_an_empty_one_has_nothing_and_takes_nothing_that_is_worth_nothing():
 
 
 def test_of_equally_fit_programs_the_cheapest_is_kept_and_of_equally_cheap_ones_the_first():
-    cheap, dear = np.argmin(COSTS), np.argmax(COSTS)
+    cheap, costly = np.argmin(COSTS), np.argmax(COSTS)
     hall = HallOfFame(EXAMPLES, UPSTREAM, 5)
-    offer(hall, np.array([dear, dear]), np.array([0.5, 0.5]), 1)
-    offer(hall, np.array([dear]), np.array([0.5]), 2)
-    assert [entry[:3] for entry in hall.entries()] == [(0.5, COSTS[dear], 1)]
-    offer(hall, np.array([dear, cheap, cheap]), np.array([0.5, 0.5, 0.5]), 3)
+    offer(hall, np.array([costly, costly]), np.array([0.5, 0.5]), 1)
+    offer(hall, np.array([costly]), np.array([0.5]), 2)
+    assert [entry[:3] for entry in hall.entries()] == [(0.5, COSTS[costly], 1)]
+    offer(hall, np.array([costly, cheap, cheap]), np.array([0.5, 0.5, 0.5]), 3)
     assert [entry[:3] for entry in hall.entries()] == [(0.5, COSTS[cheap], 3)]
     almost = np.nextafter(0.5, 0)
-    offer(hall, np.array([dear]), np.array([almost]), 4)  # another fitness
+    offer(hall, np.array([costly]), np.array([almost]), 4)  # another fitness
     assert [entry[0] for entry in hall.entries()] == [0.5, almost]
 
 
@@ -139,10 +139,10 @@ def test_what_it_keeps_does_not_change_with_the_arrays_it_was_offered():
 
 
 def lines_of(rows):
-    """An ancestor for each, and how long ago: told apart by the program's row."""
-    found = np.empty(len(rows), object)
-    found[:] = [Ancestor(row / 1000, row, 0, PROGRAMS, row, None) for row in rows.tolist()]
-    return found, rows + 1
+    """An ancestor for each, and how long ago: they differ in the program's row."""
+    ancestors = np.empty(len(rows), object)
+    ancestors[:] = [Ancestor(row / 1000, row, 0, PROGRAMS, row, None) for row in rows.tolist()]
+    return ancestors, rows + 1
 
 
 @pytest.mark.parametrize("size", [1, 4, 20])
@@ -171,8 +171,8 @@ def entry(fitness, cost, trial=1, select=None, evaluations=1):
 def test_those_of_several_trials_become_one_and_whoever_was_judged_stays():
     first = [entry(0.9, 1.0), entry(0.5, 0.2), entry(0.3, 0.9, select=0.1)]
     second = [entry(0.9, 0.8, 2), entry(0.4, 0.2, 2), entry(0.5, 0.3, 2), entry(0.2, 0.1, 2)]
-    told = [(e.fitness, e.cost, e.trial, best, front) for e, best, front in merged([*first, *second], size=2)]
-    assert told == [
+    rows = [(e.fitness, e.cost, e.trial, best, front) for e, best, front in merged([*first, *second], size=2)]
+    assert rows == [
         (0.9, 0.8, 2, True, True),
         (0.5, 0.2, 1, True, True),
         (0.3, 0.9, 1, False, False),
@@ -191,8 +191,8 @@ def test_of_those_judged_only_the_best_stay_however_many_trials_there_are():
 
 
 def test_of_equals_in_several_trials_the_first_stays():
-    told = merged([entry(0.9, 1.0, 1), entry(0.9, 1.0, 2), entry(0.9, 1.0, 3)])
-    assert [(e.trial, best, front) for e, best, front in told] == [(1, True, True)]
+    merged_entries = merged([entry(0.9, 1.0, 1), entry(0.9, 1.0, 2), entry(0.9, 1.0, 3)])
+    assert [(e.trial, best, front) for e, best, front in merged_entries] == [(1, True, True)]
 
 
 def test_merging_in_parts_gives_the_same_as_at_once():
@@ -215,21 +215,21 @@ def test_merging_in_parts_gives_the_same_as_at_once():
 def test_the_files_say_what_the_entries_say():
     before = Ancestor(0.5, 20, 0, PROGRAMS, 3, None)
     line = Ancestor(0.6, 50, 4, PROGRAMS, 4, before)
-    told = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
-    (row,) = hall_fields([(told, True, False)])["rows"]
+    judged = Entry(0.7, 0.25, 90, PROGRAMS[5], line, 2, 3, 0.65)
+    (row,) = hall_fields([(judged, True, False)])["rows"]
     assert {name: row[name] for name in ("trial", "evaluations", "search_fitness", "select_fitness", "cost")} == {
         "trial": 3, "evaluations": 90, "search_fitness": 0.7, "select_fitness": 0.65, "cost": 0.25,
     }  # fmt: skip
     assert (row["best"], row["pareto"]) == (True, False)
     assert row["instructions"] == PROGRAMS.length[5].sum()
-    steps = lineage_fields(told)["steps"]
+    steps = lineage_fields(judged)["steps"]
     assert [(s["evaluations"], s["fitness"], s["births"]) for s in steps] == [(20, 0.5, 0), (50, 0.6, 4), (90, 0.7, 2)]
     for step, row in zip(steps, (3, 4, 5), strict=True):
         (lists,) = Programs.from_lists(step["program"]["programs"], ALL_OPS.memory, ALL_OPS.capacity).to_lists()
         assert lists == PROGRAMS[row].to_lists()[0]
     alone = dataclasses.replace(before, fitness=0.1)
     assert len(lineage_fields(entry(0.4, 1.0))["steps"]) == 1
-    again = stored_and_read([told, told._replace(line=alone), entry(0.1, 2.0)])
+    again = stored_and_read([judged, judged._replace(line=alone), entry(0.1, 2.0)])
     assert [(e.fitness, e.select_fitness, e.births, e.line and e.line.fitness) for e in again] == [
         (0.7, 0.65, 2, 0.6), (0.7, 0.65, 2, 0.1), (0.1, None, 0, None),
     ]  # fmt: skip

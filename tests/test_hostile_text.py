@@ -191,7 +191,7 @@ def test_long_texts_are_refused_before_they_are_read(tmp_path):
     path = tmp_path / "long.txt"
     with open(path, "wb") as file:
         file.truncate(2**40)  # a sparse file: nobody could read it
-    with pytest.raises(ValueError, match=r"long.txt has more than 16,777,216 characters"):
+    with pytest.raises(ValueError, match="has more than 16,777,216 characters"):
         library.load(str(path))
 
 

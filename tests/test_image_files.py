@@ -109,9 +109,9 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(where, tmp_pa
     given = str(tmp_path / where)  # an absolute `where` stays what it is
     monkeypatch.setenv(images.CACHE, given)
     assert main(["evaluate", "linear", "--task", "mnist"]) == 2
-    told = capsys.readouterr().err
-    assert f"sets of images cannot be kept in {given}/images" in told
-    assert f"ZERO_JAX_CACHE is {given}: set it to another folder" in told
+    error = capsys.readouterr().err
+    assert f"sets of images cannot be kept in {given}/images" in error
+    assert f"ZERO_JAX_CACHE is {given}: set it to another folder" in error
 
 
 def test_a_cache_in_the_home_folder(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_cache_in_the_home_folder(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("source", ["cifar10", "tfds:cifar10"])
-def test_what_a_set_cannot_serve_is_told_before_it_is_prepared(source, options, message, cache, capsys):
+def test_what_a_set_cannot_serve_is_refused_before_it_is_prepared(source, options, message, cache, capsys):
     sizes = [] if source == "cifar10" or "--train" in options else ["--train", "50", "--valid", "20"]
     valid = ["--valid", "1000"] if "--train" in options else []
     assert main(["evaluate", "network", "--task", source, *sizes, *valid, *options]) == 2

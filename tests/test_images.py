@@ -168,8 +168,8 @@ def offer_cifar10(folder, url, patch):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     builder = tfds.image_classification.Cifar10
-    told = builder._cifar_info.fget(mock.Mock())._replace(name="cifar10", url=f"{url}cifar-10-binary.tar.gz")
-    patch.setattr(builder, "_cifar_info", told)
+    info = builder._cifar_info.fget(mock.Mock())._replace(name="cifar10", url=f"{url}cifar-10-binary.tar.gz")
+    patch.setattr(builder, "_cifar_info", info)
     return (32, 32, 3), "class 3"
 
 
@@ -265,10 +265,10 @@ def test_sets_that_cannot_serve_are_refused(name, message, capsys, tmp_path):
     with pytest.raises(ValueError, match=message):
         images.load(name)
     assert main(["evaluate", "linear", "--task", f"tfds:{name}"]) == 2
-    out, told = capsys.readouterr()
+    out, error = capsys.readouterr()
     assert out == ""
-    assert told.startswith("zero-jax: ")
-    assert len(told.splitlines()) == 1
+    assert error.startswith("zero-jax: ")
+    assert len(error.splitlines()) == 1
     assert {path.name for path in (tmp_path / "cache").rglob("*")} <= {"images", ".lock"}
 
 
@@ -276,13 +276,13 @@ def test_without_network_it_says_what_to_do_elsewhere(tmp_path, capsys, monkeypa
     module = sys.modules[tfds.image_classification.MNIST.__module__]
     monkeypatch.setattr(module.MNIST, "URL", "http://127.0.0.1:1/")
     assert main(["evaluate", "linear", "--task", "mnist"]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
+    (error,) = capsys.readouterr().err.splitlines()
     assert not list((tmp_path / "tfds").rglob("*.tmp.*"))
-    assert "mnist could not be downloaded and prepared: no connection to http://127.0.0.1:1/" in told
-    assert "i.load('mnist')" in told
-    assert f"copy mnist from the folder that it prints to {tmp_path}/cache/images." in told
+    assert "mnist could not be downloaded and prepared: no connection to http://127.0.0.1:1/" in error
+    assert "i.load('mnist')" in error
+    assert f"copy mnist from the folder that it prints to {tmp_path}/cache/images." in error
     assert (
-        f"tfds build mnist --file_format=array_record, and copy ~/tensorflow_datasets/mnist to {tmp_path}/tfds" in told
+        f"tfds build mnist --file_format=array_record, and copy ~/tensorflow_datasets/mnist to {tmp_path}/tfds" in error
     )
 
 
@@ -309,7 +309,7 @@ def test_a_damaged_file_is_named(damage, tmp_path):
     assert len(images.load("zero_jax_images").train_images) == 10 * N
 
 
-def test_records_that_cannot_be_read_are_told(tmp_path):
+def test_records_that_cannot_be_read_are_named(tmp_path):
     images.load("zero_jax_images")
     next((tmp_path / "tfds" / "zero_jax_images" / "1.2.3").glob("*train*")).write_bytes(b"no records")
     next((tmp_path / "cache").rglob("*.npz")).unlink()
@@ -318,7 +318,7 @@ def test_records_that_cannot_be_read_are_told(tmp_path):
         images.load("zero_jax_images")
 
 
-def test_a_set_that_lies_there_in_another_format_is_told(tmp_path):
+def test_a_set_that_lies_there_in_another_format_is_named(tmp_path):
     folder = tmp_path / "tfds" / "zero_jax_images" / "1.2.3"
     images.load("zero_jax_images")
     for path in folder.glob("*array_record*"):
@@ -342,10 +342,10 @@ def test_pairs_of_classes_become_tasks():
     np.testing.assert_array_equal(select.train_x, unseen.train_x)
     assert not np.array_equal(select.valid_x, unseen.valid_x)
     assert len({*search.ids, *select.ids, *unseen.ids}) == 36
-    found = images.load("zero_jax_images")
+    loaded = images.load("zero_jax_images")
     sizes = {"features": 16, "train": 60, "valid": 30, "test": 30, "projections": (0, 1)}
     by_hand = arrays.projected_binary(
-        found.train_images, found.train_labels, arrays.class_pairs(select=True)[:3], **sizes
+        loaded.train_images, loaded.train_labels, arrays.class_pairs(select=True)[:3], **sizes
     )
     np.testing.assert_array_equal(select.train_x[:3], by_hand.train_x[::2])
     np.testing.assert_array_equal(select.train_x[9:], by_hand.train_x[1::2])
@@ -360,7 +360,7 @@ def test_the_full_dimension():
         TaskSet("linear", features=0).make()
 
 
-def test_the_best_of_ten_is_told_apart_by_what_images_show():
+def test_classes_are_distinguished_by_what_images_show():
     """The first row is as bright as the class: a line finds it, and labels are those of their images."""
     described = TaskSet("tfds:zero_jax_images", tasks=9, **SIZES | {"features": 0})
     tasks = described.make(0, "select")
@@ -389,9 +389,9 @@ def test_ten_classes_at_once(source):
 def test_ten_digits_can_be_learned_at_once(capsys):
     options = ["--task", "digits", "--classes", "10", "--tasks", "2", "--train", "1000", "--valid", "200"]
     assert main(["evaluate", "softmax_linear", *options]) == 0
-    told = capsys.readouterr().out
-    assert "2 tasks, 1000 + 200 examples, 16 features, accuracy of 10 classes" in told
-    assert float(re.search(r"mean accuracy ([\d.]+)", told)[1]) > 0.7
+    out = capsys.readouterr().out
+    assert "2 tasks, 1000 + 200 examples, 16 features, accuracy of 10 classes" in out
+    assert float(re.search(r"mean accuracy ([\d.]+)", out)[1]) > 0.7
 
 
 def test_labels_are_places_in_the_list_of_classes():
@@ -434,8 +434,8 @@ def test_numbers_that_a_set_cannot_serve(change, message, capsys):
 
 
 def test_class_ids_that_do_not_exist():
-    found = images.load("zero_jax_images")
-    examples = found.train_images, found.train_labels
+    loaded = images.load("zero_jax_images")
+    examples = loaded.train_images, loaded.train_labels
     with pytest.raises(ValueError, match="there is no class 10; the classes are 0, 1"):
         arrays.projected_binary(*examples, [(3, 10)], train=60, valid=20)
     with pytest.raises(ValueError, match="there is no class -1"):

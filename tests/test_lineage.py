@@ -51,11 +51,11 @@ def test_lines_are_what_remembering_every_ancestor_would_tell(shape):
     for _ in range(300 if cohort == 1 else 40):
         oldest = state.oldest
         state, asked, children = step(search, state)
-        born = [
+        extended = [
             [*histories[parent], (f, state.evaluations, bytes_of(children, row))]
             for row, (parent, f) in enumerate(zip(asked.parents.tolist(), scores(children).tolist(), strict=True))
         ]
-        for row, history in enumerate(born):
+        for row, history in enumerate(extended):
             island, place = divmod(row, cohort)
             histories[island * population + (oldest + place) % population] = history
             if history[-1][0] > best[-1][0]:
@@ -77,7 +77,7 @@ def test_births_add_up_to_the_generations_there_were():
         assert sum(one.births for one in chain(last)) + since == 35
 
 
-def test_children_are_told_to_descend_from_who_they_were_copied_from():
+def test_children_descend_from_the_parents_they_were_copied_from():
     search = searching(3, 10, 4, mutations=Mutations(("identity",)))
     state = evolved(search, 1)
     for _ in range(20):
@@ -100,7 +100,7 @@ def test_states_are_left_as_they_were():
 # ---------------------------------------------------------------------------------------------- migration
 
 
-def lines_told(state):
+def lines_of(state):
     """Of each program: itself, its fitness, its line and how long that stands still."""
     lines, fitness = state.lines, state.fitness.reshape(-1)
     return [(bytes_of(state.programs, i), fitness[i], id(lines.ancestors[i]), lines.fitness[i], lines.births[i])
@@ -112,9 +112,9 @@ def test_programs_that_migrate_bring_their_line_along():
     before = [evolved(search, 15, seed) for seed in (1, 2)]
     untouched = [encode(state) for state in before]
     after = migrate(before, np.random.default_rng(0))
-    known = {one for state in before for one in lines_told(state)}
-    assert all(one in known for state in after for one in lines_told(state))
-    moved = sum(one not in lines_told(before[i]) for i in range(2) for one in lines_told(after[i]))
+    known = {one for state in before for one in lines_of(state)}
+    assert all(one in known for state in after for one in lines_of(state))
+    moved = sum(one not in lines_of(before[i]) for i in range(2) for one in lines_of(after[i]))
     assert moved > 5  # from the other state
     for state, tree in zip(before, untouched, strict=True):
         np.testing.assert_equal(encode(state), tree)
@@ -225,14 +225,14 @@ def test_lines_that_were_read_back_apart_are_written_down_as_those_that_share_th
 
 def test_random_search_tells_when_its_best_was_found():
     search = RandomSearch(DEMO, 10)
-    state, found = search.init(0), 0
+    state, improved_at = search.init(0), 0
     for _ in range(30):
         before = state.best_fitness
         state, _, _ = step(search, state)
-        found = state.evaluations if state.best_fitness > before else found
-        assert (state.best.evaluations, state.best.fitness) == (found, state.best_fitness)
+        improved_at = state.evaluations if state.best_fitness > before else improved_at
+        assert (state.best.evaluations, state.best.fitness) == (improved_at, state.best_fitness)
         assert state.best.ancestor is None
-    assert 10 < found < 300
+    assert 10 < improved_at < 300
 
 
 @pytest.mark.slow

@@ -58,9 +58,9 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
         return call
 
     modules = [
-        importlib.import_module(found.name)
-        for found in pkgutil.walk_packages(zero_jax.__path__, "zero_jax.")
-        if not found.name.startswith(("zero_jax.run.cluster", "zero_jax.report"))
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(zero_jax.__path__, "zero_jax.")
+        if not module.name.startswith(("zero_jax.run.cluster", "zero_jax.report"))
     ]
     loops = set()
     for module in modules:

@@ -78,7 +78,7 @@ def test_subnormal_numbers_are_zero_in_arithmetic(executor, text, normal, subnor
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", [op for op in OPS if op.output and not op.random], ids=lambda op: op.name)
-def test_every_op_takes_subnormal_numbers_alike(op):
+def test_executors_treat_subnormal_numbers_the_same_in_every_op(op):
     rng, program = np.random.default_rng(0), Programs.from_lists([[[], [[op.number, 1, 2, 1]], []]], (3, 3, 3))
     choices = np.array([0, -0.0, SUBNORMAL, -SUBNORMAL, TINY, 1e-20, 2], np.float32)
     memory = [rng.choice(choices, size=(1, 40, 3, *shape)) for shape in ((), (4,), (4, 4))]

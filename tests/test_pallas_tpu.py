@@ -87,12 +87,12 @@ def test_a_tpu_imitated_closely_finds_no_race_between_copies_and_reads(capfd):
     programs = random_programs(SMALL, 3, np.random.default_rng(0))
     want = evaluate(programs, tasks, 5, executor="simd")
     assert len(np.unique(np.asarray(want.fitness).round(4))) > 100
-    found = pallas_tpu.evaluate_programs(
+    results = pallas_tpu.evaluate_programs(
         *(lambda p, sets: (p, tasks, jnp.uint32(5), jnp.float32(100), sets))(*ready(programs, SMALL.ops)),
         interpret=pltpu.InterpretParams(detect_races=True),
     )
-    np.testing.assert_allclose(found[0], want.fitness, atol=1e-5)
-    np.testing.assert_array_equal(found[1], want.train_steps)
+    np.testing.assert_allclose(results[0], want.fitness, atol=1e-5)
+    np.testing.assert_array_equal(results[1], want.train_steps)
     assert "RACE" not in "".join(capfd.readouterr()).upper()
 
 

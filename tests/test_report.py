@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.text, self.found = [], [], "", {"pre": [], "ins": [], "del": [], "td": []}
+        self.open, self.tags, self.text, self.texts = [], [], "", {"pre": [], "ins": [], "del": [], "td": []}
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
@@ -45,8 +45,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag not in self.ALONE:
             self.open.append(tag)
-        if tag in self.found:
-            self.found[tag].append("")
+        if tag in self.texts:
+            self.texts[tag].append("")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -56,8 +56,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
-        for tag in set(self.open) & set(self.found):
-            self.found[tag][-1] += data
+        for tag in set(self.open) & set(self.texts):
+            self.texts[tag][-1] += data
 
     def count(self, tag):
         return sum(name == tag for name, _ in self.tags)
@@ -149,16 +149,16 @@ def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
     assert "<run> & co" in page.text
     assert page.count("svg") == page.count("figure") == 6  # overview, progress, islands, front, lineage, work
     for text in report.hall_of_fame(folder).listing:
-        assert text in page.found["pre"]
+        assert text in page.texts["pre"]
     assert ended.program is not None
-    assert pruned(ended.program).listing(0) in page.found["pre"]
-    assert f"{ended.search_fitness:.6f}" in page.found["td"]
-    assert any(cell.startswith("linear (learning rate") for cell in page.found["td"])
+    assert pruned(ended.program).listing(0) in page.texts["pre"]
+    assert f"{ended.search_fitness:.6f}" in page.texts["td"]
+    assert any(cell.startswith("linear (learning rate") for cell in page.texts["td"])
     assert f"{ended.progress.evaluations:,} programs" in page.text
-    assert f"{ended.progress.trained / ended.progress.evaluations:.1%}" in page.found["td"]
+    assert f"{ended.progress.trained / ended.progress.evaluations:.1%}" in page.texts["td"]
     changes = "\n".join(report.lineage(folder).change[1:]).splitlines()
-    assert sorted(page.found["ins"]) == sorted(line for line in changes if line[0] == "+")
-    assert sorted(page.found["del"]) == sorted(line for line in changes if line[0] == "-")
+    assert sorted(page.texts["ins"]) == sorted(line for line in changes if line[0] == "+")
+    assert sorted(page.texts["del"]) == sorted(line for line in changes if line[0] == "-")
     assert "0.600000 to 0.999000 (+0.4) by 1 birth, after 4,000 programs" in page.text
     assert not page.count("script")
     assert not page.count("img")
@@ -239,7 +239,7 @@ def test_the_command_says_what_differs_from_the_preset(tmp_path, monkeypatch):
         ("hall.json", '{"schema": 7, "rows": []}'),
         ("hall.json", '{"schema": 3, "interface": null, "rows": [{"cost": 1}]}'),
         ("hall.json", '{"schema": 3, "interface": null, "rows": 3}'),
-        ("hall.json", hall([ROWS[0] | {"cost": "dear"}])),
+        ("hall.json", hall([ROWS[0] | {"cost": "high"}])),
         ("hall.json", hall([ROWS[0] | {"program": {"schema": 1}}])),
         ("hall.json", hall([ROWS[0] | {"program": one(RANDOM)}])),
         ("hall.json", hall([ROWS[0], ROWS[0] | {"program": one(library.program("linear"))}])),

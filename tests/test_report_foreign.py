@@ -334,30 +334,30 @@ class Elements(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.found = []
+        self.parts = []
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, tuple(attributes)))
+        self.parts.append((tag, tuple(attributes)))
 
     def handle_comment(self, data):
-        self.found.append(("!--", data))
+        self.parts.append(("!--", data))
 
     def handle_decl(self, decl):
-        self.found.append(("!", decl))
+        self.parts.append(("!", decl))
 
     def handle_pi(self, data):
-        self.found.append(("?", data))
+        self.parts.append(("?", data))
 
     def unknown_decl(self, data):
-        self.found.append(("?", data))
+        self.parts.append(("?", data))
 
 
 def kinds_of(page):
     """Elements with attributes: of figures without where things are drawn, since that follows the data."""
     drawn = ("path", "use", "g", "text", "tspan", "defs", "clipPath", "rect", "style", "svg")
-    return {(tag, "drawn" if tag in drawn else attributes) for tag, attributes in Elements(page).found}
+    return {(tag, "drawn" if tag in drawn else attributes) for tag, attributes in Elements(page).parts}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -54,8 +54,8 @@ def final(folder):
     outcome = json.loads((folder / "outcome.json").read_text())
     outcome["progress"].pop("seconds")
     outcome.pop("digest")  # of the clock, too
-    told = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
-    return tree, outcome, told, without_clock(records(folder))
+    pages = [json.loads((folder / name).read_text()) for name in ("hall.json", "lineage.json")]
+    return tree, outcome, pages, without_clock(records(folder))
 
 
 class Killed(BaseException):
@@ -262,7 +262,7 @@ def assert_one_line(error, *parts):
 def test_other_settings_are_refused(tmp_path, refused):
     first = run(QUICK.replace(out=str(tmp_path)))
     refused(["linear", "--seed", "3", "--resume", str(first.folder)], "Leave out: 'linear --seed 3'")
-    refused(["--resume"], "--resume needs a value behind it")
+    refused(["--resume"], "--resume needs a value")
     refused(["--resume", str(tmp_path)], "is not the folder of a run")
 
 
@@ -313,7 +313,7 @@ def test_what_a_run_goes_on_from_is_checked(tmp_path):
     assert again.progress.evaluations == first.progress.evaluations
 
 
-def test_records_that_were_cut_are_told(tmp_path, refused):
+def test_records_that_were_cut_are_reported(tmp_path, refused):
     first = run(QUICK.replace(out=str(tmp_path)))
     file = first.folder / "records.jsonl"
     os.truncate(file, file.stat().st_size - 10)

@@ -56,10 +56,10 @@ def test_with_the_compiler_switched_off_everything_works_and_children_are_the_sa
     assert off.stdout.split()[1] == on.stdout.split()[1]
     command = "import sys; from zero_jax.cli import entry; sys.argv[1:] = {}; entry()"
     assert "evaluate" in python(command.format(["--help"]), NUMBA_DISABLE_JIT="1").stdout
-    told = python(command.format(["evaluate", "linear", "--train", "100"]), NUMBA_DISABLE_JIT="1")
-    assert told.returncode == 0, told.stderr
-    assert "NUMBA_DISABLE_JIT" in told.stderr
-    assert "mean fitness 0.63" in told.stdout
+    done = python(command.format(["evaluate", "linear", "--train", "100"]), NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr
+    assert "NUMBA_DISABLE_JIT" in done.stderr
+    assert "mean fitness 0.63" in done.stdout
 
 
 # ---------------------------------------------------------------------------------------------- machine code on disk
@@ -205,16 +205,16 @@ def test_where_package_and_home_are_read_only_the_command_line_runs_with_one_war
     for path in (*tmp_path.rglob("*"), tmp_path):
         path.chmod(path.stat().st_mode & ~0o222)
     drop = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])"
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", drop, sys.executable, "-c", READ_ONLY, "--help"],
         capture_output=True, text=True, timeout=120, cwd=tmp_path,
         env=os.environ | {"HOME": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "XDG_CACHE_HOME": ""},
     )  # fmt: skip
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
-    assert told.returncode == 0, told.stderr
-    assert "evaluate" in told.stdout
-    assert told.stderr.count("UserWarning") == told.stderr.count("NUMBA_CACHE_DIR to a folder") == 1, told.stderr
+    assert done.returncode == 0, done.stderr
+    assert "evaluate" in done.stdout
+    assert done.stderr.count("UserWarning") == done.stderr.count("NUMBA_CACHE_DIR to a folder") == 1, done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- locks
@@ -382,5 +382,5 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_processes_have_threads_and_locks_of_their_own():
-    told = python(FORKED, timeout=300)
-    assert told.stdout == "equal\n", told.stderr
+    done = python(FORKED, timeout=300)
+    assert done.stdout == "equal\n", done.stderr

@@ -61,7 +61,7 @@ def test_the_first_ask_is_the_whole_population_and_later_ones_are_cohorts():
 def test_the_oldest_die_first():
     search = RegularizedEvolution(SMALL, islands=2, population=6, tournament=2, cohort=4)
     state = run(search, 1)
-    told = [np.asarray(state.programs.code).reshape(2, 6, -1)]
+    history = [np.asarray(state.programs.code).reshape(2, 6, -1)]
     for oldest in (0, 4, 2, 0):
         assert state.oldest == oldest
         state, children = search.ask(state)
@@ -70,8 +70,8 @@ def test_the_oldest_die_first():
         slots = (oldest + np.arange(4)) % 6
         np.testing.assert_array_equal(now[:, slots], children.programs.code.reshape(2, 4, -1))
         kept = np.setdiff1d(np.arange(6), slots)
-        np.testing.assert_array_equal(now[:, kept], told[-1][:, kept])
-        told.append(now)
+        np.testing.assert_array_equal(now[:, kept], history[-1][:, kept])
+        history.append(now)
     np.testing.assert_array_equal(state.fitness.ravel(), scores(state.programs))
 
 

@@ -233,7 +233,7 @@ print(canonical(programs).hashes.tolist())
     assert run_python(with_numba).stdout == plain.stdout
 
 
-def test_ctrl_c_ends_a_call_within_a_second():
+def test_ctrl_c_ends_a_call_long_before_its_end():
     code = """
 import numpy as np
 from zero_jax import evaluate, library
@@ -251,4 +251,6 @@ evaluate(program[np.zeros(10**6, int)], tasks, executor="simd")
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
-    assert time.monotonic() - began < 3  # a second, and the time that Python takes to end on a busy machine
+    assert (
+        time.monotonic() - began < 15
+    )  # of a minute; a second, and the time that Python takes to end on a busy machine

@@ -38,11 +38,11 @@ def started(tmp_path, *more, arguments=ENDLESS, **how):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
     process = subprocess.Popen([*SEARCH, *arguments, "--out", str(tmp_path / "runs"), *more], **pipes)
     deadline = time.monotonic() + 200
-    while not (found := list((tmp_path / "runs").glob("*/records.jsonl"))):
+    while not (files := list((tmp_path / "runs").glob("*/records.jsonl"))):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return process, found[0].parent
+    return process, files[0].parent
 
 
 def assert_whole(folder):
@@ -272,7 +272,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monk
         assert re.fullmatch(form, line), line
     assert "left" not in lines[0]  # nobody knows yet
     assert "left" in lines[-1]
-    shares = [int(found[1]) for line in lines if (found := re.search(r"(\d+)%", line))]
+    shares = [int(match[1]) for line in lines if (match := re.search(r"(\d+)%", line))]
     assert shares == sorted(shares)
     assert shares[-1] > 30
 

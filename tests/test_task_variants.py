@@ -26,8 +26,10 @@ EXAMPLES = (30, 40)
 def fitness_on(experiment, tasks, programs):
     """By `evaluate`, not by what the search has."""
     seed = build.derived_seed(experiment, "search draws", 0)
-    told = evaluate(programs, tasks, seed, ops=build.searcher(experiment).ops, executor=experiment.evaluation.executor)
-    return program_fitness(told.fitness, experiment.evaluation.combine)
+    result = evaluate(
+        programs, tasks, seed, ops=build.searcher(experiment).ops, executor=experiment.evaluation.executor
+    )
+    return program_fitness(result.fitness, experiment.evaluation.combine)
 
 
 def final_states(folder):
@@ -71,13 +73,13 @@ def test_the_best_on_each_kind_of_tasks_are_judged(tmp_path, candidates):
     rows = read_json(outcome.folder)["rows"]
     for number in (1, 2):
         tasks = build.variant_tasks(experiment, number)
-        found = {0: [], 1: []}
+        fitness = {0: [], 1: []}
         for row in (row for row in rows if row["trial"] == number):
             kind = [fitness_on(experiment, one, program_of(row))[0] for one in tasks].index(row["search_fitness"])
             assert row["cost"] == costs_of(program_of(row), EXAMPLES[kind])[0]
             if row["select_fitness"] is not None:
-                found[kind].append(row["search_fitness"])
-        assert [len(found[0]), len(found[1])] == [candidates, candidates]
+                fitness[kind].append(row["search_fitness"])
+        assert [len(fitness[0]), len(fitness[1])] == [candidates, candidates]
     winner = max((row for row in rows if row["select_fitness"] is not None), key=lambda row: row["select_fitness"])
     assert same(outcome.program, program_of(winner))
     assert outcome.search_fitness == winner["search_fitness"]
@@ -149,8 +151,8 @@ def test_an_experiment_may_end_before_all_workers_have_a_result(tmp_path):
 def test_a_forecast_is_of_the_workers_with_most_to_do():
     few, many = "features=4,train=30", "features=4,train=64,tasks=5"
     for kinds in ((few, many), (many, few)):
-        told = forecast(TWO.replace(task_variants=kinds))
-        assert told.examples == 4 * 60 * 5 * 64
+        expected = forecast(TWO.replace(task_variants=kinds))
+        assert expected.examples == 4 * 60 * 5 * 64
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_workers_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
 # ---------------------------------------------------------------------------------------------- the command line
 
 
-def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
+def test_task_variants_are_given_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(*COMMAND, "--task-variants", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
     assert "Written to runs/linear-" in capsys.readouterr().out
@@ -198,7 +200,7 @@ def test_workers_are_told_on_the_command_line(tmp_path, monkeypatch, capsys):
         (["--task-variants", "features=4", "features=6"], ["1 groups cannot share 2 task variants evenly"]),
         (
             ["--task-variants", "features=4", "features=0", "--groups", 2],
-            ["features and examples must be at least 1, not 3, 0"],
+            ["features must be at least 1, not 0"],
         ),
         (["--candidates", 0], ["candidates must be at least 1, not 0"]),
     ],

@@ -123,7 +123,7 @@ def test_no_example_is_in_two_parts():
     assert len(np.unique(np.concatenate([s.ravel() for s in seen]).round(5))) == 120
 
 
-def test_synthetic_images_are_of_cifars_shape_and_can_be_told_apart():
+def test_synthetic_images_are_of_cifars_shape_and_can_be_distinguished():
     sizes = {"train": 400, "valid": 100, "test": 100, "per_class": 300}
     tasks = arrays.synthetic_images([(0, 1), (8, 3)], projections=(0, 1), **sizes)
     assert tasks.train_x.shape == (4, 400, 16)

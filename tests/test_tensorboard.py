@@ -17,21 +17,21 @@ DRAWN = QUICK.replace(parallel_trials=1, tensorboard=True, out="runs", checkpoin
 def events(folder):
     """The events of a run, in order: each is its length in 8 bytes, 4 of checksum, itself, 4 of checksum."""
     (file,) = (folder / "tensorboard").iterdir()
-    data, found = file.read_bytes(), []
+    data, parsed = file.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])
-        found.append(Event.FromString(data[12 : 12 + length]))
+        parsed.append(Event.FromString(data[12 : 12 + length]))
         data = data[16 + length :]
-    return found
+    return parsed
 
 
 def scalars(folder):
     """`{tag: [(step, value), ...]}`."""
-    found = {}
+    values = {}
     for event in events(folder):
         for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
+            values.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return values
 
 
 def records(folder):
@@ -96,5 +96,5 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
 
 
 def test_curves_without_a_folder_are_refused():
-    with pytest.raises(ValueError, match="go into the run's folder"):
+    with pytest.raises(ValueError, match="writes curves to the run's folder"):
         DRAWN.replace(out=None)

@@ -12,9 +12,9 @@ def test_overlap_traces_a_search(monkeypatch):
     monkeypatch.setattr(simd, "evaluate", simd.evaluate)  # it puts a stopwatch around it, for good
     import overlap
 
-    found, events = overlap.measure(2, islands=2, cohorts=1)
-    assert found["groups"] == 2
-    assert found["programs_per_second"] > 0
-    assert 0 <= found["device_idle"] < 1
+    measured, events = overlap.measure(2, islands=2, cohorts=1)
+    assert measured["groups"] == 2
+    assert measured["programs_per_second"] > 0
+    assert 0 <= measured["device_idle"] < 1
     assert {event["name"] for event in events} == {"device", "ask", "tell"}
     assert overlap.idle_share([(0, 1), (3, 4)]) == pytest.approx(0.5)

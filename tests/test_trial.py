@@ -13,7 +13,7 @@ TASKS = synthetic.linear(3, features=4, train=20, valid=10)
 
 
 class Watched(RegularizedEvolution):
-    """Notes what is asked for and told, and when a device begins and ends."""
+    """Notes what the searcher asks for and learns, and when a device begins and ends."""
 
     def ask(self, state):
         NOTES.append("ask")
@@ -82,7 +82,7 @@ def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
 
 
 def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
-    found = []
+    trials = []
     for more in (
         {"executor": "xla"},
         {"executor": "xla", "devices": jax.devices()},
@@ -92,10 +92,10 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
         two = trial(2, **more)
         for _ in range(6):
             two.evaluate_cohort()
-        found.append(two)
-    for other in found[1:]:
-        for a, b in zip(found[0].states, other.states, strict=True):
+        trials.append(two)
+    for other in trials[1:]:
+        for a, b in zip(trials[0].states, other.states, strict=True):
             np.testing.assert_array_equal(a.programs.code, b.programs.code)
             np.testing.assert_array_equal(a.programs.data, b.programs.data)
             np.testing.assert_array_equal(a.fitness, b.fitness)
-    assert len(np.unique(found[0].fitness)) > 10
+    assert len(np.unique(trials[0].fitness)) > 10

@@ -291,7 +291,7 @@ def test_tune_takes_your_own_arrays_and_makes_no_other_tasks(capsys, folder):
         (["tune", "slow.txt", "--out", "."], ["it is a folder"]),
         (["tune", "slow.txt", "--task", "digits", "--method", "gradient"], ["accuracy has no useful gradient"]),
         (["tune", "slow.txt", "--task", "mine.npz", "--train", "5"], ["--train cannot be used with 'mine.npz'"]),
-        (["tune", "slow.txt", "--seed", "-1"], ["seed of tasks must be at least 0"]),
+        (["tune", "slow.txt", "--seed", "-1"], ["zero-jax: seed must be at least 0, not -1"]),
     ],
 )
 def test_bad_input_gives_one_message_exit_code_2_and_no_files(capsys, folder, arguments, words):

@@ -65,10 +65,10 @@ def as_lists(program):
 def test_the_programs_of_the_library_learn(name, executor):
     tasks = blobs()
     program = library.program(name, learning_rate=0.1)
-    told = evaluate(program, tasks, executor=executor, interpret=executor == "pallas")
+    results = evaluate(program, tasks, executor=executor, interpret=executor == "pallas")
     want, steps = by_oracle(program, tasks, 0)
-    np.testing.assert_allclose(told.fitness, want, atol=1e-6)
-    np.testing.assert_array_equal(told.train_steps, steps)
+    np.testing.assert_allclose(results.fitness, want, atol=1e-6)
+    np.testing.assert_array_equal(results.train_steps, steps)
     assert want.min() > 0.7
 
 
@@ -76,10 +76,10 @@ def test_the_programs_of_the_library_learn(name, executor):
 def test_random_programs_agree_with_the_oracle(features, epochs):
     programs = random_programs(ALL_OPS, 60, np.random.default_rng(features))
     tasks = blobs(3, features, train=12, valid=10, epochs=epochs)
-    told = evaluate(programs, tasks, 7, executor="simd")  # which agrees with the others, below
+    results = evaluate(programs, tasks, 7, executor="simd")  # which agrees with the others, below
     want, steps = by_oracle(programs, tasks, 7)
-    assert (np.abs(told.fitness - want) < 1e-3).mean() > 0.99
-    assert (np.asarray(told.train_steps) == steps).mean() > 0.99
+    assert (np.abs(results.fitness - want) < 1e-3).mean() > 0.99
+    assert (np.asarray(results.train_steps) == steps).mean() > 0.99
     assert len(np.unique(want)) > 5
     assert (steps < epochs * 12).any()
 
@@ -106,16 +106,16 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
         sets = dispatch.op_sets(FEW_OPS.ops, FEW_OPS.memory)
         limit = np.float32(100)
         on = jax.tree.map(jax.numpy.asarray, tasks)
-        told = jax.jit(
+        results = jax.jit(
             lambda p, t: pallas_tpu.evaluate_programs(
                 p, t, stream.seed_bits(3), jax.numpy.asarray(limit), sets, interpret=True
             )
         )(ready, on)
     else:
-        told = evaluate(programs, tasks, 3, executor="pallas", ops=FEW_OPS.ops, interpret=True)
+        results = evaluate(programs, tasks, 3, executor="pallas", ops=FEW_OPS.ops, interpret=True)
     assert len(np.unique(np.asarray(want.fitness))) > 5
-    assert (np.abs(np.asarray(told[0]) - want.fitness) < 1e-4).mean() > 0.98
-    assert (np.asarray(told[1]) == want.train_steps).mean() > 0.98
+    assert (np.abs(np.asarray(results[0]) - want.fitness) < 1e-4).mean() > 0.98
+    assert (np.asarray(results[1]) == want.train_steps).mean() > 0.98
 
 
 def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
@@ -157,8 +157,8 @@ def test_only_a_nan_stops_a_run():
     text = "def Setup():\n  s2 = 1000.0\ndef Predict():\n  v2 = bcast(s2)\ndef Learn():\n  s2 = s2 / s3"  # then inf
     tasks = blobs(1, 4, 3, train=9)
     for executor in ("xla", "simd"):
-        told = evaluate(Programs.parse(text, (4, 3, 0)), tasks, executor=executor)
-        assert (told.train_steps.item(), told.fitness.item()) == (2, 0)
+        results = evaluate(Programs.parse(text, (4, 3, 0)), tasks, executor=executor)
+        assert (results.train_steps.item(), results.fitness.item()) == (2, 0)
 
 
 def test_programs_are_known_by_what_they_do_on_such_tasks():

@@ -71,12 +71,12 @@ def one(job: tuple[str, str, str, int]) -> dict:
             raise KeyboardInterrupt
 
     outcome = run(chosen, report)
-    told = outcome.progress
+    progress = outcome.progress
     kept = curve[:: max(1, len(curve) // 40)] + curve[-1:]
     return {
         "budget": budget, "preset": preset, "row": row, "seed": seed, "search_fitness": outcome.search_fitness,
-        "select_fitness": outcome.select_fitness, "evaluations": told.evaluations, "trained": told.trained,
-        "train_steps": told.train_steps, "saved_steps": told.saved_steps, "seconds": round(told.seconds, 2),
+        "select_fitness": outcome.select_fitness, "evaluations": progress.evaluations, "trained": progress.trained,
+        "train_steps": progress.train_steps, "saved_steps": progress.saved_steps, "seconds": round(progress.seconds, 2),
         "curve": [(round(x, 2), round(y, 6)) for x, y in kept],
     }  # fmt: skip
 
@@ -91,10 +91,10 @@ def table(runs: list[dict]) -> list[dict]:
     for budget, preset, row in product(BUDGETS, SIZES, STEPS):
         some = [r for r in runs if (r["budget"], r["preset"], r["row"]) == (budget, preset, row)]
         mean, error = spread(r["select_fitness"] for r in some)
-        found, found_error = spread(r["search_fitness"] for r in some)
+        fitness, fitness_error = spread(r["search_fitness"] for r in some)
         rows.append({
             "budget": budget, "preset": preset, "row": row, "select_fitness": mean, "standard_error": error,
-            "search_fitness": found, "search_error": found_error, "solved": sum(r["search_fitness"] > 0.9999 for r in some),
+            "search_fitness": fitness, "search_error": fitness_error, "solved": sum(r["search_fitness"] > 0.9999 for r in some),
             "evaluations": float(np.mean([r["evaluations"] for r in some])),
             "trained": float(np.mean([r["trained"] for r in some])),
         })  # fmt: skip
@@ -132,12 +132,12 @@ def main() -> None:
     chosen = parsed(Options, sys.argv[1:], description=__doc__)
     began = time.monotonic()
     jobs = list(product(BUDGETS, SIZES, STEPS, range(chosen.seeds)))
-    random.Random(0).shuffle(jobs)  # what else the machine does should meet all rows alike
+    random.Random(0).shuffle(jobs)  # other load on the machine should affect all rows equally
     with ProcessPoolExecutor(2) as pool:
         runs = list(pool.map(one, jobs))
     rows = table(runs)
     commit = ["git", "rev-parse", "--short", "HEAD"]
-    told = {
+    stored = {
         "command": " ".join(["python experiments/ablation/ablation.py", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "commit": subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip(),
@@ -145,7 +145,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - began),
         "sizes": SIZES, "budgets": BUDGETS, "steps": STEPS, "table": rows, "runs": runs,
     }  # fmt: skip
-    chosen.out.write_text(json.dumps(told) + "\n")
+    chosen.out.write_text(json.dumps(stored) + "\n")
     plot(runs, rows, chosen.out.with_suffix(".svg"), chosen.seeds)
     for row in rows:
         print(

@@ -46,12 +46,12 @@ def ratios(other: Path, rounds: int) -> list[dict]:
     theirs: dict[int, float] = {}
     ours: dict[tuple[int, bool], float] = {}
     for _ in range(rounds):
-        told(other, theirs)
+        measure_other(other, theirs)
         for features in FEATURES:
             for fused in (False, True):
                 rate = bench.network(features, 10, 1, fused=fused, effort=bench.Effort(0.7)).programs_per_second
                 ours[features, fused] = max(rate, ours.get((features, fused), 0.0))
-    told(other, theirs)
+    measure_other(other, theirs)
     rows = []
     for features in FEATURES:
         plain, fused = ours[features, False], ours[features, True]
@@ -64,7 +64,7 @@ def ratios(other: Path, rounds: int) -> list[dict]:
     return rows
 
 
-def told(other: Path, best: dict[int, float]) -> None:
+def measure_other(other: Path, best: dict[int, float]) -> None:
     text = subprocess.run([sys.executable, str(other)], capture_output=True, text=True, check=True).stdout
     for features, rate in re.findall(r"^F (\d+) 1 thr .*?progs/s ([\d.]+)", text, re.MULTILINE):
         best[int(features)] = max(float(rate), best.get(int(features), 0.0))

@@ -59,7 +59,7 @@ BUDGET = 420.0
 """Seconds after which nothing new begins: the command is to end in under 8 minutes."""
 
 SEARCH_SECONDS = 40.0
-"""After so long a search is ended, with what it has found."""
+"""After so many seconds a search ends and keeps its results."""
 
 BEGAN = time.perf_counter()
 
@@ -140,7 +140,7 @@ def save(result: dict, out: Path) -> None:
 
 def golden(size: Size) -> dict:
     stored = json.loads(GOLDEN.read_text())
-    sizes, found = stored["sizes"], {}
+    sizes, results = stored["sizes"], {}
     memory = (sizes["scalars"], sizes["vectors"], sizes["matrices"])
     programs = Programs.from_lists(stored["programs"][: size.programs], memory=memory)
     sets = dispatch.op_sets(None, programs.memory)
@@ -158,21 +158,21 @@ def golden(size: Size) -> dict:
                 for _ in range(size.repeats)
             ]
             fitness, steps = (np.array(data[key])[: size.programs] for key in ("fitness", "train_steps"))
-            found[f"{loss}, {warps} warps"] = {
+            results[f"{loss}, {warps} warps"] = {
                 "close": float((np.abs(runs[0][0] - fitness) <= 1e-3).mean()),
                 "steps": float((runs[0][1] == steps).mean()),
                 "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
             }
-    return found
+    return results
 
 
 def random(size: Size) -> dict:
-    found = {}
+    results = {}
     for features in size.features[1:]:
         for kind in ("epochs", "errors"):
             if not late():
-                found[f"{kind}, F={features}"] = against_cpu(size, features, kind == "errors")
-    return found
+                results[f"{kind}, F={features}"] = against_cpu(size, features, kind == "errors")
+    return results
 
 
 def against_cpu(size: Size, features: int, errors: bool) -> dict:
@@ -186,25 +186,29 @@ def against_cpu(size: Size, features: int, errors: bool) -> dict:
     pallas, xla = EXECUTORS["pallas"], EXECUTORS["xla"]
     prepared = pallas.prepare(tasks, Options(ops=every, interpret=size.interpret))
     runs = [pallas.launch(programs, prepared, 5, fingerprints=errors)() for _ in range(size.repeats)]
-    told = {"equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True))}
+    agreement = {"equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True))}
     if not errors:
         on_cpu = Options(ops=every, devices=jax.devices("cpu")[:1])
         want = xla.launch(programs, xla.prepare(tasks, on_cpu), 5)()
-        told["close"] = float((np.abs(want[0] - runs[0][0]) <= 1e-4).mean())
-        told["steps"] = float((want[1] == runs[0][1]).mean())
-    return told
+        agreement["close"] = float((np.abs(want[0] - runs[0][0]) <= 1e-4).mean())
+        agreement["steps"] = float((want[1] == runs[0][1]).mean())
+    return agreement
 
 
 def caches(size: Size) -> dict:
-    found = network(size, size.features[-2])._asdict()
+    measured = network(size, size.features[-2])._asdict()
     if shutil.which("ncu") and not size.interpret:
         metrics = "l1tex__t_sector_hit_rate.pct,lts__t_sector_hit_rate.pct,sm__warps_active.avg.pct_of_peak_sustained_active,smsp__inst_executed.avg.per_cycle_active"
         command = ["ncu", "--clock-control", "none", "-k", "regex:zero_jax_train", "-c", "1", "--metrics", metrics]
         command = ["timeout", "90", *command, sys.executable, __file__, "--child", "network"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [line.strip() for line in told.stdout.splitlines() if "__" in line]
-        found["ncu"] = lines or {"exit": told.returncode, "out": told.stdout[-800:], "err": told.stderr[-800:]}
-    return found
+        profiled = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line.strip() for line in profiled.stdout.splitlines() if "__" in line]
+        measured["ncu"] = lines or {
+            "exit": profiled.returncode,
+            "out": profiled.stdout[-800:],
+            "err": profiled.stderr[-800:],
+        }
+    return measured
 
 
 def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
@@ -214,15 +218,15 @@ def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench
 
 def rates(size: Size) -> dict:
     device = bench.device_rates(2**20, 16) if size.interpret else bench.device_rates()
-    found = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
+    measured = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
     efforts = [bench.Effort(size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
     demos = [bench.demo(executor="pallas", effort=effort) for effort in efforts]
-    found["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
+    measured["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
     middle = size.features[-2]
-    found[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}
+    measured[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}
     cases = [(f, 10) for f in size.features] + [(middle, 16)]
-    found["table"] = [network(size, *case)._asdict() for case in cases]
-    return found
+    measured["table"] = [network(size, *case)._asdict() for case in cases]
+    return measured
 
 
 PTX = """
@@ -247,14 +251,14 @@ def ptx(size: Size) -> dict:
     i = np.int32
     call = jax.ffi.ffi_call("__gpu$xla.gpu.ptx", jax.ShapeDtypeStruct((32,), jnp.float32))
     geometry = {"grid_x": i(1), "grid_y": i(1), "grid_z": i(1), "block_x": i(32), "block_y": i(1), "block_z": i(1)}
-    told = jax.jit(
+    result = jax.jit(
         lambda x: call(x, name="add_one", kernel_type="ptx", kernel_data=PTX, shared_mem_bytes=i(0), **geometry)
     )(jnp.arange(32, dtype=jnp.float32))
-    return {"runs": bool((np.asarray(told) == np.arange(32) + 1).all())}
+    return {"runs": bool((np.asarray(result) == np.arange(32) + 1).all())}
 
 
 def compiling(size: Size) -> dict:
-    found = {}
+    times = {}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": cache,
@@ -262,11 +266,11 @@ def compiling(size: Size) -> dict:
         }
         for name in ("without", "with"):
             command = [sys.executable, __file__, "--child", "compile", *(["--rehearse"] if size.interpret else [])]
-            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if told.returncode:
-                return found | {"failed": told.stderr[-800:]}
-            found[f"first call {name} cache, s"] = float(told.stdout.split()[-1])
-    return found
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return times | {"failed": done.stderr[-800:]}
+            times[f"first call {name} cache, s"] = float(done.stdout.split()[-1])
+    return times
 
 
 def child(what: str, size: Size) -> None:
@@ -283,7 +287,7 @@ def child(what: str, size: Size) -> None:
 
 
 def layouts(size: Size) -> dict:
-    found = {}
+    rates = {}
     tried = {
         4: [(16, 1, False), (16, 1, True), (16, 2, True), (32, 1, False)],
         8: [(16, 2, True), (16, 1, True), (16, 4, True)],
@@ -301,7 +305,7 @@ def layouts(size: Size) -> dict:
         tasks = jax.device_put(synthetic.linear(16, features=features, train=n, valid=k))
         for layout in layouts_tried:
             if late():
-                return found | {"left out": "no time was left"}
+                return rates | {"left out": "no time was left"}
             train = jax.jit(
                 partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
             )
@@ -312,8 +316,8 @@ def layouts(size: Size) -> dict:
                 began = time.perf_counter()
                 jax.block_until_ready(call())
                 times.append(time.perf_counter() - began)
-            found[f"F={features}, lanes {layout[0]}, warps {layout[1]}, by_row {layout[2]}"] = count / min(times)
-    return found
+            rates[f"F={features}, lanes {layout[0]}, warps {layout[1]}, by_row {layout[2]}"] = count / min(times)
+    return rates
 
 
 def overlapping(size: Size) -> list:
@@ -322,7 +326,7 @@ def overlapping(size: Size) -> list:
 
 
 def searches(size: Size) -> dict:
-    found = {}
+    runs = {}
     for name in ("linear", "digits"):
         experiment = PRESETS[name][1].replace(out=None, seed=1)
         if size.interpret:
@@ -334,14 +338,14 @@ def searches(size: Size) -> dict:
                 raise KeyboardInterrupt
 
         outcome = run_experiment(experiment, stop)
-        found[name] = outcome.progress._asdict() | {
+        runs[name] = outcome.progress._asdict() | {
             "solved": outcome.solved,
             "select_fitness": outcome.select_fitness,
             "unseen_fitness": outcome.unseen_fitness,
             "interrupted": outcome.interrupted,
             "with_start": time.perf_counter() - began,
         }
-    return found
+    return runs
 
 
 PARTS = {
@@ -359,8 +363,8 @@ PARTS = {
 
 def draw(result: dict, out: Path) -> None:
     """Programs/s by population, and the network's share of the float32 rate by F."""
-    told = result.get("rates")
-    if not isinstance(told, dict):
+    rates = result.get("rates")
+    if not isinstance(rates, dict):
         return
     import matplotlib
 
@@ -368,15 +372,15 @@ def draw(result: dict, out: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    for name, values in told.items():
+    for name, values in rates.items():
         if isinstance(values, dict):
             left.plot([int(n) for n in values], list(values.values()), "o-", label=name)
     left.set(xscale="log", yscale="log", xlabel="programs in a call", ylabel="programs/s", title=result["device"])
     left.legend()
-    for tasks in sorted({row["tasks"] for row in told["table"]}):
-        rows = [row for row in told["table"] if row["tasks"] == tasks]
+    for tasks in sorted({row["tasks"] for row in rates["table"]}):
+        rows = [row for row in rates["table"] if row["tasks"] == tasks]
         right.plot([r["features"] for r in rows], [r["gflops"] for r in rows], "o-", label=f"{tasks} tasks")
-    right.axhline(told["multiply_add_gflops"], color="0.5", linestyle=":", label="measured multiply-adds")
+    right.axhline(rates["multiply_add_gflops"], color="0.5", linestyle=":", label="measured multiply-adds")
     right.set(xscale="log", yscale="log", xlabel="features", ylabel="GFLOP/s", title="the 2-layer network")
     right.legend()
     figure.savefig(path(result, out).with_suffix(".png"), dpi=120)

@@ -84,7 +84,7 @@ class Options:
     kinds: tuple[Literal[*KINDS], ...] = tuple(KINDS)  # train: at every F
     ops: tuple[int, ...] = tuple(range(65))
     keep: Path | None = None  # a folder for the PTX
-    out: Path | None = None  # write what was found as JSON
+    out: Path | None = None  # write the results as JSON
 
 
 def main() -> None:
@@ -127,16 +127,16 @@ def measure(case: Case, sharding, keep) -> dict:
     traced.lower(lowering_platforms=("cuda",)).compile()
     seconds = time.time() - began
     entry = f"zero_jax_{'execute' if case.kind == 'execute' else 'train'}"
-    (found,) = [name for name in glob.glob(f"{DUMP}/*.ptx") if f".entry {entry}" in Path(name).read_text()]
-    report = assemble(found, entry)
+    (ptx,) = [name for name in glob.glob(f"{DUMP}/*.ptx") if f".entry {entry}" in Path(name).read_text()]
+    report = assemble(ptx, entry)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         name = f"{case.kind}-f{case.features}-t{case.tasks}-l{case.layout.lanes}-w{case.layout.warps}.ptx"
-        (keep / name).write_bytes(Path(found).read_bytes())
+        (keep / name).write_bytes(Path(ptx).read_bytes())
     for name in glob.glob(f"{DUMP}/*"):
         os.remove(name)
-    told = {"kind": case.kind, "features": case.features, "tasks": case.tasks, **case.layout._asdict()}
-    return told | report | {"seconds": seconds}
+    described = {"kind": case.kind, "features": case.features, "tasks": case.tasks, **case.layout._asdict()}
+    return described | report | {"seconds": seconds}
 
 
 def trace_training(case: Case, sharding):

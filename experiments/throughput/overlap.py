@@ -41,9 +41,9 @@ def main() -> None:
     chosen = parsed(Options, sys.argv[1:], description=__doc__)
     result = {"date": date.today().isoformat(), "machine": bench.machine(), "groups": []}
     for groups in (1, 2):
-        found, events = measure(groups)
-        result["groups"].append(found)
-        print(found, flush=True)
+        measured, events = measure(groups)
+        result["groups"].append(measured)
+        print(measured, flush=True)
         if chosen.trace:
             name = chosen.trace.with_stem(f"{chosen.trace.stem}-{groups}")
             name.write_text(json.dumps({"traceEvents": events}))

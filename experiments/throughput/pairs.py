@@ -67,7 +67,7 @@ def evolved(preset: str, seed: int, cohorts: int) -> Programs:
 
 def pairs(programs: Programs) -> collections.Counter[tuple[int, int]]:
     """Givers and takers within Predict and within Learn, of values that only the taker reads before they are replaced."""
-    found: collections.Counter[tuple[int, int]] = collections.Counter()
+    counts: collections.Counter[tuple[int, int]] = collections.Counter()
     known = table(programs.memory)
     for code, length in zip(np.asarray(programs.code), np.asarray(programs.length), strict=True):
         for c in (1, 2):
@@ -78,8 +78,8 @@ def pairs(programs: Programs) -> collections.Counter[tuple[int, int]]:
                 replaced = next((j for j, other in later if other[2] == cell[2]), None)
                 readers = [j for j, other in later if cell[2] in other[:2] and (replaced is None or j <= replaced)]
                 if len(readers) == 1 and (replaced is not None or row[3] > 1):
-                    found[int(row[0]), int(rows[readers[0]][0])] += 1
-    return found
+                    counts[int(row[0]), int(rows[readers[0]][0])] += 1
+    return counts
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Options:
     tasks: int = 10
     kinds: tuple[Literal[*KINDS], ...] = tuple(KINDS)  # train: at every F
     ops: tuple[int, ...] = tuple(range(65))
-    out: Path | None = None  # write what was found as JSON
+    out: Path | None = None  # write the results as JSON
 
 
 def main() -> None:

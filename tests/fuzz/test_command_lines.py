@@ -75,8 +75,8 @@ def given(tmp_path_factory, runs_to_damage):
 def options(command):
     """Those that its help names, and some that belong to others."""
     words = BASES[command][:2] if command == "search" else BASES[command][:1]
-    told = commands.call(*words, "--help").out
-    return sorted({*re.findall(r"--[a-z][a-z0-9.-]*[a-z]", told), "--quiet"} - {"--ray"})
+    text = commands.call(*words, "--help").out
+    return sorted({*re.findall(r"--[a-z][a-z0-9.-]*[a-z]", text), "--quiet"} - {"--ray"})
 
 
 def command_line(rng):

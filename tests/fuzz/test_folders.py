@@ -107,20 +107,20 @@ def put_something_else(rng, file):
         file.write_bytes(rng.randbytes(1000))
 
 
-def test_a_run_is_told_of_and_gone_on_with_or_refused(fuzz, runs_to_damage, tmp_path):
+def test_a_run_is_reported_and_resumed_or_refused(fuzz, runs_to_damage, tmp_path):
     def attempt(rng):
         run, other = rng.choice(runs_to_damage), rng.choice(runs_to_damage)
         folder = runs.copied(run, tmp_path)
         for _ in range(rng.choice([1, 1, 2])):
             damage(rng, folder, rng.choice([other.folder, other.folder.parent / "whole"]))
-        told = commands.call("report", str(folder))
-        went_on = commands.call("search", "--resume", str(folder), "--quiet")
-        if went_on.code == 0 and not went_on.err:
-            must(run.listing in went_on.out, f"a silent change: {run.listing} is not in {went_on.out}")
+        report = commands.call("report", str(folder))
+        resumed = commands.call("search", "--resume", str(folder), "--quiet")
+        if resumed.code == 0 and not resumed.err:
+            must(run.listing in resumed.out, f"a silent change: {run.listing} is not in {resumed.out}")
             if all((folder / name).is_file() for name in ("outcome.json", "best.json")):
                 outcome = runs.outcome_in(folder)
                 must(outcome == run.outcome, f"a silent change: {outcome} is not {run.outcome}")
-        if told.code or went_on.code:
+        if report.code or resumed.code:
             raise Refused
 
     fuzz("run folders", 200, attempt)

@@ -6,6 +6,7 @@ compiled code may be lost in there.
 
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -109,8 +110,8 @@ def _usage(stop: stopping.Stop) -> str:
 
 
 def _short(error: Exception) -> str:
-    """What an error says; names of files can be of any length."""
-    text = str(error)
+    """What an error says, without its number; names of files can be of any length."""
+    text = re.sub(r"^\[Errno -?[0-9]+\] ", "", str(error))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -18,16 +18,16 @@ def bench_command(
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Measures how fast this machine trains programs, on one thread and on all: the library's 2-layer network on linear
-    tasks of 8,000 + 1,000 examples, and random programs from the space of the preset linear.
+    tasks of 8,000 + 1,000 examples, and random programs from the space of the linear preset.
 
     Args:
-        features: The numbers of features to measure the network at.
+        features: Numbers of features for which the network is measured.
         executor: auto, or an executor by its name: xla runs anywhere. An unknown name lists all.
-        seconds: How long each of the three repetitions of a measurement should take.
+        seconds: Target duration of each of the three repetitions of a measurement.
         json: Print JSON instead of a table.
     """
     if not features:
-        raise ValueError("features needs at least one number")
+        raise ValueError("--features needs at least one number")
     for number in features:
         check_number("features", number)
     if not 0 < seconds < 1e6:

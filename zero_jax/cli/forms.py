@@ -9,8 +9,28 @@ import tyro
 
 from zero_jax.run import searchers
 from zero_jax.run.config import GROUP_TYPES, GROUPS, OPTIONS, RunConfig
+from zero_jax.tasks.sets import TaskSet
 
 _NAMES = {place: name for name, place in OPTIONS.items()}
+
+_OTHER_ROLES = ("select", "unseen")
+
+_OTHER_TASKS = dataclasses.make_dataclass(
+    "TaskSet",
+    [
+        (
+            field.name,
+            Annotated[
+                typing.get_type_hints(TaskSet)[field.name], tyro.conf.arg(help=f"As --search-tasks.{field.name}.")
+            ],
+            dataclasses.field(default=field.default),
+        )
+        for field in dataclasses.fields(TaskSet)
+    ],
+    bases=(TaskSet,),
+    frozen=True,
+)
+"""T_select and unseen tasks: the help explains their options once, at T_search."""
 
 
 def filled_in(config: RunConfig) -> Any:
@@ -21,7 +41,9 @@ def filled_in(config: RunConfig) -> Any:
     kind = dataclasses.make_dataclass(
         "RunConfig", fields, bases=(RunConfig,), frozen=True, namespace={"__post_init__": lambda self: None}
     )
-    values = {name: kinds[name](**_values(one)) for name, one in groups.items()}
+    fields_of = {name: _values(one) for name, one in groups.items()}
+    fields_of["tasks"] = _values_of_tasks(config.tasks, _OTHER_TASKS)
+    values = {name: kinds[name](**one) for name, one in fields_of.items()}
     return kind(name=config.name, seed=config.seed, **values)
 
 
@@ -31,12 +53,19 @@ def config_of(filled: Any) -> RunConfig:
     Raises:
       ValueError: invalid settings.
     """
-    groups = {name: kind(**_values(getattr(filled, name))) for name, kind in GROUP_TYPES.items()}
+    fields_of = {name: _values(getattr(filled, name)) for name in GROUP_TYPES}
+    fields_of["tasks"] = _values_of_tasks(filled.tasks, TaskSet)
+    groups = {name: kind(**fields_of[name]) for name, kind in GROUP_TYPES.items()}
     return RunConfig(filled.name, searcher=searchers.from_form(filled.searcher), seed=filled.seed, **groups)
 
 
 def _values(group: Any) -> dict[str, Any]:
     return {field.name: getattr(group, field.name) for field in dataclasses.fields(group) if field.init}
+
+
+def _values_of_tasks(group: Any, kind: Any) -> dict[str, Any]:
+    """The values of `TaskConfig`, with T_select and unseen tasks of that class."""
+    return _values(group) | {role: kind(**_values(getattr(group, role))) for role in _OTHER_ROLES}
 
 
 @functools.cache
@@ -48,7 +77,8 @@ def _options(kind: Any, group: str) -> Any:
         if field.init:
             name = tyro.conf.arg(name=_NAMES.get((group, field.name), field.name), prefix_name=False)
             default = {} if field.default is dataclasses.MISSING else {"default": field.default}
-            fields.append((field.name, Annotated[hints[field.name], name], dataclasses.field(**default)))
+            hint = _OTHER_TASKS if field.name in _OTHER_ROLES else hints[field.name]
+            fields.append((field.name, Annotated[hint, name], dataclasses.field(**default)))
         else:
             fields.append(
                 (field.name, Annotated[None, tyro.conf.Suppress], dataclasses.field(default=None, init=False))

@@ -25,14 +25,59 @@ from zero_jax.support.foreign import cut, plain, shown
 from zero_jax.tasks import Loss, Tasks
 from zero_jax.tasks.sets import TaskSet, usual
 
-Program = Annotated[str, tyro.conf.Positional]
+Program = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="PROGRAM",
+        help="linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two classes), a "
+        "file with a listing, protobuf text or JSON, or the folder of a run, for its best program.",
+    ),
+]
 
 Size = Annotated[int | None, tyro.conf.arg(help_behavior_hint="")]
 """A number whose default depends on the tasks: its help says how."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_MISFIT = re.compile(r"Error parsing __tyro[-_]dummy[-_]inner__\.(?:searcher\.)?([\w.-]+): +(.*?) +[─-]{3}")
+_MISFIT = re.compile(r"Error parsing searcher\.([\w.-]+): +(.*?) +[─-]{3}")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhd]){1,4}|[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+def number(text: str, kind: type[int | float], name: str = "") -> int | float:
+    """A number from the command line.
+
+    Raises:
+      ValueError: anything else.
+
+    Example:
+      >>> number("1e3", int, "--trials")
+      Traceback (most recent call last):
+      ValueError: --trials must be a whole number, not '1e3'
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise ValueError(f"{name} must be a {what}, not {shown(text)}".strip()) from None
+
+
+_NUMBERS = tyro.constructors.ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _number(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Reads numbers as tyro does, but explains what is wrong without Python's terms. None is a default, not a word."""
+    kinds = [kind for kind in (int, float) if option.type in (kind, kind | None)]
+    if not kinds:
+        return None
+    kind: Any = kinds[0]
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda words: number(words[0], kind),
+        is_instance=lambda value: isinstance(value, int | option.type),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +181,7 @@ def parsed(described: Any, arguments: Sequence[str], **how: Any) -> Any:
     Raises:
       ValueError: settings of the searcher that do not fit together; tyro would call them by its own name.
     """
-    how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
+    how |= {"config": (tyro.conf.FlagCreatePairsOff,), "registry": _NUMBERS}
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
@@ -195,7 +240,7 @@ def taken(
             raise ValueError(f"{name} is given twice")
         if name in valued and not equals:
             if not left or left[0].startswith("--"):
-                raise ValueError(f"{name} needs a value behind it")
+                raise ValueError(f"{name} needs a value")
             value = left.pop(0)
         values[name] = value
     return rest, values

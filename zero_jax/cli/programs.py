@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from zero_jax.cli import options
-from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Tasked
+from zero_jax.cli.options import NO_TASK_OPTIONS, Program, Size, Tasked
 from zero_jax.executors.api import evaluate as evaluate_programs
 from zero_jax.executors.base import MAX_BYTES
 from zero_jax.executors.fitness import program_fitness
@@ -20,6 +20,7 @@ from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
 from zero_jax.run import cautions
 from zero_jax.run.progress import displayed
+from zero_jax.support.bounds import check_number
 from zero_jax.support.files import check_writable, write_atomically
 from zero_jax.support.foreign import plain
 from zero_jax.support.stopping import handled
@@ -75,21 +76,24 @@ def evaluate_command(
     tasks: Tasked = NO_TASK_OPTIONS,
     role: Role = "unseen",
     seed: int = 0,
-    draws_seed: int | None = None,
+    draws_seed: Size = None,
     training: Trained = TrainingOptions(),
 ) -> int:
     """Trains a program on tasks and prints its fitness.
 
     Args:
-        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with a listing, protobuf text or JSON, or the folder of a run, for its best program.
+        program: As `Program` says.
         tasks: The tasks to train on.
-        role: For digits and image sets: `search` selects the 36 class pairs used during search; `select` and
-            `unseen` the other 9.
-        seed: Random seed of the tasks and of random instructions.
-        draws_seed: Separate seed of random instructions; a run's outcome.json has both.
+        role: For digits and image sets: search selects the 36 class pairs used during search, select and unseen the
+            other 9.
+        seed: Random seed of the tasks and of random instructions, from 0 to 2**64 - 1.
+        draws_seed: Separate seed of random instructions, from 0 to 2**32 - 1 (default: the same as seed); a run's
+            outcome.json has both.
         training: How the program is trained.
     """
+    check_number("seed", seed)
+    if draws_seed is not None:
+        check_number("draws_seed", draws_seed)
     check_executor(training.executor)
     programs = library.load(program)
     made = tasks.task_set().make(seed, role)
@@ -122,7 +126,7 @@ def tune_command(
     tasks: Tasked = NO_TASK_OPTIONS,
     search: Annotated[TuningOptions, tyro.conf.arg(name="")] = TuningOptions(),
     seed: int = 0,
-    out: Path | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
     training: Trained = TrainingOptions(),
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> int:
@@ -131,15 +135,15 @@ def tune_command(
     The fitness is also measured on tasks not used for tuning (role select, seed + 1).
 
     Args:
-        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with one listing, protobuf text or JSON, or the folder of a run, for its best program.
+        program: As `Program` says.
         tasks: The tasks to tune on.
         search: How the constants are tuned.
-        seed: Random seed of the tasks, of random instructions and of the factors.
+        seed: Random seed of the tasks, of random instructions and of the factors, from 0 to 2**64 - 1.
         out: The file to write the listing of the tuned program to.
         training: How programs are trained.
         quiet: Hide progress.
     """
+    check_number("seed", seed)
     if out is not None:
         check_writable(out)
     check_executor(training.executor)
@@ -208,12 +212,11 @@ def show_command(
     """Prints a program.
 
     Args:
-        program: linear, network, cifar10, softmax_linear or softmax_network (the last two for more than two
-            classes), a file with a listing, protobuf text or JSON, or the folder of a run, for its best program.
+        program: As `Program` says.
         form: A listing, the protobuf text of the original AutoML-Zero code, or JSON.
         prune: Leave out instructions that can never affect a prediction.
-        labels: With `prune`: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2).
-            `auto` assumes vectors for a program that writes v2 in Predict and never writes s1.
+        labels: With --prune: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2);
+            auto assumes vectors for a program that writes v2 in Predict and never writes s1.
     """
     programs = library.load(program)
     if prune:

@@ -8,7 +8,11 @@ from zero_jax.cli import options
 from zero_jax.support.foreign import plain
 
 
-def report_command(run: Annotated[str, tyro.conf.Positional], /, out: str | None = None) -> int:
+def report_command(
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    /,
+    out: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
+) -> int:
     """Prints the best programs of a run, ranked by fitness and by the trade-off of fitness and cost.
 
     Also writes an HTML page with progress, the Pareto front, the best programs, and the lineage of the best. For a run

@@ -1,10 +1,11 @@
 """`zero-jax search` and `resume`: begin a run, or resume one."""
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 
@@ -21,26 +22,17 @@ from zero_jax.support.foreign import expected, plain, shown
 from zero_jax.support.stopping import handled
 
 _EXTENSION: dict[str, Callable[[str], float]] = {
-    "--train-steps": int,
-    "--trials": int,
+    "--train-steps": functools.partial(options.number, kind=int, name="--train-steps"),
+    "--trials": functools.partial(options.number, kind=int, name="--trials"),
     "--time-limit": options.seconds,
 }
 """What a run can get more of, and how each is read."""
 
 
-def presets(chosen: str = "", method: str = "", **changes: Any) -> Any:
-    """The presets as a union of subcommands: options with their values as defaults.
-
-    Args:
-      chosen: the name of the preset in question.
-      method: of its searcher, if it is another than the preset's.
-      **changes: settings that differ from those of the presets.
-    """
-    configs = {name: preset.replace(**changes) for name, (_, preset) in PRESETS.items()}
-    if chosen and method in SEARCHERS:
-        configs[chosen] = configs[chosen].replace(method=method)
+def presets() -> Any:
+    """The presets as a union of subcommands: options with their values as defaults."""
     return tyro.extras.subcommand_type_from_defaults(
-        {name: forms.filled_in(config) for name, config in configs.items()},
+        {name: forms.filled_in(config) for name, (_, config) in PRESETS.items()},
         {name: description for name, (description, _) in PRESETS.items()},
         prefix_names=False,
     )
@@ -53,6 +45,9 @@ def search(arguments: list[str]) -> int:
     arguments, address = _without_ray(arguments)
     quiet = "--quiet" in flags
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        if {"-h", "--help"} & set(arguments):
+            print(_RESUME)
+            return 0
         return _resume(arguments, address, quiet)
     chosen = _chosen(arguments, address)
     if forecasts.is_long(chosen) and not quiet:
@@ -64,11 +59,8 @@ def search(arguments: list[str]) -> int:
 
 def resume(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    if any(word in ("-h", "--help") for word in arguments):
-        print(_RESUME)
-        return 0
-    if not arguments or arguments[0].startswith("-"):
-        raise ValueError("zero-jax resume needs the folder of a run: zero-jax resume RUN")
+    if not {"-h", "--help"} & set(arguments) and (not arguments or arguments[0].startswith("-")):
+        raise ValueError("resume needs the folder of a run: zero-jax resume RUN")
     return search(["--resume", *arguments])
 
 
@@ -85,36 +77,47 @@ options:
   --quiet           hide progress"""
 
 
+_OTHERS = (
+    "Other options: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; "
+    "--import MODULE imports a module first, e.g. one that registers a searcher; --quiet hides progress; "
+    "--time-limit may be given as 90s, 10m or 1h30m. The searcher options depend on --method."
+)
+
+
 def _chosen(arguments: list[str], address: str | None) -> RunConfig:
     """The config that the arguments describe."""
-    if arguments and not arguments[0].startswith("-") and not _preset_in(arguments):
-        raise ValueError(f"unknown preset {shown(arguments[0])}; {expected(arguments[0], PRESETS)}")
     rest, timed = options.taken(arguments, valued=["--time-limit"])
-    words = [*rest, *(word for value in timed.values() for word in ("--time-limit", str(options.seconds(value))))]
-    others = (
-        "Other options: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; "
-        "--import MODULE imports a module first, e.g. one that registers a searcher; --quiet hides progress; "
-        "--time-limit may be given as 90s, 10m or 1h30m. The searcher options depend on --method."
-    )
-    how: dict[str, Any] = {"prog": "zero-jax search", "description": others}
-    alone = {} if address is None else {"parallel_trials": 1}  # workers keep all cores busy
-    _, method = options.taken(arguments, valued=["--method"])
-    known = presets(_preset_in(arguments), method.get("--method", ""), **alone)
-    filled = options.parsed(known, words, config=(tyro.conf.FlagCreatePairsOff,), **how)
-    chosen = forms.config_of(filled)
-    _check_sources(chosen, arguments)
+    if not rest or rest[0] not in PRESETS:
+        _refuse_preset(rest)
+    preset, *words = rest
+    description, config = PRESETS[preset]
+    if address is not None:
+        config = config.replace(parallel_trials=1)  # workers keep all cores busy
+    words += [word for value in timed.values() for word in ("--time-limit", str(options.seconds(value)))]
+    _, method = options.taken(words, valued=["--method"])
+    if method.get("--method") in SEARCHERS:
+        config = config.replace(method=method["--method"])
+    filled = forms.filled_in(config)
+    how: dict[str, Any] = {"prog": f"zero-jax search {preset}", "description": f"{description}\n\n{_OTHERS}"}
+    chosen = forms.config_of(options.parsed(type(filled), words, default=filled, **how))
+    _check_sources(chosen, PRESETS[preset][1], words)
     build.searcher(chosen)
     build.check_tasks(chosen)  # mistakes show before a forecast
     return chosen
 
 
-def _preset_in(arguments: list[str]) -> str:
-    return next((word for word in arguments if word in PRESETS), "")
+def _refuse_preset(arguments: list[str]) -> NoReturn:
+    """Says what is wrong where no preset comes first, or prints the help."""
+    if arguments and not arguments[0].startswith("-"):
+        raise ValueError(f"unknown preset {shown(arguments[0])}; {expected(arguments[0], PRESETS)}")
+    if {"-h", "--help"} & set(arguments):
+        options.parsed(presets(), ["--help"], prog="zero-jax search", description=_OTHERS)
+    raise ValueError(f"search needs a preset before its options: one of {', '.join(PRESETS)}")
 
 
-def _check_sources(chosen: RunConfig, arguments: list[str]) -> None:
+def _check_sources(chosen: RunConfig, preset: RunConfig, arguments: list[str]) -> None:
     """Refuses to search on some data and to select and report on a preset's, unless these are named."""
-    preset, source = PRESETS[_preset_in(arguments)][1], chosen.tasks.search.source
+    source = chosen.tasks.search.source
     chosen.tasks.search.check()
     if source == preset.tasks.search.source:
         return
@@ -148,16 +151,11 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
     rest, given = options.taken(arguments, valued=["--resume", *_EXTENSION])
     if rest:
         raise ValueError(
-            "zero-jax resume RUN resumes a run, given its folder, with its original settings. "
-            f"Only --train-steps, --trials and --time-limit can be raised. Leave out: {shown(' '.join(rest))}"
+            "a run is resumed with its original settings; only --train-steps, --trials and --time-limit can be raised. "
+            f"Leave out: {shown(' '.join(rest))}"
         )
     run = given.pop("--resume")
-    more: dict[str, Any] = {}
-    for name, text in given.items():
-        try:
-            more[name[2:].replace("-", "_")] = _EXTENSION[name](text)
-        except ValueError as error:
-            raise ValueError(f"{name} {shown(text)}: {error}") from None
+    more: dict[str, Any] = {name[2:].replace("-", "_"): _EXTENSION[name](text) for name, text in given.items()}
     check_unedited(run)
     extended = api.Extension(**more).applied(from_folder(run))
     with progress_bar(Path(run).name, extended, quiet=quiet) as report:

@@ -80,7 +80,7 @@ def first_devices(count: int) -> tuple[jax.Device, ...] | None:
             which = (
                 "threads use all cores of a CPU" if platform() == "cpu" else f"jax_default_device is {default_device()}"
             )
-            raise ValueError(f"devices={count} is for several GPUs or TPUs, and {which}")
+            raise ValueError(f"devices={count} needs several GPUs or TPUs, but {which}")
         return None
     local = tuple(jax.local_devices())
     if count > len(local):

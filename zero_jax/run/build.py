@@ -122,7 +122,7 @@ def seeds(config: RunConfig, role: Role, number: int = 0) -> dict[str, int]:
 
 def derived_seed(config: RunConfig, purpose: str, number: int) -> int:
     """A seed of its own for each purpose."""
-    words = [abs(config.seed), number, *purpose.encode(), *([1] if config.seed < 0 else [])]
+    words = [config.seed, number, *purpose.encode()]
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 

@@ -101,18 +101,18 @@ class EvaluationConfig:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, not {shown(getattr(self, name))}")
         check_executor(self.executor)
-        self.rungs()
+        for name in ("hurdle_tasks", "hurdle_examples"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        if not 0 <= self.hurdle_quantile < 1:
+            raise ValueError(f"hurdle_quantile must be at least 0 and below 1, not {self.hurdle_quantile}")
         if not self.train_budget >= 0:
             raise ValueError(f"train_budget must be at least 0, not {self.train_budget}")
         if not self.max_abs_error > 0:
             raise ValueError(f"max_abs_error must be above 0, not {self.max_abs_error}")
 
     def rungs(self) -> tuple[Rung, ...]:
-        """The hurdles of T_search, in order.
-
-        Raises:
-          ValueError: shares or a quantile out of range.
-        """
+        """The hurdles of T_search, in order."""
         return (
             *([Rung(tasks=self.hurdle_tasks, quantile=self.hurdle_quantile)] if self.hurdle_tasks else []),
             *([Rung(examples=self.hurdle_examples, quantile=self.hurdle_quantile)] if self.hurdle_examples else []),
@@ -186,7 +186,7 @@ class OutputConfig:
         if not self.checkpoint_seconds >= 0:
             raise ValueError(f"checkpoint_seconds must be at least 0, not {self.checkpoint_seconds}")
         if self.tensorboard and self.out is None:
-            raise ValueError("curves for TensorBoard go into the run's folder: set out to where it is created")
+            raise ValueError("tensorboard writes curves to the run's folder: set out to a folder")
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise ValueError(f"unknown baseline {shown(unknown[0])}; expected one of {', '.join(BASELINES)}")
@@ -214,11 +214,11 @@ class RunConfig:
     Attributes:
       name: Name of the run: letters, digits, spaces, '.', '_' and '-'; starts with a letter or digit.
       tasks: The tasks.
-      searcher: The search method and its program space: an instance of a registered class.
+      searcher: The search method and its program space.
       evaluation: How programs are evaluated.
       schedule: Budgets and hardware.
       output: Output and reporting.
-      seed: Random seed. Runs with the same seed are identical, except with several Ray workers.
+      seed: Random seed, from 0 to 2**64 - 1. Runs with the same seed are identical, except with several Ray workers.
 
     Example:
       >>> from zero_jax.run.presets import PRESETS

@@ -75,6 +75,9 @@ class RunFolder:
             except FileExistsError:
                 if not parent.is_dir():
                     raise
+            except OSError as error:
+                what = f"cannot create the folder of the run: {error.strerror}"
+                raise OSError(error.errno, what, str(path)) from error
         folder = cls(path)
         folder.run = uuid.uuid4().hex
         folder.write_config(config, identity)

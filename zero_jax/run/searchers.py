@@ -115,7 +115,7 @@ def _form(kind: Any, methods: tuple[str, ...]) -> type:
             default = {"default": field.default} if field.default is not dataclasses.MISSING else {}
             fields.append((field.name, hints[field.name], dataclasses.field(**cast(Any, default))))
     fields.append(("method", Literal[methods], method))
-    doc = "Attributes:\n  method: The search method; its settings are options too."
+    doc = "Settings of a searcher.\n\nAttributes:\n  method: The search method; the other options here depend on it."
     return dataclasses.make_dataclass(
         kind.__name__,
         fields,

@@ -239,7 +239,7 @@ class Trial:
         """Lets islands exchange programs if it is time. The draw depends on the seed and the number of the exchange."""
         if self._migration_due():
             self.migrations = self.evaluations // self.terms.migrate_every
-            rng = np.random.default_rng([abs(self.seed), self.migrations])
+            rng = np.random.default_rng([self.seed, self.migrations])
             assert isinstance(self.searcher, Islands)
             self.states = self.searcher.migrate(self.states, rng)
 

@@ -46,7 +46,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "devices": (0, 65_536),
     "max_bytes": (1, _MANY),
     "evaluations": (1, 10_000_000),
-    "seed": (-(2**63), 2**64 - 1),
+    "seed": (0, 2**64 - 1),
+    "draws_seed": (0, 2**32 - 1),
 }
 """The smallest and largest value of each setting. Products that take memory, such as islands times population, are also
 bounded by `check_bytes`."""

@@ -37,8 +37,8 @@ class TaskSet:
 
     Attributes:
       source: Regression: linear, affine or teacher. Classification: digits, synthetic_images (random images of
-        CIFAR-10's shape), an image set such as cifar10 or mnist, or tfds:NAME for any other set of tensorflow-datasets
-        (its first ten classes). Or the path of an NPZ file with your own arrays; the other fields then do not apply.
+        CIFAR-10's shape), an image set such as cifar10 or mnist, or tfds:NAME for the first ten classes of any other
+        set of tensorflow-datasets. Or the path of an NPZ file with your own arrays; the other fields then do not apply.
       tasks: Number of tasks.
       features: Features per example (F). Images are projected to F dimensions; 0 keeps all of their pixels.
       train: Training examples per task.
@@ -133,7 +133,7 @@ class TaskSet:
             self._own()
             return
         if not self.source.startswith(_OTHER_SETS) and self.source not in SOURCES:
-            others = "the name of another set of tensorflow-datasets, as tfds:kmnist, and the path of an .npz file"
+            others = "tfds:NAME for another set of tensorflow-datasets, or the path of an .npz file"
             raise ValueError(f"unknown tasks {shown(self.source)}; expected one of {', '.join(SOURCES)}, {others}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {self.epochs}")

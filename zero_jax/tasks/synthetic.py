@@ -16,11 +16,6 @@ def check_sizes(n: int, features: int, train: int, valid: int, epochs: int) -> N
     Raises:
       ValueError: if so.
     """
-    if (
-        all(isinstance(size, int | np.integer) for size in (n, features, train, valid))
-        and min(n, features, train, valid) < 1
-    ):
-        raise ValueError(f"tasks, features and examples must be at least 1, not {n}, {features}, {train}, {valid}")
     sizes = {"tasks": n, "features": features, "train": train, "valid": valid, "epochs": epochs}
     for name, size in sizes.items():
         check_number(name, size)

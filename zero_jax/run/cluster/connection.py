@@ -93,7 +93,7 @@ def check_answers(address: str) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), REACHED_SECONDS).close()
         except OSError as error:
-            raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+            raise ConnectionError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
     code = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
     try:
         probe = [sys.executable, "-c", code, address]

@@ -53,19 +53,18 @@ class Mutations:
     """How children differ from their parents.
 
     Attributes:
-      types: Mutation types in use: `alter_param` (redraws one address or alters one constant of an instruction),
-        `randomize_instruction`, `randomize_component` (every instruction of one, length kept), `insert_instruction`,
-        `remove_instruction`, `trade_instruction` (inserts one, then removes one), `randomize_algorithm` (every
-        component), `identity`, `swap_instructions` (two of a component change places). In a Setup of initial values
-        every type either alters one or draws it anew.
+      types: Mutation types in use. `alter_param` redraws one address or alters one constant of an instruction; the
+        randomize types redraw one instruction, one component or all three, and keep lengths; `trade_instruction`
+        inserts one instruction, then removes one; `swap_instructions` makes two of a component change places;
+        `identity` changes nothing. In a Setup of initial values every type alters one of them or draws it anew.
       weights: Relative frequency of each type; empty for uniform.
       components: Relative frequency with which Setup, Predict and Learn are mutated; empty for uniform among those that
         have ops.
       probability: Probability that a child is mutated (U in the paper).
       constant_init: How new constants are drawn: `uniform`, as in the paper, or `log`, a random sign with log-uniform
         magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
-      constants: How constants are altered: `upstream`, as in the original AutoML-Zero code, multiplies by exp(N(0, 1)),
-        `paper` by U(0.5, 2).
+      constants: How constants are altered: `upstream` multiplies them by exp(N(0, 1)), as the original AutoML-Zero code
+        does; `paper` by U(0.5, 2).
 
     Raises:
       ValueError: no types, an unknown one, weights that do not fit, a probability outside 0 to 1.
