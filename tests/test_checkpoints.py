@@ -167,7 +167,7 @@ def test_what_a_worker_saved_is_checked():
     worker = Worker(config, 0)
     worker.begin(1)
     saved = worker.advance(Order(save=True)).saved
-    whole = unpacked(packed(encode(Course(1, cohorts=1).stored([saved, None]))))
+    whole = unpacked(packed(encode(Course(1, 2.0, cohorts=1).stored([saved, None]))))
 
     def read(tree):
         trial = decode(StoredTrial, tree, "trial")

@@ -240,7 +240,9 @@ def random_initial_values(space: SearchSpace, n: int, rng: np.random.Generator) 
         sign = np.where(rng.random(n) < POSITIVE_SHARE, 1.0, -1.0)
         code[:, g, 0], code[:, g, 3] = op, np.where(op > 0, address, 0)
         for i in range(3):
-            data[:, g, i] = np.select([_MEANINGS[op, i] == name for name in _INITIAL], [f(size, sign, i) for f in _INITIAL.values()], 0)
+            data[:, g, i] = np.select(
+                [_MEANINGS[op, i] == name for name in _INITIAL], [f(size, sign, i) for f in _INITIAL.values()], 0
+            )
     return code, data
 
 

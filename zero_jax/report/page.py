@@ -123,10 +123,12 @@ def _ended(config: RunConfig, outcome: schemas.Outcome | None, records: pd.DataF
         ended = "Solved in" if outcome.solved else "Not solved after"
         ended = "Interrupted in" if outcome.interrupted else ended
     number = outcome.trial if outcome and outcome.solved else last.trial
+    margin = config.schedule.sufficient_margin
+    goal = f"{config.schedule.sufficient_fitness:g}" if margin is None else f"the best affine fit plus {margin:g}"
     counts = (
         f"{last.evaluations:,} programs, {last.trained:,} of them trained, {last.train_steps:,} train steps, "
         f"{_time(last.seconds)} ({last.evaluations / max(last.seconds, 1e-9):,.0f} programs/s). Goal: fitness "
-        f"above {config.schedule.sufficient_fitness:g} on T_select."
+        f"above {goal} on T_select."
     )
     return {"how": f"{ended} trial {number}", "counts": counts}
 

@@ -18,6 +18,7 @@ from zero_jax.run.config import BASELINES, EvaluationConfig, RunConfig
 from zero_jax.run.searchers import islands, part
 from zero_jax.run.trial import Terms, Trial
 from zero_jax.tasks import Tasks
+from zero_jax.tasks.references import affine_fitness
 from zero_jax.tasks.sets import Role, TaskSet
 
 
@@ -39,8 +40,19 @@ def trial(config: RunConfig, number: int, seed: int, evaluators: Sequence[Evalua
     if not evaluators:
         evaluators = [evaluator(config, tasks, "search", one.ops) for tasks in variant_tasks(config, number)]
     every = schedule.migrate_every * islands(config.searcher)
-    terms = Terms(schedule.train_steps, schedule.sufficient_fitness, schedule.groups, every)
+    sufficient = max(target(config, evaluator.tasks) for evaluator in evaluators)
+    terms = Terms(schedule.train_steps, sufficient, schedule.groups, every)
     return Trial(number, one, seed, evaluators, terms)
+
+
+def target(config: RunConfig, tasks: Tasks) -> float:
+    """The fitness on these tasks that a run wants to exceed.
+
+    Raises:
+      ValueError: a margin above the affine fit, and the tasks are no regression tasks.
+    """
+    margin = config.schedule.sufficient_margin
+    return config.schedule.sufficient_fitness if margin is None else affine_fitness(tasks) + margin
 
 
 def tasks(config: RunConfig, role: Role, number: int = 1) -> Tasks:

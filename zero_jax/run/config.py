@@ -130,6 +130,8 @@ class ScheduleConfig:
       time_limit: Stop the run after this many seconds (it can be resumed); 0 for no limit.
       sufficient_fitness: Target fitness: a trial ends when its best program exceeds it on T_search, the run when it
         does so on T_select.
+      sufficient_margin: Target fitness in another way: this much above the best affine fit (least squares) to the same
+        tasks, which must be regression tasks; None for `sufficient_fitness`.
       candidates: Number of programs of a trial (and task variant) to judge on T_select: the best by fitness on
         T_search. The hall of fame, from which they come, keeps 20 and the Pareto front.
       migrate_every: Migrate programs between islands every this many evaluations per island; 0 for never.
@@ -146,6 +148,7 @@ class ScheduleConfig:
     train_steps: int = 200_000_000
     time_limit: float = 0.0
     sufficient_fitness: float = 0.9999
+    sufficient_margin: float | None = None
     candidates: int = 1
     migrate_every: int = 0
     groups: int = 1
@@ -161,6 +164,8 @@ class ScheduleConfig:
             raise ValueError(f"time_limit must be at least 0, not {self.time_limit}")
         if math.isnan(self.sufficient_fitness):
             raise ValueError("sufficient_fitness must be a number, not nan")
+        if self.sufficient_margin is not None and not math.isfinite(self.sufficient_margin):
+            raise ValueError(f"sufficient_margin must be a finite number, or None, not {self.sufficient_margin}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 
-from zero_jax.run.config import RunConfig, ScheduleConfig
+from zero_jax.run.config import RunConfig
 from zero_jax.run.hall import Entry
 from zero_jax.run.worker import Done, Order, Population, Saved, Worker
 from zero_jax.support import threads as parallel
@@ -24,6 +24,7 @@ class Course:
 
     Attributes:
       number: of the trial, from 1.
+      target: the fitness on T_search that is sufficient.
       spent: train steps, lost ones included.
       cohorts: how many were evaluated.
       recorded: after how many of them the last record was made.
@@ -33,6 +34,7 @@ class Course:
     """
 
     number: int
+    target: float
     spent: int = 0
     cohorts: int = 0
     recorded: int = 0
@@ -40,10 +42,10 @@ class Course:
     exhausted: bool = False
     counted: bool = False
 
-    def ended(self, schedule: ScheduleConfig) -> bool:
+    def ended(self, train_steps: int) -> bool:
         """Whether the budget is spent, the fitness sufficient, or nothing new is left."""
-        spent = self.spent >= schedule.train_steps or self.exhausted
-        return self.cohorts > 0 and (spent or self.best_fitness > schedule.sufficient_fitness)
+        spent = self.spent >= train_steps or self.exhausted
+        return self.cohorts > 0 and (spent or self.best_fitness > self.target)
 
     def stored(self, workers: Sequence[Saved | None]) -> "StoredTrial":
         """It and what its workers saved."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIELDS = ("trial", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted")
+_FIELDS = ("trial", "search_fitness", "select_fitness", "unseen_fitness", "solved", "interrupted", "references")
 """What outcome.json holds of an outcome as it is."""
 
 

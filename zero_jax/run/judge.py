@@ -14,6 +14,7 @@ from zero_jax.run.hall import Entry, HallOfFame, merged
 from zero_jax.run.outcome import Baseline
 from zero_jax.search import Best
 from zero_jax.tasks import Tasks
+from zero_jax.tasks.references import affine_fitness
 
 
 class Judge:
@@ -30,6 +31,8 @@ class Judge:
       hall: the hall of fame of the trials that have ended.
       unseen: fitness of the best on unseen tasks, once it is known.
       baselines: hand-written programs on the same tasks.
+      references: what others reach on the unseen tasks, by name: the best affine fit, for regression, and the baselines.
+      target: the fitness on T_select that is sufficient.
     """
 
     def __init__(self, config: RunConfig, search_tasks: Tasks, select_tasks: Tasks) -> None:
@@ -41,6 +44,8 @@ class Judge:
         self.hall: list[Entry] = []
         self.unseen: float | None = None
         self.baselines: tuple[Baseline, ...] = ()
+        self.references: dict[str, float] = {}
+        self.target = build.target(config, select_tasks)
 
     @property
     def solved(self) -> bool:
@@ -50,7 +55,7 @@ class Judge:
     def is_sufficient(self, best: Entry | None) -> bool:
         """Whether a program is good enough on T_select."""
         fitness = best.select_fitness if best else None
-        return fitness is not None and fitness > self.config.schedule.sufficient_fitness
+        return fitness is not None and fitness > self.target
 
     def select(self, number: int, candidates: Sequence[Entry], entries: Sequence[Entry]) -> None:
         """Judges the candidates of a trial on T_select, and takes its entries into the hall of fame."""
@@ -95,6 +100,9 @@ class Judge:
         self.unseen = float(build.fitness(self.config, best.program, unseen, "unseen")[0])
         search_tasks = build.tasks(self.config, "search", best.trial)
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.config.output.baselines)
+        regression = unseen.loss == "rmse" and not unseen.vector_labels
+        affine = {"affine least squares": affine_fitness(unseen)} if regression else {}
+        self.references = affine | {one.name: one.unseen_fitness for one in self.baselines}
 
     def _baseline(self, name: str, search_tasks: Tasks, unseen: Tasks) -> Baseline:
         programs = concatenate([library.baseline(name, search_tasks, learning_rate=rate) for rate in LEARNING_RATES])

@@ -79,11 +79,12 @@ class Outcome:
       search_fitness: on that trial's T_search.
       select_fitness: on T_select; None where the run was interrupted before.
       unseen_fitness: on unseen tasks; None where the run was interrupted before.
-      sufficient_fitness: what was asked for.
+      sufficient_fitness: the target on T_select.
       solved: whether it passed that on T_select.
       interrupted: whether the run was ended by Ctrl-C or another signal.
       progress: the last there was.
       baselines: as the config asked for.
+      references: fitness on the same unseen tasks of the best affine fit (regression only) and of the baselines, by name.
       loss: of T_select: what its fitness means.
       tasks: how many there are in T_search, T_select and the unseen set.
       folder: where the run was written, if anywhere.
@@ -102,6 +103,7 @@ class Outcome:
     interrupted: bool
     progress: Progress
     baselines: tuple[Baseline, ...]
+    references: dict[str, float]
     loss: Loss
     tasks: tuple[int, int, int]
     folder: Path | None

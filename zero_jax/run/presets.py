@@ -5,7 +5,7 @@ import dataclasses
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.space import Component, SearchSpace
 from zero_jax.run.config import EvaluationConfig, OutputConfig, RunConfig, ScheduleConfig, TaskConfig
-from zero_jax.search import Mutations, RegularizedEvolution
+from zero_jax.search import Mutations, NicheSearch, RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
 _SCALING = ("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM")
@@ -65,24 +65,20 @@ _AFFINE = RunConfig(
 _TEACHER = RunConfig(
     name="teacher",
     tasks=TaskConfig(
-        search=TaskSet("teacher", tasks=10, features=8, train=1000, valid=100),
-        select=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
-        unseen=TaskSet("teacher", tasks=50, features=8, train=1000, valid=100),
+        search=TaskSet("teacher", tasks=32, features=4, train=1000, valid=1000),
+        select=TaskSet("teacher", tasks=50, features=4, train=1000, valid=1000),
+        unseen=TaskSet("teacher", tasks=50, features=4, train=1000, valid=1000),
     ),
-    searcher=RegularizedEvolution(
+    searcher=NicheSearch(
         SearchSpace(
-            memory=MemorySize(4, 8, 2),
-            setup=Component(
-                ("SCALAR_CONST_SET", "VECTOR_CONST_SET", "MATRIX_CONST_SET", *_GAUSSIAN), size=(21, 21, 21)
-            ),
-            predict=Component(_FORWARD, size=(3, 3, 3)),
-            learn=Component(_BACKWARD, size=(9, 9, 9)),
+            memory=MemorySize(3, 6, 2),
+            setup=Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")),
+            predict=Component(_FORWARD, size=(1, 3, 3)),
+            learn=Component(_BACKWARD, size=(1, 7, 9)),
+            initial_values=True,
         ),
-        islands=4,
-        population=100,
-        cohort=50,
     ),
-    schedule=ScheduleConfig(train_steps=1_000_000_000, trials=1, candidates=10),
+    schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.1, candidates=10),
     output=_BASELINES,
 )
 
@@ -124,7 +120,7 @@ _PAPER = _DIGITS.replace(
 PRESETS: dict[str, tuple[str, RunConfig]] = {
     "linear": ("the demo of the original AutoML-Zero code: discover linear regression by gradient descent", _LINEAR),
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
-    "teacher": ("imitate a 2-layer network (Fig. 5)", _TEACHER),
+    "teacher": ("find a network that learns, from random programs (Fig. 5)", _TEACHER),
     "digits": ("classify handwritten digits, starting from empty programs (supplement S10, scaled down)", _DIGITS),
     "paper": (
         "the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; needs a GPU to be practical",

@@ -158,7 +158,7 @@ class Runner:
             self._take_in(self.crew.round(self.active))
             before = list(self.active)
             for i, course in reversed(list(enumerate(self.active))):
-                if course.ended(self.config.schedule):
+                if course.ended(self.config.schedule.train_steps):
                     self._take_in(self.crew.finish(course))
                     self._select(course)
                     last = self.judge.solved or not course.spent  # nor would the next trial train any
@@ -187,12 +187,17 @@ class Runner:
         late = self.timed_out and seconds >= limit + stopping.GRACE_SECONDS
         return late or ((self.timed_out or bool(self.stop.signal)) and self.crew.settled(self.active))
 
+    def _target(self, number: int) -> float:
+        """The fitness that is sufficient on T_search of that trial."""
+        sets = build.variant_tasks(self.config, number)
+        return max(build.target(self.config, tasks) for tasks in sets)
+
     def _next(self) -> list[Course]:
         """The next trial, if there is one."""
         if self.config.schedule.trials and self.started == self.config.schedule.trials:
             return []
         self.started += 1
-        course = Course(self.started)
+        course = Course(self.started, self._target(self.started))
         self.crew.begin(course)
         return [course]
 
@@ -216,7 +221,7 @@ class Runner:
         if course.exhausted and not course.counted:
             course.counted = True
             self.exhausted += 1
-        ended = course.ended(self.config.schedule) and self.crew.is_idle(course)
+        ended = course.ended(self.config.schedule.train_steps) and self.crew.is_idle(course)
         due = ended or record_due(course.cohorts, course.recorded)
         population = self.crew.population(course) if due else None
         if population:
@@ -308,11 +313,13 @@ class Runner:
         for i, trial in enumerate(trials):
             if trial.number > self.started:
                 raise ValueError(f"run.trials[{i}].number is {trial.number}, and {self.started} have begun")
-            course = Course(trial.number, trial.spent, trial.cohorts, trial.recorded)
+            course = Course(trial.number, self._target(trial.number), trial.spent, trial.cohorts, trial.recorded)
             self.crew.begin(course, trial.workers, f"run.trials[{i}]")
             self.active.append(course)
         if self.searched and self.extended and not self.judge.solved:
-            going_on = [course for course in self.active if not course.ended(self.config.schedule)] or self._next()
+            going_on = [
+                course for course in self.active if not course.ended(self.config.schedule.train_steps)
+            ] or self._next()
             self.active, self.searched = going_on or self.active, not going_on
 
     def _best_of_all(self) -> Entry | None:
@@ -328,11 +335,12 @@ class Runner:
             best.fitness if best else 0.0,
             best.select_fitness if best else None,
             judge.unseen,
-            self.config.schedule.sufficient_fitness,
+            judge.target,
             judge.is_sufficient(best),
             self.interrupted,
             self.progress,
             judge.baselines,
+            judge.references,
             self.select_tasks.loss,
             self.task_counts,
             self.folder.path if self.folder else None,

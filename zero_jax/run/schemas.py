@@ -66,6 +66,7 @@ class Outcome(Struct):
     interrupted: bool
     progress: Record
     baselines: list[Baseline]
+    references: dict[str, Fitness] = {}
 
 
 class Program(Struct):

@@ -52,7 +52,7 @@ class NicheState(State):
       structures: uint64 `[N, P]`, hashes of Predict and Learn in canonical form, without initial values.
       ring: int64 `[N]`, the place in each niche that is filled next.
       champions: the best program of each niche so far, at the present fidelity.
-      champion_fitness: float64 `[N]`, theirs.
+      champion_fitness, champion_hashes: float64 and uint64 `[N]`, theirs.
       tuned_fitness: float64 `[N]`, what it was when a niche was last tuned.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
       phase: what was asked for last, or will be first.
@@ -69,6 +69,7 @@ class NicheState(State):
     ring: Annotated[np.ndarray, Array(np.int64, ("N",), least=0, below="P")]
     champions: Annotated[Programs, Length("N")]
     champion_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
+    champion_hashes: Annotated[np.ndarray, Array(np.uint64, ("N",))]
     tuned_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
     known: Annotated[np.ndarray, Array(np.uint64, (KNOWN,))]
     phase: Phase
@@ -78,6 +79,21 @@ class NicheState(State):
     asked: Annotated[np.ndarray, Array(np.int64, (None,), least=0, below="N")]
     asked_structures: Annotated[np.ndarray, Array(np.uint64, (None,))]
     tuned: Programs | None
+
+    @property
+    def programs(self) -> Programs:
+        """`N`: the best of each niche."""
+        return self.champions
+
+    @property
+    def fitness(self) -> np.ndarray:
+        """`[1, N]` float64, theirs, at the present fidelity; 0 for an empty niche."""
+        return np.maximum(self.champion_fitness, 0.0)[None]
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """`[N]` uint64, of their canonical forms."""
+        return self.champion_hashes
 
     def validate(self) -> None:
         """As in `State`, but a best program is known only after the first tuning."""
@@ -101,7 +117,9 @@ class NicheSearch(Searcher):
       sets: Sets of initial values with which each child is evaluated; the best counts (K).
       migration: Share of children whose Setup and Learn come from another niche.
       repeat_mutation: Probability that a mutant is mutated once more, and so on.
-      mutations: How children differ from their parents. Predict is not mutated: it is the niche.
+      mutations: How children differ from their parents; their `probability` and `components` do not count: every child
+        is mutated, in Setup or Learn, since Predict is the niche.
+      setup_share: Share of mutations that change an initial value; the others change Learn.
       fidelity: Shares of tasks and examples for the short evaluations, one rung after the other.
       climb_after: Evaluations after which a rung gives way to the next.
       tune_every: Evaluations after which the best niches are tuned: the initial values of their best programs, on all
@@ -123,9 +141,8 @@ class NicheSearch(Searcher):
             "insert_instruction", "remove_instruction", "alter_param", "randomize_instruction", "swap_instructions",
         ),
         weights=(0.3, 0.15, 0.3, 0.15, 0.1),
-        components=(0.3, 0.0, 0.7),
-        probability=1.0,
     )  # fmt: skip
+    setup_share: float = 0.3
     fidelity: tuple[tuple[float, float], ...] = ((0.5, 0.1), (0.5, 0.4))
     climb_after: int = 1_500_000
     tune_every: int = 250_000
@@ -135,7 +152,7 @@ class NicheSearch(Searcher):
     def __post_init__(self) -> None:
         for name in ("niches", "population", "tournament", "cohort", "sets", "climb_after", "tune_every"):
             check_number(name, getattr(self, name))
-        for name in ("migration", "repeat_mutation"):
+        for name in ("migration", "repeat_mutation", "setup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
         if not self.space.genes:
@@ -149,6 +166,11 @@ class NicheSearch(Searcher):
             Share(*rung)
         what = f"{self.niches:,} niches of {self.population:,} programs"
         check_bytes(what, self.niches * self.population * program_bytes(self.space.capacity), "take fewer")
+
+    @functools.cached_property
+    def _moves(self) -> Mutations:
+        shares = self.setup_share, 0.0, 1 - self.setup_share
+        return dataclasses.replace(self.mutations, components=shares, probability=1.0)
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:
@@ -180,6 +202,7 @@ class NicheSearch(Searcher):
             ring=np.zeros(n, np.int64),
             champions=self._blank(n),
             champion_fitness=np.full(n, EMPTY),
+            champion_hashes=np.zeros(n, np.uint64),
             tuned_fitness=np.full(n, EMPTY),
             known=np.zeros(KNOWN, np.uint64),
             phase="first",
@@ -222,7 +245,7 @@ class NicheSearch(Searcher):
         programs, best = candidates.programs[winners], by_child.max(1)
         if state.phase == "tune":
             return self._tuned(state, programs, best)
-        return self._next(self._settled(state, programs, best))
+        return self._next(self._settled(state, programs, best, candidates.hashes[winners]))
 
     # ------------------------------------------------------------------------------------------ children
 
@@ -264,7 +287,9 @@ class NicheSearch(Searcher):
             mutate_in_place(programs, self.space, ANEW, rng)
             self._seat(programs, niches)
             rows = np.flatnonzero(self._new(programs, known)[0])
-            rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # how many of its niche come before
+            rank = np.arange(len(rows)) - np.searchsorted(
+                niches[rows], niches[rows]
+            )  # how many of its niche come before
             rows = rows[rank < missing[niches[rows]]]
             np.subtract.at(missing, niches[rows], 1)
             parts.append((programs[rows], niches[rows]))
@@ -293,7 +318,7 @@ class NicheSearch(Searcher):
         children, todo = self._blank(self.cohort), np.arange(self.cohort)
         for tries in TRIES:
             mutants = parents[np.repeat(todo, tries)]
-            mutate_repeatedly(mutants, self.space, self.mutations, self.repeat_mutation, rng)
+            mutate_repeatedly(mutants, self.space, self._moves, self.repeat_mutation, rng)
             new, hashes = self._new(mutants, known)
             same = hashes == np.repeat(was[todo], tries)
             hit, first = first_of_each(new & ~same, tries)
@@ -324,7 +349,7 @@ class NicheSearch(Searcher):
 
     # ------------------------------------------------------------------------------------------ what becomes of them
 
-    def _settled(self, state: NicheState, programs: Programs, fitness: np.ndarray) -> NicheState:
+    def _settled(self, state: NicheState, programs: Programs, fitness: np.ndarray, hashes: np.ndarray) -> NicheState:
         """The state after children have taken their places."""
         again = state.phase == "again"
         places = np.full_like(state.place_fitness, EMPTY) if again else state.place_fitness.copy()
@@ -340,7 +365,8 @@ class NicheSearch(Searcher):
         niches, first = np.unique(state.asked[order], return_index=True)
         better = fitness[order[first]] > champion_fitness[niches]
         niches, winners = niches[better], order[first[better]]
-        champion_fitness[niches] = fitness[winners]
+        champion_hashes = state.champion_hashes.copy()
+        champion_fitness[niches], champion_hashes[niches] = fitness[winners], hashes[winners]
         _copy(champions, niches, programs, winners)
         return dataclasses.replace(
             state,
@@ -350,6 +376,7 @@ class NicheSearch(Searcher):
             ring=ring,
             champions=champions,
             champion_fitness=champion_fitness,
+            champion_hashes=champion_hashes,
             tuned_fitness=np.full_like(champion_fitness, EMPTY) if again else state.tuned_fitness,
         )
 

@@ -20,7 +20,9 @@ def affine_fitness(tasks: Tasks) -> float:
       1.0
     """
     if tasks.loss != "rmse" or tasks.vector_labels:
-        raise ValueError(f"the affine fit is for regression: tasks must have the rmse loss and scalar labels, not {tasks}")
+        raise ValueError(
+            f"the affine fit is for regression: tasks must have the rmse loss and scalar labels, not {tasks}"
+        )
     train_x, train_y, valid_x, valid_y = (
         np.asarray(part, np.float64) for part in (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)
     )

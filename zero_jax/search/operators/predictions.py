@@ -79,7 +79,9 @@ def predictions(space: SearchSpace, most: int, interface: Interface | None = Non
       ['dot(x, va)', 'dot(x, (x + va))', 'dot((x + va), va)', 'dot((x + va), (x + va))', 'dot((x + va), vb)']
     """
     ends = resolved(interface, space.memory)
-    usable = [n for n in space.ops[1] if OPS[n].inputs and not (OPS[n].random or OPS[n].constants or OPS[n].reads_output)]
+    usable = [
+        n for n in space.ops[1] if OPS[n].inputs and not (OPS[n].random or OPS[n].constants or OPS[n].reads_output)
+    ]
     made: dict[Expression, Prediction] = {}
     steps = 0
     for size in range(1, space.max_size[1] + 1):
