@@ -345,6 +345,11 @@ class NicheSearch(Searcher):
         """K of each program: itself, and copies with other initial values."""
         many = programs[np.repeat(np.arange(len(programs)), self.sets)]
         vary_initial_values(many, self.space, 1.0, REDRAWN, self.sets, rng)
+        idle = np.flatnonzero(conditions(many, self.interface) < CONDITIONS)  # by a zero where there should be none
+        if len(idle):
+            some = programs[np.repeat(idle // self.sets, 2)]
+            vary_initial_values(some, self.space, 1.0, 0.0, 2, rng)
+            _copy(many, idle, some, np.arange(len(idle)) * 2 + 1)
         return many
 
     # ------------------------------------------------------------------------------------------ what becomes of them

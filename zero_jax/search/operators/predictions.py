@@ -20,6 +20,10 @@ Expression = tuple[Any, ...]
 
 FEATURES: Expression = (1, -1)
 
+_IDEMPOTENT = ("_MIN", "_MAX")
+_ASSOCIATIVE = ("_SUM", *_IDEMPOTENT)
+"""How the names of ops end in which nesting does not matter; with the first, neither do order and repetition."""
+
 MOST_STEPS = 2_000_000
 """How many sequences of instructions are looked at before the enumeration ends."""
 
@@ -76,7 +80,7 @@ def predictions(space: SearchSpace, most: int, interface: Interface | None = Non
       >>> predict = Component(["VECTOR_INNER_PRODUCT", "VECTOR_SUM"], size=(1, 1, 2))
       >>> space = SearchSpace((3, 3, 0), Component(), predict, Component(["SCALAR_SUM"]))
       >>> [str(one) for one in predictions(space, 10)]
-      ['dot(x, va)', 'dot(x, (x + va))', 'dot((x + va), va)', 'dot((x + va), (x + va))', 'dot((x + va), vb)']
+      ['dot(x, va)', 'dot(va, x + x)', 'dot(x, x + va)', 'dot(va, x + va)', 'dot(x + va, x + va)', 'dot(x, va + va)']
     """
     ends = resolved(interface, space.memory)
     usable = [
@@ -91,7 +95,7 @@ def predictions(space: SearchSpace, most: int, interface: Interface | None = Non
             if key not in made:
                 instructions = _instructions(values, code, space, ends)
                 if instructions is not None:
-                    made[key] = Prediction(key, instructions)
+                    made[key] = Prediction(values[-1], instructions)
             if len(made) >= most or steps >= MOST_STEPS:
                 return list(made.values())
     if not made:
@@ -112,11 +116,6 @@ def _leaves(expression: Expression) -> Iterator[Expression]:
     else:
         for part in expression[1:]:
             yield from _leaves(part)
-
-
-def _symmetric(op: op_table.Op) -> bool:
-    """Whether the inputs may change places, NaN aside."""
-    return op.commutative or op.name.endswith(("_MIN", "_MAX"))
 
 
 def _sequences(usable: list[int], size: int, space: SearchSpace, ends: Any) -> Iterator[tuple[list[Expression], Any]]:
@@ -146,8 +145,6 @@ def _sequences(usable: list[int], size: int, space: SearchSpace, ends: Any) -> I
                 after = _used(used, first)
                 others = operands(kinds[1], values, after) if len(kinds) > 1 else [None]
                 for second in others:
-                    if second is not None and op.name.endswith(("_MIN", "_MAX")) and second == first:
-                        continue
                     value = (number, first) if second is None else (number, first, second)
                     if value in values:
                         continue
@@ -207,8 +204,14 @@ def _key(expression: Expression) -> Expression:
 def _renamed(expression: Expression, names: dict[Expression, Expression]) -> Expression:
     if _is_leaf(expression):
         return names.get(expression, expression)
-    parts = [_renamed(part, names) for part in expression[1:]]
-    if len(parts) > 1 and _symmetric(OPS[expression[0]]):
+    op, parts = OPS[expression[0]], [_renamed(part, names) for part in expression[1:]]
+    if op.name.endswith(_ASSOCIATIVE):
+        parts = [one for part in parts for one in (part[1:] if part[0] == expression[0] and not _is_leaf(part) else [part])]
+    if op.name.endswith(_IDEMPOTENT):
+        parts = list(dict.fromkeys(parts))
+    if len(parts) == 1 and op.name.endswith(_IDEMPOTENT):
+        return parts[0]
+    if op.commutative or op.name.endswith(_IDEMPOTENT):
         parts.sort(key=repr)
     return (expression[0], *parts)
 

@@ -1,0 +1,273 @@
+"""Niche search: what its niches are, what it asks for, what it keeps, and that it finds a network from nothing."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers import assert_equal, call
+from zero_jax import Component, Evaluator, Programs, Scores, SearchSpace, library
+from zero_jax.program.canonical import canonical, live
+from zero_jax.program.roles import described, roles
+from zero_jax.run.presets import PRESETS
+from zero_jax.search import Mutations, NicheSearch, mutate
+from zero_jax.search.operators.mutation import vary_initial_values
+from zero_jax.search.operators.predictions import predictions
+from zero_jax.search.operators.validity import can_learn
+from zero_jax.support.codec import encode
+from zero_jax.tasks import synthetic
+from zero_jax.tasks.references import affine_fitness
+
+TEACHER = PRESETS["teacher"][1].searcher.space
+SMALL = NicheSearch(TEACHER, niches=20, population=10, cohort=30, sets=2, tune_every=500)
+FITNESS = 0.5
+
+
+def made_up(candidates):
+    """A fitness that depends on structure and constants."""
+    code = np.asarray(candidates.programs.code, np.int64)
+    return (code * np.arange(1, code.shape[1] + 1)[:, None]).sum((1, 2)) % 97 / 100
+
+
+def after(search, asks, seed=0):
+    state, asked = search.init(seed), []
+    for _ in range(asks):
+        state, candidates = search.ask(state)
+        asked.append((state.phase, candidates))
+        state = search.tell(state, candidates, Scores.of(made_up(candidates)))
+    return state, asked
+
+
+# ---------------------------------------------------------------------------------------------- what Predict computes
+
+
+def test_the_functions_of_the_teacher_space_are_those_that_its_programs_can_compute():
+    """Against random programs: the Predict of each that reads features and memory is one of the niches, by its values."""
+    known = predictions(TEACHER, 1000)
+    assert len({str(one) for one in known}) == len(known) == 59
+    assert [len(one.code) for one in known] == sorted(len(one.code) for one in known)
+    values = {_value(one.code) for one in known}
+    assert len(values) == len(known)  # no two compute the same
+    rng, met = np.random.default_rng(0), set()
+    for code in _random_predicts(rng, 4000):
+        value = _value(code)
+        if value is not None:
+            met.add(value)
+            assert value in values
+    assert len(met) > 20
+
+
+def _random_predicts(rng, n):
+    for _ in range(n):
+        rows = []
+        for _ in range(3):
+            op = (27, 31, 48)[rng.integers(3)]
+            first = rng.integers(2) if op == 31 else rng.integers(6)
+            rows.append([op, first, rng.integers(6), rng.integers(1, 6) if op != 27 else rng.integers(1, 3)])
+        yield np.array(rows)
+
+
+def _value(code):
+    """The prediction from random numbers, the least over all ways to give memory its values: equal for equal functions.
+
+    None for what reads no features, or no memory, or makes no prediction.
+    """
+    program = Programs.from_lists([[[], code.tolist(), []]], memory=(3, 6, 2))
+    code = code[live(program)[0][: len(code)]]
+    if not len(code) or code[-1, 0] != 27:
+        return None
+    written, read = {("v", 0)}, []
+    for op, a, b, out in code.tolist():
+        inputs = ("m" if op == 31 else "v", a), ("v", b)
+        read += [one for one in inputs if one not in written]
+        written |= {("v", out)} if op != 27 else set()
+    places = [[a for kind, a in dict.fromkeys(read) if kind == which] for which in "vm"]
+    if not any(places) or not (code[:, 1:3][code[:, 0] != 31] == 0).any() and not (code[code[:, 0] == 31, 2] == 0).any():
+        return None
+    rng = np.random.default_rng(1)
+    x, vectors, matrices = rng.normal(size=16), rng.normal(size=(5, 16)), rng.normal(size=(2, 16, 16))
+    orders = itertools.product(*(itertools.permutations(range(len(some))) for some in places))
+    return min(_run(code, x, dict(zip(places[0], vectors[list(v)], strict=True)),
+                    dict(zip(places[1], matrices[list(m)], strict=True))) for v, m in orders)  # fmt: skip
+
+
+def _run(code, x, v, m):
+    v, s = {0: x} | v, 0.0
+    for op, a, b, out in code.tolist():
+        if op == 27:
+            s = float(v[a] @ v[b])
+        else:
+            v[out] = m[a] @ v[b] if op == 31 else np.maximum(v[a], v[b])
+    return round(s, 6)
+
+
+# ---------------------------------------------------------------------------------------------- initial values
+
+
+def test_setup_of_initial_values_stays_one_for_any_mutation():
+    space = TEACHER
+    assert space.genes == ((0, 2), *((1, n) for n in range(1, 6)), (2, 0), (2, 1))
+    rng = np.random.default_rng(0)
+    from zero_jax import random_programs
+    from zero_jax.search.operators.mutation import TYPES
+
+    programs = random_programs(space, 500, rng)
+    for kind in TYPES:
+        children = mutate(programs, space, Mutations((kind,), probability=1.0), rng)
+        _check_genes(children)
+    several = children[np.repeat(np.arange(100), 3)]
+    vary_initial_values(several, space, 1.0, 0.2, 3, rng)
+    _check_genes(several)
+    first = np.arange(0, 300, 3)
+    assert_equal(several[first], children[np.arange(100)])
+    changed = (several.data[:, :8] != children.data[np.repeat(np.arange(100), 3), :8]).any((1, 2))
+    assert changed[np.setdiff1d(np.arange(300), first)].mean() > 0.95
+
+
+def _check_genes(programs):
+    genes = TEACHER.genes
+    assert (programs.length[:, 0] == len(genes)).all()
+    for g, (kind, address) in enumerate(genes):
+        op, out = programs.code[:, g, 0], programs.code[:, g, 3]
+        assert np.isin(op, ((56,), (0, 63), (0, 64))[kind]).all()
+        assert (out[op > 0] == address).all()
+        assert not programs.data[op == 0, g].any()
+        assert (programs.data[:, g, 1] >= 0).all()
+
+
+def test_initial_values_that_read_memory_are_refused():
+    with pytest.raises(ValueError, match="setup: SCALAR_SUM reads memory"):
+        SearchSpace((3, 3, 1), Component(["SCALAR_SUM"]), Component(), Component(), initial_values=True)
+    with pytest.raises(ValueError, match="setup: VECTOR_CONST_SET reads memory"):
+        SearchSpace((3, 3, 1), Component(["VECTOR_CONST_SET"]), Component(), Component(), initial_values=True)
+
+
+# ---------------------------------------------------------------------------------------------- the search
+
+
+def test_asks_for_programs_that_can_learn_in_sets_and_never_twice():
+    _, asked = after(SMALL, 30)
+    phases = [phase for phase, _ in asked]
+    assert phases[0] == "first" and {"evolve", "tune"} <= set(phases)
+    known = set()
+    for phase, candidates in asked:
+        assert can_learn(candidates.programs).all()
+        if phase == "tune":
+            assert (candidates.tasks_share, candidates.examples_share) == (1.0, 1.0)
+            continue
+        assert (candidates.tasks_share, candidates.examples_share) == SMALL.fidelity[0]
+        first = candidates.hashes[:: SMALL.sets].tolist()
+        assert len(set(first)) == len(first) and not known & set(first)
+        known |= set(first)
+
+
+def test_a_niche_holds_one_program_of_a_structure_with_its_predict():
+    state, _ = after(SMALL, 30)
+    n = len(SMALL.predictions)
+    for niche in range(n):
+        held = np.flatnonzero(state.place_fitness[niche] >= 0)
+        structures = state.structures[niche, held]
+        assert len(np.unique(structures)) == len(held) > 0
+        programs = state.places[niche * SMALL.population + held]
+        first, size = programs.starts[1], len(SMALL.predictions[niche].code)
+        assert (programs.code[:, first : first + size] == SMALL.predictions[niche].code).all()
+        assert (programs.length[:, 1] == size).all()
+    assert (state.champion_fitness >= state.place_fitness.max(1)).all()
+    np.testing.assert_array_equal(canonical(state.champions).hashes[:, 0], state.hashes)
+
+
+def test_equal_seeds_ask_alike_a_saved_state_goes_on_and_asking_changes_no_state(tmp_path):
+    one, _ = after(SMALL, 12, seed=3)
+    other, _ = after(SMALL, 12, seed=3)
+    np.testing.assert_equal(encode(one), encode(other))
+    before = encode(one)
+    SMALL.ask(one)
+    np.testing.assert_equal(encode(one), before)
+    SMALL.save(one, tmp_path / "state.npz")
+    again = SMALL.load(tmp_path / "state.npz")
+    np.testing.assert_equal(encode(again), before)
+    for _ in range(3):
+        one, a = SMALL.ask(one)
+        again, b = SMALL.ask(again)
+        assert_equal(a.programs, b.programs)
+        scores = Scores.of(made_up(a))
+        one, again = SMALL.tell(one, a, scores), SMALL.tell(again, b, scores)
+
+
+def test_the_best_program_is_of_a_full_evaluation():
+    tasks = synthetic.teacher(4, features=4, train=60, valid=20)
+    search = dataclasses.replace(SMALL, fidelity=((0.5, 0.2),))
+    evaluator, state = Evaluator(tasks), search.init(0)
+    while state.best is None:
+        state, candidates = search.ask(state)
+        state = search.tell(state, candidates, evaluator(candidates))
+    assert float(Evaluator(tasks)(state.best.program).combined[0]) == state.best.fitness
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": dataclasses.replace(TEACHER, initial_values=False)}, "needs a Setup of initial values"),
+        ({"migration": 1.0}, "migration must be from 0 to below 1"),
+        ({"fidelity": ()}, "fidelity needs at least one rung"),
+        ({"fidelity": ((0.5, 1.5),)}, "the share of examples must be above 0"),
+        ({"niches": 100_000, "population": 10_000}, "take fewer"),
+        ({"sets": 0}, "sets must be at least 1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **changes)
+
+
+def test_spaces_without_niches_or_learners_are_refused():
+    constant = dataclasses.replace(TEACHER, predict=Component(["SCALAR_CONST_SET"], (1, 1, 1)))
+    with pytest.raises(ValueError, match="no function of features and memory can be computed by Predict"):
+        dataclasses.replace(SMALL, space=constant).init(0)
+    idle = dataclasses.replace(TEACHER, learn=Component(["SCALAR_SUM"], (1, 1, 2)))
+    search = dataclasses.replace(SMALL, space=idle)
+    with pytest.raises(ValueError, match="no program that can learn from its mistakes was found"):
+        search.ask(search.init(0))
+
+
+# ---------------------------------------------------------------------------------------------- discovery
+
+
+@pytest.mark.slow
+def test_a_network_is_found_from_random_programs(tmp_path, capsys):
+    assert call("search", "teacher", "--seed", "1", "--out", tmp_path, "--parallel-trials", "1", "--trials", "2") == 0
+    (folder,) = tmp_path.iterdir()
+    outcome = json.loads((folder / "outcome.json").read_text())
+    affine = outcome["references"]["affine least squares"]
+    assert outcome["unseen_fitness"] > affine + 0.1
+    assert 0 < outcome["references"]["network"] <= 1
+    assert "updates the weights m" in capsys.readouterr().out
+
+
+def test_roles_are_read_off_the_flow_of_data():
+    network = described(library.program("network"))
+    assert "# layer with weights m0" in network and "# activation" in network and "# error" in network
+    assert "# updates the weights m0" in network and "# updates the weights v1" in network
+    frozen = """
+def Setup(): m0 = gaussian(0, 1, (n_features, n_features))
+def Predict():
+  v2 = dot(m0, v0)
+  v3 = maximum(v2, v4)
+  s1 = dot(v1, v3)
+def Learn():
+  s1 = s0 - s1
+  v5 = s1 * v3
+  v1 = v1 + v5
+"""
+    program = Programs.parse(frozen, memory=(3, 6, 2))
+    assert roles(program).hidden == {"m0"} and roles(program).trained == {"v1"}
+    assert not roles(program).trains_hidden_layer
+
+
+def test_the_affine_fit_is_that_of_least_squares():
+    tasks = synthetic.affine(3, features=5, train=40, valid=10)
+    assert affine_fitness(tasks) == pytest.approx(1.0, abs=1e-6)
+    teacher = synthetic.teacher(5, features=4, train=500, valid=200)
+    assert 0.4 < affine_fitness(teacher) < 0.9
