@@ -72,7 +72,7 @@ def _random_predicts(rng, n):
 def _value(code):
     """The prediction from random numbers, the least over all ways to give memory its values: equal for equal functions.
 
-    None for what reads no features, or no memory, or makes no prediction.
+    None for what reads no features, no memory, or what an earlier example left; or makes no prediction.
     """
     program = Programs.from_lists([[[], code.tolist(), []]], memory=(3, 6, 2))
     code = code[live(program)[0][: len(code)]]
@@ -83,8 +83,11 @@ def _value(code):
         inputs = ("m" if op == 31 else "v", a), ("v", b)
         read += [one for one in inputs if one not in written]
         written |= {("v", out)} if op != 27 else set()
+    if written & set(read):  # what one example leaves for the next
+        return None
     places = [[a for kind, a in dict.fromkeys(read) if kind == which] for which in "vm"]
-    if not any(places) or not (code[:, 1:3][code[:, 0] != 31] == 0).any() and not (code[code[:, 0] == 31, 2] == 0).any():
+    features = (code[:, 2] == 0) | ((code[:, 1] == 0) & (code[:, 0] != 31))
+    if not any(places) or not features.any():
         return None
     rng = np.random.default_rng(1)
     x, vectors, matrices = rng.normal(size=16), rng.normal(size=(5, 16)), rng.normal(size=(2, 16, 16))

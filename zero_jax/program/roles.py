@@ -124,9 +124,7 @@ class _Flow:
         names: list[tuple[str, ...]] = []
         for _ in range(CYCLES):
             # Of memory only that it was made from a label counts, and of weights, all of which are, not even that.
-            self.values = {
-                place: flows & {_LABEL} for place, flows in self.values.items() if place not in self.weights
-            }
+            self.values = {place: flows & {_LABEL} for place, flows in self.values.items() if place not in self.weights}
             self.values[self.features], self.values[self.label] = frozenset([_FEATURES]), frozenset()
             predict = tuple(self._predict(one) for one in self.components[1])
             self.hidden |= {name for what, name in self.values.get(self.prediction, ()) if what == "activation of"}

@@ -206,7 +206,9 @@ def _renamed(expression: Expression, names: dict[Expression, Expression]) -> Exp
         return names.get(expression, expression)
     op, parts = OPS[expression[0]], [_renamed(part, names) for part in expression[1:]]
     if op.name.endswith(_ASSOCIATIVE):
-        parts = [one for part in parts for one in (part[1:] if part[0] == expression[0] and not _is_leaf(part) else [part])]
+        parts = [
+            one for part in parts for one in (part[1:] if part[0] == expression[0] and not _is_leaf(part) else [part])
+        ]
     if op.name.endswith(_IDEMPOTENT):
         parts = list(dict.fromkeys(parts))
     if len(parts) == 1 and op.name.endswith(_IDEMPOTENT):
