@@ -41,14 +41,38 @@ from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import concatenate
 from zero_jax.run import build
 from zero_jax.run.api import run
-from zero_jax.run.config import RunConfig
+from zero_jax.run.config import OutputConfig, RunConfig, ScheduleConfig, TaskConfig
 from zero_jax.run.outcome import Progress
-from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations
 from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet
 
-PAPER = PRESETS["teacher"][1]
+_TASKS = TaskSet("teacher", tasks=50, features=8, train=1000, valid=100)
+_FORWARD = ("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX")
+_BACKWARD = (
+    *("SCALAR_DIFF", "SCALAR_PRODUCT", "VECTOR_HEAVYSIDE", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM", "VECTOR_PRODUCT"),
+    *("VECTOR_OUTER_PRODUCT", "MATRIX_SUM"),
+)
+_SET = tuple(f"{kind}_{how}_SET" for how in ("CONST", "GAUSSIAN") for kind in ("SCALAR", "VECTOR", "MATRIX"))
+PAPER = RunConfig(
+    name="teacher",
+    tasks=TaskConfig(dataclasses.replace(_TASKS, tasks=10), _TASKS, _TASKS),
+    searcher=RegularizedEvolution(
+        SearchSpace(
+            (4, 8, 2),
+            Component(_SET, (21, 21, 21)),
+            Component(_FORWARD, (3, 3, 3)),
+            Component(_BACKWARD, (9, 9, 9)),
+        ),
+        islands=4,
+        population=100,
+        cohort=50,
+    ),
+    schedule=ScheduleConfig(train_steps=1_000_000_000, trials=1, candidates=10),
+    output=OutputConfig(baselines=("linear", "network")),
+)
+"""The paper's space of Fig. 5."""
+
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 SUFFICIENT = 0.999
 RESTART = 1500

@@ -21,7 +21,7 @@ from zero_jax.tasks import synthetic
 from zero_jax.tasks.references import affine_fitness
 
 TEACHER = PRESETS["teacher"][1].searcher.space
-SMALL = NicheSearch(TEACHER, niches=20, population=10, cohort=30, sets=2, tune_every=500)
+SMALL = NicheSearch(TEACHER, niches=20, niche_size=10, children=30, sets=2, tune_every=500)
 FITNESS = 0.5
 
 
@@ -51,7 +51,7 @@ def test_the_functions_of_the_teacher_space_are_those_that_its_programs_can_comp
     values = {_value(one.code) for one in known}
     assert len(values) == len(known)  # no two compute the same
     rng, met = np.random.default_rng(0), set()
-    for code in _random_predicts(rng, 4000):
+    for code in _random_predicts(rng, 12_000):
         value = _value(code)
         if value is not None:
             met.add(value)
@@ -153,7 +153,8 @@ def test_initial_values_that_read_memory_are_refused():
 def test_asks_for_programs_that_can_learn_in_sets_and_never_twice():
     _, asked = after(SMALL, 30)
     phases = [phase for phase, _ in asked]
-    assert phases[0] == "first" and {"evolve", "tune"} <= set(phases)
+    assert phases[0] == "first"
+    assert {"evolve", "tune"} <= set(phases)
     known = set()
     for phase, candidates in asked:
         assert can_learn(candidates.programs).all()
@@ -162,7 +163,8 @@ def test_asks_for_programs_that_can_learn_in_sets_and_never_twice():
             continue
         assert (candidates.tasks_share, candidates.examples_share) == SMALL.fidelity[0]
         first = candidates.hashes[:: SMALL.sets].tolist()
-        assert len(set(first)) == len(first) and not known & set(first)
+        assert len(set(first)) == len(first)
+        assert not known & set(first)
         known |= set(first)
 
 
@@ -173,7 +175,7 @@ def test_a_niche_holds_one_program_of_a_structure_with_its_predict():
         held = np.flatnonzero(state.place_fitness[niche] >= 0)
         structures = state.structures[niche, held]
         assert len(np.unique(structures)) == len(held) > 0
-        programs = state.places[niche * SMALL.population + held]
+        programs = state.places[niche * SMALL.niche_size + held]
         first, size = programs.starts[1], len(SMALL.predictions[niche].code)
         assert (programs.code[:, first : first + size] == SMALL.predictions[niche].code).all()
         assert (programs.length[:, 1] == size).all()
@@ -216,7 +218,7 @@ def test_the_best_program_is_of_a_full_evaluation():
         ({"migration": 1.0}, "migration must be from 0 to below 1"),
         ({"fidelity": ()}, "fidelity needs at least one rung"),
         ({"fidelity": ((0.5, 1.5),)}, "the share of examples must be above 0"),
-        ({"niches": 100_000, "population": 10_000}, "take fewer"),
+        ({"niches": 100_000, "niche_size": 10_000}, "take fewer"),
         ({"sets": 0}, "sets must be at least 1"),
     ],
 )
@@ -251,8 +253,8 @@ def test_a_network_is_found_from_random_programs(tmp_path, capsys):
 
 def test_roles_are_read_off_the_flow_of_data():
     network = described(library.program("network"))
-    assert "# layer with weights m0" in network and "# activation" in network and "# error" in network
-    assert "# updates the weights m0" in network and "# updates the weights v1" in network
+    for role in ("layer with weights m0", "activation", "error", "updates the weights m0", "updates the weights v1"):
+        assert f"# {role}" in network
     frozen = """
 def Setup(): m0 = gaussian(0, 1, (n_features, n_features))
 def Predict():
@@ -265,7 +267,7 @@ def Learn():
   v1 = v1 + v5
 """
     program = Programs.parse(frozen, memory=(3, 6, 2))
-    assert roles(program).hidden == {"m0"} and roles(program).trained == {"v1"}
+    assert (roles(program).hidden, roles(program).trained) == ({"m0"}, {"v1"})
     assert not roles(program).trains_hidden_layer
 
 

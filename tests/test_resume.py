@@ -197,7 +197,7 @@ def test_every_preset_is_read_back_from_its_configuration(name):
 # ---------------------------------------------------------------------------------------------- the command line
 
 SEARCH = [sys.executable, "-m", "zero_jax.cli", "search"]
-SMALL = ["teacher", "--train-steps", "3000000", "--checkpoint-seconds", "0.1", "--search-tasks.train", "50",
+SMALL = ["affine", "--trials", "1", "--train-steps", "3000000", "--checkpoint-seconds", "0.1", "--search-tasks.train", "50",
          "--search-tasks.valid", "20", "--baselines", "linear"]  # fmt: skip
 
 

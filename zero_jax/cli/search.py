@@ -10,6 +10,10 @@ from typing import Any, NoReturn
 import tyro
 
 from zero_jax.cli import forms, options
+from zero_jax.program.canonical import pruned
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+from zero_jax.program.roles import described, roles
 from zero_jax.run import api, build, cluster
 from zero_jax.run import forecast as forecasts
 from zero_jax.run.config import EvaluationConfig, RunConfig, from_folder
@@ -213,12 +217,21 @@ def _print_outcome(outcome: Outcome, config: RunConfig) -> None:
         print(f"Ray workers were lost and restarted {progress.lost} times")
     if outcome.program is not None:
         _print_table(outcome)
-        print(f"\n{outcome.program.listing(0)}\n")
+        _print_program(outcome.program, Interface.of(outcome.program.memory, config.tasks.search))
     if outcome.folder:
         names = sorted(p.name for p in outcome.folder.iterdir() if not p.name.startswith("."))
         print(plain(f"Written to {outcome.folder}: {', '.join(names)}"))
         if outcome.unseen_fitness is not None:
             print(plain(f"To reproduce the unseen fitness: {_again(outcome, config)}"))
+
+
+def _print_program(program: Programs, interface: Interface) -> None:
+    """The listing without dead code, with the roles of instructions, and whether the program is a network."""
+    print(f"\n{described(program, interface)}\n")
+    known = roles(pruned(program, interface), interface)
+    if known.trains_hidden_layer:
+        layers = ", ".join(sorted(known.hidden & known.trained))
+        print(f"It is a network: it trains its hidden layer, whose weights are {layers}.\n")
 
 
 def _again(outcome: Outcome, config: RunConfig) -> str:
@@ -237,8 +250,11 @@ def _print_table(outcome: Outcome) -> None:
     names = ("T_search", "T_select", "unseen")
     heads = [f"{name} ({n} tasks)" for name, n in zip(names, outcome.tasks, strict=True)]
     measure = options.measure(outcome.loss)
+    rows: list[tuple[str, float | None, float | None, float | None]]
     rows = [("best program", outcome.search_fitness, outcome.select_fitness, outcome.unseen_fitness)]
     rows += [(f"{b.name} (learning rate {b.learning_rate:g})", *b[2:]) for b in outcome.baselines]
+    known = {b.name for b in outcome.baselines}
+    rows += [(name, None, None, x) for name, x in outcome.references.items() if name not in known]
     first = max(len(measure), *(len(row[0]) for row in rows))
     print("  ".join([measure.ljust(first), *heads]))
     for name, *numbers in rows:

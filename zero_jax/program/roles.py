@@ -5,7 +5,6 @@ Nothing is run: roles follow from where data flows.
 
 from typing import NamedTuple
 
-
 from zero_jax.program import ops
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface, resolved

@@ -149,7 +149,7 @@ class SearchSpace:
         """The same space with other numbers of instructions, given per component (setup, predict, learn)."""
         sizes = zip(fewest or self.min_size, initial or self.initial_size, most or self.max_size, strict=True)
         parts = [Component(part.ops, size) for part, size in zip(self.components, sizes, strict=True)]
-        return dataclasses.replace(self, **dict(zip(COMPONENTS, parts, strict=True)))
+        return SearchSpace(self.memory, *parts, initial_values=self.initial_values)
 
     @property
     def capacity(self) -> Capacity:

@@ -31,7 +31,7 @@ class Judge:
       hall: the hall of fame of the trials that have ended.
       unseen: fitness of the best on unseen tasks, once it is known.
       baselines: hand-written programs on the same tasks.
-      references: what others reach on the unseen tasks, by name: the best affine fit, for regression, and the baselines.
+      references: fitness on unseen tasks of others, by name: the best affine fit, for regression, and the baselines.
       target: the fitness on T_select that is sufficient.
     """
 

@@ -84,7 +84,7 @@ class Outcome:
       interrupted: whether the run was ended by Ctrl-C or another signal.
       progress: the last there was.
       baselines: as the config asked for.
-      references: fitness on the same unseen tasks of the best affine fit (regression only) and of the baselines, by name.
+      references: fitness on the unseen tasks of the best affine fit (regression only) and of the baselines, by name.
       loss: of T_select: what its fitness means.
       tasks: how many there are in T_search, T_select and the unseen set.
       folder: where the run was written, if anywhere.

@@ -111,9 +111,9 @@ class NicheSearch(Searcher):
     Attributes:
       space: The program space; its Setup holds initial values (`initial_values`).
       niches: The most functions of Predict that get a niche, the shortest first.
-      population: Number of programs in a niche (P), one of each structure.
+      niche_size: Number of programs in a niche (P), one of each structure.
       tournament: Number of programs that compete to become a parent.
-      cohort: Number of children at a time (C).
+      children: Number of children at a time (C).
       sets: Sets of initial values with which each child is evaluated; the best counts (K).
       migration: Share of children whose Setup and Learn come from another niche.
       repeat_mutation: Probability that a mutant is mutated once more, and so on.
@@ -130,9 +130,9 @@ class NicheSearch(Searcher):
     """
 
     niches: int = 200
-    population: int = 100
+    niche_size: int = 100
     tournament: int = 5
-    cohort: int = 200
+    children: int = 200
     sets: int = 4
     migration: float = 0.1
     repeat_mutation: float = 0.5
@@ -150,7 +150,7 @@ class NicheSearch(Searcher):
     state_type: ClassVar[type[State]] = NicheState
 
     def __post_init__(self) -> None:
-        for name in ("niches", "population", "tournament", "cohort", "sets", "climb_after", "tune_every"):
+        for name in ("niches", "niche_size", "tournament", "children", "sets", "climb_after", "tune_every"):
             check_number(name, getattr(self, name))
         for name in ("migration", "repeat_mutation", "setup_share"):
             if not 0 <= getattr(self, name) < 1:
@@ -164,8 +164,13 @@ class NicheSearch(Searcher):
             raise ValueError("fidelity needs at least one rung, such as ((0.5, 0.1),)")
         for rung in self.fidelity:
             Share(*rung)
-        what = f"{self.niches:,} niches of {self.population:,} programs"
-        check_bytes(what, self.niches * self.population * program_bytes(self.space.capacity), "take fewer")
+        what = f"{self.niches:,} niches of {self.niche_size:,} programs"
+        check_bytes(what, self.niches * self.niche_size * program_bytes(self.space.capacity), "take fewer")
+
+    @property
+    def cohort(self) -> int:
+        """How many programs are asked for at a time."""
+        return self.children * self.sets
 
     @functools.cached_property
     def _moves(self) -> Mutations:
@@ -196,9 +201,9 @@ class NicheSearch(Searcher):
             evaluations=0,
             best=None,
             rng=Rng.of(rng),
-            places=self._blank(n * self.population),
-            place_fitness=np.full((n, self.population), EMPTY),
-            structures=np.zeros((n, self.population), np.uint64),
+            places=self._blank(n * self.niche_size),
+            place_fitness=np.full((n, self.niche_size), EMPTY),
+            structures=np.zeros((n, self.niche_size), np.uint64),
             ring=np.zeros(n, np.int64),
             champions=self._blank(n),
             champion_fitness=np.full(n, EMPTY),
@@ -224,7 +229,7 @@ class NicheSearch(Searcher):
             children, niches = self._first(known, rng)
         elif state.phase == "again":
             niches, places = np.nonzero(state.place_fitness > EMPTY)
-            children = state.places[niches * self.population + places]
+            children = state.places[niches * self.niche_size + places]
         else:
             children, niches = self._children(state, known, rng)
         structures = self._structures(children)
@@ -275,7 +280,7 @@ class NicheSearch(Searcher):
 
     def _first(self, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
         """Random programs that can learn, up to P for each niche."""
-        missing = np.full(len(self.predictions), self.population)
+        missing = np.full(len(self.predictions), self.niche_size)
         parts: list[tuple[Programs, np.ndarray]] = []
         for _ in range(DRAWS):
             open_ = np.flatnonzero(missing)
@@ -305,17 +310,17 @@ class NicheSearch(Searcher):
         """Mutants that can learn and are new, and their niches."""
         ranks = np.argsort(np.argsort(-state.champion_fitness))
         weights = np.where(state.champion_fitness > EMPTY, 1 / (ranks + 2.0), 0)
-        niches = rng.choice(len(weights), self.cohort, p=weights / weights.sum())
-        source = np.where(rng.random(self.cohort) < self.migration, rng.permutation(niches), niches)
-        drawn = rng.integers(0, self.population, (self.cohort, self.tournament))
+        niches = rng.choice(len(weights), self.children, p=weights / weights.sum())
+        source = np.where(rng.random(self.children) < self.migration, rng.permutation(niches), niches)
+        drawn = rng.integers(0, self.niche_size, (self.children, self.tournament))
         winners = state.place_fitness[source[:, None], drawn].argmax(1)
-        rows = drawn[np.arange(self.cohort), winners]
-        parents = state.places[source * self.population + rows]
+        rows = drawn[np.arange(self.children), winners]
+        parents = state.places[source * self.niche_size + rows]
         empty = state.place_fitness[source, rows] == EMPTY
         _copy(parents, np.flatnonzero(empty), state.champions, source[empty])
         self._seat(parents, niches)
         was = canonical(parents, interface=self.interface).hashes[:, 0]
-        children, todo = self._blank(self.cohort), np.arange(self.cohort)
+        children, todo = self._blank(self.children), np.arange(self.children)
         for tries in TRIES:
             mutants = parents[np.repeat(todo, tries)]
             mutate_repeatedly(mutants, self.space, self._moves, self.repeat_mutation, rng)
@@ -329,7 +334,7 @@ class NicheSearch(Searcher):
             todo = todo[~hit]
             if not len(todo):
                 break
-        done = np.delete(np.arange(self.cohort), todo)
+        done = np.delete(np.arange(self.children), todo)
         if not len(done):  # nothing new nearby: parents once more
             return parents, niches
         return children[done], niches[done]

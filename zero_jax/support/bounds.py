@@ -19,6 +19,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "cohort": (1, 100_000_000),
     "tournament": (1, 1_000_000),
     "niches": (1, 100_000),
+    "niche_size": (1, 1_000_000),
+    "children": (1, 10_000_000),
     "sets": (1, 10_000),
     "climb_after": (1, _MANY),
     "tune_every": (1, _MANY),

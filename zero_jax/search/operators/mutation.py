@@ -217,8 +217,8 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         raise ValueError(f"components {mutations.components} mutate none that has ops in this space")
     by_kind = [[n for n in space.ops[0] if ops.KINDS.index(ops.OPS[n].output) == kind] for kind in range(3)]
     gene_ops = np.zeros((3, max(1, *map(len, by_kind))), np.int64)
-    for kind, numbers in enumerate(by_kind):
-        gene_ops[kind, : len(numbers)] = numbers
+    for kind, some in enumerate(by_kind):
+        gene_ops[kind, : len(some)] = some
     return _Settings(
         np.cumsum([0, *space.capacity]),
         np.array(space.memory),
@@ -230,7 +230,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         _thresholds(shares),
         np.array(space.genes, np.int64).reshape(-1, 2),
         gene_ops,
-        np.array([len(numbers) for numbers in by_kind]),
+        np.array([len(some) for some in by_kind]),
         np.stack([*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS], axis=1).astype(np.int64),
         np.array([[_MEANINGS.index(meaning) for meaning in row] for row in ops.CONSTANT_MEANINGS]),
         ops.CONSTANT_COUNTS.astype(np.int64),

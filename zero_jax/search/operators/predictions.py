@@ -172,7 +172,7 @@ def _used(used: tuple[int, int, int], operand: Expression) -> tuple[int, int, in
     """How many leaves of each kind are in use, with one more operand."""
     if not _is_leaf(operand) or operand == FEATURES or operand[1] < used[operand[0]]:
         return used
-    return tuple(n + (kind == operand[0]) for kind, n in enumerate(used))  # type: ignore[return-value]
+    return tuple(n + (kind == operand[0]) for kind, n in enumerate(used))
 
 
 def _unused(values: list[Expression]) -> int:
