@@ -44,7 +44,14 @@ def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mistake", [["--populatoin", "3"], ["--population", "x"], ["--method", "evolutionn"], ["affine"], ["--initial"]]
+    "mistake",
+    [
+        ["--populatoin", "3"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (["--population", "x"], ["--method", "evolutionn"], ["affine"], ["--initial"])
+        ),
+    ],
 )
 def test_an_error_names_the_command_whose_help_lists_the_options(mistake):
     code, out, error = command("search", "linear", *mistake)

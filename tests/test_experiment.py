@@ -172,6 +172,7 @@ def test_groups_of_islands_end_as_one_and_give_the_same_again(tmp_path):
         parted.replace(groups=3)
 
 
+@pytest.mark.slow
 def test_a_long_search_is_forecast():
     small = PRESETS["paper"][1].replace(
         search_tasks=TaskSet("synthetic_images", tasks=3, features=8, train=64, valid=32),
@@ -217,7 +218,7 @@ def test_presets_are_the_specifications():
         build.searcher(preset)
 
 
-@pytest.mark.parametrize("method", ["evolution", "random", "efficient"])
+@pytest.mark.parametrize("method", ["evolution", "random", pytest.param("efficient", marks=pytest.mark.slow)])
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
     monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 20_000)
     narrow = SearchSpace(

@@ -50,6 +50,7 @@ def test_mistakes_of_one(name, words, said, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_experiment(tmp_path):
     script = tmp_path / "waits.py"
     script.write_text(

@@ -105,6 +105,7 @@ def test_the_layout_changes_rounding_at_most():
         np.testing.assert_array_equal(got[1], want[1])
 
 
+@pytest.mark.slow
 def test_the_memory_of_the_paper_fits():
     space = SearchSpace(
         (20, 20, 20), Component(range(65), (2, 4, 4)), Component(range(65), (2, 4, 4)), Component(range(65), (2, 4, 4))

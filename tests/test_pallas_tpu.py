@@ -79,6 +79,7 @@ def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly_those_of_xla(
         assert len(np.unique(got[k % 3][k])) > 2
 
 
+@pytest.mark.slow
 def test_a_tpu_imitated_closely_finds_no_race_between_copies_and_reads(capfd):
     """Examples arrive while others are read; what nobody has written is NaN."""
     rng = np.random.default_rng(1)

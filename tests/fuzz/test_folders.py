@@ -107,6 +107,7 @@ def put_something_else(rng, file):
         file.write_bytes(rng.randbytes(1000))
 
 
+@pytest.mark.slow
 def test_a_run_is_reported_and_resumed_or_refused(fuzz, runs_to_damage, tmp_path):
     def attempt(rng):
         run, other = rng.choice(runs_to_damage), rng.choice(runs_to_damage)
