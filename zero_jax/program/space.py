@@ -149,7 +149,8 @@ class SearchSpace:
         """The same space with other numbers of instructions, given per component (setup, predict, learn)."""
         sizes = zip(fewest or self.min_size, initial or self.initial_size, most or self.max_size, strict=True)
         parts = [Component(part.ops, size) for part, size in zip(self.components, sizes, strict=True)]
-        return SearchSpace(self.memory, *parts, initial_values=self.initial_values)
+        setup, predict, learn = parts
+        return dataclasses.replace(self, setup=setup, predict=predict, learn=learn)
 
     @property
     def capacity(self) -> Capacity:
