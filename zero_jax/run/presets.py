@@ -78,7 +78,7 @@ _TEACHER = RunConfig(
             initial_values=True,
         ),
     ),
-    schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.1, candidates=10),
+    schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.12, candidates=10),
     output=_BASELINES,
 )
 
