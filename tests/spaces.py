@@ -24,3 +24,12 @@ SMALL = SearchSpace(
     Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (1, 4, 6)),
 )
 """Of varying sizes, and quick to compile."""
+
+GENES = SearchSpace(
+    (3, 3, 0),
+    Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET")),
+    Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
+    Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (1, 4, 6)),
+    initial_values=True,
+)
+"""Of linear programs, with initial values in place of Setup's instructions."""

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import zero_jax
-from tests.spaces import ALL_OPS, SMALL
+from tests.spaces import ALL_OPS, GENES, SMALL
 from zero_jax.evaluation import KnownForms, Probe, Scores, TrainBudget
 from zero_jax.evaluation.evaluator import Evaluator
 from zero_jax.program.space import random_programs
-from zero_jax.search import EfficientEvolution, Mutations, RegularizedEvolution, mutate
+from zero_jax.search import EfficientEvolution, Mutations, NicheSearch, RegularizedEvolution, mutate
 from zero_jax.search.operators.mutation import TYPES
 from zero_jax.support import compiled
 from zero_jax.tasks import synthetic
@@ -74,6 +74,7 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
     for search in (
         RegularizedEvolution(SMALL, population=20, tournament=3, cohort=5),
         EfficientEvolution(SMALL, population=20, tournament=3, cohort=5),
+        NicheSearch(GENES, niche_size=10, children=5),
     ):
         state = search.init(0)
         for _ in range(3):

@@ -10,9 +10,9 @@ import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.canonical import Canonical, canonical
-from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import Rng, State, combined, register, with_scores
+from zero_jax.search.operators.learners import structures
 from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly
 from zero_jax.search.operators.population import Individuals, unevaluated
 from zero_jax.search.operators.records import put, take
@@ -300,14 +300,6 @@ class _Mutants:
             some = self.rng.choice(np.delete(np.arange(len(now)), todo), len(todo))
             _copy_rows(current, todo, result.programs, some)
             now[todo] = result.forms.hashes[some, 0]
-
-
-def structures(programs: Programs, interface: Interface | None = None) -> np.ndarray:
-    """`[n]` uint64 hashes of what Predict and Learn do, whatever the constants."""
-    length = np.array(programs.length)
-    length[:, 0] = 0
-    bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
-    return canonical(bare, interface=interface).hashes[:, 0]
 
 
 @entry_point

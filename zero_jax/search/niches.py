@@ -10,22 +10,20 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores, Share
-from zero_jax.program.canonical import canonical
-from zero_jax.program.programs import Programs, program_bytes
+from zero_jax.program.programs import Programs, concatenate, program_bytes
 from zero_jax.search.base import Best, Rng, Searcher, State, combined, register
+from zero_jax.search.operators.learners import blank, copy_rows, new_learners, new_mutants, settle, structures
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
 from zero_jax.search.operators.predictions import Prediction, predictions
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.support.codec import Array, Count, Length
-from zero_jax.support.compiled import entry_point
 
 KNOWN = 2**19
 """How many of the programs that it asked for a search remembers."""
 
-DRAWN, DRAWS, TRIES = 20_000, 60, (2, 4, 8)
-"""First programs are drawn this many at a time, this often at most; how many mutants of a parent are made in each round
-until one is new and can learn."""
+DRAWN, DRAWS = 20_000, 60
+"""First programs are drawn this many at a time, this often at most."""
 
 TUNED, VARIANTS, SPREADS = 4, 256, (1.0, 0.4)
 """How many niches' best programs are tuned at a time; by how many sets of initial values in each round; and how far
@@ -201,11 +199,11 @@ class NicheSearch(Searcher):
             evaluations=0,
             best=None,
             rng=Rng.of(rng),
-            places=self._blank(n * self.niche_size),
+            places=blank(self.space, n * self.niche_size),
             place_fitness=np.full((n, self.niche_size), EMPTY),
             structures=np.zeros((n, self.niche_size), np.uint64),
             ring=np.zeros(n, np.int64),
-            champions=self._blank(n),
+            champions=blank(self.space, n),
             champion_fitness=np.full(n, EMPTY),
             champion_hashes=np.zeros(n, np.uint64),
             tuned_fitness=np.full(n, EMPTY),
@@ -232,10 +230,10 @@ class NicheSearch(Searcher):
             children = state.places[niches * self.niche_size + places]
         else:
             children, niches = self._children(state, known, rng)
-        structures = self._structures(children)
+        kinds = structures(children, self.interface)
         programs = self._with_sets(children, rng)
         share = self.fidelity[state.rung]
-        changes: dict[str, Any] = {"asked": niches, "asked_structures": structures, "known": known}
+        changes: dict[str, Any] = {"asked": niches, "asked_structures": kinds, "known": known}
         candidates = dataclasses.replace(self.candidates(programs), tasks_share=share[0], examples_share=share[1])
         return dataclasses.replace(state, rng=Rng.of(rng), **changes), candidates
 
@@ -254,29 +252,12 @@ class NicheSearch(Searcher):
 
     # ------------------------------------------------------------------------------------------ children
 
-    def _blank(self, n: int) -> Programs:
-        slots = sum(self.space.capacity)
-        code, data = np.zeros((n, slots, 4), np.int32), np.zeros((n, slots, 3), np.float32)
-        return Programs(code, data, np.zeros((n, 3), np.int32), self.space.capacity, self.space.memory)
-
     def _seat(self, programs: Programs, niches: np.ndarray) -> None:
         """Gives programs the Predict of a niche."""
         code, sizes = self._predict
         first, last = programs.starts[1], programs.starts[2]
         programs.code[:, first:last], programs.data[:, first:last] = code[niches], 0
         programs.length[:, 1] = sizes[niches]
-
-    def _new(self, programs: Programs, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`[n]` which programs can learn and are new, and the hashes of all; adds the new ones to `known`."""
-        form = canonical(programs, interface=self.interface)
-        hashes = form.hashes[:, 0]
-        new = np.zeros(len(hashes), bool)
-        new[np.unique(hashes, return_index=True)[1]] = True
-        new &= known[hashes % KNOWN] != hashes
-        rows = np.flatnonzero(new)
-        new[rows] = conditions(form.programs[rows], self.interface) == CONDITIONS
-        known[hashes[new] % KNOWN] = hashes[new]
-        return new, hashes
 
     def _first(self, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
         """Random programs that can learn, up to P for each niche."""
@@ -287,11 +268,11 @@ class NicheSearch(Searcher):
             if not len(open_):
                 break
             niches = np.repeat(open_, max(1, DRAWN // len(open_)))
-            programs = self._blank(len(niches))
+            programs = blank(self.space, len(niches))
             programs.length[:] = self.space.initial_size
             mutate_in_place(programs, self.space, ANEW, rng)
             self._seat(programs, niches)
-            rows = np.flatnonzero(self._new(programs, known)[0])
+            rows = np.flatnonzero(new_learners(programs, known, self.interface)[0])
             rank = np.arange(len(rows)) - np.searchsorted(
                 niches[rows], niches[rows]
             )  # how many of its niche come before
@@ -304,7 +285,7 @@ class NicheSearch(Searcher):
                 "no program that can learn from its mistakes was found in this space: give Learn more ops or more "
                 "instructions, or use method='evolution'"
             )
-        return _joined([part[0] for part in parts]), niches
+        return concatenate([part[0] for part in parts]), niches
 
     def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
         """Mutants that can learn and are new, and their niches."""
@@ -317,34 +298,13 @@ class NicheSearch(Searcher):
         rows = drawn[np.arange(self.children), winners]
         parents = state.places[source * self.niche_size + rows]
         empty = state.place_fitness[source, rows] == EMPTY
-        _copy(parents, np.flatnonzero(empty), state.champions, source[empty])
+        copy_rows(parents, np.flatnonzero(empty), state.champions, source[empty])
         self._seat(parents, niches)
-        was = canonical(parents, interface=self.interface).hashes[:, 0]
-        children, todo = self._blank(self.children), np.arange(self.children)
-        for tries in TRIES:
-            mutants = parents[np.repeat(todo, tries)]
-            mutate_repeatedly(mutants, self.space, self._moves, self.repeat_mutation, rng)
-            new, hashes = self._new(mutants, known)
-            same = hashes == np.repeat(was[todo], tries)
-            hit, first = first_of_each(new & ~same, tries)
-            drifts, neutral = first_of_each(same, tries)  # what changes nothing is mutated further
-            drifts &= ~hit
-            _copy(children, todo[hit], mutants, first[hit])
-            _copy(parents, todo[drifts], mutants, neutral[drifts])
-            todo = todo[~hit]
-            if not len(todo):
-                break
-        done = np.delete(np.arange(self.children), todo)
-        if not len(done):  # nothing new nearby: parents once more
-            return parents, niches
-        return children[done], niches[done]
+        children, done = new_mutants(parents, functools.partial(self._mutate, rng=rng), known, self.interface)
+        return (children, niches[done]) if len(done) else (parents, niches)  # nothing new nearby: parents once more
 
-    def _structures(self, programs: Programs) -> np.ndarray:
-        """`[n]` hashes of Predict and Learn in canonical form, whatever the initial values."""
-        length = np.array(programs.length)
-        length[:, 0] = 0
-        bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
-        return canonical(bare, interface=self.interface).hashes[:, 0]
+    def _mutate(self, programs: Programs, rng: np.random.Generator) -> None:
+        mutate_repeatedly(programs, self.space, self._moves, self.repeat_mutation, rng)
 
     def _with_sets(self, programs: Programs, rng: np.random.Generator) -> Programs:
         """K of each program: itself, and copies with other initial values."""
@@ -354,7 +314,7 @@ class NicheSearch(Searcher):
         if len(idle):
             some = programs[np.repeat(idle // self.sets, 2)]
             vary_initial_values(some, self.space, 1.0, 0.0, 2, rng)
-            _copy(many, idle, some, np.arange(len(idle)) * 2 + 1)
+            copy_rows(many, idle, some, np.arange(len(idle)) * 2 + 1)
         return many
 
     # ------------------------------------------------------------------------------------------ what becomes of them
@@ -367,17 +327,17 @@ class NicheSearch(Searcher):
         ring = np.zeros_like(state.ring) if again else state.ring.copy()
         champion_fitness = np.full_like(state.champion_fitness, EMPTY) if again else state.champion_fitness.copy()
         owners = np.full(places.size, -1, np.int64)
-        _settle(places, structures, ring, state.asked, state.asked_structures, fitness, owners)
+        settle(places, structures, ring, state.asked, state.asked_structures, fitness, owners)
         rows = np.flatnonzero(owners >= 0)
         everywhere, champions = state.places[:], state.champions[:]
-        _copy(everywhere, rows, programs, owners[rows])
+        copy_rows(everywhere, rows, programs, owners[rows])
         order = np.argsort(-fitness, kind="stable")
         niches, first = np.unique(state.asked[order], return_index=True)
         better = fitness[order[first]] > champion_fitness[niches]
         niches, winners = niches[better], order[first[better]]
         champion_hashes = state.champion_hashes.copy()
         champion_fitness[niches], champion_hashes[niches] = fitness[winners], hashes[winners]
-        _copy(champions, niches, programs, winners)
+        copy_rows(champions, niches, programs, winners)
         return dataclasses.replace(
             state,
             places=everywhere,
@@ -426,39 +386,3 @@ class NicheSearch(Searcher):
         if state.tuning + 1 < len(SPREADS):
             return dataclasses.replace(state, tuning=state.tuning + 1, tuned=programs)
         return self._evolving(state)
-
-
-def first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whether one of each `n` flags is set, and where the first is."""
-    each = flags.reshape(-1, n)
-    return np.asarray(each.any(1)), np.arange(len(each)) * n + each.argmax(1)
-
-
-def _joined(parts: list[Programs]) -> Programs:
-    arrays = ([getattr(part, name) for part in parts] for name in ("code", "data", "length"))
-    return parts[0].with_arrays(*map(np.concatenate, arrays))
-
-
-def _copy(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarray) -> None:
-    to.code[rows], to.data[rows], to.length[rows] = source.code[which], source.data[which], source.length[which]
-
-
-@entry_point
-def _settle(fitness, structures, ring, niches, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
-    """Children take the place of their structure in their niche, if they are better, or else the next in the ring."""
-    population = fitness.shape[1]
-    for i in range(len(niches)):
-        c = niches[i]
-        place = -1
-        for j in range(population):
-            if fitness[c, j] > -1.0 and structures[c, j] == new_structures[i]:
-                place = j
-                break
-        new = place < 0
-        if new:
-            place = ring[c]
-            ring[c] = (place + 1) % population
-        if new or new_fitness[i] > fitness[c, place]:
-            fitness[c, place] = new_fitness[i]
-            structures[c, place] = new_structures[i]
-            owners[c * population + place] = i

@@ -1,0 +1,125 @@
+"""Programs that can learn and are new: what a search that wastes no evaluations asks for.
+
+Axes: `n` programs.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+from zero_jax.program.space import SearchSpace
+from zero_jax.search.operators.validity import CONDITIONS, conditions
+from zero_jax.support.compiled import entry_point
+
+TRIES = (2, 4, 8)
+"""How many mutants of a parent are made in each round until one is new and can learn."""
+
+
+def blank(space: SearchSpace, n: int) -> Programs:
+    """`n` empty programs of a space."""
+    slots = sum(space.capacity)
+    code, data = np.zeros((n, slots, 4), np.int32), np.zeros((n, slots, 3), np.float32)
+    return Programs(code, data, np.zeros((n, 3), np.int32), space.capacity, space.memory)
+
+
+def copy_rows(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarray) -> None:
+    """Copies some programs over others, in place."""
+    to.code[rows], to.data[rows], to.length[rows] = source.code[which], source.data[which], source.length[which]
+
+
+def new_learners(
+    programs: Programs, known: np.ndarray, interface: Interface | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`[n]` which programs can learn and are new, and the hashes of all.
+
+    Args:
+      programs: `n` programs.
+      known: uint64, hashes of known programs, each in the place that its last bits say; the new ones are added.
+      interface: where label, features and prediction are; None for scalar labels.
+    """
+    form = canonical(programs, interface=interface)
+    hashes = form.hashes[:, 0]
+    new = np.zeros(len(hashes), bool)
+    new[np.unique(hashes, return_index=True)[1]] = True
+    new &= known[hashes % len(known)] != hashes
+    rows = np.flatnonzero(new)
+    new[rows] = conditions(form.programs[rows], interface) == CONDITIONS
+    known[hashes[new] % len(known)] = hashes[new]
+    return new, hashes
+
+
+def new_mutants(
+    parents: Programs,
+    mutate: Callable[[Programs], None],
+    known: np.ndarray,
+    interface: Interface | None = None,
+) -> tuple[Programs, np.ndarray]:
+    """For each parent a mutant that can learn and is new, and for which parents there is one.
+
+    Mutants that do what their parent does take its place, in place, and are mutated further.
+
+    Args:
+      parents: `n` programs.
+      mutate: changes programs in place.
+      known: as in `new_learners`.
+      interface: likewise.
+
+    Returns:
+      The mutants, one for each of the parents in the second array, int64.
+    """
+    was = canonical(parents, interface=interface).hashes[:, 0]
+    everyone = np.arange(len(parents))
+    children, todo = parents[everyone], everyone
+    for tries in TRIES:
+        mutants = parents[np.repeat(todo, tries)]
+        mutate(mutants)
+        new, hashes = new_learners(mutants, known, interface)
+        same = hashes == np.repeat(was[todo], tries)
+        hit, first = _first_of_each(new & ~same, tries)
+        drifts, neutral = _first_of_each(same, tries)
+        drifts &= ~hit
+        copy_rows(children, todo[hit], mutants, first[hit])
+        copy_rows(parents, todo[drifts], mutants, neutral[drifts])
+        todo = todo[~hit]
+        if not len(todo):
+            break
+    done = np.delete(everyone, todo)
+    return children[done], done
+
+
+def structures(programs: Programs, interface: Interface | None = None) -> np.ndarray:
+    """`[n]` uint64 hashes of what Predict and Learn do, whatever the constants."""
+    length = np.array(programs.length)
+    length[:, 0] = 0
+    bare = programs.with_arrays(programs.code, np.zeros_like(programs.data), length)
+    return canonical(bare, interface=interface).hashes[:, 0]
+
+
+def _first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether one of each `n` flags is set, and where the first is."""
+    each = flags.reshape(-1, n)
+    return np.asarray(each.any(1)), np.arange(len(each)) * n + each.argmax(1)
+
+
+@entry_point
+def settle(fitness, structures, ring, niches, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
+    """Children take the place of their structure in their niche, if they are better, or else the next in the ring."""
+    population = fitness.shape[1]
+    for i in range(len(niches)):
+        c = niches[i]
+        place = -1
+        for j in range(population):
+            if fitness[c, j] > -1.0 and structures[c, j] == new_structures[i]:
+                place = j
+                break
+        new = place < 0
+        if new:
+            place = ring[c]
+            ring[c] = (place + 1) % population
+        if new or new_fitness[i] > fitness[c, place]:
+            fitness[c, place] = new_fitness[i]
+            structures[c, place] = new_structures[i]
+            owners[c * population + place] = i
