@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from tests.helpers import assert_equal, call
+from tests.helpers import QUICK, assert_equal, call, records
+from tests.spaces import GENES
 from zero_jax import Component, Evaluator, Programs, Scores, SearchSpace, library
 from zero_jax.program.canonical import canonical, live
 from zero_jax.program.roles import described, roles
+from zero_jax.run import cluster
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations, NicheSearch, mutate
 from zero_jax.search.operators.mutation import vary_initial_values
@@ -241,8 +243,20 @@ def test_spaces_without_niches_or_learners_are_refused():
 
 
 @pytest.mark.slow
+def test_it_runs_through_ray(tmp_path):
+    pytest.importorskip("ray")
+    config = QUICK.replace(
+        method="niches", space=GENES, niche_size=10, children=20, tune_every=500, parallel_trials=1, workers=2, trials=1
+    )
+    outcome = cluster.run(config.replace(out=str(tmp_path)))
+    assert outcome.search_fitness > 0
+    assert outcome.progress.train_steps >= config.schedule.train_steps
+    assert len(records(outcome.folder)) >= 1
+
+
+@pytest.mark.slow
 def test_a_network_is_found_from_random_programs(tmp_path, capsys):
-    assert call("search", "teacher", "--seed", "1", "--out", tmp_path, "--parallel-trials", "1", "--trials", "2") == 0
+    assert call("search", "teacher", "--seed", "407", "--time-limit", "5m", "--out", tmp_path) == 0
     (folder,) = tmp_path.iterdir()
     outcome = json.loads((folder / "outcome.json").read_text())
     affine = outcome["references"]["affine least squares"]

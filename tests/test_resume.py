@@ -14,6 +14,7 @@ import pytest
 
 from tests import damage
 from tests.helpers import QUICK, after, call, records, without_clock
+from tests.spaces import GENES
 from zero_jax import library
 from zero_jax.run import checkpoint, runner
 from zero_jax.run.api import resume, run
@@ -30,6 +31,16 @@ VARIANTS = {
     "one trial at a time": {},
     "two in parallel": {"parallel_trials": 2, "trials": 3, "train_steps": 150_000},
     "two groups": {"groups": 2},
+    "niches": {
+        "method": "niches",
+        "space": GENES,
+        "niche_size": 10,
+        "children": 20,
+        "fidelity": ((1.0, 0.5), (1.0, 1.0)),
+        "climb_after": 500,
+        "tune_every": 1000,
+        "train_steps": 400_000,
+    },
     "probes, hurdles and a budget": {"probe": 5, "hurdle_examples": 0.5, "train_budget": 1.0, "forget_every": 3},
     "migration": {"migrate_every": 70, "groups": 2},
     "several candidates": {"candidates": 3, "trials": 3},

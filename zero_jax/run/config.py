@@ -286,7 +286,10 @@ class RunConfig:
         whole = {name: settings.pop(name) for name in [*settings] if name in own}
         groups = {name: whole.pop(name, getattr(self, name)) for name in GROUPS}
         if "method" in settings:
-            groups["searcher"] = with_method(groups["searcher"], settings.pop("method"))
+            method = settings.pop("method")
+            known = searchers.settings(searchers.searcher_class(method))
+            changed = {name: settings.pop(name) for name in [*settings] if name in known}
+            groups["searcher"] = with_method(groups["searcher"], method, **changed)
         changes: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
         for name, value in settings.items():
             group, field = _place(groups, name)

@@ -56,8 +56,8 @@ def settings(searcher: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(searcher) if field.name not in _FILLED_IN]
 
 
-def with_method(searcher: Any, method: str) -> Any:
-    """A searcher of another method, with the settings that both have.
+def with_method(searcher: Any, method: str, **changes: Any) -> Any:
+    """A searcher of another method, with the settings that both have, but for some changes.
 
     One without islands asks for as many programs at a time as all islands would.
 
@@ -66,14 +66,14 @@ def with_method(searcher: Any, method: str) -> Any:
       >>> with_method(PRESETS["linear"][1].searcher, "random").cohort
       2000
     """
-    kind = searcher_class(method)
+    kind: Any = searcher_class(method)
     if type(searcher) is kind:
-        return searcher
+        return dataclasses.replace(searcher, **changes)
     names = settings(kind)
     shared = {name: getattr(searcher, name) for name in settings(searcher) if name in names}
     if "cohort" in shared and "islands" not in names:
         shared["cohort"] *= islands(searcher)
-    return kind(**shared)
+    return kind(**shared | changes)
 
 
 def islands(searcher: Any) -> int:
