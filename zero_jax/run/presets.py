@@ -66,7 +66,7 @@ _TEACHER = RunConfig(
     name="teacher",
     tasks=TaskConfig(
         search=TaskSet("teacher", tasks=32, features=4, train=1000, valid=1000),
-        select=TaskSet("teacher", tasks=50, features=4, train=1000, valid=1000),
+        select=TaskSet("teacher", tasks=200, features=4, train=1000, valid=1000),
         unseen=TaskSet("teacher", tasks=50, features=4, train=1000, valid=1000),
     ),
     searcher=NicheSearch(
@@ -78,7 +78,7 @@ _TEACHER = RunConfig(
             initial_values=True,
         ),
     ),
-    schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.12, candidates=10),
+    schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.15, candidates=10),
     output=_BASELINES,
 )
 
