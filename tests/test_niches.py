@@ -1,5 +1,6 @@
 """Niche search: what its niches are, what it asks for, what it keeps, and that it finds a network from nothing."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -9,17 +10,17 @@ import pytest
 
 from tests.helpers import QUICK, assert_equal, call, records
 from tests.spaces import GENES
-from zero_jax import Component, Evaluator, Programs, Scores, SearchSpace, library
+from zero_jax import Candidates, Component, Evaluator, Programs, Scores, SearchSpace, library
 from zero_jax.program.canonical import canonical, live
 from zero_jax.program.roles import described, roles
-from zero_jax.run import cluster
+from zero_jax.run import build, cluster
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations, NicheSearch, mutate
 from zero_jax.search.operators.mutation import vary_initial_values
 from zero_jax.search.operators.predictions import predictions
 from zero_jax.search.operators.validity import can_learn
 from zero_jax.support.codec import encode
-from zero_jax.tasks import synthetic
+from zero_jax.tasks import arrays, synthetic
 from zero_jax.tasks.references import affine_fitness
 
 TEACHER = PRESETS["teacher"][1].searcher.space
@@ -155,12 +156,12 @@ def test_initial_values_that_read_memory_are_refused():
 def test_asks_for_programs_that_can_learn_in_sets_and_never_twice():
     _, asked = after(SMALL, 30)
     phases = [phase for phase, _ in asked]
-    assert phases[0] == "first"
+    assert phases[:2] == ["begin", "first"]
     assert {"evolve", "tune"} <= set(phases)
     known = set()
     for phase, candidates in asked:
         assert can_learn(candidates.programs).all()
-        if phase == "tune":
+        if phase in ("begin", "tune"):
             assert (candidates.tasks_share, candidates.examples_share) == (1.0, 1.0)
             continue
         assert (candidates.tasks_share, candidates.examples_share) == SMALL.fidelity[0]
@@ -189,9 +190,12 @@ def test_equal_seeds_ask_alike_a_saved_state_goes_on_and_asking_changes_no_state
     one, _ = after(SMALL, 12, seed=3)
     other, _ = after(SMALL, 12, seed=3)
     np.testing.assert_equal(encode(one), encode(other))
-    before = encode(one)
-    SMALL.ask(one)
+    before = copy.deepcopy(encode(one))
+    state, candidates = SMALL.ask(one)
+    asked = copy.deepcopy(encode(state))
+    SMALL.tell(state, candidates, Scores.of(made_up(candidates)))
     np.testing.assert_equal(encode(one), before)
+    np.testing.assert_equal(encode(state), asked)
     SMALL.save(one, tmp_path / "state.npz")
     again = SMALL.load(tmp_path / "state.npz")
     np.testing.assert_equal(encode(again), before)
@@ -207,10 +211,41 @@ def test_the_best_program_is_of_a_full_evaluation():
     tasks = synthetic.teacher(4, features=4, train=60, valid=20)
     search = dataclasses.replace(SMALL, fidelity=((0.5, 0.2),))
     evaluator, state = Evaluator(tasks), search.init(0)
-    while state.best is None:
+    for _ in range(12):
         state, candidates = search.ask(state)
         state = search.tell(state, candidates, evaluator(candidates))
     assert float(Evaluator(tasks)(state.best.program).combined[0]) == state.best.fitness
+
+
+def test_states_of_other_searches_and_damaged_ones_are_refused(tmp_path):
+    state, _ = after(SMALL, 12)
+    state, candidates = SMALL.ask(state)
+    with pytest.raises(ValueError, match=f"{len(candidates)} candidates were asked for, not 5"):
+        SMALL.tell(state, Candidates.of(candidates.programs[:5]), Scores.of(np.zeros(5)))
+    for other in ({"niche_size": 11}, {"niches": 10}):
+        with pytest.raises(ValueError, match="niches and programs of each"):
+            dataclasses.replace(SMALL, **other).check(state)
+    moved = np.roll(np.arange(len(state.places)), SMALL.niche_size)
+    for changes, message in (
+        ({"rung": 2}, "its rung or its tuning"),
+        ({"phase": "tune", "tuned": None}, "its rung or its tuning"),
+        ({"places": state.places[moved]}, "its programs do not fit their niches"),
+        ({"champion_fitness": np.full_like(state.champion_fitness, -1.0), "phase": "evolve"}, "all niches are empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SMALL.check(dataclasses.replace(state, **changes))
+    tree = encode(state) | {"asked_structures": state.asked_structures[1:]}
+    with pytest.raises(ValueError, match="asked"):
+        SMALL.restored(tree)
+
+
+def test_a_predict_that_is_too_large_to_enumerate_ends_soon():
+    sums = dataclasses.replace(TEACHER, predict=Component(["VECTOR_SUM", "VECTOR_MAX"], (1, 1, 12)))
+    with pytest.raises(ValueError, match="no function of features and memory"):
+        predictions(sums, 100)
+    ops = ["SCALAR_SUM", "VECTOR_SUM", "VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"]
+    large = SearchSpace((5, 9, 2), Component(), Component(ops, (1, 1, 11)), Component(["SCALAR_SUM"]))
+    assert len(predictions(large, 300)) == 300
 
 
 @pytest.mark.parametrize(
@@ -263,6 +298,38 @@ def test_a_network_is_found_from_random_programs(tmp_path, capsys):
     assert outcome["unseen_fitness"] > affine + 0.1
     assert 0 < outcome["references"]["network"] <= 1
     assert "updates the weights m" in capsys.readouterr().out
+
+
+def test_the_target_is_the_lower_of_fitness_and_margin():
+    config = PRESETS["teacher"][1]
+    tasks = synthetic.teacher(3, features=4, train=200, valid=100)
+    assert build.target(config, tasks) == pytest.approx(affine_fitness(tasks) + 0.15)
+    assert build.target(config.replace(sufficient_fitness=0.3), tasks) == 0.3
+    assert build.target(config, synthetic.affine(2)) == 0.9999
+    assert build.target(config.replace(sufficient_margin=None), tasks) == 0.9999
+    with pytest.raises(ValueError, match="sufficient_margin is above an affine fit, which is for regression"):
+        build.target(config, arrays.digits([(3, 8)]))
+
+
+def test_any_preset_can_be_searched_by_niches(tmp_path, capsys):
+    words = ["--method", "niches", "--children", "20", "--niche-size", "5", "--train-steps", "100000", "--trials", "1"]
+    small = [f"--{role}-tasks.tasks=3" for role in ("search", "select", "unseen")]
+    assert call("search", "linear", *words, *small, "--parallel-trials", "1", "--out", tmp_path) == 0
+    assert "def Predict():" in capsys.readouterr().out
+
+
+def test_one_neuron_is_no_network():
+    neuron = """
+def Predict():
+  s2 = dot(v1, v0)
+  s1 = sin(s2)
+def Learn():
+  s3 = s0 - s1
+  v2 = s3 * v0
+  v1 = v1 + v2
+"""
+    known = roles(Programs.parse(neuron, memory=(4, 3, 0)))
+    assert (known.hidden, known.trained) == (frozenset(), {"v1"})
 
 
 def test_roles_are_read_off_the_flow_of_data():

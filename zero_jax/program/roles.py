@@ -27,7 +27,7 @@ _PRODUCTS = {"MATRIX_VECTOR_PRODUCT", "VECTOR_PRODUCT", "VECTOR_INNER_PRODUCT"}
 Place = tuple[str, int]
 """A kind of memory and an address."""
 
-_LABEL, _FEATURES = ("is", "label"), ("is", "features")
+_LABEL, _FEATURES, _PREDICTION = ("is", "label"), ("is", "features"), ("is", "prediction")
 
 
 class Roles(NamedTuple):
@@ -35,8 +35,9 @@ class Roles(NamedTuple):
 
     Attributes:
       instructions: for each component, for each instruction its role; empty where it has none to speak of.
-      hidden: the weights of layers whose outputs pass an activation on the way to the prediction, as `m0`.
-      trained: those weights, of any layer, that Learn updates by the error.
+      hidden: the weights of hidden layers, as `m0`: their outputs pass an activation and meet further weights before
+        the prediction.
+      trained: those weights, of any layer, that Learn updates by label and prediction.
     """
 
     instructions: tuple[tuple[str, ...], ...]
@@ -122,11 +123,17 @@ class _Flow:
     def roles(self) -> Roles:
         names: list[tuple[str, ...]] = []
         for _ in range(CYCLES):
-            # Of memory only that it was made from a label counts, and of weights, all of which are, not even that.
-            self.values = {place: flows & {_LABEL} for place, flows in self.values.items() if place not in self.weights}
+            # Scratch memory keeps only what it knows of the error; weights begin each cycle with nothing.
+            self.values = {
+                place: flows & {_LABEL, _PREDICTION}
+                for place, flows in self.values.items()
+                if place not in self.weights
+            }
             self.values[self.features], self.values[self.label] = frozenset([_FEATURES]), frozenset()
             predict = tuple(self._predict(one) for one in self.components[1])
-            self.hidden |= {name for what, name in self.values.get(self.prediction, ()) if what == "activation of"}
+            predicted = self.values.get(self.prediction, frozenset())
+            self.hidden |= {name for what, name in predicted if what == "hidden"}
+            self.values[self.prediction] = predicted | {_PREDICTION}
             self.values[self.label] = frozenset([_LABEL])
             learn = tuple(self._learn(one) for one in self.components[2])
             names = [("",) * len(self.components[0]), predict, learn]
@@ -139,6 +146,7 @@ class _Flow:
             sources |= self.values.get(one.output, frozenset())
         weights = [place for place in one.inputs if place in self.weights]
         if one.op.name in _PRODUCTS and weights and _FEATURES in sources:
+            sources |= {("hidden", name) for what, name in sources if what == "activation of"}
             sources |= {("layer of", _name(place)) for place in weights}
         if one.op.name not in _LINEAR:
             sources |= {("activation of", name) for what, name in sources if what == "layer of"}
@@ -165,7 +173,7 @@ class _Flow:
         direct = self.label in one.inputs and self.prediction in one.inputs
         if direct and one.op.name.endswith("_DIFF"):
             return "error"
-        if _LABEL not in flows:
+        if not {_LABEL, _PREDICTION} <= flows:
             return ""
         if one.output in self.weights:
             self.trained.add(_name(one.output))

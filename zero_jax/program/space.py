@@ -58,8 +58,8 @@ class SearchSpace:
       predict: Ops and sizes of Predict.
       learn: Ops and sizes of Learn.
       initial_values: Setup holds one initial value for each address that its ops can write, in a fixed order, instead
-        of instructions; its sizes follow from the memory. A value is zero, or one of Setup's ops, which must read
-        nothing, draws or sets it.
+        of instructions; its sizes follow from the memory. Each value is zero, or is set or drawn by one of
+        Setup's ops; these must not read memory.
 
     Raises:
       ValueError: too many instructions in all, an op whose operands the memory does not have, or initial values by an
@@ -104,14 +104,15 @@ class SearchSpace:
     def genes(self) -> tuple[tuple[int, int], ...]:
         """The kind and the address of each initial value, in the order of Setup; none where Setup has instructions.
 
-        Label, features and prediction have none: scalars begin behind s1, vectors behind v0.
+        Scalars begin behind s1, vectors behind v0: scalar labels, features and predictions are set anyway.
         """
         if not self.initial_values:
             return ()
         for number in self.setup.numbers:
             op = op_table.OPS[number]
-            if op.inputs or op.reads_output:
-                raise ValueError(f"setup: {op.name} reads memory, so it cannot give an address its initial value")
+            if op.inputs or op.reads_output or not op.output:
+                what = "reads memory" if op.output else "writes nothing"
+                raise ValueError(f"setup: {op.name} {what}, so it cannot give an address its initial value")
         kinds = sorted({op_table.KINDS.index(op_table.OPS[number].output) for number in self.setup.numbers})
         return tuple((kind, address) for kind in kinds for address in range((2, 1, 0)[kind], self.memory[kind]))
 

@@ -51,8 +51,12 @@ def target(config: RunConfig, tasks: Tasks) -> float:
     Raises:
       ValueError: a margin above the affine fit, and the tasks are no regression tasks.
     """
-    margin = config.schedule.sufficient_margin
-    return config.schedule.sufficient_fitness if margin is None else affine_fitness(tasks) + margin
+    sufficient, margin = config.schedule.sufficient_fitness, config.schedule.sufficient_margin
+    if margin is None:
+        return sufficient
+    if tasks.loss != "rmse" or tasks.vector_labels:
+        raise ValueError("sufficient_margin is above an affine fit, which is for regression tasks: set it to None")
+    return min(sufficient, affine_fitness(tasks) + margin)
 
 
 def tasks(config: RunConfig, role: Role, number: int = 1) -> Tasks:

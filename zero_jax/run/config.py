@@ -130,8 +130,8 @@ class ScheduleConfig:
       time_limit: Stop the run after this many seconds (it can be resumed); 0 for no limit.
       sufficient_fitness: Target fitness: a trial ends when its best program exceeds it on T_search, the run when it
         does so on T_select.
-      sufficient_margin: Target fitness in another way: this much above the best affine fit (least squares) to the same
-        tasks, which must be regression tasks; None for `sufficient_fitness`.
+      sufficient_margin: A lower target fitness, for regression: this much above the best affine fit (least squares) to
+        the same tasks. The lower of the two counts; None for `sufficient_fitness` alone.
       candidates: Number of programs of a trial (and task variant) to judge on T_select: the best by fitness on
         T_search. The hall of fame, from which they come, keeps 20 and the Pareto front.
       migrate_every: Migrate programs between islands every this many evaluations per island; 0 for never.

@@ -16,6 +16,9 @@ from zero_jax.search import Best
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.references import affine_fitness
 
+MOST_FEATURES = 1_024
+"""Up to how many features the affine fit is made: it takes time in their square."""
+
 
 class Judge:
     """The best programs of a run so far.
@@ -100,7 +103,7 @@ class Judge:
         self.unseen = float(build.fitness(self.config, best.program, unseen, "unseen")[0])
         search_tasks = build.tasks(self.config, "search", best.trial)
         self.baselines = tuple(self._baseline(name, search_tasks, unseen) for name in self.config.output.baselines)
-        regression = unseen.loss == "rmse" and not unseen.vector_labels
+        regression = unseen.loss == "rmse" and not unseen.vector_labels and unseen.features <= MOST_FEATURES
         affine = {"affine least squares": affine_fitness(unseen)} if regression else {}
         self.references = affine | {one.name: one.unseen_fitness for one in self.baselines}
 

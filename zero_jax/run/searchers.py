@@ -73,7 +73,7 @@ def with_method(searcher: Any, method: str, **changes: Any) -> Any:
     shared = {name: getattr(searcher, name) for name in settings(searcher) if name in names}
     if "cohort" in shared and "islands" not in names:
         shared["cohort"] *= islands(searcher)
-    return kind(**shared | changes)
+    return kind(**kind.adapted(shared | changes))
 
 
 def islands(searcher: Any) -> int:

@@ -128,6 +128,11 @@ class Searcher:
 
     state_type: ClassVar[type[State]] = State
 
+    @classmethod
+    def adapted(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings taken over from a search of another kind, as this one needs them."""
+        return settings
+
     def init(self, seed: int | np.random.SeedSequence) -> Any:
         """The state before the first evaluation."""
         raise NotImplementedError

@@ -5,22 +5,31 @@ Axes: `N` niches, `P` programs in a niche, `C` children in a cohort, `K` sets of
 
 import dataclasses
 import functools
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores, Share
 from zero_jax.program.programs import Programs, concatenate, program_bytes
-from zero_jax.search.base import Best, Rng, Searcher, State, combined, register
-from zero_jax.search.operators.learners import blank, copy_rows, new_learners, new_mutants, settle, structures
+from zero_jax.program.space import Component
+from zero_jax.search.base import Rng, Searcher, State, check_layout, check_ops, combined, register, with_scores
+from zero_jax.search.niche_state import EMPTY, KNOWN, NicheState
+from zero_jax.search.operators.learners import (
+    TRIES,
+    blank,
+    copied,
+    copy_rows,
+    new_learners,
+    new_mutants,
+    remember,
+    settle,
+    structures,
+)  # fmt: skip
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
 from zero_jax.search.operators.predictions import Prediction, predictions
+from zero_jax.search.operators.selection import MOST_DRAWS
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.bounds import check_bytes, check_number
-from zero_jax.support.codec import Array, Count, Length
-
-KNOWN = 2**19
-"""How many of the programs that it asked for a search remembers."""
 
 DRAWN, DRAWS = 20_000, 60
 """First programs are drawn this many at a time, this often at most."""
@@ -34,68 +43,6 @@ ANEW = Mutations(types=("randomize_algorithm",), probability=1.0)
 REDRAWN = 0.15
 """How often an initial value of a further set is drawn anew."""
 
-EMPTY = -1.0
-"""The fitness of a place without a program."""
-
-Phase = Literal["first", "evolve", "tune", "again"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class NicheState(State):
-    """The state of `NicheSearch`.
-
-    Attributes:
-      places: `N * P` programs, niche by niche.
-      place_fitness: float64 `[N, P]` of what stands in each place, `EMPTY` where nothing does.
-      structures: uint64 `[N, P]`, hashes of Predict and Learn in canonical form, without initial values.
-      ring: int64 `[N]`, the place in each niche that is filled next.
-      champions: the best program of each niche so far, at the present fidelity.
-      champion_fitness, champion_hashes: float64 and uint64 `[N]`, theirs.
-      tuned_fitness: float64 `[N]`, what it was when a niche was last tuned.
-      known: uint64, hashes of programs asked for, each in the place that its last bits say.
-      phase: what was asked for last, or will be first.
-      rung: of the fidelity ladder.
-      tunings: how often the best niches have been tuned; `tuning` counts the rounds of one under way.
-      asked: int64 `[n]`, the niches of what was asked for last.
-      asked_structures: uint64 `[n]`, their structures.
-      tuned: the programs that are being tuned, if any.
-    """
-
-    places: Annotated[Programs, Length("N*P")]
-    place_fitness: Annotated[np.ndarray, Array(np.float64, ("N", "P"))]
-    structures: Annotated[np.ndarray, Array(np.uint64, ("N", "P"))]
-    ring: Annotated[np.ndarray, Array(np.int64, ("N",), least=0, below="P")]
-    champions: Annotated[Programs, Length("N")]
-    champion_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
-    champion_hashes: Annotated[np.ndarray, Array(np.uint64, ("N",))]
-    tuned_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
-    known: Annotated[np.ndarray, Array(np.uint64, (KNOWN,))]
-    phase: Phase
-    rung: Count
-    tunings: Count
-    tuning: Count
-    asked: Annotated[np.ndarray, Array(np.int64, (None,), least=0, below="N")]
-    asked_structures: Annotated[np.ndarray, Array(np.uint64, (None,))]
-    tuned: Programs | None
-
-    @property
-    def programs(self) -> Programs:
-        """`N`: the best of each niche."""
-        return self.champions
-
-    @property
-    def fitness(self) -> np.ndarray:
-        """`[1, N]` float64, theirs, at the present fidelity; 0 for an empty niche."""
-        return np.maximum(self.champion_fitness, 0.0)[None]
-
-    @property
-    def hashes(self) -> np.ndarray:
-        """`[N]` uint64, of their canonical forms."""
-        return self.champion_hashes
-
-    def validate(self) -> None:
-        """As in `State`, but a best program is known only after the first tuning."""
-
 
 @register("niches")
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +50,7 @@ class NicheSearch(Searcher):
     """Quality diversity with the function that Predict computes as the niche.
 
     What a program can compute is a small set; how it learns is what needs search. Fitness alone drops the stepping
-    stones: a hidden layer that is not trained yet loses against linear programs. In a niche of its own Learn improves
+    stones: a hidden layer that is not trained yet loses to linear programs. In a niche of its own Learn improves
     in place, from rules that became learners in other niches.
 
     Attributes:
@@ -113,7 +60,7 @@ class NicheSearch(Searcher):
       tournament: Number of programs that compete to become a parent.
       children: Number of children at a time (C).
       sets: Sets of initial values with which each child is evaluated; the best counts (K).
-      migration: Share of children whose Setup and Learn come from another niche.
+      migration: Share of children whose parent comes from a niche drawn at random; they keep its Setup and Learn.
       repeat_mutation: Probability that a mutant is mutated once more, and so on.
       mutations: How children differ from their parents; their `probability` and `components` do not count: every child
         is mutated, in Setup or Learn, since Predict is the niche.
@@ -162,8 +109,23 @@ class NicheSearch(Searcher):
             raise ValueError("fidelity needs at least one rung, such as ((0.5, 0.1),)")
         for rung in self.fidelity:
             Share(*rung)
-        what = f"{self.niches:,} niches of {self.niche_size:,} programs"
-        check_bytes(what, self.niches * self.niche_size * program_bytes(self.space.capacity), "take fewer")
+        places, mutants = self.niches * self.niche_size, self.children * max(TRIES)
+        what = (
+            f"{self.niches:,} niches of {self.niche_size:,} programs or {self.children:,} children, {self.sets:,} sets"
+        )
+        check_bytes(what, max(places, mutants) * self.sets * program_bytes(self.space.capacity), "take fewer")
+        if self.children * self.tournament > MOST_DRAWS:
+            raise ValueError(f"tournaments draw at most {MOST_DRAWS:,} programs at a time: take fewer children")
+
+    @classmethod
+    def adapted(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """With initial values in place of Setup's instructions."""
+        space = settings["space"]
+        if space.initial_values:
+            return settings
+        scalars, vectors, matrices = (size > least for size, least in zip(space.memory, (2, 1, 0), strict=True))
+        ops = ["SCALAR_CONST_SET"] * scalars + ["VECTOR_GAUSSIAN_SET"] * vectors + ["MATRIX_GAUSSIAN_SET"] * matrices
+        return settings | {"space": dataclasses.replace(space, setup=Component(ops), initial_values=True)}
 
     @property
     def cohort(self) -> int:
@@ -208,7 +170,7 @@ class NicheSearch(Searcher):
             champion_hashes=np.zeros(n, np.uint64),
             tuned_fitness=np.full(n, EMPTY),
             known=np.zeros(KNOWN, np.uint64),
-            phase="first",
+            phase="begin",
             rung=0,
             tunings=0,
             tuning=0,
@@ -222,32 +184,52 @@ class NicheSearch(Searcher):
         rng = state.generator()
         if state.phase == "tune":
             return self._tuning(state, rng)
-        known = state.known.copy()
+        known, n = state.known.copy(), len(self.predictions)
+        if state.phase == "begin":  # some programs in full, so that there is a best one
+            children, niches = self._first(np.ones(n, np.int64), 1, known, rng)
+            return self._asked(state, rng, niches, children, known), self.candidates(children)
         if state.phase == "first":
-            children, niches = self._first(known, rng)
+            children, niches = self._first(np.full(n, self.niche_size), n * self.niche_size, known, rng)
         elif state.phase == "again":
-            niches, places = np.nonzero(state.place_fitness > EMPTY)
-            children = state.places[niches * self.niche_size + places]
+            filled, places = np.nonzero(state.place_fitness > EMPTY)
+            best = np.flatnonzero(state.champion_fitness > EMPTY)
+            children = concatenate([state.places[filled * self.niche_size + places], state.champions[best]])
+            niches = np.concatenate([filled, best])
         else:
             children, niches = self._children(state, known, rng)
-        kinds = structures(children, self.interface)
-        programs = self._with_sets(children, rng)
         share = self.fidelity[state.rung]
-        changes: dict[str, Any] = {"asked": niches, "asked_structures": kinds, "known": known}
-        candidates = dataclasses.replace(self.candidates(programs), tasks_share=share[0], examples_share=share[1])
-        return dataclasses.replace(state, rng=Rng.of(rng), **changes), candidates
+        candidates = self.candidates(self._with_sets(children, rng))
+        candidates = dataclasses.replace(candidates, tasks_share=share[0], examples_share=share[1])
+        return self._asked(state, rng, niches, children, known), candidates
+
+    def _asked(
+        self, state: NicheState, rng: np.random.Generator, niches: np.ndarray, children: Programs, known: np.ndarray
+    ) -> NicheState:
+        changes: dict[str, Any] = {"asked": niches, "asked_structures": structures(children, self.interface)}
+        return dataclasses.replace(state, rng=Rng.of(rng), known=known, **changes)
 
     def tell(self, state: NicheState, candidates: Candidates, scores: Scores) -> NicheState:
-        """The state after the evaluation of the candidates."""
+        """The state after the evaluation of the candidates.
+
+        Raises:
+          ValueError: a fitness that is NaN, or not one for each candidate asked for.
+        """
         fitness = combined(candidates, scores)
-        evaluations = state.evaluations + len(candidates)
-        state = dataclasses.replace(state, evaluations=evaluations)
-        per = VARIANTS if state.phase == "tune" else self.sets
+        per = {"begin": 1, "tune": VARIANTS}.get(state.phase, self.sets)
+        expected = per * (len(state.tuned) if state.phase == "tune" and state.tuned else len(state.asked))
+        if len(candidates) != expected:
+            raise ValueError(f"{expected} candidates were asked for, not {len(candidates)}")
         by_child = fitness.reshape(-1, per)
         winners = np.arange(len(by_child)) * per + by_child.argmax(1)
         programs, best = candidates.programs[winners], by_child.max(1)
+        if (candidates.tasks_share, candidates.examples_share) == (1.0, 1.0):
+            state = with_scores(state, candidates, fitness)
+        else:
+            state = dataclasses.replace(state, evaluations=state.evaluations + len(candidates))
+        if state.phase == "begin":
+            return dataclasses.replace(state, phase="first")
         if state.phase == "tune":
-            return self._tuned(state, programs, best)
+            return self._tuned(state, programs)
         return self._next(self._settled(state, programs, best, candidates.hashes[winners]))
 
     # ------------------------------------------------------------------------------------------ children
@@ -259,24 +241,26 @@ class NicheSearch(Searcher):
         programs.code[:, first:last], programs.data[:, first:last] = code[niches], 0
         programs.length[:, 1] = sizes[niches]
 
-    def _first(self, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
-        """Random programs that can learn, up to P for each niche."""
-        missing = np.full(len(self.predictions), self.niche_size)
+    def _first(
+        self, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Programs, np.ndarray]:
+        """Random programs that can learn, and their niches: up to so many for each, until there are enough in all."""
+        missing = wanted.copy()
         parts: list[tuple[Programs, np.ndarray]] = []
         for _ in range(DRAWS):
-            open_ = np.flatnonzero(missing)
-            if not len(open_):
+            if wanted.sum() - missing.sum() >= enough:
                 break
+            open_ = np.flatnonzero(missing)
             niches = np.repeat(open_, max(1, DRAWN // len(open_)))
             programs = blank(self.space, len(niches))
             programs.length[:] = self.space.initial_size
             mutate_in_place(programs, self.space, ANEW, rng)
             self._seat(programs, niches)
-            rows = np.flatnonzero(new_learners(programs, known, self.interface)[0])
-            rank = np.arange(len(rows)) - np.searchsorted(
-                niches[rows], niches[rows]
-            )  # how many of its niche come before
+            new, hashes = new_learners(programs, known, self.interface)
+            rows = np.flatnonzero(new)
+            rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # among those of its niche
             rows = rows[rank < missing[niches[rows]]]
+            remember(hashes[rows], known)
             np.subtract.at(missing, niches[rows], 1)
             parts.append((programs[rows], niches[rows]))
         niches = np.concatenate([part[1] for part in parts])
@@ -289,22 +273,25 @@ class NicheSearch(Searcher):
 
     def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
         """Mutants that can learn and are new, and their niches."""
-        ranks = np.argsort(np.argsort(-state.champion_fitness))
-        weights = np.where(state.champion_fitness > EMPTY, 1 / (ranks + 2.0), 0)
+        ranks = np.argsort(np.argsort(-state.champion_fitness, kind="stable"), kind="stable")
+        weights = 1 / (ranks + 2.0)
         niches = rng.choice(len(weights), self.children, p=weights / weights.sum())
-        source = np.where(rng.random(self.children) < self.migration, rng.permutation(niches), niches)
+        filled = np.where(state.champion_fitness > EMPTY, weights, 0)
+        others = rng.choice(len(weights), self.children, p=filled / filled.sum())
+        source = np.where((rng.random(self.children) < self.migration) | (filled[niches] == 0), others, niches)
         drawn = rng.integers(0, self.niche_size, (self.children, self.tournament))
-        winners = state.place_fitness[source[:, None], drawn].argmax(1)
-        rows = drawn[np.arange(self.children), winners]
+        rows = drawn[np.arange(self.children), state.place_fitness[source[:, None], drawn].argmax(1)]
         parents = state.places[source * self.niche_size + rows]
         empty = state.place_fitness[source, rows] == EMPTY
         copy_rows(parents, np.flatnonzero(empty), state.champions, source[empty])
         self._seat(parents, niches)
-        children, done = new_mutants(parents, functools.partial(self._mutate, rng=rng), known, self.interface)
+        children, done = new_mutants(
+            parents,
+            lambda some: mutate_repeatedly(some, self.space, self._moves, self.repeat_mutation, rng),
+            known,
+            self.interface,
+        )
         return (children, niches[done]) if len(done) else (parents, niches)  # nothing new nearby: parents once more
-
-    def _mutate(self, programs: Programs, rng: np.random.Generator) -> None:
-        mutate_repeatedly(programs, self.space, self._moves, self.repeat_mutation, rng)
 
     def _with_sets(self, programs: Programs, rng: np.random.Generator) -> Programs:
         """K of each program: itself, and copies with other initial values."""
@@ -329,7 +316,7 @@ class NicheSearch(Searcher):
         owners = np.full(places.size, -1, np.int64)
         settle(places, structures, ring, state.asked, state.asked_structures, fitness, owners)
         rows = np.flatnonzero(owners >= 0)
-        everywhere, champions = state.places[:], state.champions[:]
+        everywhere, champions = copied(state.places), copied(state.champions)
         copy_rows(everywhere, rows, programs, owners[rows])
         order = np.argsort(-fitness, kind="stable")
         niches, first = np.unique(state.asked[order], return_index=True)
@@ -377,12 +364,37 @@ class NicheSearch(Searcher):
         vary_initial_values(many, self.space, SPREADS[state.tuning], 0.0, VARIANTS, rng)
         return dataclasses.replace(state, rng=Rng.of(rng)), self.candidates(many)
 
-    def _tuned(self, state: NicheState, programs: Programs, fitness: np.ndarray) -> NicheState:
+    def _tuned(self, state: NicheState, programs: Programs) -> NicheState:
         """The state after a round of tuning."""
-        winner = int(fitness.argmax())
-        if fitness[winner] > state.best_fitness:
-            best = Best(programs[winner], float(fitness[winner]), state.evaluations)
-            state = dataclasses.replace(state, best=best)
         if state.tuning + 1 < len(SPREADS):
             return dataclasses.replace(state, tuning=state.tuning + 1, tuned=programs)
         return self._evolving(state)
+
+    # ------------------------------------------------------------------------------------------ states from files
+
+    def check(self, state: NicheState) -> None:
+        """As in `Searcher`."""
+        super().check(state)
+        n, size = len(self.predictions), self.niche_size
+        if state.place_fitness.shape != (n, size):
+            raise ValueError(
+                f"the state is of another search: niches and programs of each {state.place_fitness.shape}, not "
+                f"{(n, size)}"
+            )
+        for programs in (state.places, state.tuned):
+            if programs is not None:
+                check_layout(programs, self.space)
+                check_ops(programs, self.ops)
+        tuning = state.phase == "tune"
+        if state.rung >= len(self.fidelity) or state.tuning >= len(SPREADS) or (tuning and not state.tuned):
+            raise ValueError("the state is of another search: its rung or its tuning does not fit")
+        if state.phase in ("evolve", "again") and not (state.champion_fitness > EMPTY).any():
+            raise ValueError("the state is of another search: all niches are empty")
+        code, sizes = self._predict
+        niches, rows = np.nonzero(state.place_fitness > EMPTY)
+        held = state.places[niches * size + rows]
+        first, last = held.starts[1:3]
+        same = (held.code[:, first:last] == code[niches]).all() and (held.length[:, 1] == sizes[niches]).all()
+        genes = (held.length[:, 0] == len(self.space.genes)).all()
+        if not same or not genes or (structures(held, self.interface) != state.structures[niches, rows]).any():
+            raise ValueError("the state is of another search: its programs do not fit their niches")

@@ -23,11 +23,10 @@ def affine_fitness(tasks: Tasks) -> float:
         raise ValueError(
             f"the affine fit is for regression: tasks must have the rmse loss and scalar labels, not {tasks}"
         )
-    train_x, train_y, valid_x, valid_y = (
-        np.asarray(part, np.float64) for part in (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y)
-    )
+    parts = map(np.asarray, (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y))
     fitness = []
-    for x, y, new_x, new_y in zip(train_x, train_y, valid_x, valid_y, strict=True):
+    for task in zip(*parts, strict=True):
+        x, y, new_x, new_y = (part.astype(np.float64) for part in task)
         weights = np.linalg.lstsq(_with_one(x), y, rcond=None)[0]
         rmse = np.sqrt(np.mean((_with_one(new_x) @ weights - new_y) ** 2))
         fitness.append(1 - 2 / np.pi * np.arctan(rmse))

@@ -25,6 +25,11 @@ def blank(space: SearchSpace, n: int) -> Programs:
     return Programs(code, data, np.zeros((n, 3), np.int32), space.capacity, space.memory)
 
 
+def copied(programs: Programs) -> Programs:
+    """A copy."""
+    return programs[np.arange(len(programs))]
+
+
 def copy_rows(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarray) -> None:
     """Copies some programs over others, in place."""
     to.code[rows], to.data[rows], to.length[rows] = source.code[which], source.data[which], source.length[which]
@@ -33,11 +38,11 @@ def copy_rows(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarra
 def new_learners(
     programs: Programs, known: np.ndarray, interface: Interface | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`[n]` which programs can learn and are new, and the hashes of all.
+    """`[n]` which programs can learn and are new, each once, and the hashes of all.
 
     Args:
       programs: `n` programs.
-      known: uint64, hashes of known programs, each in the place that its last bits say; the new ones are added.
+      known: uint64, hashes of known programs, each in the place that its last bits say.
       interface: where label, features and prediction are; None for scalar labels.
     """
     form = canonical(programs, interface=interface)
@@ -47,8 +52,12 @@ def new_learners(
     new &= known[hashes % len(known)] != hashes
     rows = np.flatnonzero(new)
     new[rows] = conditions(form.programs[rows], interface) == CONDITIONS
-    known[hashes[new] % len(known)] = hashes[new]
     return new, hashes
+
+
+def remember(hashes: np.ndarray, known: np.ndarray) -> None:
+    """Adds hashes to known ones, in place."""
+    known[hashes % len(known)] = hashes
 
 
 def new_mutants(
@@ -64,8 +73,8 @@ def new_mutants(
     Args:
       parents: `n` programs.
       mutate: changes programs in place.
-      known: as in `new_learners`.
-      interface: likewise.
+      known: as in `new_learners`; the mutants are added.
+      interface: as in `new_learners`.
 
     Returns:
       The mutants, one for each of the parents in the second array, int64.
@@ -82,6 +91,7 @@ def new_mutants(
         drifts, neutral = _first_of_each(same, tries)
         drifts &= ~hit
         copy_rows(children, todo[hit], mutants, first[hit])
+        remember(hashes[first[hit]], known)
         copy_rows(parents, todo[drifts], mutants, neutral[drifts])
         todo = todo[~hit]
         if not len(todo):
@@ -106,13 +116,17 @@ def _first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @entry_point
 def settle(fitness, structures, ring, niches, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
-    """Children take the place of their structure in their niche, if they are better, or else the next in the ring."""
+    """Gives children places, one after the other, and each place the number of the child that has it in the end.
+
+    A child replaces the program of its structure in its niche if it is better, and is dropped if not; the first of a
+    structure takes the next place of the ring. Places below 0 are empty.
+    """
     population = fitness.shape[1]
     for i in range(len(niches)):
         c = niches[i]
         place = -1
         for j in range(population):
-            if fitness[c, j] > -1.0 and structures[c, j] == new_structures[i]:
+            if fitness[c, j] >= 0 and structures[c, j] == new_structures[i]:
                 place = j
                 break
         new = place < 0

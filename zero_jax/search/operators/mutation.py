@@ -54,8 +54,8 @@ class Mutations:
         inserts one instruction, then removes one; `swap_instructions` makes two of a component change places;
         `identity` changes nothing. In a Setup of initial values every type alters one of them or draws it anew.
       weights: Relative frequency of each type; empty for uniform.
-      components: Relative frequency with which Setup, Predict and Learn are mutated; empty for uniform among those that
-        have ops.
+      components: Relative frequency with which Setup, Predict and Learn are mutated, 0 for never; empty for uniform
+        among those that have ops.
       probability: Probability that a child is mutated (U in the paper).
       constant_init: How new constants are drawn: `uniform`, as in the paper, or `log`, a random sign with log-uniform
         magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
@@ -203,9 +203,9 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         allowed[c, : len(numbers)] = numbers
     weights = np.array(mutations.weights or [1.0] * len(mutations.types))
     below = _thresholds(weights)
-    opened = np.flatnonzero(counts)
-    shares = np.array([mutations.components[c] for c in opened] if mutations.components else [1.0] * len(opened))
-    if not shares.any():
+    weight = mutations.components or (1.0, 1.0, 1.0)
+    opened = np.array([c for c in np.flatnonzero(counts) if weight[c] > 0], np.int64)
+    if not len(opened):
         raise ValueError(f"components {mutations.components} mutate none that has ops in this space")
     by_kind = [[n for n in space.ops[0] if ops.OUTPUT_KINDS[n] == kind] for kind in range(3)]
     gene_ops = np.zeros((3, max(1, *map(len, by_kind))), np.int64)
@@ -219,7 +219,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         allowed,
         np.array(counts),
         opened,
-        _thresholds(shares),
+        _thresholds(np.array([weight[c] for c in opened])),
         np.array(space.genes, np.int64).reshape(-1, 2),
         gene_ops,
         np.array([len(some) for some in by_kind]),

@@ -43,7 +43,8 @@ def vary_all(code, data, settings, spread, redrawn, keep, address):  # type: ign
             elif code[p, g, 0]:
                 factor = np.exp(spread * rng.standard_normal())
                 for i in range(settings.n_constants[code[p, g, 0]]):
-                    data[p, g, i] *= factor
+                    if data[p, g, i] != 0:
+                        data[p, g, i] *= factor
 
 
 @compiled
@@ -67,7 +68,7 @@ def _mutate_one(code, data, length, kind, component, settings, rng):  # type: ig
     if component == 0 and len(settings.genes) > 0 and kind != _ALGORITHM and kind != _COMPONENT and kind != _IDENTITY:
         gene = _below(n, rng)
         if rng.random() < 0.5 and code[gene, 0] != 0:
-            _alter_data(data[gene], code[gene, 0], settings, rng)
+            _alter_gene(data[gene], code[gene, 0], settings, rng)
         else:
             _draw_gene(code, data, gene, settings, rng)
     elif kind == _ALTER and n > 0:
@@ -144,6 +145,17 @@ def _draw_gene(code, data, k, settings, rng):  # type: ignore[no-untyped-def]
                 data[k, i] = size
             elif meaning == _BOUND:
                 data[k, i] = size * (2 * i - 1)
+
+
+@compiled
+def _alter_gene(data, op, settings, rng):  # type: ignore[no-untyped-def]
+    """Another size, and sometimes another sign; a mean stays 0."""
+    factor = np.exp(rng.standard_normal())
+    if rng.random() < FLIP_PROBABILITY and settings.meanings[op, 0] == _VALUE:
+        factor = -factor
+    for i in range(settings.n_constants[op]):
+        if data[i] != 0:
+            data[i] *= factor
 
 
 @compiled_into_caller

@@ -4,7 +4,9 @@ Programs whose Predict computes the same function differ only in how they learn;
 """
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +26,11 @@ _IDEMPOTENT = ("_MIN", "_MAX")
 _ASSOCIATIVE = ("_SUM", *_IDEMPOTENT)
 """How the names of ops end in which nesting does not matter; with the first, neither do order and repetition."""
 
-MOST_STEPS = 2_000_000
-"""How many sequences of instructions are looked at before the enumeration ends."""
+MOST_STEPS = 200_000
+"""How many instructions are tried, in all sequences together, before the enumeration ends."""
+
+MOST_ORDERS = 720
+"""In how many orders memory is named to see that two functions are one; with more, the order of use decides."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +63,8 @@ def shown(expression: Expression) -> str:
         return op_table.KINDS[expression[0]] + "abcdefghijklmnopqrstuvwxyz"[expression[1] % 26]
     op = OPS[expression[0]]
     names = dict(zip("ab", map(shown, expression[1:]), strict=False))
-    return op.form.format(o="", **names).lstrip(" =")
+    text = op.form.format(o="", **names).lstrip(" =")
+    return f"({text})" if " " in text.split("(")[0] else text
 
 
 def predictions(space: SearchSpace, most: int, interface: Interface | None = None) -> list[Prediction]:
@@ -79,31 +85,34 @@ def predictions(space: SearchSpace, most: int, interface: Interface | None = Non
       >>> from zero_jax import Component
       >>> predict = Component(["VECTOR_INNER_PRODUCT", "VECTOR_SUM"], size=(1, 1, 2))
       >>> space = SearchSpace((3, 3, 0), Component(), predict, Component(["SCALAR_SUM"]))
-      >>> [str(one) for one in predictions(space, 10)]
-      ['dot(x, va)', 'dot(va, x + x)', 'dot(x, x + va)', 'dot(va, x + va)', 'dot(x + va, x + va)', 'dot(x, va + va)']
+      >>> [str(one) for one in predictions(space, 4)]
+      ['dot(x, va)', 'dot(va, (x + x))', 'dot(x, (x + va))', 'dot(va, (x + va))']
     """
+    return list(_predictions(space, most, interface))
+
+
+@functools.lru_cache(maxsize=16)
+def _predictions(space: SearchSpace, most: int, interface: Interface | None) -> tuple[Prediction, ...]:
     ends = resolved(interface, space.memory)
     usable = [
         n for n in space.ops[1] if OPS[n].inputs and not (OPS[n].random or OPS[n].constants or OPS[n].reads_output)
     ]
     made: dict[Expression, Prediction] = {}
-    steps = 0
+    steps = itertools.count()
     for size in range(1, space.max_size[1] + 1):
-        for values, code in _sequences(usable, size, space, ends):
-            steps += 1
+        for values in _sequences(usable, size, space, ends, steps):
             key = _key(values[-1])
-            if key not in made:
-                instructions = _instructions(values, code, space, ends)
-                if instructions is not None:
-                    made[key] = Prediction(values[-1], instructions)
-            if len(made) >= most or steps >= MOST_STEPS:
-                return list(made.values())
+            code = None if key in made else _instructions(values, space, ends)
+            if code is not None:
+                made[key] = Prediction(values[-1], code)
+            if len(made) >= most:
+                return tuple(made.values())
     if not made:
         raise ValueError(
             "no function of features and memory can be computed by Predict in this space: allow it ops without "
             "constants, such as VECTOR_INNER_PRODUCT, or use another method"
         )
-    return list(made.values())
+    return tuple(made.values())
 
 
 def _is_leaf(expression: Expression) -> bool:
@@ -118,9 +127,11 @@ def _leaves(expression: Expression) -> Iterator[Expression]:
             yield from _leaves(part)
 
 
-def _sequences(usable: list[int], size: int, space: SearchSpace, ends: Any) -> Iterator[tuple[list[Expression], Any]]:
-    """Sequences of that many instructions, each of which computes something new that a later one uses, and of which the
-    last makes the prediction: the values computed, and for each instruction its op and its inputs.
+def _sequences(
+    usable: list[int], size: int, space: SearchSpace, ends: Any, steps: Iterator[int]
+) -> Iterator[list[Expression]]:
+    """Sequences of that many instructions, as the values that they compute: each is new, and a later one uses it; the
+    last is the prediction. `steps` counts instructions, and ends the search at `MOST_STEPS`.
     """
     last_kind = 1 if ends[0] > ends[1] else 0  # of the prediction: scalar or vector
     room = _memory_leaves(space, ends)
@@ -149,19 +160,16 @@ def _sequences(usable: list[int], size: int, space: SearchSpace, ends: Any) -> I
                     if value in values:
                         continue
                     following = [*values, value]
-                    if _unused(following) > 1 + _spare(left - 1):
+                    if _unused(following) > left:  # each of those that are left can use one more than it makes
                         continue
+                    if next(steps) >= MOST_STEPS:
+                        return
                     yield from extended(following, after if second is None else _used(after, second))
 
     for values in extended([], (0, 0, 0)):
         leaves = set(_leaves(values[-1]))
         if FEATURES in leaves and len(leaves) > 1 and _unused(values) == 1:
-            yield values, None
-
-
-def _spare(left: int) -> int:
-    """How many values that nothing uses yet the instructions that are left can use, besides one of their own."""
-    return left
+            yield values
 
 
 def _kind(value: Expression) -> int:
@@ -191,6 +199,8 @@ def _key(expression: Expression) -> Expression:
     """One expression for all that differ in the names of memory or the order of inputs that may change places."""
     leaves = sorted({leaf for leaf in _leaves(expression) if leaf != FEATURES})
     by_kind = [[leaf for leaf in leaves if leaf[0] == kind] for kind in range(3)]
+    if math.prod(math.factorial(len(some)) for some in by_kind) > MOST_ORDERS:
+        return _renamed(expression, {})
     best: Any = None
     for orders in itertools.product(*(itertools.permutations(range(len(some))) for some in by_kind)):
         names = {leaf: (leaf[0], n) for some, order in zip(by_kind, orders, strict=True)
@@ -218,7 +228,7 @@ def _renamed(expression: Expression, names: dict[Expression, Expression]) -> Exp
     return (expression[0], *parts)
 
 
-def _instructions(values: list[Expression], _: Any, space: SearchSpace, ends: Any) -> np.ndarray | None:
+def _instructions(values: list[Expression], space: SearchSpace, ends: Any) -> np.ndarray | None:
     """The code of a sequence; None if its values do not fit the memory."""
     vector = ends[0] > ends[1]
     first = [2, 3 if vector else 1, 0]

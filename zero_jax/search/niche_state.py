@@ -1,0 +1,76 @@
+"""What a search by niches continues from.
+
+Axes: `N` niches, `P` programs in a niche, `A` programs asked for last, without their further sets of initial values.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import numpy as np
+
+from zero_jax.program.programs import Programs
+from zero_jax.search.base import State
+from zero_jax.support.codec import Array, Count, Length
+
+KNOWN = 2**19
+"""How many of the programs it has asked for a search remembers."""
+
+EMPTY = -1.0
+"""The fitness of a place without a program."""
+
+Phase = Literal["begin", "first", "evolve", "tune", "again"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NicheState(State):
+    """The state of `NicheSearch`.
+
+    Attributes:
+      places: `N * P` programs, niche by niche.
+      place_fitness: float64 `[N, P]` of what stands in each place, `EMPTY` where nothing does.
+      structures: uint64 `[N, P]`, hashes of Predict and Learn in canonical form, without initial values.
+      ring: int64 `[N]`, the place in each niche that is filled next.
+      champions: the best program of each niche so far, at the present fidelity.
+      champion_fitness, champion_hashes: float64 and uint64 `[N]`, theirs.
+      tuned_fitness: float64 `[N]`, what it was when a niche was last tuned.
+      known: uint64, hashes of programs asked for, each in the place that its last bits say.
+      phase: what the next `ask` proposes, and after it what was proposed.
+      rung: of the fidelity ladder.
+      tunings: after how many times `tune_every` evaluations the best niches are tuned next; `tuning` counts the rounds
+        of one under way.
+      asked: int64 `[n]`, the niches of what was asked for last.
+      asked_structures: uint64 `[n]`, their structures.
+      tuned: the programs that are being tuned, if any.
+    """
+
+    places: Annotated[Programs, Length("N*P")]
+    place_fitness: Annotated[np.ndarray, Array(np.float64, ("N", "P"))]
+    structures: Annotated[np.ndarray, Array(np.uint64, ("N", "P"))]
+    ring: Annotated[np.ndarray, Array(np.int64, ("N",), least=0, below="P")]
+    champions: Annotated[Programs, Length("N")]
+    champion_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
+    champion_hashes: Annotated[np.ndarray, Array(np.uint64, ("N",))]
+    tuned_fitness: Annotated[np.ndarray, Array(np.float64, ("N",))]
+    known: Annotated[np.ndarray, Array(np.uint64, (KNOWN,))]
+    phase: Phase
+    rung: Count
+    tunings: Count
+    tuning: Count
+    asked: Annotated[np.ndarray, Array(np.int64, ("A",), least=0, below="N")]
+    asked_structures: Annotated[np.ndarray, Array(np.uint64, ("A",))]
+    tuned: Programs | None
+
+    @property
+    def programs(self) -> Programs:
+        """`N`: the best of each niche."""
+        return self.champions
+
+    @property
+    def fitness(self) -> np.ndarray:
+        """`[1, N]` float64, theirs, at the present fidelity; 0 for an empty niche."""
+        return np.maximum(self.champion_fitness, 0.0)[None]
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """`[N]` uint64, of their canonical forms."""
+        return self.champion_hashes
