@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from zero_jax.program.library import load
+from zero_jax.program.roles import described
 from zero_jax.run.api import resume, run
 from zero_jax.run.presets import PRESETS
 from zero_jax.tasks.sets import TaskSet
@@ -64,7 +66,7 @@ def _made(root, experiment, end):
     (folder / "config.json").write_text(json.dumps(config))
     whole = shutil.copytree(folder, root / "whole")
     resume(whole)
-    return Run(folder, outcome_in(whole), (whole / "best.txt").read_text())
+    return Run(folder, outcome_in(whole), described(load(str(whole / "best.json"))))
 
 
 def copied(run, root):
