@@ -101,7 +101,7 @@ def row(name: str, bits: int, fitness, one, other) -> dict:
 
 
 def rounded(errors: np.ndarray, bits: int) -> np.ndarray:
-    """To so many significant bits; every NaN the same, -0 as 0."""
+    """To `bits` significant bits; every NaN the same, -0 as 0."""
     exact = np.where(np.isnan(errors), np.float32(np.nan), errors + np.float32(0)).astype(np.float32)
     drop = 24 - bits
     words = exact.view(np.uint32).astype(np.uint64)

@@ -59,7 +59,7 @@ BUDGET = 420.0
 """Seconds after which nothing new begins: the command is to end in under 8 minutes."""
 
 SEARCH_SECONDS = 40.0
-"""After so many seconds a search ends and keeps its results."""
+"""The seconds after which a search ends and keeps its results."""
 
 BEGAN = time.perf_counter()
 

@@ -12,7 +12,7 @@ from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.canonical import Canonical, canonical
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import Rng, State, combined, register, with_scores
-from zero_jax.search.operators.learners import structures
+from zero_jax.search.operators.learners import copied, copy_rows, first_of_each, structures
 from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly
 from zero_jax.search.operators.population import Individuals, unevaluated
 from zero_jax.search.operators.records import put, take
@@ -251,10 +251,10 @@ class _Mutants:
     def of(self, parents: Programs, hashes: np.ndarray) -> _Children:
         """A mutant of each of `n` programs, whose hashes are known."""
         n, searcher = len(parents), self.searcher
-        current, now = _copied(parents), hashes.copy()  # what is mutated, and its hashes
+        current, now = copied(parents), hashes.copy()  # what is mutated, and its hashes
         forms = hashes.copy()
         todo, heights = np.arange(n), np.zeros(n, np.int64)
-        result = _Children(_copied(parents), Canonical(_copied(parents), np.zeros((n, 2), np.uint64)))
+        result = _Children(copied(parents), Canonical(copied(parents), np.zeros((n, 2), np.uint64)))
         for round_ in range(ROUNDS):
             mutations = searcher._always() if self.climbs <= round_ else self.mutations
             mutants = searcher._mutated(current[np.repeat(todo, TRIES)], mutations, self.rng)
@@ -262,17 +262,17 @@ class _Mutants:
             hashes, held = form.hashes[:, 0], conditions(form.programs, searcher.interface)
             good = ((held == CONDITIONS) & (self.known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
             same = hashes == np.repeat(forms[todo], TRIES)
-            chosen, hit = _first_of_each(good & ~same)
+            hit, chosen = first_of_each(good & ~same, TRIES)
             if self.climbs <= round_:
                 same = held >= np.repeat(heights[todo], TRIES)
             hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
-            _copy_rows(result.programs, todo[hit], mutants, chosen[hit])
-            _copy_rows(result.forms.programs, todo[hit], form.programs, chosen[hit])
+            copy_rows(result.programs, todo[hit], mutants, chosen[hit])
+            copy_rows(result.forms.programs, todo[hit], form.programs, chosen[hit])
             result.forms.hashes[todo[hit]] = form.hashes[chosen[hit]]
             self.known[hashes[chosen[hit]] % KNOWN] = hashes[chosen[hit]]
-            neutral, drifts = _first_of_each(same)
+            drifts, neutral = first_of_each(same, TRIES)
             drifts &= ~hit
-            _copy_rows(current, todo[drifts], mutants, neutral[drifts])
+            copy_rows(current, todo[drifts], mutants, neutral[drifts])
             now[todo[drifts]] = hashes[neutral[drifts]]
             heights[todo[drifts]] = held[neutral[drifts]]
             todo = todo[~hit]
@@ -285,7 +285,7 @@ class _Mutants:
                 forms[todo] = now[todo]
         if len(todo):  # all their mutants do what they do: they stand as they were
             rest = searcher._form(result.programs[todo])
-            _copy_rows(result.forms.programs, todo, rest.programs, np.arange(len(todo)))
+            copy_rows(result.forms.programs, todo, rest.programs, np.arange(len(todo)))
             result.forms.hashes[todo] = rest.hashes
         return result
 
@@ -294,11 +294,11 @@ class _Mutants:
         if self.state is not None and self.rows is not None:
             others = hold_tournaments(self.state.fitness, self.searcher.tournament, len(self.rows), self.rng)
             self.rows[todo] = others[todo]
-            _copy_rows(current, todo, self.state.programs, self.rows[todo])
+            copy_rows(current, todo, self.state.programs, self.rows[todo])
             now[todo] = self.state.hashes[self.rows[todo]]
         elif round_ > self.climbs + FOUNDED and len(todo) < len(now):
             some = self.rng.choice(np.delete(np.arange(len(now)), todo), len(todo))
-            _copy_rows(current, todo, result.programs, some)
+            copy_rows(current, todo, result.programs, some)
             now[todo] = result.forms.hashes[some, 0]
 
 
@@ -330,22 +330,8 @@ def _settle(fitness, structures, ring, new_structures, new_fitness, owners):  # 
         owners[base + place] = i
 
 
-def _first_of_each(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of `[m * TRIES]` flags, the first that is set in each `TRIES`, as an index of all, and whether there is one."""
-    flags = flags.reshape(-1, TRIES)
-    return np.arange(len(flags)) * TRIES + flags.argmax(1), np.asarray(flags.any(1))
-
-
 def _is_first(hashes: np.ndarray) -> np.ndarray:
     """`[m]` whether none before is equal."""
     first = np.zeros(len(hashes), bool)
     first[np.unique(hashes, return_index=True)[1]] = True
     return first
-
-
-def _copied(programs: Programs) -> Programs:
-    return programs.with_arrays(*(np.array(part) for part in (programs.code, programs.data, programs.length)))
-
-
-def _copy_rows(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarray) -> None:
-    to.code[rows], to.data[rows], to.length[rows] = source.code[which], source.data[which], source.length[which]

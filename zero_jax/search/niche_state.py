@@ -38,8 +38,8 @@ class NicheState(State):
       rung: of the fidelity ladder.
       tunings: after how many times `tune_every` evaluations the best niches are tuned next; `tuning` counts the rounds
         of one under way.
-      asked: int64 `[n]`, the niches of what was asked for last.
-      asked_structures: uint64 `[n]`, their structures.
+      asked: int64 `[A]`, the niches of what was asked for last.
+      asked_structures: uint64 `[A]`, their structures.
       tuned: the programs that are being tuned, if any.
     """
 

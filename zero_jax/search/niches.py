@@ -60,7 +60,7 @@ class NicheSearch(Searcher):
       tournament: Number of programs that compete to become a parent.
       children: Number of children at a time (C).
       sets: Sets of initial values with which each child is evaluated; the best counts (K).
-      migration: Share of children whose parent comes from a niche drawn at random; they keep its Setup and Learn.
+      migration: Share of children whose parent comes from a niche drawn anew; they keep its Setup and Learn.
       repeat_mutation: Probability that a mutant is mutated once more, and so on.
       mutations: How children differ from their parents; their `probability` and `components` do not count: every child
         is mutated, in Setup or Learn, since Predict is the niche.
@@ -244,7 +244,7 @@ class NicheSearch(Searcher):
     def _first(
         self, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
     ) -> tuple[Programs, np.ndarray]:
-        """Random programs that can learn, and their niches: up to so many for each, until there are enough in all."""
+        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches."""
         missing = wanted.copy()
         parts: list[tuple[Programs, np.ndarray]] = []
         for _ in range(DRAWS):

@@ -27,7 +27,7 @@ def blank(space: SearchSpace, n: int) -> Programs:
 
 def copied(programs: Programs) -> Programs:
     """A copy."""
-    return programs[np.arange(len(programs))]
+    return programs.with_arrays(*(np.array(part) for part in (programs.code, programs.data, programs.length)))
 
 
 def copy_rows(to: Programs, rows: np.ndarray, source: Programs, which: np.ndarray) -> None:
@@ -87,8 +87,8 @@ def new_mutants(
         mutate(mutants)
         new, hashes = new_learners(mutants, known, interface)
         same = hashes == np.repeat(was[todo], tries)
-        hit, first = _first_of_each(new & ~same, tries)
-        drifts, neutral = _first_of_each(same, tries)
+        hit, first = first_of_each(new & ~same, tries)
+        drifts, neutral = first_of_each(same, tries)
         drifts &= ~hit
         copy_rows(children, todo[hit], mutants, first[hit])
         remember(hashes[first[hit]], known)
@@ -108,7 +108,7 @@ def structures(programs: Programs, interface: Interface | None = None) -> np.nda
     return canonical(bare, interface=interface).hashes[:, 0]
 
 
-def _first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Whether one of each `n` flags is set, and where the first is."""
     each = flags.reshape(-1, n)
     return np.asarray(each.any(1)), np.arange(len(each)) * n + each.argmax(1)
