@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import date
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
+
+from scipy import stats
 
 from zero_jax.cli.options import parsed
 from zero_jax.support.files import write_atomically
@@ -116,6 +118,60 @@ def mapped(n: int, function: Callable[..., Any], *items: Sequence[Any]) -> list[
         return list(pool.map(function, *items))
 
 
+def finished(
+    n: int, function: Callable[..., dict[str, Any]], keys: Sequence[dict[str, Any]], to: Path, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One row for each key: the key, and what `function(**key)` returns.
+
+    The file is written after each row. Rows that it has already are not computed again, so that an interrupted script
+    continues where it was; rows of other keys stay in it.
+
+    Args:
+      n: how many processes work side by side; with 1, this one works.
+      function: computes a row; a function of a module, so that other processes find it.
+      keys: the settings that decide a row, as JSON takes them.
+      to: the results file.
+      seeds: of the script.
+    """
+    began, rows = time.monotonic(), stored_rows(to)
+
+    def row_of(key: dict[str, Any]) -> dict[str, Any] | None:
+        return next((row for row in rows if all(row.get(name) == value for name, value in key.items())), None)
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row | {"commit": commit()})
+        write(to, began, seeds, {"rows": rows}, quiet=True)
+        print(json.dumps({name: value for name, value in row.items() if not isinstance(value, list | dict)}), flush=True)
+
+    missing = [key for key in keys if row_of(key) is None]
+    if n == 1:
+        for key in missing:
+            keep(key | function(**key))
+    elif missing:
+        with processes(n) as pool:
+            jobs = {pool.submit(function, **key): key for key in missing}
+            for job in as_completed(jobs):
+                keep(jobs[job] | job.result())
+    return [row for row in map(row_of, keys) if row is not None]
+
+
+def stored_rows(to: Path) -> list[dict[str, Any]]:
+    """The rows that a file has; none without one."""
+    return json.loads(to.read_text())["results"]["rows"] if to.exists() else []
+
+
+def wilson(successes: int, of: int) -> tuple[float, float]:
+    """The 95% interval of a share by Wilson's score."""
+    low, high = stats.binomtest(successes, of).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def share(successes: int, of: int) -> str:
+    """A share with its 95% interval, as text."""
+    low, high = wilson(successes, of)
+    return f"{successes} of {of} ({low:.2f} to {high:.2f})"
+
+
 def _end_with_parent() -> None:
     def wait() -> None:
         parent = parent_process()
@@ -125,7 +181,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def write(to: Path, began: float, seeds: Sequence[int], results: Any) -> None:
+def write(to: Path, began: float, seeds: Sequence[int], results: Any, quiet: bool = False) -> None:
     """Writes results, and what they were made with.
 
     Args:
@@ -133,18 +189,25 @@ def write(to: Path, began: float, seeds: Sequence[int], results: Any) -> None:
       began: `time.monotonic()` when the script began.
       seeds: that it ran with.
       results: as JSON takes them.
+      quiet: without a line that says so.
     """
     stored = {
         "command": " ".join(["python", "experiments/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": date.today().isoformat(),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": commit(),
         "machine": machine(),
         "wall_seconds": round(time.monotonic() - began, 1),
         "seeds": list(seeds),
         "results": results,
     }
     write_atomically(to, json.dumps(stored, indent=1) + "\n")
-    print(f"Written to {to} after {stored['wall_seconds']:.0f} s")
+    if not quiet:
+        print(f"Written to {to} after {stored['wall_seconds']:.0f} s")
+
+
+def commit() -> str:
+    """The present commit, marked if files differ from it."""
+    return _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else "")
 
 
 def _git(*words: str) -> str:
