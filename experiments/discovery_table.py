@@ -19,7 +19,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,7 +157,9 @@ def affine(some: Tasks) -> float:
     if some.loss == "rmse":
         return affine_fitness(some)
     right = []
-    for x, y, new_x, new_y in zip(*map(np.asarray, (some.train_x, some.train_y, some.valid_x, some.valid_y)), strict=True):
+    for x, y, new_x, new_y in zip(
+        *map(np.asarray, (some.train_x, some.train_y, some.valid_x, some.valid_y)), strict=True
+    ):
         x, new_x = (np.insert(part.astype(np.float64), FEATURES, 1.0, axis=1) for part in (x, new_x))
         right.append(np.mean((new_x @ np.linalg.lstsq(x, 2 * y - 1, rcond=None)[0] > 0) == (new_y > 0)))
     return float(np.mean(right))
@@ -215,8 +216,8 @@ def search(problem: str, method: str, seed: int, limit: float, most_seconds: flo
         by_time = bool(most_seconds) and spent > most_seconds and known < SUFFICIENT
         if by_time:
             break
-    ended = known >= SUFFICIENT or one.exhausted(state)
-    best |= {at: known for at in CHECKPOINTS if at not in best and at <= what.budget and (ended or at == budget)}
+    if not by_time:  # what the search ended with stands for all that was left of the budget
+        best |= {at: known for at in CHECKPOINTS if at not in best and at <= budget}
     unseen = float(_evaluator(others, one)(state.best.program).combined[0])
     return {
         "fitness": known,
@@ -240,7 +241,10 @@ def _evaluator(some: Tasks, one: Any) -> Evaluator:
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line for each problem and method."""
+    """One line for each problem and method.
+
+    Of a search that was stopped by time, its last fitness stands for later checkpoints: the mean is then `at_least` that.
+    """
     lines = []
     for problem, method in dict.fromkeys((row["problem"], row["method"]) for row in rows):
         some = [row for row in rows if (row["problem"], row["method"]) == (problem, method)]
@@ -257,6 +261,7 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     for at in CHECKPOINTS
                     if any(str(at) in row["best"] for row in some)
                 },
+                "at_least": [str(at) for at in CHECKPOINTS if any(str(at) not in row["best"] for row in some)],
                 "last": float(np.mean([row["fitness"] for row in some])),
                 "unseen": float(np.mean([row["unseen_fitness"] for row in some])),
                 "affine_fit": float(np.mean([row["affine_fit"][0] for row in some])),
@@ -280,12 +285,17 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for line in table(rows):
         what = PROBLEMS[line["problem"]]
-        best = [line["fitness"].get(str(at)) for at in CHECKPOINTS]
+        best = [
+            f"{'at least ' * (str(at) in line['at_least'])}{line['fitness'][str(at)]:.3f}"
+            if str(at) in line["fitness"]
+            else ""
+            for at in CHECKPOINTS
+        ]
         numbers = line["median_evaluations"], line["median_seconds"]
         cells = [
             line["problem"],
             line["method"],
-            *("" if one is None else f"{one:.3f}" for one in best),
+            *best,
             f"{line['last']:.3f}" + f" ({line['stopped_by_time']} by time)" * bool(line["stopped_by_time"]),
             f"{line['unseen']:.3f}",
             f"{line['goal']}: {results.share(line['solved'], line['of'])}",

@@ -141,7 +141,8 @@ def finished(
     def keep(row: dict[str, Any]) -> None:
         rows.append(row | {"commit": commit()})
         write(to, began, seeds, {"rows": rows}, quiet=True)
-        print(json.dumps({name: value for name, value in row.items() if not isinstance(value, list | dict)}), flush=True)
+        short = {name: value for name, value in row.items() if not isinstance(value, list | dict) and name != "program"}
+        print(json.dumps(short), flush=True)
 
     missing = [key for key in keys if row_of(key) is None]
     if n == 1:
