@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-NAMES = ["adaptation", "binary_images", "difficulty", "paper_programs", "search_baselines", "teacher"]
+NAMES = [
+    *("adaptation", "beyond", "binary_images", "difficulty", "discovery_table", "network", "paper_programs"),
+    *("search_baselines", "teacher"),
+]
 
 
 def refused(name, words, monkeypatch, capsys):
@@ -41,6 +44,11 @@ def test_all_refuse_the_same(name, tmp_path, monkeypatch, capsys):
         ("paper_programs", ["--evaluations", "0"], "'0' is not a whole number from 1 on"),
         ("search_baselines", ["--processes", "1", "1", "4"], "three different numbers"),
         ("binary_images", ["--dataset", "nosuch"], "nosuch"),
+        ("discovery_table", ["--problems", "nonsense"], "unknown 'nonsense'; expected among linear, affine"),
+        ("discovery_table", ["--limit", "2"], "--limit is above 0 and at most 1"),
+        ("network", ["--only", "nonsense"], "unknown 'nonsense'; expected among niche search"),
+        ("beyond", ["--settings", "nonsense"], "unknown 'nonsense'; expected among plain"),
+        ("beyond", ["--jobs", "0"], "'0' is not a whole number from 1 on"),
         ("binary_images", ["--dataset", "linear"], "linear has no pairs of classes"),
     ],
 )
