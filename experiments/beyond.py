@@ -12,7 +12,8 @@ many more ops, memory and instructions. Settings (y = u . relu(M x), F = 4, 4 hi
 - noise: the training labels carry noise of standard deviation 1, which a decaying learning rate averages out.
 - scales: the features of each task are scaled by exp(N(0, 1)), so that no one learning rate suits all tasks.
 
-Which parts a program has, and that it is worse without them, is `network_parts.py`'s to say. `PARTS` are programs written by hand that have one such part, and are recognised (`tests/test_experiments_tables.py`).
+`network_parts.py` says which parts a program has that make a difference. `PARTS` are programs written by hand that have
+one such part each; they are recognised (`tests/test_experiments_tables.py`).
 """
 
 import dataclasses

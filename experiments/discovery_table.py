@@ -89,14 +89,16 @@ class Problem(NamedTuple):
         return self.target is _nonlinear
 
 
-_SMALL = {"niche_size": 50, "children": 20, "sets": 2, "tune_every": 2_000, "fidelity": ((0.5, 0.2),)}
-_MIDDLE = {"tune_every": 20_000, "fidelity": ((0.5, 0.3),)}
+_SMALL: dict[str, Any] = {"niche_size": 200, "children": 20, "sets": 2, "tournament": 10, "setup_share": 0.1}
+_SMALL |= {"tune_every": 1_000, "fidelity": ((1.0, 0.05),)}
+_MIDDLE = {"tune_every": 20_000, "fidelity": ((1.0, 0.3),)}
+_LARGE = {"fidelity": ((1.0, 0.1), (1.0, 0.4))}
 PROBLEMS = {
     "linear": Problem(_LINEAR_SPACE, _linear, "numbers", 20_000, (0.399, 1.000), _SMALL),
     "affine": Problem(_AFFINE_SPACE, _affine, "numbers", 2_000_000, (0.586, 1.000), _MIDDLE),
-    "nonlinear": Problem(_NONLINEAR_SPACE, _nonlinear, "numbers", 20_000_000, (0.360, 0.536), {}),
+    "nonlinear": Problem(_NONLINEAR_SPACE, _nonlinear, "numbers", 20_000_000, (0.360, 0.536), _LARGE),
     "affine classes": Problem(_AFFINE_SPACE, _affine, "classes", 2_000_000, (0.863, 0.983), _MIDDLE),
-    "nonlinear classes": Problem(_NONLINEAR_SPACE, _nonlinear, "classes", 20_000_000, (0.876, 0.961), {}),
+    "nonlinear classes": Problem(_NONLINEAR_SPACE, _nonlinear, "classes", 20_000_000, (0.876, 0.961), _LARGE),
 }
 METHODS = ("plain", "efficient", "niches")
 
