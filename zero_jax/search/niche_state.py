@@ -10,6 +10,7 @@ import numpy as np
 
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import State
+from zero_jax.search.operators.learners import copied, copy_rows, settle
 from zero_jax.support.codec import Array, Count, Length
 
 KNOWN = 2**19
@@ -59,6 +60,45 @@ class NicheState(State):
     asked: Annotated[np.ndarray, Array(np.int64, ("A",), least=0, below="N")]
     asked_structures: Annotated[np.ndarray, Array(np.uint64, ("A",))]
     tuned: Programs | None
+
+    def settled(self, programs: Programs, own: np.ndarray, fitness: np.ndarray, hashes: np.ndarray) -> "NicheState":
+        """The state after the `A` programs asked for have taken their places; on a new rung, all places are new.
+
+        Args:
+          programs: each with the best of its sets of initial values.
+          own: float64 `[A]`, their fitness with their own initial values.
+          fitness: float64 `[A]`, with the best ones.
+          hashes: uint64 `[A]`, of their canonical forms.
+        """
+        again = self.phase == "again"
+        places = np.full_like(self.place_fitness, EMPTY) if again else self.place_fitness.copy()
+        structures = np.zeros_like(self.structures) if again else self.structures.copy()
+        ring = np.zeros_like(self.ring) if again else self.ring.copy()
+        owners = np.full(places.size, -1, np.int64)
+        settle(places, structures, ring, self.asked, self.asked_structures, own, fitness, owners)
+        rows = np.flatnonzero(owners >= 0)
+        everywhere, champions = copied(self.places), copied(self.champions)
+        copy_rows(everywhere, rows, programs, owners[rows])
+
+        champion_fitness = np.full_like(self.champion_fitness, EMPTY) if again else self.champion_fitness.copy()
+        champion_hashes = self.champion_hashes.copy()
+        order = np.argsort(-fitness, kind="stable")
+        niches, first = np.unique(self.asked[order], return_index=True)
+        better = fitness[order[first]] > champion_fitness[niches]
+        niches, winners = niches[better], order[first[better]]
+        champion_fitness[niches], champion_hashes[niches] = fitness[winners], hashes[winners]
+        copy_rows(champions, niches, programs, winners)
+        return dataclasses.replace(
+            self,
+            places=everywhere,
+            place_fitness=places,
+            structures=structures,
+            ring=ring,
+            champions=champions,
+            champion_fitness=champion_fitness,
+            champion_hashes=champion_hashes,
+            tuned_fitness=np.full_like(champion_fitness, EMPTY) if again else self.tuned_fitness,
+        )
 
     @property
     def programs(self) -> Programs:

@@ -17,12 +17,10 @@ from zero_jax.search.niche_state import EMPTY, KNOWN, NicheState
 from zero_jax.search.operators.learners import (
     TRIES,
     blank,
-    copied,
     copy_rows,
     new_learners,
     new_mutants,
     remember,
-    settle,
     structures,
 )  # fmt: skip
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
@@ -145,9 +143,10 @@ class NicheSearch(Searcher):
     @functools.cached_property
     def _predict(self) -> tuple[np.ndarray, np.ndarray]:
         """Predict of each niche: code `[N, slots, 4]` and lengths `[N]`."""
-        sizes = np.array([len(one.code) for one in self.predictions], np.int32)
+        least = self.space.min_size[1]
+        sizes = np.array([max(len(one.code), least) for one in self.predictions], np.int32)
         code = np.zeros((len(sizes), self.space.capacity[1], 4), np.int32)
-        for row, one in zip(code, self.predictions, strict=True):
+        for row, one in zip(code, self.predictions, strict=True):  # behind a shorter one stand no-ops
             row[: len(one.code)] = one.code
         return code, sizes
 
@@ -230,7 +229,7 @@ class NicheSearch(Searcher):
             return dataclasses.replace(state, phase="first")
         if state.phase == "tune":
             return self._tuned(state, programs)
-        return self._next(self._settled(state, programs, best, candidates.hashes[winners]))
+        return self._next(state.settled(programs, by_child[:, 0], best, candidates.hashes[winners]))
 
     # ------------------------------------------------------------------------------------------ children
 
@@ -290,6 +289,7 @@ class NicheSearch(Searcher):
             lambda some: mutate_repeatedly(some, self.space, self._moves, self.repeat_mutation, rng),
             known,
             self.interface,
+            unevaluated=source != niches,
         )
         return (children, niches[done]) if len(done) else (parents, niches)  # nothing new nearby: parents once more
 
@@ -304,38 +304,7 @@ class NicheSearch(Searcher):
             copy_rows(many, idle, some, np.arange(len(idle)) * 2 + 1)
         return many
 
-    # ------------------------------------------------------------------------------------------ what becomes of them
-
-    def _settled(self, state: NicheState, programs: Programs, fitness: np.ndarray, hashes: np.ndarray) -> NicheState:
-        """The state after children have taken their places."""
-        again = state.phase == "again"
-        places = np.full_like(state.place_fitness, EMPTY) if again else state.place_fitness.copy()
-        structures = np.zeros_like(state.structures) if again else state.structures.copy()
-        ring = np.zeros_like(state.ring) if again else state.ring.copy()
-        champion_fitness = np.full_like(state.champion_fitness, EMPTY) if again else state.champion_fitness.copy()
-        owners = np.full(places.size, -1, np.int64)
-        settle(places, structures, ring, state.asked, state.asked_structures, fitness, owners)
-        rows = np.flatnonzero(owners >= 0)
-        everywhere, champions = copied(state.places), copied(state.champions)
-        copy_rows(everywhere, rows, programs, owners[rows])
-        order = np.argsort(-fitness, kind="stable")
-        niches, first = np.unique(state.asked[order], return_index=True)
-        better = fitness[order[first]] > champion_fitness[niches]
-        niches, winners = niches[better], order[first[better]]
-        champion_hashes = state.champion_hashes.copy()
-        champion_fitness[niches], champion_hashes[niches] = fitness[winners], hashes[winners]
-        copy_rows(champions, niches, programs, winners)
-        return dataclasses.replace(
-            state,
-            places=everywhere,
-            place_fitness=places,
-            structures=structures,
-            ring=ring,
-            champions=champions,
-            champion_fitness=champion_fitness,
-            champion_hashes=champion_hashes,
-            tuned_fitness=np.full_like(champion_fitness, EMPTY) if again else state.tuned_fitness,
-        )
+    # ------------------------------------------------------------------------------------------ what comes next
 
     def _next(self, state: NicheState) -> NicheState:
         """Decides what to ask for next."""

@@ -65,6 +65,7 @@ def new_mutants(
     mutate: Callable[[Programs], None],
     known: np.ndarray,
     interface: Interface | None = None,
+    unevaluated: np.ndarray | None = None,
 ) -> tuple[Programs, np.ndarray]:
     """For each parent a mutant that can learn and is new, and for which parents there is one.
 
@@ -75,13 +76,19 @@ def new_mutants(
       mutate: changes programs in place.
       known: as in `new_learners`; the mutants are added.
       interface: as in `new_learners`.
+      unevaluated: bool `[n]`, parents that count as mutants themselves; None for none.
 
     Returns:
       The mutants, one for each of the parents in the second array, int64.
     """
-    was = canonical(parents, interface=interface).hashes[:, 0]
     everyone = np.arange(len(parents))
     children, todo = parents[everyone], everyone
+    if unevaluated is not None and unevaluated.any():
+        rows = np.flatnonzero(unevaluated)
+        new, hashes = new_learners(parents[rows], known, interface)
+        remember(hashes[new], known)
+        todo = np.delete(everyone, rows[new])
+    was = canonical(parents, interface=interface).hashes[:, 0]
     for tries in TRIES:
         mutants = parents[np.repeat(todo, tries)]
         mutate(mutants)
@@ -115,22 +122,28 @@ def first_of_each(flags: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @entry_point
-def settle(fitness, structures, ring, niches, new_structures, new_fitness, owners):  # type: ignore[no-untyped-def]
+def settle(fitness, structures, ring, niches, new_structures, own_fitness, new_fitness, owners):  # type: ignore[no-untyped-def]
     """Gives children places, one after the other, and each place the number of the child that has it in the end.
 
-    A child replaces the program of its structure in its niche if it is better, and is dropped if not; the first of a
-    structure takes the next place of the ring. Places below 0 are empty.
+    A child replaces the program of its structure in its niche if it is better, and is dropped if not. The first of a
+    structure takes the place of a program whose fitness it has with its own initial values: most likely it does the
+    same, and variations that do not matter cannot fill the niche. Otherwise it takes the next place of the ring.
+    Places below 0 are empty.
     """
     population = fitness.shape[1]
     for i in range(len(niches)):
         c = niches[i]
-        place = -1
+        place, equal = -1, -1
         for j in range(population):
             if fitness[c, j] >= 0 and structures[c, j] == new_structures[i]:
                 place = j
                 break
+            if equal < 0 and own_fitness[i] > 0 and fitness[c, j] == own_fitness[i]:
+                equal = j
         new = place < 0
         if new:
+            place = equal
+        if place < 0:
             place = ring[c]
             ring[c] = (place + 1) % population
         if new or new_fitness[i] > fitness[c, place]:

@@ -94,6 +94,11 @@ def predictions(space: SearchSpace, most: int, interface: Interface | None = Non
 @functools.lru_cache(maxsize=16)
 def _predictions(space: SearchSpace, most: int, interface: Interface | None) -> tuple[Prediction, ...]:
     ends = resolved(interface, space.memory)
+    if not any(_memory_leaves(space, ends)):
+        raise ValueError(
+            f"memory {tuple(space.memory)} has no address for what a program learns: label, features and prediction "
+            "take all of it; give it one more vector"
+        )
     usable = [
         n for n in space.ops[1] if OPS[n].inputs and not (OPS[n].random or OPS[n].constants or OPS[n].reads_output)
     ]
