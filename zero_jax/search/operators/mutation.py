@@ -7,13 +7,15 @@ Axes: `n` programs, `L` instruction slots.
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from zero_jax.program import ops
+from zero_jax.program.memory import Interface, resolved
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import LEAST_DEVIATION, LEAST_SCALAR, POSITIVE_SHARE, ZERO_SHARE, SearchSpace
+from zero_jax.search.operators.move_loops import FIRST_MOVE, move_all
 from zero_jax.search.operators.mutation_loops import MEANINGS, mutate_all, vary_all
 from zero_jax.support.compiled import address_of
 from zero_jax.support.foreign import shown
@@ -28,20 +30,19 @@ MutationType = Literal[
     "randomize_algorithm",
     "identity",
     "swap_instructions",
+    "reconnect",
+    "duplicate_instruction",
+    "remove_and_mend",
+    "rebuild_value",
+    "constant_or_connection",
+    "rebuild_update",
 ]
 
-TYPES: tuple[MutationType, ...] = (
-    "alter_param",
-    "randomize_instruction",
-    "randomize_component",
-    "insert_instruction",
-    "remove_instruction",
-    "trade_instruction",
-    "randomize_algorithm",
-    "identity",
-    "swap_instructions",
-)
+TYPES: tuple[MutationType, ...] = get_args(MutationType)
 """All mutation types."""
+
+MOVES = TYPES[FIRST_MOVE:]
+"""Those that look at the flow of data, and keep it whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,14 @@ class Mutations:
       types: Mutation types in use. `alter_param` redraws one address or alters one constant of an instruction; the
         randomize types redraw one instruction, one component or all three, and keep lengths; `trade_instruction`
         inserts one instruction, then removes one; `swap_instructions` makes two of a component change places;
-        `identity` changes nothing. In a Setup of initial values every type alters one of them or draws it anew.
+        `identity` changes nothing. The others are local moves: they look at the flow of data and keep it whole.
+        `reconnect` lets one input read another value that is available there; `constant_or_connection` does so and
+        replaces a constant by a computed value or the other way round. `duplicate_instruction` computes a value
+        twice, the second time for one of its readers. `remove_and_mend` removes one instruction; readers of its output
+        read one of its inputs, or another value. `rebuild_value` computes a value from the same leaves by one to
+        three new instructions (with probabilities 0.2, 0.6 and 0.2; Mishima & Ono). `rebuild_update` computes
+        anew what Learn writes to an address that Predict reads. In a Setup of initial values every type alters one of
+        them or draws it anew.
       weights: Relative frequency of each type; empty for uniform.
       components: Relative frequency with which Setup, Predict and Learn are mutated, 0 for never; empty for uniform
         among those that have ops.
@@ -72,6 +80,7 @@ class Mutations:
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
     constant_init: Literal["uniform", "log"] = "uniform"
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.types if kind not in TYPES]
@@ -89,6 +98,8 @@ class Mutations:
             raise ValueError(
                 f"components must be three weights, of Setup, Predict and Learn, not all 0; not {self.components}"
             )
+        if not isinstance(self.adaptive, bool):
+            raise ValueError(f"adaptive must be true or false, not {shown(self.adaptive)}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
@@ -97,7 +108,13 @@ class Mutations:
             raise ValueError(f"constant_init must be 'uniform' or 'log', not {shown(self.constant_init)}")
 
 
-def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
+def mutate(
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+) -> Programs:
     """A mutated copy of every program.
 
     Args:
@@ -105,6 +122,7 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
       space: what random instructions may be, and the sizes that insertion and removal keep to.
       mutations: which mutations, and how often.
       rng: where randomness comes from; it is advanced.
+      interface: where label, features and prediction are; None for scalar labels.
 
     Returns:
       The children. A mutation that cannot apply (no instruction to alter, no room to insert) leaves its child a copy.
@@ -121,26 +139,63 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
     if programs.capacity != tuple(space.capacity):
         raise ValueError(f"programs of capacity {programs.capacity} are not of this space, whose is {space.capacity}")
     code, data, length = (np.array(part, order="C") for part in (programs.code, programs.data, programs.length))
-    mutate_in_place(programs.with_arrays(code, data, length), space, mutations, rng)
-    return programs.with_arrays(code, data, length)
+    children = programs.with_arrays(code, data, length)
+    mutate_in_place(children, space, mutations, rng, interface)
+    return children
 
 
-def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> None:
-    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's."""
-    mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), address_of(rng))
+def mutate_in_place(
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's.
+
+    Args:
+      programs: `n` programs.
+      space: as in `mutate`.
+      mutations: as in `mutate`.
+      rng: as in `mutate`.
+      interface: as in `mutate`.
+      weights: float64, of the types, in place of those of `mutations`.
+
+    Returns:
+      int64 `[n]`, which type changed each: a bit in the order of `mutations.types`. Where only initial values were
+      altered, whatever the type, it is 0.
+    """
+    settings = _settings(space, mutations)
+    if weights is not None:
+        settings = settings._replace(below=_thresholds(weights))
+    arrays, chosen = (programs.code, programs.data, programs.length), np.zeros((len(programs), 3), np.int64)
+    mutate_all(*arrays, settings, chosen, address_of(rng))
+    if settings.types.max() >= FIRST_MOVE:
+        flow = _flow(space, settings.open.tobytes(), interface)
+        at, marks = np.zeros(3 * programs.starts[-1], np.int64), np.zeros(sum(programs.memory), np.int64)
+        move_all(*arrays, chosen, settings.types, flow, (at, marks, np.zeros((3, 4), np.int64)), address_of(rng))
+    return chosen[:, 0]
 
 
 def mutate_repeatedly(
-    programs: Programs, space: SearchSpace, mutations: Mutations, repeat: float, rng: np.random.Generator
-) -> None:
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    repeat: float,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """As `mutate_in_place`, and each child is mutated once more with probability `repeat`, and so on."""
-    mutate_in_place(programs, space, mutations, rng)
+    applied = mutate_in_place(programs, space, mutations, rng, interface, weights)
     more = np.flatnonzero(rng.random(len(programs)) < repeat)
     while len(more):
         some = programs[more]
-        mutate_in_place(some, space, mutations, rng)
+        applied[more] |= mutate_in_place(some, space, mutations, rng, interface, weights)
         programs.code[more], programs.data[more], programs.length[more] = some.code, some.data, some.length
         more = more[rng.random(len(more)) < repeat]
+    return applied
 
 
 def vary_initial_values(
@@ -233,6 +288,34 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         mutations.constants == "paper",
         mutations.constant_init == "log",
     )
+
+
+class _Flow(NamedTuple):
+    """What moves need to know of a space.
+
+    Attributes:
+      sizes: int64 `[5, 4]`: the first slot of each component, and the number of slots; the fewest instructions; the
+        most; the first address of each kind, and the number of addresses; whether a component may be changed.
+      ops, n_ops: as in `_Settings`.
+      fields: as in `_Settings`.
+      ends: int64 `[3]`, the `Interface`.
+    """
+
+    sizes: np.ndarray
+    ops: np.ndarray
+    n_ops: np.ndarray
+    fields: np.ndarray
+    ends: np.ndarray
+
+
+@functools.lru_cache(maxsize=16)
+def _flow(space: SearchSpace, opened: bytes, interface: Interface | None) -> _Flow:
+    settings = _settings(space, Mutations())
+    sizes = np.zeros((5, 4), np.int64)
+    sizes[0], sizes[1, :3], sizes[2, :3] = settings.starts, settings.smallest, settings.largest
+    sizes[3, 1:], sizes[4, np.frombuffer(opened, np.int64)] = np.cumsum(settings.memory), 1
+    ends = np.array(resolved(interface, space.memory))
+    return _Flow(sizes, settings.ops, settings.n_ops, settings.fields, ends)
 
 
 def _thresholds(weights: np.ndarray) -> np.ndarray:
