@@ -10,6 +10,7 @@ import numpy as np
 
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import State
+from zero_jax.search.operators.credit import Credit
 from zero_jax.support.codec import Array, Count, Length
 
 KNOWN = 2**19
@@ -41,6 +42,7 @@ class NicheState(State):
       asked: int64 `[A]`, the niches of what was asked for last.
       asked_structures: uint64 `[A]`, their structures.
       tuned: the programs that are being tuned, if any.
+      credit: which mutation types succeed; None unless their frequencies adapt.
     """
 
     places: Annotated[Programs, Length("N*P")]
@@ -59,6 +61,7 @@ class NicheState(State):
     asked: Annotated[np.ndarray, Array(np.int64, ("A",), least=0, below="N")]
     asked_structures: Annotated[np.ndarray, Array(np.uint64, ("A",))]
     tuned: Programs | None
+    credit: Credit | None = None
 
     @property
     def programs(self) -> Programs:
