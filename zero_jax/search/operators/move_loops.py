@@ -22,7 +22,7 @@ _KNOWN, _COMPUTED, _WRITTEN, _CARRIED, _LEAF, _USED = 2 ** np.arange(6)
 over from the last example, features or label; whether that value was computed from others; whether Predict or Learn
 writes it; whether they read it before they write it; whether a chain may read it; and whether one has."""
 
-_NONE, _UP, _DOWN, _PREDICT, _LEARN = np.array([-1, 1, -1, 1, 2])
+_NONE, _UP, _DOWN, _LEARN = np.array([-1, 1, -1, 2])
 """Typed, since Numba compiles a function once for each literal number that it is called with."""
 
 TRIES = 20
@@ -194,10 +194,8 @@ def _reconnect(code, first, n, c, turns, space, scratch, rng):  # type: ignore[n
         if p % 3 == 2 or at[p] < 0:
             continue
         _mark(p // 3, c, space, scratch)
-        bits, wanted = _KNOWN, _KNOWN
-        if turns:
-            bits |= _COMPUTED
-            wanted |= _COMPUTED & ~marks[at[p]]
+        bits = _KNOWN | _COMPUTED if turns else _KNOWN
+        wanted = bits & ~(marks[at[p]] & _COMPUTED)
         kind = space.fields[code[p // 3, 0], p % 3]
         new = _pick(space.sizes[3, kind], space.sizes[3, kind + 1], at[p], bits, wanted, marks, rng)
         if new >= 0:
@@ -207,7 +205,7 @@ def _reconnect(code, first, n, c, turns, space, scratch, rng):  # type: ignore[n
 
 @compiled
 def _duplicate(code, data, length, c, space, scratch, rng):  # type: ignore[no-untyped-def]
-    """A copy behind an instruction, with an unused output, which one reader of the original reads instead."""
+    """A copy before an instruction, with an unused output, which one reader of the original reads instead."""
     at = scratch[0]
     for _ in range(TRIES):
         k = space.sizes[0, c] + int(rng.random() * length[c])
@@ -223,12 +221,12 @@ def _duplicate(code, data, length, c, space, scratch, rng):  # type: ignore[no-u
         if chosen < 0:
             continue
         _mark(k, c, space, scratch)
-        out = _unused(space.fields[code[k, 0], 2], c, 3 * k + 3, chosen, space, scratch, rng)
+        out = _unused(space.fields[code[k, 0], 2], c, 3 * k, chosen, space, scratch, rng)
         if out >= 0:
             _set(code, chosen, out, space)
             _shift(code, data, length, c, k, _UP, space)
             _copy(code, data, k, k + 1)
-            _set(code, 3 * k + 5, out, space)
+            _set(code, 3 * k + 2, out, space)
             return
 
 
@@ -241,6 +239,9 @@ def _mend(code, k, c, space, scratch, rng):  # type: ignore[no-untyped-def]
     if c == 1 and out == space.ends[2] and _writer(at, 3 * k + 3, learn, out) < 0:
         return False  # the prediction
     turn = int(rng.random() * 2)
+    _mark(k, c, space, scratch)
+    if at[3 * k + turn] >= 0 and not marks[at[3 * k + turn]] & _COMPUTED:
+        turn = 1 - turn  # constants last
     for lap in range(2 if out >= 0 else 0):  # on this example, and on the next
         first, last = (3 * k + 3, len(at)) if lap == 0 else (loop, 3 * k)
         p = _reader(at, first, last, out)
@@ -337,12 +338,10 @@ def _rebuild(code, data, length, c, k, before, own, space, scratch, rng):  # typ
     The slot `before` goes too; the last one reads the address `own` if its op allows. Both may be -1, for none.
     """
     marks, chain = scratch[1], scratch[2]
-    gone = 1 + int(before >= 0)
+    rest, drawn = length[c] - 1 - int(before >= 0), rng.random()
+    count = min(1 if drawn < ONE else 2 if drawn < ONE + TWO else 3, space.sizes[2, c] - rest)
+    count = min(max(count, space.sizes[1, c] - rest), 3)
     for _ in range(TRIES):
-        drawn = rng.random()
-        count = 1 if drawn < ONE else 2 if drawn < ONE + TWO else 3
-        count = min(count, space.sizes[2, c] - length[c] + gone)
-        count = min(max(count, space.sizes[1, c] - length[c] + gone), 3)
         for a in range(len(marks)):
             marks[a] &= ~_USED
         fits, previous = True, _NONE
@@ -395,8 +394,7 @@ def _link(code, c, k, i, last, previous, own, space, scratch, rng):  # type: ign
             return False
         marks[source] |= _USED
         chain[i, f + 1] = source
-    written = at[3 * k + 2] if last else _unused(out, c, 3 * k, 3 * k, space, scratch, rng)
-    chain[i, 3] = written
-    if written >= 0:
-        marks[written] &= ~_LEAF
-    return written >= 0 and not waits
+    chain[i, 3] = at[3 * k + 2] if last else _unused(out, c, 3 * k, 3 * k, space, scratch, rng)
+    if chain[i, 3] >= 0:
+        marks[chain[i, 3]] &= ~_LEAF
+    return chain[i, 3] >= 0 and not waits

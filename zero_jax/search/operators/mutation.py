@@ -69,9 +69,15 @@ class Mutations:
         magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
       constants: How constants are altered: `upstream` multiplies them by exp(N(0, 1)), as the original AutoML-Zero code
         does; `paper` by U(0.5, 2).
+      adaptive: Whether frequencies follow how often each type made a child better than its parent; a type keeps at
+        least a quarter of its weight.
 
     Raises:
       ValueError: no types, an unknown one, weights that do not fit, a probability outside 0 to 1.
+
+    Example:
+      >>> Mutations(types=("alter_param", *MOVES), adaptive=True).types[:3]
+      ('alter_param', 'reconnect', 'duplicate_instruction')
     """
 
     types: tuple[MutationType, ...] = ("alter_param", "randomize_instruction", "randomize_component")
@@ -163,18 +169,21 @@ def mutate_in_place(
       weights: float64, of the types, in place of those of `mutations`.
 
     Returns:
-      int64 `[n]`, which type changed each: a bit in the order of `mutations.types`. Where only initial values were
-      altered, whatever the type, it is 0.
+      int64 `[n]`, which type was applied to each: a bit in the order of `mutations.types`. Alterations of initial
+      values, whatever the type, do not count; nor, if there are weights, does a type that changed nothing.
     """
     settings = _settings(space, mutations)
     if weights is not None:
         settings = settings._replace(below=_thresholds(weights))
     arrays, chosen = (programs.code, programs.data, programs.length), np.zeros((len(programs), 3), np.int64)
+    before = None if weights is None else (programs.code.copy(), programs.data.copy())
     mutate_all(*arrays, settings, chosen, address_of(rng))
-    if settings.types.max() >= FIRST_MOVE:
+    if settings.moves:
         flow = _flow(space, settings.open.tobytes(), interface)
         at, marks = np.zeros(3 * programs.starts[-1], np.int64), np.zeros(sum(programs.memory), np.int64)
         move_all(*arrays, chosen, settings.types, flow, (at, marks, np.zeros((3, 4), np.int64)), address_of(rng))
+    if before is not None:
+        chosen[~((programs.code != before[0]).any((1, 2)) | (programs.data != before[1]).any((1, 2)))] = 0
     return chosen[:, 0]
 
 
@@ -223,7 +232,7 @@ class _Settings(NamedTuple):
       meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
       types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
       probability: of a child being mutated; `paper`: whether constants are scaled as the paper does; `log`:
-        whether new values have log-uniform magnitudes.
+        whether new values have log-uniform magnitudes; `moves`: whether some types are moves.
     """
 
     starts: np.ndarray
@@ -246,6 +255,7 @@ class _Settings(NamedTuple):
     probability: float
     paper: bool
     log: bool
+    moves: bool
 
 
 @functools.lru_cache(maxsize=16)
@@ -287,6 +297,7 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         float(mutations.probability),
         mutations.constants == "paper",
         mutations.constant_init == "log",
+        not set(MOVES).isdisjoint(mutations.types),
     )
 
 
