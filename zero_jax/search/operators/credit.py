@@ -62,7 +62,7 @@ def weights(credit: Credit | None, mutations: Mutations) -> np.ndarray | None:
       [0.5, 0.5]
       >>> credit = settled(asked(credit, np.array([1, 1, 2, 2]), bars=np.zeros(4)), np.array([0.0, 0.0, 0.0, 0.7]))
       >>> weights(credit, mutations).round(2).tolist()
-      [0.44, 0.56]
+      [0.47, 0.53]
     """
     if credit is None:
         return None
