@@ -229,12 +229,12 @@ def test_saved_states_of_other_versions_and_other_things_are_refused(tmp_path):
     path, search = tmp_path / "state.npz", searching()
     tree = encode(evolved(search, 3))
     for stored, message in [
-        ({"schema": 5, "state": tree}, "its schema is 5; this version reads 7"),
+        ({"schema": 5, "state": tree}, "its schema is 5; this version reads 8"),
         ({"schema": None, "state": tree}, "its schema is None"),
         ({"state": tree}, "it lacks schema"),
-        ({"schema": 7}, "it lacks state"),
+        ({"schema": 8}, "it lacks state"),
         ([1], "it is a list of 1, not a dict"),
-        ({"schema": 7, "state": tree | {"oldest": None}}, "state.oldest is None"),
+        ({"schema": 8, "state": tree | {"oldest": None}}, "state.oldest is None"),
     ]:
         path.write_bytes(packed(stored))
         with pytest.raises(ValueError, match=f"state.npz is not a saved search: {message}"):

@@ -11,7 +11,7 @@ from zero_jax.support import files, foreign
 
 T = TypeVar("T")
 
-SCHEMA = 5
+SCHEMA = 6
 """The version of checkpoints: trials were called experiments before 5."""
 
 KEPT = 2

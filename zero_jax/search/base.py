@@ -21,7 +21,7 @@ from zero_jax.support.bounds import check_bytes
 from zero_jax.support.checked import shown
 from zero_jax.support.codec import Count, Length, Part, Range, decode, encode
 
-SCHEMA = 7
+SCHEMA = 8
 """The version of saved states."""
 
 S = TypeVar("S", bound="State")

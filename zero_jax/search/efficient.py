@@ -12,6 +12,7 @@ from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.canonical import Canonical, canonical
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import Rng, State, combined, register, with_scores
+from zero_jax.search.operators import credit
 from zero_jax.search.operators.learners import copied, copy_rows, first_of_each, structures
 from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly
 from zero_jax.search.operators.population import Individuals, unevaluated
@@ -155,7 +156,8 @@ class EfficientEvolution(RegularizedEvolution):
         kinds = structures(programs, self.interface)
         individuals = NichedIndividuals(**vars(unevaluated(programs)), structures=kinds)
         no_parents, ring = np.zeros(0, np.int64), np.zeros(self.islands, np.int64)
-        return EfficientState(0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, ring, known, kinds, 0)
+        whole = 0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, ring, known, kinds, 0
+        return EfficientState(*whole, credit=credit.start(self.mutations))
 
     def exhausted(self, state: Any) -> bool:
         """As in `Searcher`."""
@@ -178,20 +180,16 @@ class EfficientEvolution(RegularizedEvolution):
             return state, self.candidates(state.programs)
         rng, known = state.generator(), state.known.copy()
         rows = hold_tournaments(state.fitness, self.tournament, self.islands * self.cohort, rng)
-        search = _Mutants(self, self._always(), known, rng, state, rows)
+        weights = credit.weights(state.credit, self.mutations)
+        search = _Mutants(self, self._always(), known, rng, state, rows, weights=weights)
         children = search.of(state.programs[rows], state.hashes[rows])
         candidates = Candidates(children.programs, children.forms, self.interface)
         stale = state.stale + search.forced if search.forced == len(candidates) else 0
         changes = {"asked_structures": structures(children.programs, self.interface), "stale": stale, "known": known}
-        return dataclasses.replace(state, rng=Rng.of(rng), parents=rows, **changes), candidates
+        return self.asked(state, rng, rows, children.applied, **changes), candidates
 
     def _form(self, programs: Programs) -> Canonical:
         return canonical(programs, interface=self.interface)
-
-    def _mutated(self, programs: Programs, mutations: Mutations, rng: np.random.Generator) -> Programs:
-        """Changes programs in place."""
-        mutate_repeatedly(programs, self.space, mutations, self.repeat_mutation, rng)
-        return programs
 
     def tell(self, state: Any, candidates: Candidates, scores: Scores) -> Any:
         """As in the base; children take the places that niches leave them.
@@ -209,15 +207,17 @@ class EfficientEvolution(RegularizedEvolution):
         _settle(state.fitness.copy(), kept, ring, niched.structures, fitness, owners)
         rows = np.flatnonzero(owners >= 0)
         individuals = put(state.individuals, rows, take(niched, owners[rows]))
-        return with_scores(state, candidates, fitness, children.lines, individuals=individuals, ring=ring)
+        changes = {"individuals": individuals, "ring": ring, "credit": credit.settled(state.credit, fitness)}
+        return with_scores(state, candidates, fitness, children.lines, **changes)
 
 
 @dataclasses.dataclass
 class _Children:
-    """Programs and their canonical forms."""
+    """Programs, their canonical forms, and by which types they were mutated last, as bits."""
 
     programs: Programs
     forms: Canonical
+    applied: np.ndarray
 
 
 @dataclasses.dataclass
@@ -235,6 +235,7 @@ class _Mutants:
       rng: the source of randomness.
       state: of the search; None for the first population.
       rows: of the parents in its population.
+      weights: float64, of the types, in place of those of `mutations`.
       climbs: the round from which on closeness to learning counts.
       forced: how many programs had no new mutant in all rounds, so that others stand in their places.
     """
@@ -245,6 +246,7 @@ class _Mutants:
     rng: np.random.Generator
     state: EfficientState | None = None
     rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
     climbs: int = ROUNDS
     forced: int = 0
 
@@ -254,10 +256,13 @@ class _Mutants:
         current, now = copied(parents), hashes.copy()  # what is mutated, and its hashes
         forms = hashes.copy()
         todo, heights = np.arange(n), np.zeros(n, np.int64)
-        result = _Children(copied(parents), Canonical(copied(parents), np.zeros((n, 2), np.uint64)))
+        same_forms = Canonical(copied(parents), np.zeros((n, 2), np.uint64))
+        result = _Children(copied(parents), same_forms, np.zeros(n, np.int64))
         for round_ in range(ROUNDS):
             mutations = searcher._always() if self.climbs <= round_ else self.mutations
-            mutants = searcher._mutated(current[np.repeat(todo, TRIES)], mutations, self.rng)
+            mutants = current[np.repeat(todo, TRIES)]
+            settings = searcher.space, mutations, searcher.repeat_mutation, self.rng
+            applied = mutate_repeatedly(mutants, *settings, searcher.interface, self.weights)
             form = searcher._form(mutants)
             hashes, held = form.hashes[:, 0], conditions(form.programs, searcher.interface)
             good = ((held == CONDITIONS) & (self.known[hashes % KNOWN] != hashes)) | (round_ == ROUNDS - 1)
@@ -267,6 +272,7 @@ class _Mutants:
                 same = held >= np.repeat(heights[todo], TRIES)
             hit[hit] = _is_first(hashes[chosen[hit]]) | (round_ == ROUNDS - 1)
             copy_rows(result.programs, todo[hit], mutants, chosen[hit])
+            result.applied[todo[hit]] = applied[chosen[hit]]
             copy_rows(result.forms.programs, todo[hit], form.programs, chosen[hit])
             result.forms.hashes[todo[hit]] = form.hashes[chosen[hit]]
             self.known[hashes[chosen[hit]] % KNOWN] = hashes[chosen[hit]]

@@ -10,6 +10,8 @@ import numpy as np
 
 from zero_jax.program.programs import Programs
 from zero_jax.search.base import State
+from zero_jax.search.operators import credit
+from zero_jax.search.operators.credit import Credit
 from zero_jax.search.operators.learners import copied, copy_rows, settle
 from zero_jax.support.codec import Array, Count, Length
 
@@ -42,6 +44,7 @@ class NicheState(State):
       asked: int64 `[A]`, the niches of what was asked for last.
       asked_structures: uint64 `[A]`, their structures.
       tuned: the programs that are being tuned, if any.
+      credit: which mutation types succeed; None unless their frequencies adapt.
     """
 
     places: Annotated[Programs, Length("N*P")]
@@ -60,6 +63,7 @@ class NicheState(State):
     asked: Annotated[np.ndarray, Array(np.int64, ("A",), least=0, below="N")]
     asked_structures: Annotated[np.ndarray, Array(np.uint64, ("A",))]
     tuned: Programs | None
+    credit: Credit | None = None
 
     def settled(self, programs: Programs, own: np.ndarray, fitness: np.ndarray, hashes: np.ndarray) -> "NicheState":
         """The state after the `A` programs asked for have taken their places; on a new rung, all places are new.
@@ -98,6 +102,7 @@ class NicheState(State):
             champion_fitness=champion_fitness,
             champion_hashes=champion_hashes,
             tuned_fitness=np.full_like(champion_fitness, EMPTY) if again else self.tuned_fitness,
+            credit=credit.settled(self.credit, fitness),
         )
 
     @property

@@ -14,6 +14,7 @@ from zero_jax.program.programs import Programs, concatenate, program_bytes
 from zero_jax.program.space import Component
 from zero_jax.search.base import Rng, Searcher, State, check_layout, check_ops, combined, register, with_scores
 from zero_jax.search.niche_state import EMPTY, KNOWN, NicheState
+from zero_jax.search.operators import credit
 from zero_jax.search.operators.learners import (
     TRIES,
     blank,
@@ -22,11 +23,11 @@ from zero_jax.search.operators.learners import (
     new_mutants,
     remember,
     structures,
+    with_sets,
 )  # fmt: skip
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
 from zero_jax.search.operators.predictions import Prediction, predictions
 from zero_jax.search.operators.selection import MOST_DRAWS
-from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.bounds import check_bytes, check_number
 
 DRAWN, DRAWS = 20_000, 60
@@ -37,9 +38,6 @@ TUNED, VARIANTS, SPREADS = 4, 256, (1.0, 0.4)
 these spread: the standard deviation of the logarithm of a factor."""
 
 ANEW = Mutations(types=("randomize_algorithm",), probability=1.0)
-
-REDRAWN = 0.15
-"""How often an initial value of a further set is drawn anew."""
 
 
 @register("niches")
@@ -176,6 +174,7 @@ class NicheSearch(Searcher):
             asked=nothing,
             asked_structures=nothing.astype(np.uint64),
             tuned=None,
+            credit=credit.start(self.mutations),
         )
 
     def ask(self, state: NicheState) -> tuple[NicheState, Candidates]:
@@ -195,9 +194,9 @@ class NicheSearch(Searcher):
             children = concatenate([state.places[filled * self.niche_size + places], state.champions[best]])
             niches = np.concatenate([filled, best])
         else:
-            children, niches = self._children(state, known, rng)
+            children, niches, state = self._children(state, known, rng)
         share = self.fidelity[state.rung]
-        candidates = self.candidates(self._with_sets(children, rng))
+        candidates = self.candidates(with_sets(children, self.space, self.sets, rng, self.interface))
         candidates = dataclasses.replace(candidates, tasks_share=share[0], examples_share=share[1])
         return self._asked(state, rng, niches, children, known), candidates
 
@@ -270,8 +269,10 @@ class NicheSearch(Searcher):
             )
         return concatenate([part[0] for part in parts]), niches
 
-    def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
-        """Mutants that can learn and are new, and their niches."""
+    def _children(
+        self, state: NicheState, known: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Programs, np.ndarray, NicheState]:
+        """Mutants that can learn and are new, their niches, and the state that knows which mutations made them."""
         ranks = np.argsort(np.argsort(-state.champion_fitness, kind="stable"), kind="stable")
         weights = 1 / (ranks + 2.0)
         niches = rng.choice(len(weights), self.children, p=weights / weights.sum())
@@ -281,28 +282,24 @@ class NicheSearch(Searcher):
         drawn = rng.integers(0, self.niche_size, (self.children, self.tournament))
         rows = drawn[np.arange(self.children), state.place_fitness[source[:, None], drawn].argmax(1)]
         parents = state.places[source * self.niche_size + rows]
-        empty = state.place_fitness[source, rows] == EMPTY
+        bars = state.place_fitness[source, rows]
+        empty = bars == EMPTY
+        bars[empty] = state.champion_fitness[source[empty]]
         copy_rows(parents, np.flatnonzero(empty), state.champions, source[empty])
         self._seat(parents, niches)
-        children, done = new_mutants(
+        settings = self.space, self._moves, self.repeat_mutation, rng, self.interface
+        shares = credit.weights(state.credit, self.mutations)
+        children, done, applied = new_mutants(
             parents,
-            lambda some: mutate_repeatedly(some, self.space, self._moves, self.repeat_mutation, rng),
+            lambda some: mutate_repeatedly(some, *settings, shares),
             known,
             self.interface,
             unevaluated=source != niches,
         )
-        return (children, niches[done]) if len(done) else (parents, niches)  # nothing new nearby: parents once more
-
-    def _with_sets(self, programs: Programs, rng: np.random.Generator) -> Programs:
-        """K of each program: itself, and copies with other initial values."""
-        many = programs[np.repeat(np.arange(len(programs)), self.sets)]
-        vary_initial_values(many, self.space, 1.0, REDRAWN, self.sets, rng)
-        idle = np.flatnonzero(conditions(many, self.interface) < CONDITIONS)  # by a zero where there should be none
-        if len(idle):
-            some = programs[np.repeat(idle // self.sets, 2)]
-            vary_initial_values(some, self.space, 1.0, 0.0, 2, rng)
-            copy_rows(many, idle, some, np.arange(len(idle)) * 2 + 1)
-        return many
+        if not len(done):  # nothing new nearby: parents once more
+            return parents, niches, state
+        known_now = credit.asked(state.credit, applied, bars[done])
+        return children, niches[done], dataclasses.replace(state, credit=known_now)
 
     # ------------------------------------------------------------------------------------------ what comes next
 
@@ -344,6 +341,7 @@ class NicheSearch(Searcher):
     def check(self, state: NicheState) -> None:
         """As in `Searcher`."""
         super().check(state)
+        credit.check(state.credit, self.mutations, len(state.asked))
         n, size = len(self.predictions), self.niche_size
         if state.place_fitness.shape != (n, size):
             raise ValueError(

@@ -14,7 +14,8 @@ from zero_jax.program import library
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace, random_programs
 from zero_jax.search.base import Rng, Searcher, State, check_layout, check_population, combined, register, with_scores
-from zero_jax.search.operators import migration
+from zero_jax.search.operators import credit, migration
+from zero_jax.search.operators.credit import Credit
 from zero_jax.search.operators.lineage import Lines, first_lines, inherited
 from zero_jax.search.operators.mutation import Mutations, mutate_in_place
 from zero_jax.search.operators.population import Individuals, unevaluated
@@ -34,12 +35,14 @@ class EvolutionState(State):
       islands: I.
       oldest: the place of the oldest program in the ring of every island: the next to be replaced.
       parents: int64 `[I * C]`, the rows of the parents of the children asked for last; empty before the first.
+      credit: which mutation types succeed; None unless their frequencies adapt.
     """
 
     individuals: Individuals
     islands: Annotated[int, Range(1)]
     oldest: Annotated[int, Range(0)]
     parents: Annotated[np.ndarray, Array(np.int64, ("C",), least=0)]
+    credit: Credit | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def programs(self) -> Programs:
@@ -159,7 +162,9 @@ class RegularizedEvolution(Searcher):
         first = first_programs(self.space, self.initial)
         n = self.islands * self.population
         programs = random_programs(self.space, n, rng) if first is None else first[self.taken_in_turn(first)]
-        return EvolutionState(0, None, Rng.of(rng), unevaluated(programs), self.islands, 0, np.zeros(0, np.int64))
+        individuals, no_parents = unevaluated(programs), np.zeros(0, np.int64)
+        known = credit.start(self.mutations)
+        return EvolutionState(0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, credit=known)
 
     def taken_in_turn(self, first: Programs) -> np.ndarray:
         """`[I * P]` which initial program stands in each place."""
@@ -178,6 +183,7 @@ class RegularizedEvolution(Searcher):
         super().check(state)
         if len(state.parents) not in (0, self.islands * self.cohort):
             raise ValueError(f"the state is of another search: {len(state.parents)} children were asked for last")
+        credit.check(state.credit, self.mutations, self.islands * self.cohort)
         if state.evaluations and (self.candidates(state.programs).hashes != state.hashes).any():
             raise ValueError("the state is of another search: its hashes are not those of its programs")
 
@@ -197,8 +203,16 @@ class RegularizedEvolution(Searcher):
         rng = state.generator()
         parents = hold_tournaments(state.fitness, self.tournament, self.islands * self.cohort, rng)
         children = state.programs[parents]  # copies
-        mutate_in_place(children, self.space, self.mutations, rng)
-        return dataclasses.replace(state, rng=Rng.of(rng), parents=parents), self.candidates(children)
+        weights = credit.weights(state.credit, self.mutations)
+        applied = mutate_in_place(children, self.space, self.mutations, rng, self.interface, weights)
+        return self.asked(state, rng, parents, applied), self.candidates(children)
+
+    def asked(
+        self, state: Any, rng: np.random.Generator, parents: np.ndarray, applied: np.ndarray, **changes: Any
+    ) -> Any:
+        """The state after children have been asked for."""
+        known = credit.asked(state.credit, applied, state.individuals.fitness[parents])
+        return dataclasses.replace(state, rng=Rng.of(rng), parents=parents, credit=known, **changes)
 
     def tell(self, state: EvolutionState, candidates: Candidates, scores: Scores) -> Any:
         """The state after the evaluation of the candidates: children replace the oldest programs of their island.
@@ -215,7 +229,8 @@ class RegularizedEvolution(Searcher):
         whole = self.cohort == self.population  # a generation: nothing of the old one is left
         individuals = children if whole else put(state.individuals, rows, children)
         oldest = 0 if whole else (state.oldest + self.cohort) % self.population
-        return with_scores(state, candidates, fitness, children.lines, individuals=individuals, oldest=oldest)
+        changes = {"individuals": individuals, "oldest": oldest, "credit": credit.settled(state.credit, fitness)}
+        return with_scores(state, candidates, fitness, children.lines, **changes)
 
     def with_first(self, state: EvolutionState, candidates: Candidates, fitness: np.ndarray) -> Any:
         """The state after the evaluation of the first population."""

@@ -11,8 +11,12 @@ from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace
+from zero_jax.search.operators.mutation import vary_initial_values
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.compiled import entry_point
+
+REDRAWN = 0.15
+"""How often an initial value of a further set is drawn anew."""
 
 TRIES = (2, 4, 8)
 """How many mutants of a parent are made in each round until one is new and can learn."""
@@ -62,24 +66,24 @@ def remember(hashes: np.ndarray, known: np.ndarray) -> None:
 
 def new_mutants(
     parents: Programs,
-    mutate: Callable[[Programs], None],
+    mutate: Callable[[Programs], np.ndarray],
     known: np.ndarray,
     interface: Interface | None = None,
     unevaluated: np.ndarray | None = None,
-) -> tuple[Programs, np.ndarray]:
+) -> tuple[Programs, np.ndarray, np.ndarray]:
     """For each parent a mutant that can learn and is new, and for which parents there is one.
 
     Mutants that do what their parent does take its place, in place, and are mutated further.
 
     Args:
       parents: `n` programs.
-      mutate: changes programs in place.
+      mutate: changes programs in place, and returns int64, by which types each.
       known: as in `new_learners`; the mutants are added.
       interface: as in `new_learners`.
       unevaluated: bool `[n]`, parents that count as mutants themselves; None for none.
 
     Returns:
-      The mutants, one for each of the parents in the second array, int64.
+      The mutants, one for each of the parents in the second array, int64; and by which types it was mutated last.
     """
     everyone = np.arange(len(parents))
     children, todo = parents[everyone], everyone
@@ -89,22 +93,38 @@ def new_mutants(
         remember(hashes[new], known)
         todo = np.delete(everyone, rows[new])
     was = canonical(parents, interface=interface).hashes[:, 0]
+    applied = np.zeros(len(parents), np.int64)
     for tries in TRIES:
         mutants = parents[np.repeat(todo, tries)]
-        mutate(mutants)
+        types = mutate(mutants)
         new, hashes = new_learners(mutants, known, interface)
         same = hashes == np.repeat(was[todo], tries)
         hit, first = first_of_each(new & ~same, tries)
         drifts, neutral = first_of_each(same, tries)
         drifts &= ~hit
         copy_rows(children, todo[hit], mutants, first[hit])
+        applied[todo[hit]] = types[first[hit]]
         remember(hashes[first[hit]], known)
         copy_rows(parents, todo[drifts], mutants, neutral[drifts])
         todo = todo[~hit]
         if not len(todo):
             break
     done = np.delete(everyone, todo)
-    return children[done], done
+    return children[done], done, applied[done]
+
+
+def with_sets(
+    programs: Programs, space: SearchSpace, sets: int, rng: np.random.Generator, interface: Interface | None = None
+) -> Programs:
+    """Several of each program: itself, and copies with other initial values."""
+    many = programs[np.repeat(np.arange(len(programs)), sets)]
+    vary_initial_values(many, space, 1.0, REDRAWN, sets, rng)
+    idle = np.flatnonzero(conditions(many, interface) < CONDITIONS)  # by a zero where there should be none
+    if len(idle):
+        some = programs[np.repeat(idle // sets, 2)]
+        vary_initial_values(some, space, 1.0, 0.0, 2, rng)
+        copy_rows(many, idle, some, np.arange(len(idle)) * 2 + 1)
+    return many
 
 
 def structures(programs: Programs, interface: Interface | None = None) -> np.ndarray:

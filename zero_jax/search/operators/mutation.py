@@ -7,13 +7,15 @@ Axes: `n` programs, `L` instruction slots.
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from zero_jax.program import ops
+from zero_jax.program.memory import Interface, resolved
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import LEAST_DEVIATION, LEAST_SCALAR, POSITIVE_SHARE, ZERO_SHARE, SearchSpace
+from zero_jax.search.operators.move_loops import FIRST_MOVE, move_all
 from zero_jax.search.operators.mutation_loops import MEANINGS, mutate_all, vary_all
 from zero_jax.support.compiled import address_of
 from zero_jax.support.foreign import shown
@@ -28,20 +30,19 @@ MutationType = Literal[
     "randomize_algorithm",
     "identity",
     "swap_instructions",
+    "reconnect",
+    "duplicate_instruction",
+    "remove_and_mend",
+    "rebuild_value",
+    "constant_or_connection",
+    "rebuild_update",
 ]
 
-TYPES: tuple[MutationType, ...] = (
-    "alter_param",
-    "randomize_instruction",
-    "randomize_component",
-    "insert_instruction",
-    "remove_instruction",
-    "trade_instruction",
-    "randomize_algorithm",
-    "identity",
-    "swap_instructions",
-)
+TYPES: tuple[MutationType, ...] = get_args(MutationType)
 """All mutation types."""
+
+MOVES = TYPES[FIRST_MOVE:]
+"""Those that look at the flow of data, and keep it whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,14 @@ class Mutations:
       types: Mutation types in use. `alter_param` redraws one address or alters one constant of an instruction; the
         randomize types redraw one instruction, one component or all three, and keep lengths; `trade_instruction`
         inserts one instruction, then removes one; `swap_instructions` makes two of a component change places;
-        `identity` changes nothing. In a Setup of initial values every type alters one of them or draws it anew.
+        `identity` changes nothing. The others are local moves: they look at the flow of data and keep it whole.
+        `reconnect` lets one input read another value that is available there; `constant_or_connection` does so and
+        replaces a constant by a computed value or the other way round. `duplicate_instruction` computes a value
+        twice, the second time for one of its readers. `remove_and_mend` removes one instruction; readers of its output
+        read one of its inputs, or another value. `rebuild_value` computes a value from the same leaves by one to
+        three new instructions (with probabilities 0.2, 0.6 and 0.2; Mishima & Ono). `rebuild_update` computes
+        anew what Learn writes to an address that Predict reads. In a Setup of initial values every type alters one of
+        them or draws it anew.
       weights: Relative frequency of each type; empty for uniform.
       components: Relative frequency with which Setup, Predict and Learn are mutated, 0 for never; empty for uniform
         among those that have ops.
@@ -61,9 +69,15 @@ class Mutations:
         magnitude from 0.001 to 1 (for values only, not bounds, means, deviations or indices).
       constants: How constants are altered: `upstream` multiplies them by exp(N(0, 1)), as the original AutoML-Zero code
         does; `paper` by U(0.5, 2).
+      adaptive: Whether frequencies follow how often each type made a child better than its parent; a type keeps at
+        least a quarter of its weight.
 
     Raises:
       ValueError: no types, an unknown one, weights that do not fit, a probability outside 0 to 1.
+
+    Example:
+      >>> Mutations(types=("alter_param", *MOVES), adaptive=True).types[:3]
+      ('alter_param', 'reconnect', 'duplicate_instruction')
     """
 
     types: tuple[MutationType, ...] = ("alter_param", "randomize_instruction", "randomize_component")
@@ -72,6 +86,7 @@ class Mutations:
     probability: float = 0.9
     constants: Literal["upstream", "paper"] = "upstream"
     constant_init: Literal["uniform", "log"] = "uniform"
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.types if kind not in TYPES]
@@ -89,6 +104,8 @@ class Mutations:
             raise ValueError(
                 f"components must be three weights, of Setup, Predict and Learn, not all 0; not {self.components}"
             )
+        if not isinstance(self.adaptive, bool):
+            raise ValueError(f"adaptive must be true or false, not {shown(self.adaptive)}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"the mutation probability must be from 0 to 1, not {self.probability}")
         if self.constants not in ("upstream", "paper"):
@@ -97,7 +114,13 @@ class Mutations:
             raise ValueError(f"constant_init must be 'uniform' or 'log', not {shown(self.constant_init)}")
 
 
-def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> Programs:
+def mutate(
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+) -> Programs:
     """A mutated copy of every program.
 
     Args:
@@ -105,6 +128,7 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
       space: what random instructions may be, and the sizes that insertion and removal keep to.
       mutations: which mutations, and how often.
       rng: where randomness comes from; it is advanced.
+      interface: where label, features and prediction are; None for scalar labels.
 
     Returns:
       The children. A mutation that cannot apply (no instruction to alter, no room to insert) leaves its child a copy.
@@ -121,26 +145,66 @@ def mutate(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np
     if programs.capacity != tuple(space.capacity):
         raise ValueError(f"programs of capacity {programs.capacity} are not of this space, whose is {space.capacity}")
     code, data, length = (np.array(part, order="C") for part in (programs.code, programs.data, programs.length))
-    mutate_in_place(programs.with_arrays(code, data, length), space, mutations, rng)
-    return programs.with_arrays(code, data, length)
+    children = programs.with_arrays(code, data, length)
+    mutate_in_place(children, space, mutations, rng, interface)
+    return children
 
 
-def mutate_in_place(programs: Programs, space: SearchSpace, mutations: Mutations, rng: np.random.Generator) -> None:
-    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's."""
-    mutate_all(programs.code, programs.data, programs.length, _settings(space, mutations), address_of(rng))
+def mutate_in_place(
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """As `mutate`, but changes the programs given, whose arrays are NumPy's, in C order and nobody else's.
+
+    Args:
+      programs: `n` programs.
+      space: as in `mutate`.
+      mutations: as in `mutate`.
+      rng: as in `mutate`.
+      interface: as in `mutate`.
+      weights: float64, of the types, in place of those of `mutations`.
+
+    Returns:
+      int64 `[n]`, which type was applied to each: a bit in the order of `mutations.types`. Alterations of initial
+      values, whatever the type, do not count; nor, if there are weights, does a type that changed nothing.
+    """
+    settings = _settings(space, mutations)
+    if weights is not None:
+        settings = settings._replace(below=_thresholds(weights))
+    arrays, chosen = (programs.code, programs.data, programs.length), np.zeros((len(programs), 3), np.int64)
+    before = None if weights is None else (programs.code.copy(), programs.data.copy())
+    mutate_all(*arrays, settings, chosen, address_of(rng))
+    if settings.moves:
+        flow = _flow(space, settings.open.tobytes(), interface)
+        at, marks = np.zeros(3 * programs.starts[-1], np.int64), np.zeros(sum(programs.memory), np.int64)
+        move_all(*arrays, chosen, settings.types, flow, (at, marks, np.zeros((3, 4), np.int64)), address_of(rng))
+    if before is not None:
+        chosen[~((programs.code != before[0]).any((1, 2)) | (programs.data != before[1]).any((1, 2)))] = 0
+    return chosen[:, 0]
 
 
 def mutate_repeatedly(
-    programs: Programs, space: SearchSpace, mutations: Mutations, repeat: float, rng: np.random.Generator
-) -> None:
+    programs: Programs,
+    space: SearchSpace,
+    mutations: Mutations,
+    repeat: float,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """As `mutate_in_place`, and each child is mutated once more with probability `repeat`, and so on."""
-    mutate_in_place(programs, space, mutations, rng)
+    applied = mutate_in_place(programs, space, mutations, rng, interface, weights)
     more = np.flatnonzero(rng.random(len(programs)) < repeat)
     while len(more):
         some = programs[more]
-        mutate_in_place(some, space, mutations, rng)
+        applied[more] |= mutate_in_place(some, space, mutations, rng, interface, weights)
         programs.code[more], programs.data[more], programs.length[more] = some.code, some.data, some.length
         more = more[rng.random(len(more)) < repeat]
+    return applied
 
 
 def vary_initial_values(
@@ -168,7 +232,7 @@ class _Settings(NamedTuple):
       meanings: int64 `[65, 3]`, what a constant is; `n_constants` `[65]`.
       types, below: int64 and float64 `[n]`: a uniform number below `below[i]` and no earlier one means `types[i]`.
       probability: of a child being mutated; `paper`: whether constants are scaled as the paper does; `log`:
-        whether new values have log-uniform magnitudes.
+        whether new values have log-uniform magnitudes; `moves`: whether some types are moves.
     """
 
     starts: np.ndarray
@@ -191,6 +255,7 @@ class _Settings(NamedTuple):
     probability: float
     paper: bool
     log: bool
+    moves: bool
 
 
 @functools.lru_cache(maxsize=16)
@@ -232,7 +297,36 @@ def _settings(space: SearchSpace, mutations: Mutations) -> _Settings:
         float(mutations.probability),
         mutations.constants == "paper",
         mutations.constant_init == "log",
+        not set(MOVES).isdisjoint(mutations.types),
     )
+
+
+class _Flow(NamedTuple):
+    """What moves need to know of a space.
+
+    Attributes:
+      sizes: int64 `[5, 4]`: the first slot of each component, and the number of slots; the fewest instructions; the
+        most; the first address of each kind, and the number of addresses; whether a component may be changed.
+      ops, n_ops: as in `_Settings`.
+      fields: as in `_Settings`.
+      ends: int64 `[3]`, the `Interface`.
+    """
+
+    sizes: np.ndarray
+    ops: np.ndarray
+    n_ops: np.ndarray
+    fields: np.ndarray
+    ends: np.ndarray
+
+
+@functools.lru_cache(maxsize=16)
+def _flow(space: SearchSpace, opened: bytes, interface: Interface | None) -> _Flow:
+    settings = _settings(space, Mutations())
+    sizes = np.zeros((5, 4), np.int64)
+    sizes[0], sizes[1, :3], sizes[2, :3] = settings.starts, settings.smallest, settings.largest
+    sizes[3, 1:], sizes[4, np.frombuffer(opened, np.int64)] = np.cumsum(settings.memory), 1
+    ends = np.array(resolved(interface, space.memory))
+    return _Flow(sizes, settings.ops, settings.n_ops, settings.fields, ends)
 
 
 def _thresholds(weights: np.ndarray) -> np.ndarray:

@@ -19,14 +19,20 @@ _VALUE, _LEAST = MEANINGS.index("value"), float(np.log(1e-3))
 
 
 @entry_point
-def mutate_all(code, data, length, settings, address):  # type: ignore[no-untyped-def]
-    """As `mutate`, in place."""
+def mutate_all(code, data, length, settings, chosen, address):  # type: ignore[no-untyped-def]
+    """As `mutate`, in place, but for moves, which `move_all` applies.
+
+    `chosen` int64 `[n, 3]`, of zeros, gets what was drawn: the number of the type as a bit, the number, the component.
+    Initial values are altered whatever the type, so there it stays as it is.
+    """
     rng = generator_at(address)
     for i in range(len(code)):
         if rng.random() >= settings.probability:
             continue
         which = _which(settings.below, rng)
         component = settings.open[_which(settings.open_below, rng)]
+        if component > 0 or len(settings.genes) == 0:
+            chosen[i, 0], chosen[i, 1], chosen[i, 2] = 1 << which, which, component
         _mutate_one(code[i], data[i], length[i], settings.types[which], component, settings, rng)
 
 
