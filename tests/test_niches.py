@@ -13,15 +13,17 @@ from tests.spaces import GENES
 from zero_jax import Candidates, Component, Evaluator, Programs, Scores, SearchSpace, library
 from zero_jax.program.canonical import canonical, live
 from zero_jax.program.roles import described, roles
-from zero_jax.run import build, cluster
+from zero_jax.run import build, cluster, run
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations, NicheSearch, mutate
+from zero_jax.search.operators.learners import new_mutants, settle
 from zero_jax.search.operators.mutation import vary_initial_values
 from zero_jax.search.operators.predictions import predictions
 from zero_jax.search.operators.validity import can_learn
 from zero_jax.support.codec import encode
 from zero_jax.tasks import arrays, synthetic
 from zero_jax.tasks.references import affine_fitness
+from zero_jax.tasks.sets import TaskSet
 
 TEACHER = PRESETS["teacher"][1].searcher.space
 SMALL = NicheSearch(TEACHER, niches=20, niche_size=10, children=30, sets=2, tune_every=500)
@@ -241,7 +243,7 @@ def test_states_of_other_searches_and_damaged_ones_are_refused(tmp_path):
 
 def test_a_predict_that_is_too_large_to_enumerate_ends_soon():
     sums = dataclasses.replace(TEACHER, predict=Component(["VECTOR_SUM", "VECTOR_MAX"], (1, 1, 12)))
-    with pytest.raises(ValueError, match="no function of features and memory"):
+    with pytest.raises(ValueError, match="which is too large to list: give Predict fewer ops"):
         predictions(sums, 100)
     ops = ["SCALAR_SUM", "VECTOR_SUM", "VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"]
     large = SearchSpace((5, 9, 2), Component(), Component(ops, (1, 1, 11)), Component(["SCALAR_SUM"]))
@@ -268,10 +270,58 @@ def test_spaces_without_niches_or_learners_are_refused():
     constant = dataclasses.replace(TEACHER, predict=Component(["SCALAR_CONST_SET"], (1, 1, 1)))
     with pytest.raises(ValueError, match="no function of features and memory can be computed by Predict"):
         dataclasses.replace(SMALL, space=constant).init(0)
+    bare = SearchSpace((2, 1, 0), Component(), Component(["VECTOR_INNER_PRODUCT"]), Component(["SCALAR_SUM"]))
+    with pytest.raises(ValueError, match="has no address for what a program learns"):
+        predictions(bare, 10)
     idle = dataclasses.replace(TEACHER, learn=Component(["SCALAR_SUM"], (1, 1, 2)))
     search = dataclasses.replace(SMALL, space=idle)
     with pytest.raises(ValueError, match="no program that can learn from its mistakes was found"):
         search.ask(search.init(0))
+
+
+def test_a_shorter_function_is_filled_up_to_the_smallest_predict():
+    space = dataclasses.replace(TEACHER, predict=Component(["VECTOR_INNER_PRODUCT", "VECTOR_MAX"], (2, 2, 3)))
+    search = dataclasses.replace(SMALL, space=space)
+    _, candidates = search.ask(search.init(0))
+    assert str(search.predictions[0]) == "dot(x, va)"
+    assert candidates.programs.length[:, 1].min() == 2
+
+
+def test_a_search_that_stalls_gives_way_to_the_next_trial(capsys):
+    config = PRESETS["teacher"][1].replace(
+        out=None, space=TEACHER, niche_size=10, niches=5, children=20, tune_every=100, patience=400, trials=2,
+        parallel_trials=1, train_steps=10**9, sufficient_margin=None, sufficient_fitness=1.0,
+        **{f"{role}_tasks": TaskSet("teacher", tasks=2, features=4, train=20, valid=10)
+           for role in ("search", "select", "unseen")},
+    )  # fmt: skip
+    outcome = run(config)
+    assert outcome.progress.exhausted == outcome.progress.trial == 2
+    assert outcome.progress.train_steps < 10**9
+
+
+def test_a_rule_that_moves_into_a_niche_is_evaluated_as_it_is():
+    search = dataclasses.replace(SMALL, migration=0.9)
+    state, _ = after(search, 6)
+    parents = state.champions[np.flatnonzero(state.champion_fitness > -1)]
+    moved, done, _ = new_mutants(
+        parents,
+        lambda some: np.zeros(len(some), np.int64),
+        np.zeros(64, np.uint64),
+        unevaluated=np.ones(len(parents), bool),
+    )
+    assert_equal(moved, parents)
+    assert done.tolist() == list(range(len(parents)))
+
+
+def test_a_variation_that_does_the_same_takes_the_place_of_its_model():
+    fitness, structures = np.array([[0.5, 0.25, -1.0]]), np.array([[1, 2, 0]], np.uint64)
+    ring, owners = np.array([2]), np.full(3, -1)
+    niches = np.zeros(3, np.int64)
+    new, own, best = np.array([3, 4, 2], np.uint64), np.array([0.25, 0.3, 0.1]), np.array([0.4, 0.3, 0.2])
+    settle(fitness, structures, ring, niches, new, own, best, owners)
+    assert structures.tolist() == [[2, 3, 4]]  # 3 for 2, then 4 in the free place, then 2 in the place after it
+    assert fitness.tolist() == [[0.2, 0.4, 0.3]]
+    assert owners.tolist() == [2, 0, 1]
 
 
 # ---------------------------------------------------------------------------------------------- discovery

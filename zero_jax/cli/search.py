@@ -212,7 +212,7 @@ def _print_outcome(outcome: Outcome, config: RunConfig) -> None:
         f"{progress.trained:,} of them trained, {progress.train_steps:,} train steps, {progress.seconds:.1f} s"
     )
     if progress.exhausted:
-        print(f"Trials that ended because no new program was left to train: {progress.exhausted}")
+        print(f"Trials that ended because they stalled or had no new program left to train: {progress.exhausted}")
     if progress.lost:
         print(f"Ray workers were lost and restarted {progress.lost} times")
     if outcome.program is not None:

@@ -29,7 +29,7 @@ class Progress(NamedTuple):
       islands: the same, island by island.
       diversity: the share of the population's programs that do something of their own (canonical forms).
       lost: how many workers of Ray were lost and started again, in the whole run.
-      exhausted: how many trials ended since their search found nothing new to train.
+      exhausted: how many trials ended since their search stalled or found nothing new to train.
     """
 
     trial: int

@@ -154,7 +154,7 @@ class Searcher:
         return state.best
 
     def exhausted(self, state: Any) -> bool:
-        """Whether the search finds nothing new to ask for."""
+        """Whether the search finds nothing new to ask for, or has stalled: another trial has better prospects."""
         return False
 
     @property

@@ -65,6 +65,8 @@ class NicheSearch(Searcher):
       climb_after: Evaluations after which a rung gives way to the next.
       tune_every: Evaluations after which the best niches are tuned: the initial values of their best programs, on all
         tasks and examples.
+      patience: Evaluations without a better program, in full, after which the search has stalled: the trial ends, and
+        the run starts another with new tasks.
 
     Raises:
       ValueError: Setup without initial values, or numbers out of range.
@@ -87,11 +89,12 @@ class NicheSearch(Searcher):
     fidelity: tuple[tuple[float, float], ...] = ((0.5, 0.1), (0.5, 0.4))
     climb_after: int = 1_500_000
     tune_every: int = 250_000
+    patience: int = 1_500_000
 
     state_type: ClassVar[type[State]] = NicheState
 
     def __post_init__(self) -> None:
-        for name in ("niches", "niche_size", "tournament", "children", "sets", "climb_after", "tune_every"):
+        for name in ("niches", "niche_size", "tournament", "children", "sets", "climb_after", "tune_every", "patience"):
             check_number(name, getattr(self, name))
         for name in ("migration", "repeat_mutation", "setup_share"):
             if not 0 <= getattr(self, name) < 1:
@@ -229,6 +232,10 @@ class NicheSearch(Searcher):
         if state.phase == "tune":
             return self._tuned(state, programs)
         return self._next(state.settled(programs, by_child[:, 0], best, candidates.hashes[winners]))
+
+    def exhausted(self, state: NicheState) -> bool:
+        """As in `Searcher`: whether it has stalled."""
+        return state.best is not None and state.evaluations - state.best.evaluations >= self.patience
 
     # ------------------------------------------------------------------------------------------ children
 

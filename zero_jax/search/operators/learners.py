@@ -95,6 +95,8 @@ def new_mutants(
     was = canonical(parents, interface=interface).hashes[:, 0]
     applied = np.zeros(len(parents), np.int64)
     for tries in TRIES:
+        if not len(todo):
+            break
         mutants = parents[np.repeat(todo, tries)]
         types = mutate(mutants)
         new, hashes = new_learners(mutants, known, interface)
@@ -107,8 +109,6 @@ def new_mutants(
         remember(hashes[first[hit]], known)
         copy_rows(parents, todo[drifts], mutants, neutral[drifts])
         todo = todo[~hit]
-        if not len(todo):
-            break
     done = np.delete(everyone, todo)
     return children[done], done, applied[done]
 

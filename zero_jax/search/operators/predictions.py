@@ -113,9 +113,14 @@ def _predictions(space: SearchSpace, most: int, interface: Interface | None) -> 
             if len(made) >= most:
                 return tuple(made.values())
     if not made:
+        if next(steps) >= MOST_STEPS:
+            raise ValueError(
+                f"no function of features and memory was met among the first {MOST_STEPS:,} instructions of Predict, "
+                "which is too large to list: give Predict fewer ops or fewer instructions, or use --method evolution"
+            )
         raise ValueError(
             "no function of features and memory can be computed by Predict in this space: allow it ops without "
-            "constants, such as VECTOR_INNER_PRODUCT, or use another method"
+            "constants, such as VECTOR_INNER_PRODUCT, or use --method evolution"
         )
     return tuple(made.values())
 
