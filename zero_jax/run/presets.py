@@ -77,6 +77,7 @@ _TEACHER = RunConfig(
             learn=Component(_BACKWARD, size=(1, 7, 9)),
             initial_values=True,
         ),
+        fidelity=((0.5, 0.1), (0.5, 0.4)),
     ),
     schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.15, candidates=10),
     output=_BASELINES,

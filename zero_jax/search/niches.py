@@ -61,7 +61,7 @@ class NicheSearch(Searcher):
       mutations: How children differ from their parents; their `probability` and `components` do not count: every child
         is mutated, in Setup or Learn, since Predict is the niche.
       setup_share: Share of mutations that change an initial value; the others change Learn.
-      fidelity: Shares of tasks and examples for the short evaluations, one rung after the other.
+      fidelity: Shares of tasks and examples with which children are evaluated, one rung after the other.
       climb_after: Evaluations after which a rung gives way to the next.
       tune_every: Evaluations after which the best niches are tuned: the initial values of their best programs, on all
         tasks and examples.
@@ -74,19 +74,20 @@ class NicheSearch(Searcher):
 
     niches: int = 200
     niche_size: int = 100
-    tournament: int = 5
-    children: int = 200
-    sets: int = 4
+    tournament: int = 10
+    children: int = 500
+    sets: int = 1
     migration: float = 0.1
     repeat_mutation: float = 0.5
     mutations: Mutations = Mutations(
         types=(
             "insert_instruction", "remove_instruction", "alter_param", "randomize_instruction", "swap_instructions",
+            "reconnect", "duplicate_instruction", "remove_and_mend", "rebuild_value", "rebuild_update",
         ),
-        weights=(0.3, 0.15, 0.3, 0.15, 0.1),
+        weights=(0.2, 0.1, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05),
     )  # fmt: skip
-    setup_share: float = 0.3
-    fidelity: tuple[tuple[float, float], ...] = ((0.5, 0.1), (0.5, 0.4))
+    setup_share: float = 0.2
+    fidelity: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     climb_after: int = 1_500_000
     tune_every: int = 250_000
     patience: int = 1_500_000
