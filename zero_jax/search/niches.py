@@ -250,32 +250,36 @@ class NicheSearch(Searcher):
     def _first(
         self, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
     ) -> tuple[Programs, np.ndarray]:
-        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches."""
-        missing = wanted.copy()
+        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches. After a
+        draw that yields none, Learn is one instruction longer; if it cannot be, the draws end.
+        """
+        missing, size = wanted.copy(), self.space.initial_size[2]
         parts: list[tuple[Programs, np.ndarray]] = []
         for _ in range(DRAWS):
-            if wanted.sum() - missing.sum() >= enough:
-                break
             open_ = np.flatnonzero(missing)
             niches = np.repeat(open_, max(1, DRAWN // len(open_)))
             programs = blank(self.space, len(niches))
             programs.length[:] = self.space.initial_size
+            programs.length[:, 2] = size
             mutate_in_place(programs, self.space, ANEW, rng)
             self._seat(programs, niches)
             new, hashes = new_learners(programs, known, self.interface)
             rows = np.flatnonzero(new)
             rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # among those of its niche
             rows = rows[rank < missing[niches[rows]]]
-            remember(hashes[rows], known)
-            np.subtract.at(missing, niches[rows], 1)
-            parts.append((programs[rows], niches[rows]))
-        niches = np.concatenate([part[1] for part in parts])
-        if not len(niches):
+            if len(rows):
+                remember(hashes[rows], known)
+                np.subtract.at(missing, niches[rows], 1)
+                parts.append((programs[rows], niches[rows]))
+            size += not len(rows)
+            if wanted.sum() - missing.sum() >= enough or size > self.space.max_size[2]:
+                break
+        if not parts:
             raise ValueError(
                 "no program that can learn from its mistakes was found in this space: give Learn more ops or more "
-                "instructions, or use method='evolution'"
+                "instructions, or use --method evolution"
             )
-        return concatenate([part[0] for part in parts]), niches
+        return concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _children(
         self, state: NicheState, known: np.ndarray, rng: np.random.Generator
