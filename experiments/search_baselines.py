@@ -25,7 +25,7 @@ from zero_jax.run.api import run
 from zero_jax.run.config import RunConfig
 from zero_jax.run.presets import PRESETS
 
-DIGITS = PRESETS["digits"][1]
+DIGITS = PRESETS["empty"][1]
 BASIC = DIGITS.replace(train_budget=2.0, cache_size=0, trials=1, out=None, baselines=(), sufficient_fitness=2.0)
 FULL = BASIC.replace(cache_size=DIGITS.evaluation.cache_size, probe=10, hurdle_tasks=0.3, hurdle_examples=0.3)
 NETWORK_SIZES = DIGITS.searcher.space.with_sizes(initial=(3, 5, 11))

@@ -25,7 +25,7 @@ from zero_jax import library
 from zero_jax.cli.options import parsed
 from zero_jax.run.api import resume
 
-SEARCH = [sys.executable, "-m", "zero_jax", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
+SEARCH = [sys.executable, "-m", "zero_jax", "search", "demo", "--sufficient-fitness", "2", "--seed", "1"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 

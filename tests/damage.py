@@ -28,7 +28,7 @@ SEARCHES = {
     "random": {"method": "random"},
     "vector labels": {
         "search_tasks": TaskSet("digits", tasks=2, features=4, train=30, valid=10, classes=3),
-        "space": dataclasses.replace(PRESETS["linear"][1].searcher.space, predict=Component((18, 23, 28), (2, 2, 2))),
+        "space": dataclasses.replace(PRESETS["demo"][1].searcher.space, predict=Component((18, 23, 28), (2, 2, 2))),
         "mutations": Mutations(("alter_param", "insert_instruction", "remove_instruction")),
         "train_budget": 2.0,
     },

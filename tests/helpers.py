@@ -16,7 +16,7 @@ from zero_jax.tasks.sets import TaskSet
 # ---------------------------------------------------------------------------------------------- runs
 
 SMALL_SET = TaskSet("linear", tasks=3, features=4, train=30, valid=10)
-QUICK = PRESETS["linear"][1].replace(
+QUICK = PRESETS["demo"][1].replace(
     search_tasks=SMALL_SET,
     select_tasks=SMALL_SET,
     unseen_tasks=SMALL_SET,
@@ -29,7 +29,7 @@ QUICK = PRESETS["linear"][1].replace(
 ONE = QUICK.replace(parallel_trials=1, trials=1, probe=0, train_steps=60_000, sufficient_fitness=2.0)
 
 QUICK_COMMAND = [
-    "search", "linear", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--trials", "1",
+    "search", "demo", "--population", "60", "--cohort", "30", "--train-steps", "40000", "--trials", "1",
     "--search-tasks.train", "30", "--search-tasks.tasks", "3", "--select-tasks.tasks", "3", "--unseen-tasks.tasks", "3",
 ]  # fmt: skip
 

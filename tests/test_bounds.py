@@ -28,7 +28,7 @@ from zero_jax.tasks import synthetic
 from zero_jax.tasks.sets import TaskSet
 
 SEARCHERS = [RegularizedEvolution, EfficientEvolution]
-LINEAR = PRESETS["linear"][1]
+LINEAR = PRESETS["demo"][1]
 
 
 def test_every_number_of_an_experiment_and_of_tasks_has_a_bound():

@@ -48,7 +48,7 @@ def test_search_solves_an_easy_space(capsys):
         "--space.setup.ops", "SCALAR_CONST_SET", "--space.predict.ops", "27", "--space.learn.ops", "2", "3", "18", "23",
         *["--space.setup.size", "1", "1", "1", "--space.predict.size", "1", "1", "1", "--space.learn.size", "4", "4", "4"],
     ]  # fmt: skip
-    assert call("search", "linear", *easy, "--trials", 5) == 0
+    assert call("search", "demo", *easy, "--trials", 5) == 0
     out = capsys.readouterr().out
     assert "Solved in trial" in out
 
@@ -56,20 +56,20 @@ def test_search_solves_an_easy_space(capsys):
 def test_a_long_search_tells_its_memory_and_time_first(capsys, monkeypatch):
     monkeypatch.setattr("zero_jax.run.forecast.LONG", 1000)
     easy = ["--sufficient-fitness", 0.1, "--search-tasks.tasks", 2, "--search-tasks.train", 64, "--out", "None"]
-    assert call("search", "linear", *easy, "--trials", 1) == 0
+    assert call("search", "demo", *easy, "--trials", 1) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
     assert first.startswith("A generation of 2,000 programs sees 256,000 training examples: about 0.")
     assert "GiB of memory" in first
     assert "Solved in trial 1" in rest
     for mistake in (["--initial", "nonsense"], ["--unseen-tasks.source", "nonsense"]):
-        assert call("search", "linear", *easy, *mistake) == 2
+        assert call("search", "demo", *easy, *mistake) == 2
         assert "A generation" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_digits_prints_accuracy_beside_the_baselines(capsys):
     few = ["--train-steps", 300000, "--search-tasks.tasks", 2, "--select-tasks.tasks", 9, "--unseen-tasks.tasks", 9]
-    assert call("search", "digits", *few, "--out", "None") == 0
+    assert call("search", "empty", *few, "--out", "None") == 0
     out = capsys.readouterr().out
     assert "\naccuracy  " in out
     rows = {
@@ -119,44 +119,44 @@ def arrays(**change):
     [
         (["search", "foo"], ["foo", "linear, affine, teacher, digits"]),
         (["search", "linera"], ["unknown preset 'linera'; did you mean 'linear'?"]),
-        (["search", "linear", "--import", "climb.py"], ["without .py, as in --import climb"]),
-        (["search", "linear", "--space.learn.size", "3", "2", "1"], ["--space.learn.size: sizes must be 0 <= fewest"]),
-        (["search", "linear", "--mutations.weights", "1"], ["--mutations.*: weights (1.0,) must give"]),
+        (["search", "demo", "--import", "climb.py"], ["without .py, as in --import climb"]),
+        (["search", "demo", "--space.learn.size", "3", "2", "1"], ["--space.learn.size: sizes must be 0 <= fewest"]),
+        (["search", "demo", "--mutations.weights", "1"], ["--mutations.*: weights (1.0,) must give"]),
         (["search"], ["linear"]),
-        (["search", "linear", "--bogus", "3"], ["--bogus"]),
-        (["search", "linear", "--seed", "x"], ["--seed"]),
-        (["search", "linear", "--population", "10"], ["cohort of 1000", "population of 10"]),
-        (["search", "linear", "--space.setup.ops", "70"], ["there is no op 70"]),
-        (["search", "linear", "--space.setup.ops", "SCALAR_CONST"], ["--space.setup.ops: unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
-        (["search", "linear", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
-        (["search", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
-        (["search", "linear", "--devices", "3"], ["devices=3 needs several GPUs or TPUs"]),
-        (["search", "linear", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
+        (["search", "demo", "--bogus", "3"], ["--bogus"]),
+        (["search", "demo", "--seed", "x"], ["--seed"]),
+        (["search", "demo", "--population", "10"], ["cohort of 1000", "population of 10"]),
+        (["search", "demo", "--space.setup.ops", "70"], ["there is no op 70"]),
+        (["search", "demo", "--space.setup.ops", "SCALAR_CONST"], ["--space.setup.ops: unknown op 'SCALAR_CONST'; did you mean 'SCALAR_CONST_SET'?"]),
+        (["search", "demo", "--executor", "gpu"], ["executor must be one of auto, xla, ", "not 'gpu'"]),
+        (["search", "demo", "--executor", "pallas"], ["needs an NVIDIA GPU", "the device here is cpu", "'xla' or 'simd'"]),
+        (["search", "demo", "--devices", "3"], ["devices=3 needs several GPUs or TPUs"]),
+        (["search", "demo", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
         (["bench", "--executor", "pallas"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
         (["evaluate", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU"]),
-        (["search", "linear", "--search-tasks.source", "foo"], ["unknown tasks 'foo'"]),
-        (["search", "linear", "--search-tasks.tasks", "0"], ["at least 1"]),
-        (["search", "linear", "--max-bytes", "10"], ["raise max_bytes"]),
-        (["search", "linear", "--initial", "nowhere.txt"], ["nowhere.txt"]),
+        (["search", "demo", "--search-tasks.source", "foo"], ["unknown tasks 'foo'"]),
+        (["search", "demo", "--search-tasks.tasks", "0"], ["at least 1"]),
+        (["search", "demo", "--max-bytes", "10"], ["raise max_bytes"]),
+        (["search", "demo", "--initial", "nowhere.txt"], ["nowhere.txt"]),
         (["search", "teacher", "--search-tasks.features", "2"], ["at least 3 features"]),
-        (["search", "digits", "--search-tasks.train", "2000"], ["cannot take"]),
-        (["search", "digits", "--search-tasks.source", "four.npz"], ["search tasks are 'four.npz', but the select and unseen tasks would still be digits"]),
-        (["search", "digits", "--search-tasks.source", "four.npz", "--select-tasks.source", "digits", "--unseen-tasks.source", "digits"],
+        (["search", "empty", "--search-tasks.train", "2000"], ["cannot take"]),
+        (["search", "empty", "--search-tasks.source", "four.npz"], ["search tasks are 'four.npz', but the select and unseen tasks would still be digits"]),
+        (["search", "empty", "--search-tasks.source", "four.npz", "--select-tasks.source", "digits", "--unseen-tasks.source", "digits"],
          ["must have the same labels", "4 classes (search_tasks), 2 classes (select_tasks)"]),
-        (["search", "linear", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
-        (["search", "linear", "--unseen-tasks.source", "digits"], ["numbers (select_tasks), 2 classes (unseen_tasks)"]),
+        (["search", "demo", "--search-tasks.source", "nothing.npz"], ["no file nothing.npz"]),
+        (["search", "demo", "--unseen-tasks.source", "digits"], ["numbers (select_tasks), 2 classes (unseen_tasks)"]),
         (["evaluate", "linear", "--task", "digits", "--classes", "11"], ["digits has 10 classes, not 11"]),
         (["evaluate", "linear", "--task", "digits", "--train", "-5"], ["train and valid must be at least 2, an example of each class, not -5"]),
-        (["search", "linear", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),
+        (["search", "demo", "--initial", "far.json"], ["far.json: ", "s9 is outside the memory of 4 scalars"]),
         (["evaluate", "linear", "--seed", "-1"], ["zero-jax: seed must be at least 0, not -1"]),
         (["evaluate", "linear", "--seed", "1.5"], ["--seed: must be a whole number, not '1.5'"]),
         (["evaluate", "linear", "--draws-seed", "-1"], ["zero-jax: draws_seed must be at least 0, not -1"]),
         (["evaluate", "linear", "--draws-seed", "4294967296"], ["draws_seed must be from 0 to 4,294,967,295, not 4294967296"]),
         (["evaluate", "linear", "--seed", str(2**64)], ["seed must be from 0 to 18,446,744,073,709,551,615, not 18446744073709551616"]),
-        (["search", "linear", "--seed", "-1"], ["zero-jax: seed must be at least 0, not -1"]),
-        (["search", "linear", "--seed", "1.5"], ["--seed: must be a whole number, not '1.5'"]),
-        (["search", "linear", "--seed", str(2**64)], ["seed must be from 0 to 18,446,744,073,709,551,615, not 18446744073709551616"]),
-        (["search", "linear", "--hurdle-tasks", "2"], ["zero-jax: hurdle_tasks must be from 0 to 1, not 2.0"]),
+        (["search", "demo", "--seed", "-1"], ["zero-jax: seed must be at least 0, not -1"]),
+        (["search", "demo", "--seed", "1.5"], ["--seed: must be a whole number, not '1.5'"]),
+        (["search", "demo", "--seed", str(2**64)], ["seed must be from 0 to 18,446,744,073,709,551,615, not 18446744073709551616"]),
+        (["search", "demo", "--hurdle-tasks", "2"], ["zero-jax: hurdle_tasks must be from 0 to 1, not 2.0"]),
         (["evaluate", "linear", "--tasks", "-3"], ["zero-jax: tasks must be at least 1, not -3"]),
         (["evaluate", "linear", "--task", "digits", "--features", "100"], ["64 dimensions", "not 100"]),
         (["evaluate", "linear", "--task", "nan.npz", "--epochs", "5"], ["--epochs cannot be used with 'nan.npz'"]),
@@ -167,14 +167,14 @@ def arrays(**change):
         (["evaluate", "linear", "--task", "objects.npz"], ["objects.npz: train_y is an array of Python objects, not of numbers"]),
         (["evaluate", "linear", "--task", "words.npz"], ["words.npz: train_x is not an array of numbers"]),
         (["evaluate", "linear", "--features", "1000000000000"], ["features must be from 1 to 20,000, not 1000000000000"]),
-        (["search", "linear", "--sufficient-fitness", "nan"], ["sufficient_fitness must be a number"]),
-        (["search", "linear", "--islands", "1000000000000"], ["islands must be from 1 to 1,000,000, not 1000000000000"]),
-        (["search", "linear", "--cohort", "0"], ["cohort must be at least 1, not 0"]),
-        (["search", "linear", "--mutations.weights", "inf", "1", "1"], ["weights"]),
-        (["search", "linear", "--space.setup.ops", "--space.predict.ops", "--space.learn.ops"], ["nothing can be mutated"]),
-        (["search", "linear", "--space.learn.ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
-        (["search", "linear", "--initial", "cifar10"], ["outside the memory"]),
-        (["search", "linear", "--baselines", "cifar10"], ["unknown baseline 'cifar10'; expected one of linear, network"]),
+        (["search", "demo", "--sufficient-fitness", "nan"], ["sufficient_fitness must be a number"]),
+        (["search", "demo", "--islands", "1000000000000"], ["islands must be from 1 to 1,000,000, not 1000000000000"]),
+        (["search", "demo", "--cohort", "0"], ["cohort must be at least 1, not 0"]),
+        (["search", "demo", "--mutations.weights", "inf", "1", "1"], ["weights"]),
+        (["search", "demo", "--space.setup.ops", "--space.predict.ops", "--space.learn.ops"], ["nothing can be mutated"]),
+        (["search", "demo", "--space.learn.ops", "61", "--search-tasks.epochs", "50000"], ["at most 4,194,304 runs"]),
+        (["search", "demo", "--initial", "cifar10"], ["outside the memory"]),
+        (["search", "demo", "--baselines", "cifar10"], ["unknown baseline 'cifar10'; expected one of linear, network"]),
         (["evaluate", "empty.json"], ["empty.json holds no programs"]),
         (["evaluate", "memory.json"], ["memory.json: memory must be three whole numbers"]),
         (["evaluate", "nothing.txt"], ["nothing.txt", "linear, network, cifar10"]),
@@ -282,7 +282,7 @@ def test_an_empty_program_a_windows_file_and_a_single_task_are_fine(capsys, tmp_
 def test_help_lists_presets_and_options(capsys):
     assert call("--help") == 0
     assert "search PRESET" in capsys.readouterr().out
-    assert call("search", "linear", "--help") == 0
+    assert call("search", "demo", "--help") == 0
     out = capsys.readouterr().out
     for option in ("--seed", "--population", "--islands", "--cohort", "--train-steps", "--mutations.types"):
         assert option in out
@@ -298,7 +298,7 @@ def test_a_closed_pipe_is_no_error_worth_a_traceback(command):
 
 
 def test_ctrl_c_ends_cleanly_with_what_was_found(tmp_path):
-    command = [sys.executable, "-m", "zero_jax.cli", "search", "linear", "--sufficient-fitness", "2", "--seed", "1"]
+    command = [sys.executable, "-m", "zero_jax.cli", "search", "demo", "--sufficient-fitness", "2", "--seed", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/records.jsonl")):

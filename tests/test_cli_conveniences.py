@@ -32,7 +32,7 @@ def test_the_version_comes_at_once_and_without_jax():
     assert command("--version") == (0, f"zero-jax {zero_jax.__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["evaluate", "linear"], ["search", "linear"], ["tune", "linear"], ["bench"]])
+@pytest.mark.parametrize("arguments", [["evaluate", "linear"], ["search", "demo"], ["tune", "linear"], ["bench"]])
 def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
     where = ["--out", str(tmp_path / "runs")] if arguments[0] == "search" else []
     code, out, error = command(*arguments, *where, JAX_PLATFORMS="cuda")
@@ -54,10 +54,10 @@ def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
     ],
 )
 def test_an_error_names_the_command_whose_help_lists_the_options(mistake):
-    code, out, error = command("search", "linear", *mistake)
+    code, out, error = command("search", "demo", *mistake)
     assert (code, out) == (2, "")
     assert re.findall(r"(zero-jax .*--help)", error) == ["zero-jax search linear --help"]
-    code, out, error = command("search", "linear", "--help")
+    code, out, error = command("search", "demo", "--help")
     assert (code, error) == (0, "")
     assert out.startswith("usage: zero-jax search linear [-h]")
     assert out.count("As --search-tasks.train.") == 2

@@ -132,9 +132,9 @@ def test_lineages_rise_and_migrants_keep_their_niches():
 
 
 def test_begins_from_empty_programs_by_climbing_to_learners():
-    space = PRESETS["digits"][1].searcher.space
+    space = PRESETS["empty"][1].searcher.space
     search = EfficientEvolution(
-        space, population=20, cohort=10, initial="no_op", mutations=PRESETS["digits"][1].searcher.mutations
+        space, population=20, cohort=10, initial="no_op", mutations=PRESETS["empty"][1].searcher.mutations
     )
     _, candidates = search.ask(search.init(0))
     assert can_learn(candidates.programs).all()
@@ -156,7 +156,7 @@ def test_finds_linear_regression_in_few_evaluations(seed):
 
 def test_the_command_line_knows_it(tmp_path, capsys):
     settings = "--train-steps 300000 --population 20 --cohort 10 --islands 2 --trials 1 --parallel-trials 1"
-    assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 0
+    assert cli.main(["search", "demo", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 0
     assert "best program" in capsys.readouterr().out
 
 
@@ -169,6 +169,6 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_a_space_in_which_nothing_can_learn_is_refused_before_anything_is_written(tmp_path, capsys):
     settings = "--space.learn.ops SCALAR_CONST_SET --population 20 --cohort 10 --islands 1 --parallel-trials 1"
-    assert cli.main(["search", "linear", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 2
+    assert cli.main(["search", "demo", "--method", "efficient", "--out", str(tmp_path), *settings.split()]) == 2
     assert "no program that can learn from its mistakes was found" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

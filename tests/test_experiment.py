@@ -17,7 +17,7 @@ from zero_jax.tasks.sets import TaskSet
 
 
 def test_wrong_settings_are_refused_with_what_is_expected():
-    preset = PRESETS["linear"][1]
+    preset = PRESETS["demo"][1]
     with pytest.raises(ValueError, match="unknown setting 'sed'; did you mean 'seed'"):
         preset.replace(sed=1)
     with pytest.raises(ValueError, match=r"tasks must be of class TaskConfig, not \(1, 2, 3\)"):
@@ -196,7 +196,7 @@ def test_a_forecast_counts_the_examples_of_ones_own_tasks(tmp_path):
 
 
 def test_presets_are_the_specifications():
-    linear = PRESETS["linear"][1]
+    linear = PRESETS["demo"][1]
     assert (linear.searcher.population, linear.searcher.tournament, linear.evaluation.probe) == (1000, 10, 10)
     assert linear.searcher.space.ops == ((2, 3, 18, 23, 27, 56),) * 3
     assert linear.searcher.space.max_size == (10, 2, 8)

@@ -289,12 +289,12 @@ def test_a_search_on_ones_own_data_names_what_it_is_judged_on(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     write("mine.npz", loss="accuracy", features=16)
     small = ["--train-steps", 20_000, "--population", 20, "--cohort", 10, "--islands", 1, "--baselines"]
-    assert call("search", "digits", "--search-tasks.source", "mine.npz", *small) == 2
+    assert call("search", "empty", "--search-tasks.source", "mine.npz", *small) == 2
     error = capsys.readouterr().err
     assert "search tasks are 'mine.npz', but the select and unseen tasks would still be digits: set them too" in error
     assert not (tmp_path / "runs").exists()
     all_roles = [word for role in ("search", "select", "unseen") for word in (f"--{role}-tasks.source", "mine.npz")]
-    assert call("search", "digits", *all_roles, *small) == 0
+    assert call("search", "empty", *all_roles, *small) == 0
     error = capsys.readouterr().err
     assert "note: select tasks and unseen tasks are those that the search sees" in error
 
@@ -319,12 +319,12 @@ def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tm
     np.savez("tall.npz", train_x=x, train_y=x.sum(-1) + 152, valid_x=x, valid_y=x.sum(-1) + 152)
     roles = [word for role in ("search", "select", "unseen") for word in (f"--{role}-tasks.source", "tall.npz")]
     small = ["--train-steps", 20_000, "--population", 20, "--cohort", 10, "--trials", 1, "--out", "None"]
-    assert call("search", "linear", *roles, *small) == 0
+    assert call("search", "demo", *roles, *small) == 0
     error = capsys.readouterr().err
     assert "on T_search all runs of the linear and of the network program stop early" in error
     assert "mean 152" in error
     assert "--max-abs-error" in error
-    assert call("search", "linear", *roles, *small, "--max-abs-error", 1000) == 0
+    assert call("search", "demo", *roles, *small, "--max-abs-error", 1000) == 0
     assert "stop early" not in capsys.readouterr().err
     assert call("evaluate", "linear", "--task", "tall.npz") == 0
     out, error = capsys.readouterr()
@@ -339,7 +339,7 @@ def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tm
 def test_the_printed_command_gives_the_printed_fitness(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["--train-steps", 300_000, "--unseen-tasks.tasks", 3, "--select-tasks.tasks", 9, "--seed", 3, "--baselines"]
-    assert call("search", "digits", *small, "--space.predict.ops", 27, 64) == 0  # 64 draws at random
+    assert call("search", "empty", *small, "--space.predict.ops", 27, 64) == 0  # 64 draws at random
     out = capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
     outcome = json.loads((folder / "outcome.json").read_text())
@@ -400,7 +400,7 @@ def test_names_and_folders_that_make_no_sense_are_refused(tmp_path, monkeypatch,
             (folder / "best.json").unlink()
             value = str(folder)
     before = sorted(tmp_path.rglob("*"))
-    assert call("search", "linear", "--trials", 1, "--train-steps", 1, option, value) == 2
+    assert call("search", "demo", "--trials", 1, "--train-steps", 1, option, value) == 2
     error = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert words in error
     assert "\x1b" not in error

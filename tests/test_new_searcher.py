@@ -115,7 +115,7 @@ def module(source, tmp_path, monkeypatch):
 
 
 SEARCH = [
-    *("search", "linear", "--import", "climber", "--method", "hill_climber", "--children", 20, "--trials", 2),
+    *("search", "demo", "--import", "climber", "--method", "hill_climber", "--children", 20, "--trials", 2),
     *("--parallel-trials", 1, "--train-steps", 40_000, "--checkpoint-seconds", 0, "--quiet"),
     *("--search-tasks.train", 30, "--search-tasks.tasks", 3, "--select-tasks.tasks", 3, "--unseen-tasks.tasks", 3),
 ]
@@ -136,7 +136,7 @@ def test_it_runs_from_the_command_line_and_is_resumed_and_reported(module, tmp_p
     assert call("report", whole, "--import", "climber") == 0
     assert "hill_climber" in (whole / "report.html").read_text()
     capsys.readouterr()
-    assert call("search", "linear", "--import", "nothing_there") == 2
+    assert call("search", "demo", "--import", "nothing_there") == 2
     assert "--import 'nothing_there': ModuleNotFoundError" in capsys.readouterr().err
 
 

@@ -264,7 +264,7 @@ def test_a_run_on_another_thread_needs_no_signals():
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("zero_jax.run.progress.SECONDS_PER_LINE", 0.3)
     few = ["--population", "60", "--cohort", "30", "--parallel-trials", "1", "--sufficient-fitness", "2"]
-    assert main(["search", "linear", *few, "--trials", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
+    assert main(["search", "demo", *few, "--trials", "1", "--time-limit", "1.5s", "--out", "None"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
@@ -290,7 +290,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
         "--out",
         str(tmp_path),
     ]
-    for arguments in (["search", "linear", *few, "--quiet"], ["--quiet", "search", "linear", *few]):
+    for arguments in (["search", "demo", *few, "--quiet"], ["--quiet", "search", "demo", *few]):
         assert main(arguments) == 0
         out, err = capsys.readouterr()
         assert err == ""

@@ -90,7 +90,7 @@ def test_without_the_package_nothing_is_written(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r"pip install 'zero-jax\[tensorboard\]'"):
         run(DRAWN.replace(out=str(tmp_path)))
     small = ["--train-steps", "1000", "--search-tasks.tasks", "1", "--tensorboard"]
-    assert cli.main(["search", "linear", *small]) == 2
+    assert cli.main(["search", "demo", *small]) == 2
     assert "zero-jax[tensorboard]" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

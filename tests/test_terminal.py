@@ -179,7 +179,7 @@ SHORT = ["--tasks", "2", "--train", "10", "--valid", "5"]
     [
         ["evaluate", "linear", "--seed", "{}"], ["evaluate", "linear", "{}"], ["evaluate", "linear", "--{}"], ["tune", "linear", "--method={}"],
         ["show", "linear", "--form", "{}"], ["report", "run", "--out", "x", "{}"], ["bench", "--features", "{}"], ["bench", "--json", "{}"],
-        ["completion", "{}"], ["search", "linear", "--seed", "{}"], ["search", "linear", "{}"], ["search", "{}"], ["search", "linear", "--method", "{}"],
+        ["completion", "{}"], ["search", "demo", "--seed", "{}"], ["search", "demo", "{}"], ["search", "{}"], ["search", "demo", "--method", "{}"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -200,7 +200,7 @@ def test_arguments_with_such_characters_do_what_they_say(tmp_path, capsys, monke
         assert said(["show", name, "--help"], capsys)[1].startswith("usage")
 
 
-@pytest.mark.parametrize("arguments", [["report", "{}"], ["show", "{}"], ["evaluate", "linear", "--task", "{}.npz"], ["search", "linear", "--out", "{}"]])  # fmt: skip
+@pytest.mark.parametrize("arguments", [["report", "{}"], ["show", "{}"], ["evaluate", "linear", "--task", "{}.npz"], ["search", "demo", "--out", "{}"]])  # fmt: skip
 def test_names_of_any_length_make_no_long_message(capsys, arguments):
     assert cli.main([argument.replace("{}", 100_000 * "x") for argument in arguments]) == 2
     assert len(capsys.readouterr().err) < 2500

@@ -279,7 +279,7 @@ def child(what: str, size: Size) -> None:
         network(size, 16, 10, 1024)
         return
     tasks = synthetic.linear(10, features=4, train=100, valid=100)
-    programs = random_programs(PRESETS["linear"][1].searcher.space, 100, np.random.default_rng(0))
+    programs = random_programs(PRESETS["demo"][1].searcher.space, 100, np.random.default_rng(0))
     jnp.zeros(3).block_until_ready()
     began = time.perf_counter()
     np.asarray(evaluate(programs, tasks, ops=range(65), executor="pallas", interpret=size.interpret).fitness)

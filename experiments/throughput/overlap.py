@@ -98,7 +98,7 @@ def kernels(events: list[dict]) -> list[tuple[float, float]]:
 
 
 def search(groups: int, islands: int, executor: str) -> Trial:
-    experiment = PRESETS["digits"][1].replace(islands=islands, groups=groups)
+    experiment = PRESETS["empty"][1].replace(islands=islands, groups=groups)
     searcher = build.searcher(experiment)
     evaluator = Evaluator(
         build.tasks(experiment, "search"), ops=searcher.ops, threads=1, stages=(), background=True, executor=executor

@@ -14,7 +14,7 @@ from zero_jax.tasks.sets import TaskSet
 
 _TASKS = TaskSet("linear", tasks=2, features=4, train=8, valid=8)
 
-TINY = PRESETS["linear"][1].replace(search_tasks=_TASKS, select_tasks=_TASKS, unseen_tasks=_TASKS,
+TINY = PRESETS["demo"][1].replace(search_tasks=_TASKS, select_tasks=_TASKS, unseen_tasks=_TASKS,
     islands=1, population=12, cohort=6, cache_size=64, parallel_trials=1, threads=1, train_steps=600, trials=2,
     baselines=(), candidates=2, checkpoint_seconds=0.0,
 )  # fmt: skip

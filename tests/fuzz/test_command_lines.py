@@ -16,7 +16,7 @@ TASKS = ["--tasks", "2", "--train", "8", "--valid", "8"]
 
 BASES = {
     "search": [
-        "search", "linear", "--train-steps", "1000", "--population", "10", "--cohort", "5", "--islands", "1", "--trials", "1",
+        "search", "demo", "--train-steps", "1000", "--population", "10", "--cohort", "5", "--islands", "1", "--trials", "1",
         "--search-tasks.train", "8", "--search-tasks.tasks", "2", "--time-limit", "1s", "--baselines",
     ],
     "evaluate": ["evaluate", "linear", *TASKS],

@@ -316,7 +316,7 @@ def command(config: RunConfig) -> str:
     """The command that repeats a run that started from a preset.
 
     Example:
-      >>> command(PRESETS["linear"][1].replace(seed=3))
+      >>> command(PRESETS["demo"][1].replace(seed=3))
       'zero-jax search linear --seed 3'
     """
     method = method_of(config.searcher)

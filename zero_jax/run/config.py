@@ -227,7 +227,7 @@ class RunConfig:
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> config = PRESETS["linear"][1].replace(population=60, cohort=30, trials=2, method="efficient")
+      >>> config = PRESETS["demo"][1].replace(population=60, cohort=30, trials=2, method="efficient")
       >>> config.searcher.population, config.schedule.trials
       (60, 2)
     """

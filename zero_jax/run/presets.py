@@ -9,7 +9,7 @@ from zero_jax.search import Mutations, NicheSearch, RegularizedEvolution
 from zero_jax.tasks.sets import TaskSet
 
 _SCALING = ("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM")
-_DEMO = (*_SCALING, "VECTOR_INNER_PRODUCT", "SCALAR_CONST_SET")
+_DEMO_OPS = (*_SCALING, "VECTOR_INNER_PRODUCT", "SCALAR_CONST_SET")
 _FORWARD = ("VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX")
 _BACKWARD = (
     *("SCALAR_DIFF", "SCALAR_PRODUCT", "VECTOR_HEAVYSIDE", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM", "VECTOR_PRODUCT"),
@@ -18,10 +18,12 @@ _BACKWARD = (
 _UNIFORM = ("SCALAR_UNIFORM_SET", "VECTOR_UNIFORM_SET", "MATRIX_UNIFORM_SET")
 _GAUSSIAN = ("SCALAR_GAUSSIAN_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")
 
+_INITIAL_VALUES = ("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")
+
 _BASELINES = OutputConfig(baselines=("linear", "network"))
 
-_LINEAR = RunConfig(
-    name="linear",
+_DEMO = RunConfig(
+    name="demo",
     tasks=TaskConfig(
         search=TaskSet("linear", tasks=10, features=4, train=100, valid=100),
         select=TaskSet("linear", tasks=100, features=4, train=1000, valid=100),
@@ -30,9 +32,9 @@ _LINEAR = RunConfig(
     searcher=RegularizedEvolution(
         SearchSpace(
             memory=MemorySize(4, 3, 1),
-            setup=Component(_DEMO, size=(10, 10, 10)),
-            predict=Component(_DEMO, size=(2, 2, 2)),
-            learn=Component(_DEMO, size=(8, 8, 8)),
+            setup=Component(_DEMO_OPS, size=(10, 10, 10)),
+            predict=Component(_DEMO_OPS, size=(2, 2, 2)),
+            learn=Component(_DEMO_OPS, size=(8, 8, 8)),
         ),
         islands=2,
         population=1000,
@@ -42,6 +44,10 @@ _LINEAR = RunConfig(
     schedule=ScheduleConfig(train_steps=30_000_000, parallel_trials=2),
 )
 
+_LINEAR = _DEMO.replace(
+    name="linear", method="niches", niches=10, niche_size=50, children=200, setup_share=0.1, patience=50_000
+)
+
 _AFFINE = RunConfig(
     name="affine",
     tasks=TaskConfig(
@@ -49,17 +55,19 @@ _AFFINE = RunConfig(
         select=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
         unseen=TaskSet("affine", tasks=100, features=8, train=1000, valid=100),
     ),
-    searcher=RegularizedEvolution(
+    searcher=NicheSearch(
         SearchSpace(
             memory=MemorySize(5, 3, 1),
-            setup=Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), size=(6, 6, 6)),
+            setup=Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET")),
             predict=Component(("SCALAR_SUM", "VECTOR_INNER_PRODUCT"), size=(2, 2, 2)),
             learn=Component(("SCALAR_SUM", *_SCALING), size=(6, 6, 6)),
+            initial_values=True,
         ),
-        population=1000,
-        cohort=500,
+        children=100,
+        setup_share=0.1,
+        patience=150_000,
     ),
-    schedule=ScheduleConfig(train_steps=2_000_000_000),
+    schedule=ScheduleConfig(train_steps=2_000_000_000, parallel_trials=2),
 )
 
 _TEACHER = RunConfig(
@@ -72,7 +80,7 @@ _TEACHER = RunConfig(
     searcher=NicheSearch(
         SearchSpace(
             memory=MemorySize(3, 6, 2),
-            setup=Component(("SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "MATRIX_GAUSSIAN_SET")),
+            setup=Component(_INITIAL_VALUES),
             predict=Component(_FORWARD, size=(1, 3, 3)),
             learn=Component(_BACKWARD, size=(1, 7, 9)),
             initial_values=True,
@@ -83,8 +91,8 @@ _TEACHER = RunConfig(
     output=_BASELINES,
 )
 
-_DIGITS = RunConfig(
-    name="digits",
+_EMPTY = RunConfig(
+    name="empty",
     tasks=TaskConfig(
         search=TaskSet("digits", tasks=10, features=16, train=240, valid=50),
         select=TaskSet("digits", tasks=45, features=16, train=240, valid=50),
@@ -107,10 +115,34 @@ _DIGITS = RunConfig(
     output=_BASELINES,
 )
 
+_DIGITS = RunConfig(
+    name="digits",
+    tasks=TaskConfig(
+        search=TaskSet("digits", tasks=40, features=16, train=240, valid=50),
+        select=_EMPTY.tasks.select,
+        unseen=_EMPTY.tasks.unseen,
+    ),
+    searcher=NicheSearch(
+        SearchSpace(
+            memory=MemorySize(3, 6, 2),
+            setup=Component(_INITIAL_VALUES),
+            predict=Component(("VECTOR_SUM", *_FORWARD), size=(1, 3, 3)),
+            learn=Component(_BACKWARD, size=(1, 7, 9)),
+            initial_values=True,
+        ),
+        niches=100,
+        fidelity=((0.25, 1.0), (1.0, 1.0)),
+        climb_after=250_000,
+        tune_every=50_000,
+    ),
+    schedule=ScheduleConfig(train_steps=1_200_000_000, trials=2, parallel_trials=2, candidates=10),
+    output=_BASELINES,
+)
+
 _IMAGES = TaskSet("synthetic_images", tasks=10, features=16, train=8000, valid=1000)
 _OTHER_IMAGES = dataclasses.replace(_IMAGES, tasks=9)
 
-_PAPER = _DIGITS.replace(
+_PAPER = _EMPTY.replace(
     name="paper",
     tasks=TaskConfig(_IMAGES, _OTHER_IMAGES, _OTHER_IMAGES),
     islands=1000,
@@ -119,10 +151,12 @@ _PAPER = _DIGITS.replace(
 )
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
-    "linear": ("the demo of the original AutoML-Zero code: discover linear regression by gradient descent", _LINEAR),
+    "linear": ("discover linear regression by gradient descent, from random programs", _LINEAR),
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
     "teacher": ("find a network that learns, from random programs (Fig. 5)", _TEACHER),
-    "digits": ("classify handwritten digits, starting from empty programs (supplement S10, scaled down)", _DIGITS),
+    "digits": ("classify pairs of handwritten digits, from random programs", _DIGITS),
+    "demo": ("the demo of the original AutoML-Zero code, linear regression by regularized evolution, as there", _DEMO),
+    "empty": ("pairs of handwritten digits by evolution of empty programs (supplement S10, scaled down)", _EMPTY),
     "paper": (
         "the paper's sizes: 1,000 islands, 10 tasks of 8,000 examples of CIFAR-10's shape; needs a GPU to be practical",
         _PAPER,

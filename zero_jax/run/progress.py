@@ -141,7 +141,7 @@ def share(progress: Progress, config: RunConfig) -> float | None:
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> timed = PRESETS["linear"][1].replace(time_limit=60.0)
+      >>> timed = PRESETS["demo"][1].replace(time_limit=60.0)
       >>> share(Progress(1, 0, 0, 0, seconds=15.0, best_fitness=0.0), timed)
       0.25
     """

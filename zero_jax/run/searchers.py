@@ -39,7 +39,7 @@ def method_of(searcher: Any) -> str:
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> method_of(PRESETS["linear"][1].searcher)
+      >>> method_of(PRESETS["demo"][1].searcher)
       'evolution'
     """
     for name, kind in SEARCHERS.items():
@@ -63,7 +63,7 @@ def with_method(searcher: Any, method: str, **changes: Any) -> Any:
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> with_method(PRESETS["linear"][1].searcher, "random").cohort
+      >>> with_method(PRESETS["demo"][1].searcher, "random").cohort
       2000
     """
     kind: Any = searcher_class(method)

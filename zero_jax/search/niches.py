@@ -88,9 +88,9 @@ class NicheSearch(Searcher):
     )  # fmt: skip
     setup_share: float = 0.2
     fidelity: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
-    climb_after: int = 1_500_000
-    tune_every: int = 250_000
-    patience: int = 1_500_000
+    climb_after: int = 500_000
+    tune_every: int = 125_000
+    patience: int = 750_000
 
     state_type: ClassVar[type[State]] = NicheState
 
@@ -250,8 +250,9 @@ class NicheSearch(Searcher):
     def _first(
         self, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
     ) -> tuple[Programs, np.ndarray]:
-        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches. After a
-        draw that yields none, Learn is one instruction longer; if it cannot be, the draws end.
+        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches.
+
+        After a draw that yields none, Learn is one instruction longer; if it cannot be, the draws end.
         """
         missing, size = wanted.copy(), self.space.initial_size[2]
         parts: list[tuple[Programs, np.ndarray]] = []

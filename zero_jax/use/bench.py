@@ -211,7 +211,7 @@ def network(
 
 def demo(threads: int = 1, *, executor: str = "auto", effort: Effort = Effort()) -> Measurement:
     """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
-    config = PRESETS["linear"][1]
+    config = PRESETS["demo"][1]
     tasks, space = config.tasks.search.make(0), config.searcher.space
     options = Options(ops=space.ops, threads=threads, interpret=effort.interpret, canonical_form=True)
     chosen = choose(executor, Request(space.memory, tasks, options))

@@ -46,7 +46,7 @@ def migrate(states: Sequence[S], rng: np.random.Generator, sample: int = SAMPLE)
     Example:
       >>> from zero_jax import RegularizedEvolution, Scores
       >>> from zero_jax.run.presets import PRESETS
-      >>> space = PRESETS["linear"][1].searcher.space
+      >>> space = PRESETS["demo"][1].searcher.space
       >>> search = RegularizedEvolution(space, islands=2, population=6, tournament=2, cohort=3)
       >>> state, candidates = search.ask(search.init(0))
       >>> state = search.tell(state, candidates, Scores.of(np.arange(12.0)))
