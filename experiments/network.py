@@ -2,7 +2,7 @@
 
     python experiments/network.py
     python experiments/network.py --features 8
-    python experiments/network.py --jobs 2 --limit 120 --only "niche search" "no niches" "one set"
+    python experiments/network.py --jobs 2 --limit 120 --only "niche search" "no niches" "four sets"
     python experiments/network.py --figure 300
     python experiments/network.py --lineage 300
 

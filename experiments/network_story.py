@@ -150,11 +150,11 @@ class Recorder(NicheSearch):
     def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> Any:
         original = niches.new_mutants
 
-        def listening(parents: Programs, *args: Any) -> Any:
+        def listening(parents: Programs, *args: Any, **settings: Any) -> Any:
             before = self.__dict__["before"]
-            children, done = original(parents, *args)
+            children, done, applied = original(parents, *args, **settings)
             self.__dict__["parents"] = {key: before[i] for key, i in zip(keys(children), done, strict=True)}
-            return children, done
+            return children, done, applied
 
         with mock.patch.object(niches, "new_mutants", listening):
             return super()._children(state, known, rng)

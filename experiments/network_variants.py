@@ -19,6 +19,7 @@ from zero_jax.run import PRESETS
 from zero_jax.search import Mutations, NicheSearch
 from zero_jax.search.base import register
 from zero_jax.search.niche_state import EMPTY, NicheState
+from zero_jax.search.operators.learners import settle
 from zero_jax.search.operators.predictions import Prediction, predictions
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 
@@ -113,7 +114,8 @@ class EqualNiches(NicheSearch):
     def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> Any:
         drawn = rng.random(len(state.champion_fitness))
         ranked = np.where(state.champion_fitness > EMPTY, drawn, EMPTY)
-        return super()._children(dataclasses.replace(state, champion_fitness=ranked), known, rng)
+        children, niches, after = super()._children(dataclasses.replace(state, champion_fitness=ranked), known, rng)
+        return children, niches, dataclasses.replace(state, credit=after.credit)
 
 
 def anything(programs: Programs, interface: Interface | None = None) -> np.ndarray:
@@ -125,6 +127,13 @@ def all_new(programs: Programs, known: np.ndarray, interface: Interface | None =
     """As `new_learners`, as if no two programs were the same."""
     numbers = np.random.default_rng(len(programs)).integers(2**63, 2**64, len(programs), np.uint64, endpoint=False)
     return conditions(programs, interface) == CONDITIONS, numbers
+
+
+def settle_anywhere(
+    fitness: Any, structures: Any, ring: Any, niches: Any, new: Any, own: Any, best: Any, owners: Any
+) -> None:
+    """As `settle`, but every new structure takes a place of its own, whatever it does."""
+    settle(fitness, structures, ring, niches, new, np.full_like(own, EMPTY), best, owners)
 
 
 def _paper_moves() -> Mutations:
@@ -139,9 +148,10 @@ VARIANTS = {
     "niche search": Variant(),
     "no niches": Variant({"method": "one population", "niche_size": 5_000}),
     "no initial values as genes": Variant(
-        {"method": "setup of instructions"}, {f"{_NICHES}.vary_initial_values": vary_setup}
+        {"method": "setup of instructions"},
+        {f"{_NICHES}.vary_initial_values": vary_setup, f"{_LEARNERS}.vary_initial_values": vary_setup},
     ),
-    "no validity filter": Variant({}, {f"{_LEARNERS}.conditions": anything, f"{_NICHES}.conditions": anything}),
+    "no validity filter": Variant({}, {f"{_LEARNERS}.conditions": anything}),
     "no canonical filter": Variant(
         {"cache_size": 0}, {f"{_LEARNERS}.new_learners": all_new, f"{_NICHES}.new_learners": all_new}
     ),
@@ -150,7 +160,8 @@ VARIANTS = {
     "the paper's moves": Variant({"mutations": _paper_moves()}),
     "no tuning": Variant({}, {f"{_NICHES}.VARIANTS": 1, f"{_NICHES}.SPREADS": (1.0,)}),
     "no migration": Variant({"migration": 0.0}),
-    "one set": Variant({"sets": 1}),
+    "four sets": Variant({"sets": 4}),
+    "variations that do the same": Variant({}, {"zero_jax.search.niche_state.settle": settle_anywhere}),
     "equal niches": Variant({"method": "equal niches"}),
     "efficient": Variant({"method": "efficient", "population": 100, "cohort": 10} | _EVOLUTION),
     "evolution": Variant({"method": "evolution", "population": 1000, "cohort": 100} | _EVOLUTION),

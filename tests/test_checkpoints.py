@@ -163,7 +163,9 @@ def test_migrants_are_checked():
 
 
 def test_what_a_worker_saved_is_checked():
-    config = PRESETS["affine"][1].replace(method="evolution", islands=2, workers=2, population=10, cohort=5)
+    config = PRESETS["affine"][1].replace(
+        method="evolution", parallel_trials=1, islands=2, workers=2, population=10, cohort=5
+    )
     worker = Worker(config, 0)
     worker.begin(1)
     saved = worker.advance(Order(save=True)).saved

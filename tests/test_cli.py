@@ -29,7 +29,7 @@ def test_search_prints_what_it_found_and_where_it_wrote_it(capsys, tmp_path):
         "T_select (3 tasks)",
         "unseen (3 tasks)",
         "def Predict():",
-        "Written to runs/linear-seed3-",
+        "Written to runs/demo-seed3-",
     ):
         assert words in out
     assert "best fitness" in err

@@ -56,10 +56,10 @@ def test_a_device_that_is_not_there_is_one_line(arguments, tmp_path):
 def test_an_error_names_the_command_whose_help_lists_the_options(mistake):
     code, out, error = command("search", "demo", *mistake)
     assert (code, out) == (2, "")
-    assert re.findall(r"(zero-jax .*--help)", error) == ["zero-jax search linear --help"]
+    assert re.findall(r"(zero-jax .*--help)", error) == ["zero-jax search demo --help"]
     code, out, error = command("search", "demo", "--help")
     assert (code, error) == (0, "")
-    assert out.startswith("usage: zero-jax search linear [-h]")
+    assert out.startswith("usage: zero-jax search demo [-h]")
     assert out.count("As --search-tasks.train.") == 2
 
 
@@ -72,7 +72,7 @@ def test_resume_has_its_help_wherever_it_is_asked_for(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("search linear --population 1e3", "--population: must be a whole number, not '1e3'"),
+        ("search demo --population 1e3", "--population: must be a whole number, not '1e3'"),
         ("search linear --max-abs-error much", "--max-abs-error: must be a number, not 'much'"),
         ("evaluate linear --tasks 1.5", "--tasks: must be a whole number, not '1.5'"),
         ("resume RUN --trials x", "zero-jax: --trials must be a whole number, not 'x'"),

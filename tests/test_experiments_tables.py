@@ -160,9 +160,9 @@ def test_without_niches_predict_still_differs(experiment):
 def test_without_initial_values_setup_is_searched(experiment):
     search, asked = begun(experiment("network"), "no initial values as genes")
     assert not search.space.genes
-    sets = asked[1][1].programs
-    assert (sets.code[0] == sets.code[1]).all()
-    assert (sets.data[0] != sets.data[1]).any()
+    variants = next(candidates.programs for phase, candidates in asked if phase == "tune")
+    assert (variants.code[0] == variants.code[1]).all()
+    assert (variants.data[0] != variants.data[1]).any()
 
 
 def test_without_the_validity_filter_some_cannot_learn(experiment):
@@ -183,7 +183,7 @@ def test_the_papers_moves_are_those_of_the_paper(experiment):
     assert set(moves.types) == set(preset.types) & set(experiment("network_variants").PAPER_MOVES) != set(preset.types)
 
 
-@pytest.mark.parametrize("name", ["no canonical filter", "equal niches", "no migration", "one set", "efficient"])
+@pytest.mark.parametrize("name", ["no canonical filter", "equal niches", "no migration", "four sets", "efficient"])
 def test_the_other_variants_search(experiment, name):
     _, asked = begun(experiment("network"), name, 4)
     assert all(len(candidates) for _, candidates in asked)
@@ -192,19 +192,20 @@ def test_the_other_variants_search(experiment, name):
 def test_the_presets_names_are_back_after_a_variant(experiment):
     from zero_jax.search import niches
 
-    before = niches.conditions, niches.VARIANTS
-    begun(experiment("network"), "no validity filter", 2)
-    assert before == (niches.conditions, niches.VARIANTS)
+    before = niches.VARIANTS, niches.vary_initial_values
+    begun(experiment("network"), "no tuning", 2)
+    begun(experiment("network"), "no initial values as genes", 2)
+    assert before == (niches.VARIANTS, niches.vary_initial_values)
 
 
 @pytest.mark.slow
 def test_network_tells_how_often_each_variant_finds_one(experiment, tmp_path, capsys):
     network, to = experiment("network"), tmp_path / "n.json"
-    words = ["--only", "niche search", "one set", "--seeds", "420", "--limit", "1", "--out", str(to)]
+    words = ["--only", "niche search", "four sets", "--seeds", "420", "--limit", "1", "--out", str(to)]
     network.main(words)
     rows = json.loads(to.read_text())["results"]["rows"]
-    assert [row["variant"] for row in rows] == ["niche search", "one set"]
-    assert "| one set | 0 of 1" in capsys.readouterr().out
+    assert [row["variant"] for row in rows] == ["niche search", "four sets"]
+    assert "| four sets | 0 of 1" in capsys.readouterr().out
 
 
 @pytest.mark.slow

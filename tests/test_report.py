@@ -221,7 +221,7 @@ def test_the_command_says_what_differs_from_the_preset(tmp_path, monkeypatch):
     (tmp_path / "my program.txt").write_text(LINEAR.listing(0))
     changed = PRESETS["demo"][1].replace(seed=3, initial="my program.txt")
     changed = changed.replace(search_tasks=dataclasses.replace(changed.tasks.search, train=7))
-    assert command(changed) == "zero-jax search linear --search-tasks.train 7 --initial 'my program.txt' --seed 3"
+    assert command(changed) == "zero-jax search demo --search-tasks.train 7 --initial 'my program.txt' --seed 3"
 
 
 # ---------------------------------------------------------------------------------------------- what is wrong

@@ -338,7 +338,7 @@ def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
     assert done.returncode == 2
     assert_one_line(done.stderr, "is being written by another process")
     held.close()
-    assert config_of(first.folder)["name"] == "linear"
+    assert config_of(first.folder)["name"] == "demo"
 
 
 def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from zero_jax.support import files, stopping
 from zero_jax.tasks import synthetic
 
 SEARCH = [sys.executable, "-m", "zero_jax", "search"]
-ENDLESS = ["linear", "--sufficient-fitness", "2", "--train-steps", "1000000000000", "--population", "100", "--cohort", "50",
+ENDLESS = ["demo", "--sufficient-fitness", "2", "--train-steps", "1000000000000", "--population", "100", "--cohort", "50",
            "--parallel-trials", "1", "--seed", "1"]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_streams_that_fail_lose_nothing(tmp_path, redirection):
         "--seed",
         "1",
     ]
-    command = " ".join([*SEARCH, "linear", *easy, "--out", str(tmp_path / "runs"), redirection])
+    command = " ".join([*SEARCH, "demo", *easy, "--out", str(tmp_path / "runs"), redirection])
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=200)
     full = redirection == ">/dev/full"  # what was asked for cannot be printed, and a message says so
     assert done.returncode == (2 if full else 0), done.stderr
@@ -268,7 +268,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(tmp_path, monk
     lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
     assert 2 <= len(lines) <= 7
     for line in lines:
-        form = r"linear: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, trial 1, best fitness \d\.\d{5}"
+        form = r"demo: \d+%, (\d\d:\d\d left, )?[\d,]+ evaluations, \d\d:\d\d, trial 1, best fitness \d\.\d{5}"
         assert re.fullmatch(form, line), line
     assert "left" not in lines[0]  # nobody knows yet
     assert "left" in lines[-1]
@@ -303,7 +303,7 @@ def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))
     few = ["--population", "60", "--cohort", "30", "--train-steps", "30000000", "--trials", "1", "--out", "None"]
-    process = subprocess.Popen([*SEARCH, "linear", *few], stdout=subprocess.PIPE, stderr=writer, text=True)
+    process = subprocess.Popen([*SEARCH, "demo", *few], stdout=subprocess.PIPE, stderr=writer, text=True)
     os.close(writer)
     shown = b""
     while True:
@@ -317,7 +317,7 @@ def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 0
     text = shown.decode(errors="replace")
-    assert re.search(r"linear:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, trial 1, best fitness", text)
+    assert re.search(r"demo:\s+\d+%\|.*\d\d:\d\d<\d\d:\d\d.*evaluations, trial 1, best fitness", text)
 
 
 # ---------------------------------------------------------------------------------------------- tuning

@@ -187,7 +187,7 @@ def test_workers_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
 def test_task_variants_are_given_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(*COMMAND, "--task-variants", "features=4", "features=8,train=20", "--groups", 2, "--candidates", 2) == 0
-    assert "Written to runs/linear-" in capsys.readouterr().out
+    assert "Written to runs/demo-" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
     assert sum(row["select_fitness"] is not None for row in read_json(folder)["rows"]) == 4
     assert read_json(folder, "config.json")["config"]["tasks"]["variants"] == ["features=4", "features=8,train=20"]

@@ -317,7 +317,7 @@ def command(config: RunConfig) -> str:
 
     Example:
       >>> command(PRESETS["demo"][1].replace(seed=3))
-      'zero-jax search linear --seed 3'
+      'zero-jax search demo --seed 3'
     """
     method = method_of(config.searcher)
     usual, chosen = (_options(e) for e in (PRESETS[config.name][1].replace(method=method), config))

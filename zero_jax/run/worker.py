@@ -99,7 +99,9 @@ class Worker:
 
     Example:
       >>> from zero_jax.run.presets import PRESETS
-      >>> config = PRESETS["affine"][1].replace(method="evolution", islands=2, workers=2, population=10, cohort=5)
+      >>> config = PRESETS["affine"][1].replace(
+      ...     method="evolution", parallel_trials=1, islands=2, workers=2, population=10, cohort=5
+      ... )
       >>> worker = Worker(config, 0)
       >>> worker.begin(1)
       >>> worker.advance(Order()).population.fitness.shape  # one island of two: its first population
