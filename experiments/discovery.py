@@ -28,7 +28,7 @@ class Options:
     """What the script is asked for."""
 
     preset: str = "linear"  # of zero-jax search
-    seeds: tuple[int, ...] = tuple(range(20))
+    seeds: tuple[int, ...] = tuple(range(120, 140))
     out: Path = Path(__file__).parent / "discovery.json"
 
 
@@ -78,6 +78,7 @@ def run(preset: str, seed: int) -> dict:
         "programs_per_second": round(progress["evaluations"] / progress["seconds"]),
         "select_fitness": outcome["select_fitness"],
         "unseen_fitness": outcome["unseen_fitness"],
+        "references": outcome["references"],
     }
     print(row, flush=True)
     return row

@@ -1,7 +1,8 @@
 """Evaluations to the linear optimum in the paper's Fig. 4 space: random search, plain evolution, the efficient option, and
-the latter without each of its parts.
+the latter without each of its parts; and with initial values as genes, for affine regression too.
 
     python experiments/efficiency.py
+    python experiments/efficiency.py --only "genes" "niches" "affine, niches" --seeds 300 301 302
 
 Success is a T_search fitness above 0.9999 (3 tasks, F = 8, 1,000 + 100 examples). An evaluation is a program whose fitness
 was asked for, known or not; the numbers it was tuned on are those of other seeds (100 to 119). The result is in
@@ -24,7 +25,7 @@ import numpy as np
 from zero_jax import Component, Evaluator, RandomSearch, RegularizedEvolution, SearchSpace
 from zero_jax.cli.options import parsed
 from zero_jax.evaluation import KnownForms
-from zero_jax.search import EfficientEvolution, efficient
+from zero_jax.search import EfficientEvolution, Mutations, NicheSearch, efficient
 from zero_jax.tasks import synthetic
 from zero_jax.use.bench import machine
 
@@ -33,6 +34,12 @@ SPACE = SearchSpace(
     Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (5, 5, 5)),
     Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),
     Component(("SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (4, 4, 4)),
+)
+AFFINE = SearchSpace(
+    (5, 3, 1),
+    Component(("SCALAR_CONST_SET", "VECTOR_CONST_SET"), (6, 6, 6)),
+    Component(("SCALAR_SUM", "VECTOR_INNER_PRODUCT"), (2, 2, 2)),
+    Component(("SCALAR_SUM", "SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"), (6, 6, 6)),
 )
 BAR = 5270
 SUFFICIENT = 0.9999
@@ -60,6 +67,13 @@ def by_age(fitness, structures, ring, new_structures, new_fitness, owners):
 
 
 PLAIN = RegularizedEvolution(SPACE, population=1000, cohort=100, tournament=10)
+LOCAL = Mutations(
+    types=("alter_param", "randomize_instruction", "swap_instructions", "trade_instruction"),
+    weights=(0.4, 0.4, 0.1, 0.1),
+    components=(0.1, 0.01, 0.89),
+)
+GENES, AFFINE_GENES = (NicheSearch.adapted({"space": space})["space"] for space in (SPACE, AFFINE))
+NICHES = NicheSearch(GENES, children=10, setup_share=0.1, mutations=dataclasses.replace(LOCAL, components=()))
 SEARCHES = {
     "random search": (RandomSearch(SPACE, 1000), {}),
     "plain evolution, P = 1000": (PLAIN, {}),
@@ -71,13 +85,18 @@ SEARCHES = {
     "niches of fitness alone": (EFFICIENT, {"structures": unlike}),
     "without log-uniform constants": (dataclasses.replace(EFFICIENT, constant_init="uniform"), {}),
     "with one mutation each": (dataclasses.replace(EFFICIENT, repeat_mutation=0.0), {}),
+    "genes": (dataclasses.replace(EFFICIENT, space=GENES, mutations=LOCAL), {}),
+    "niches": (NICHES, {}),
+    "affine, niches": (dataclasses.replace(NICHES, space=AFFINE_GENES, niche_size=200, children=20), {}),
 }
+"""Searches of the Fig. 4 space, the last of the affine one; the last three have initial values in place of Setup's instructions."""
 
 
 def run(name: str, seed: int, limit: int) -> dict:
     search, changes = SEARCHES[name]
-    tasks = synthetic.linear(3, features=8, train=1000, valid=100, seed=seed)
-    evaluator = Evaluator(tasks, ops=SPACE.ops, threads=1, stages=(KnownForms(2**18),))
+    make = synthetic.affine if name.startswith("affine") else synthetic.linear
+    tasks = make(3, features=8, train=1000, valid=100, seed=seed)
+    evaluator = Evaluator(tasks, ops=search.space.ops, threads=1, stages=(KnownForms(2**18),))
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         for what, other in changes.items():
@@ -113,7 +132,8 @@ def main() -> None:
     rows = {}
     with ProcessPoolExecutor(2) as pool:
         for name in chosen.only:
-            limit = chosen.limit if isinstance(SEARCHES[name][0], RandomSearch) or "plain" in name else chosen.short
+            plain = isinstance(SEARCHES[name][0], RandomSearch) or "plain" in name or name.startswith("affine")
+            limit = chosen.limit if plain else chosen.short
             each = list(pool.map(run, [name] * len(chosen.seeds), chosen.seeds, [limit] * len(chosen.seeds)))
             mean = float(np.mean([row["evaluations"] for row in each]))
             rows[name] = {"solved": sum(row["solved"] for row in each), "mean_evaluations": mean, "runs": each}

@@ -88,7 +88,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_best_and_the_run_goes_on(tmp_path,
 
 
 def test_two_signals_end_a_search_at_once(tmp_path):
-    slow = ["digits", "--population", "2000", "--cohort", "2000", "--islands", "8", "--initial", "network",
+    slow = ["empty", "--population", "2000", "--cohort", "2000", "--islands", "8", "--initial", "network",
             "--search-tasks.tasks", "40", "--search-tasks.epochs", "40"]  # fmt: skip
     process = subprocess.Popen(
         [*SEARCH, *slow, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
