@@ -36,7 +36,7 @@ from zero_jax.use.bench import machine
 class Options:
     """What the script is asked for."""
 
-    preset: str = "digits"  # of zero-jax search
+    preset: str = "empty"  # of zero-jax search
     steps: int = 250_000_000  # train steps per worker
     rounds: int = 4
     out: Path = Path(__file__).parent / "cluster.json"

@@ -28,7 +28,7 @@ from zero_jax import Component, Evaluator, RegularizedEvolution, SearchSpace
 from zero_jax.evaluation import KnownForms
 from zero_jax.program.canonical import pruned
 from zero_jax.program.roles import roles
-from zero_jax.search import EfficientEvolution, NicheSearch
+from zero_jax.search import EfficientEvolution, Mutations, NicheSearch
 from zero_jax.tasks import Tasks
 from zero_jax.tasks.references import affine_fitness
 
@@ -89,9 +89,12 @@ class Problem(NamedTuple):
         return self.target is _nonlinear
 
 
-_SMALL: dict[str, Any] = {"niche_size": 200, "children": 20, "sets": 2, "tournament": 10, "setup_share": 0.1}
-_SMALL |= {"tune_every": 1_000, "fidelity": ((1.0, 0.05),)}
-_MIDDLE = {"tune_every": 20_000, "fidelity": ((1.0, 0.3),)}
+_MOVES = Mutations(
+    types=("alter_param", "randomize_instruction", "swap_instructions", "trade_instruction"),
+    weights=(0.4, 0.4, 0.1, 0.1),
+)
+_SMALL: dict[str, Any] = {"children": 10, "setup_share": 0.1, "mutations": _MOVES}
+_MIDDLE = {"niche_size": 200, "children": 20, "setup_share": 0.1, "mutations": _MOVES}
 _LARGE = {"fidelity": ((1.0, 0.1), (1.0, 0.4))}
 PROBLEMS = {
     "linear": Problem(_LINEAR_SPACE, _linear, "numbers", 20_000, (0.399, 1.000), _SMALL),

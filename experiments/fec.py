@@ -33,7 +33,7 @@ BITS = (24, 22, 20, 18, 16, 14, 12, 10, 8)
 class Options:
     """What the script is asked for."""
 
-    presets: tuple[str, ...] = ("linear", "teacher", "digits")
+    presets: tuple[str, ...] = ("demo", "teacher", "empty")
     programs: int = 10_000
     out: Path = Path(__file__).with_suffix(".json")
 

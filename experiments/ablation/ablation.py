@@ -37,10 +37,10 @@ STEPS = {
     "+ efficiency": {"method": "efficient"},
 }
 SIZES = {
-    "digits": {"islands": 4, "population": 100, "cohort": 50},
-    "linear": {"islands": 4, "population": 250, "cohort": 125},
+    "empty": {"islands": 4, "population": 100, "cohort": 50},
+    "demo": {"islands": 4, "population": 250, "cohort": 125},
 }
-BUDGETS = {"train steps": {"digits": 3e7, "linear": 3e7}, "wall time": {"digits": 4.0, "linear": 4.0}}
+BUDGETS = {"train steps": {"empty": 3e7, "demo": 3e7}, "wall time": {"empty": 4.0, "demo": 4.0}}
 
 
 def experiment(preset: str, row: str, seed: int):
@@ -114,7 +114,7 @@ def plot(runs: list[dict], rows: list[dict], out: Path, seeds: int) -> None:
             axes.plot([place] * len(own), own, "o", color="0.7", markersize=4)
             axes.errorbar(place, row["select_fitness"], row["standard_error"], fmt="o", color="C0", capsize=4)
         axes.set_xticks(range(len(some)), [row["row"] for row in some], rotation=20)
-        axes.set_ylabel("accuracy on T_select" if preset == "digits" else "fitness on T_select")
+        axes.set_ylabel("accuracy on T_select" if preset == "empty" else "fitness on T_select")
         axes.set_title(f"{preset}, equal {budget}")
     figure.suptitle(f"each row adds one thing; {seeds} seeds (grey), mean and standard error")
     figure.savefig(out)

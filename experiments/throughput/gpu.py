@@ -327,7 +327,7 @@ def overlapping(size: Size) -> list:
 
 def searches(size: Size) -> dict:
     runs = {}
-    for name in ("linear", "digits"):
+    for name in ("demo", "empty"):
         experiment = PRESETS[name][1].replace(out=None, seed=1)
         if size.interpret:
             experiment = experiment.replace(train_steps=1_000_000, trials=1, baselines=())

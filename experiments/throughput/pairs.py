@@ -37,7 +37,7 @@ def main() -> None:
     chosen = parsed(Options, sys.argv[1:], description=__doc__)
     joined = {(giver, taker) for giver, taker, *_ in FUSIONS}
     result = {}
-    for preset in ("linear", "teacher", "digits"):
+    for preset in ("demo", "teacher", "empty"):
         counts: collections.Counter[tuple[int, int]] = collections.Counter()
         for seed in range(3):
             counts.update(pairs(canonical(evolved(preset, seed, chosen.cohorts)).programs))

@@ -126,16 +126,16 @@ _DIGITS = RunConfig(
         SearchSpace(
             memory=MemorySize(3, 6, 2),
             setup=Component(_INITIAL_VALUES),
-            predict=Component(("VECTOR_SUM", *_FORWARD), size=(1, 3, 3)),
+            predict=Component(_FORWARD, size=(1, 3, 3)),
             learn=Component(_BACKWARD, size=(1, 7, 9)),
             initial_values=True,
         ),
-        niches=100,
+        niches=30,
         fidelity=((0.25, 1.0), (1.0, 1.0)),
         climb_after=250_000,
         tune_every=50_000,
     ),
-    schedule=ScheduleConfig(train_steps=1_200_000_000, trials=2, parallel_trials=2, candidates=10),
+    schedule=ScheduleConfig(train_steps=600_000_000, trials=2, parallel_trials=2, candidates=10),
     output=_BASELINES,
 )
 
