@@ -156,10 +156,10 @@ def test_the_bounds_themselves_are_allowed():
 @pytest.mark.parametrize(
     "arguments",
     [
-        "search linear --tournament 2147483648",
-        "search linear --parallel-trials 9007199254740992",
-        "search linear --islands 9223372036854775808",
-        "search linear --search-tasks.epochs 2147483647",
+        "search demo --tournament 2147483648",
+        "search demo --parallel-trials 9007199254740992",
+        "search demo --islands 9223372036854775808",
+        "search demo --search-tasks.epochs 2147483647",
         "evaluate linear --tasks 1000000000000000000000",
         "tune linear --evaluations 99999999999",
         "bench --features 100000",

@@ -269,7 +269,8 @@ def test_settings_that_do_not_go_together_are_refused(local, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_ctrl_c_and_on_again(tmp_path):
-    small = ["--search-tasks.train", "50", "--search-tasks.valid", "20", "--baselines", "linear"]
+    small = ["--search-tasks.train", "50", "--search-tasks.valid", "20", "--baselines", "linear", "--method", "evolution",
+             "--population", "1000", "--cohort", "500"]  # fmt: skip
     process = subprocess.Popen(
         [*SEARCH, "affine", "--sufficient-fitness", "2", "--trials", "1", "--ray", "--workers", "1", "--out", str(tmp_path), "--checkpoint-seconds", "0.1", *small,
          "--train-steps", "300000000"],
