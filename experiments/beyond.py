@@ -39,7 +39,7 @@ TASKS = {"search": 16, "select": 100, "unseen": 400}
 SETTINGS = ("plain", "biases", "noise", "scales")
 RATES = (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2)
 SHOWN = 20
-"""So many of the best programs on search tasks are compared on selection tasks."""
+"""How many of the best programs on search tasks are compared on selection tasks."""
 
 START = """
 def Setup():

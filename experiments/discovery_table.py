@@ -72,7 +72,7 @@ class Problem(NamedTuple):
       target: draws one task's labelling function.
       labels: numbers, or whether these are above 0.
       budget: evaluations.
-      published: the mean fitness of plain evolution and of theirs after so many.
+      published: the mean fitness of plain evolution and of theirs at the budget.
       niches: settings of `NicheSearch`; the ladder and tunings have to fit the budget.
     """
 

@@ -41,7 +41,7 @@ TRIED = 64
 """With how many other sets of initial values a step of a lineage is evaluated."""
 
 MATTERS = 0.005
-"""A step is told on its own if it is that much better, so evaluated, than all before it."""
+"""A step is described on its own if it is that much better, evaluated in this way, than all before it."""
 
 
 def watched(config: RunConfig, search: NicheSearch, see: Callable[[NicheState], None]) -> tuple[NicheState, Evaluator]:
@@ -285,7 +285,7 @@ def as_markdown(summary: dict[str, Any], steps: list[dict[str, Any]]) -> str:
         "",
         f"{summary['generations']} mutations lead from a random program to the one found, after {summary['evaluations']:,} "
         f"evaluations: {summary['search_fitness']:.3f} on the search tasks (affine fit {summary['affine_fit']:.3f}), "
-        f"{summary['unseen_fitness']:.3f} on unseen tasks (affine fit {summary['unseen_affine_fit']:.3f}). Told are the steps "
+        f"{summary['unseen_fitness']:.3f} on unseen tasks (affine fit {summary['unseen_affine_fit']:.3f}). The text describes the steps "
         f"after which the program is better by {MATTERS} than all before it. `short` is the fitness as the search saw "
         f"it, `full` on all search tasks and examples, `best` the same with the best of {TRIED} other sets of initial "
         "values. `#` stands for a constant.",
@@ -308,7 +308,7 @@ def as_markdown(summary: dict[str, Any], steps: list[dict[str, Any]]) -> str:
             f"{step['full_best']:.3f}.",
             "",
             *(
-                ["This step:", "", "```diff", *step["changes"], "```", "", "All since the step told before:", ""]
+                ["This step:", "", "```diff", *step["changes"], "```", "", "All since the step described before:", ""]
                 if between
                 else []
             ),

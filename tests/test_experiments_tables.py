@@ -91,7 +91,7 @@ def test_a_linear_problem_is_solved_at_equal_evaluations_and_not_again(experimen
     for method, row in rows.items():
         assert row["evaluations"] <= 6_000 + 1_000, method
         assert row["fitness"] >= row["best"]["5000"] >= 0
-        assert "20000" not in row["best"]  # so many were not allowed
+        assert "20000" not in row["best"]  # beyond the budget
         assert (row["stopped"] == "at the optimum") == ("optimum" in row["solved"]) == (row["fitness"] >= 0.999)
     assert rows["efficient"]["best"]["5000"] > rows["plain"]["best"]["5000"]
     printed = capsys.readouterr().out

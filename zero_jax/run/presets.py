@@ -70,6 +70,14 @@ _AFFINE = RunConfig(
     schedule=ScheduleConfig(train_steps=2_000_000_000, parallel_trials=2),
 )
 
+_NETWORKS = SearchSpace(
+    memory=MemorySize(3, 6, 2),
+    setup=Component(_INITIAL_VALUES),
+    predict=Component(_FORWARD, size=(1, 3, 3)),
+    learn=Component(_BACKWARD, size=(1, 7, 9)),
+    initial_values=True,
+)
+
 _TEACHER = RunConfig(
     name="teacher",
     tasks=TaskConfig(
@@ -78,13 +86,7 @@ _TEACHER = RunConfig(
         unseen=TaskSet("teacher", tasks=50, features=4, train=1000, valid=1000),
     ),
     searcher=NicheSearch(
-        SearchSpace(
-            memory=MemorySize(3, 6, 2),
-            setup=Component(_INITIAL_VALUES),
-            predict=Component(_FORWARD, size=(1, 3, 3)),
-            learn=Component(_BACKWARD, size=(1, 7, 9)),
-            initial_values=True,
-        ),
+        _NETWORKS,
         fidelity=((0.5, 0.1), (0.5, 0.4)),
     ),
     schedule=ScheduleConfig(train_steps=6_000_000_000, parallel_trials=2, sufficient_margin=0.15, candidates=10),
@@ -123,13 +125,7 @@ _DIGITS = RunConfig(
         unseen=_EMPTY.tasks.unseen,
     ),
     searcher=NicheSearch(
-        SearchSpace(
-            memory=MemorySize(3, 6, 2),
-            setup=Component(_INITIAL_VALUES),
-            predict=Component(_FORWARD, size=(1, 3, 3)),
-            learn=Component(_BACKWARD, size=(1, 7, 9)),
-            initial_values=True,
-        ),
+        _NETWORKS,
         niches=30,
         fidelity=((0.25, 1.0), (1.0, 1.0)),
         climb_after=250_000,

@@ -38,7 +38,7 @@ class Measurement(NamedTuple):
     """One line of the benchmark.
 
     Attributes:
-      what: `network`, the library's 2-layer network; `demo`, random programs of the `linear` preset's space.
+      what: `network`, the library's 2-layer network; `demo`, random programs of the `demo` preset's space.
       features: F.
       tasks: T.
       threads: how many of the host were used.
@@ -210,7 +210,7 @@ def network(
 
 
 def demo(threads: int = 1, *, executor: str = "auto", effort: Effort = Effort()) -> Measurement:
-    """Measures random programs of the `linear` preset's space on its tasks, each of them trained."""
+    """Measures random programs of the `demo` preset's space on its tasks, each of them trained."""
     config = PRESETS["demo"][1]
     tasks, space = config.tasks.search.make(0), config.searcher.space
     options = Options(ops=space.ops, threads=threads, interpret=effort.interpret, canonical_form=True)

@@ -86,7 +86,7 @@ def asked(credit: Credit | None, applied: np.ndarray, bars: np.ndarray) -> Credi
 
 
 def settled(credit: Credit | None, fitness: np.ndarray) -> Credit | None:
-    """After the evaluation of the children asked for last, float64 `[B]`; unchanged if there are none."""
+    """After the evaluation of the children asked for last, float64 `[B]`; unchanged if no children were asked for."""
     if credit is None or not len(credit.applied):
         return credit
     by_type = (credit.applied >> np.arange(len(credit.tried))[:, None]) & 1

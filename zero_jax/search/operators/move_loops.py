@@ -26,7 +26,7 @@ _NONE, _UP, _DOWN, _LEARN = np.array([-1, 1, -1, 2])
 """Typed, since Numba compiles a function once for each literal number that it is called with."""
 
 TRIES = 20
-"""After so many draws that do not fit a move leaves the program as it is."""
+"""How many draws are tried; if none fits, a move leaves the program as it is."""
 
 ONE, TWO = 0.2, 0.6
 """How often a value is rebuilt by one instruction, and by two; else by three (Mishima & Ono)."""
