@@ -127,7 +127,7 @@ _DIGITS = RunConfig(
     searcher=NicheSearch(
         _NETWORKS,
         niches=30,
-        fidelity=((0.25, 1.0), (1.0, 1.0)),
+        fidelity=((0.25, 0.5), (1.0, 1.0)),
         climb_after=250_000,
         tune_every=50_000,
     ),
