@@ -127,8 +127,8 @@ _DIGITS = RunConfig(
     searcher=NicheSearch(
         _NETWORKS,
         niches=30,
-        fidelity=((0.25, 0.5), (1.0, 1.0)),
-        climb_after=250_000,
+        fidelity=((0.5, 0.5), (1.0, 1.0)),
+        climb_after=150_000,
         tune_every=50_000,
     ),
     schedule=ScheduleConfig(train_steps=600_000_000, trials=2, parallel_trials=2, candidates=10),
