@@ -6,13 +6,14 @@
 
 The settings are theirs: F = 4, 1,000 training and 100 validation examples, 10 tasks to search on and 10 others to
 judge on, and programs of their sizes and ops (`PROBLEMS`). A search stops at a fitness of 0.999, after the published
-number of evaluations (times `--limit`) or after `--seconds`. An evaluation is a program whose fitness was asked
-for, known or not; each set of initial values counts. Only fitness on all tasks and examples counts as `best`.
+number of evaluations (times `--limit`) or after `--seconds`; if it stalls before, another begins on the same tasks. An
+evaluation is a program whose fitness was asked for, known or not; each set of initial values counts. Only fitness on
+all tasks and examples counts as `best`.
 
-For niches Setup holds initial values in place of instructions, and Learn may be shorter than theirs. A nonlinear problem is also said to be
-solved once the best program trains a hidden layer (`zero_jax.program.roles`) and beats the best affine fit: by
-more than 0.1 (regression), or with fewer than half its mistakes (classes). Settings of niches were chosen on seeds from 100 on. Rows are written to
-`discovery_table.json` one by one; a rerun skips those that are there.
+For niches Setup holds initial values in place of instructions, and Learn may be shorter than theirs. A nonlinear
+problem is also said to be solved once the best program trains a hidden layer (`zero_jax.program.roles`) and beats the
+best affine fit: by more than 0.1 (regression), or with fewer than half its mistakes (classes). Settings of niches were
+chosen on seeds from 100 on. Rows are written to `discovery_table.json` one by one; a rerun skips those that are there.
 """
 
 import dataclasses
@@ -187,9 +188,9 @@ def searcher(problem: Problem, method: str) -> Any:
     return NicheSearch(**NicheSearch.adapted({"space": shorter} | problem.niches))
 
 
-def is_network(state: Any, bar: float) -> bool:
-    """Whether the best program trains a hidden layer and is above the bar."""
-    return state.best_fitness > bar and roles(pruned(state.best.program)).trains_hidden_layer
+def is_network(best: Any, bar: float) -> bool:
+    """Whether a search's best program trains a hidden layer and is above the bar."""
+    return best.fitness > bar and roles(pruned(best.program)).trains_hidden_layer
 
 
 def search(problem: str, method: str, seed: int, limit: float, most_seconds: float, noise: float) -> dict[str, Any]:
@@ -205,36 +206,41 @@ def search(problem: str, method: str, seed: int, limit: float, most_seconds: flo
     evaluator, began = _evaluator(seen, one), time.monotonic()
     best: dict[int, float] = {}
     solved: dict[str, list[float]] = {}
-    known, by_time = -np.inf, False
-    while state.best_fitness < SUFFICIENT and state.evaluations < budget and not one.exhausted(state):
+    known, found, by_time = -np.inf, state.best, False
+    searches, before = 0, 0  # those that stalled, and their evaluations
+    while known < SUFFICIENT and before + state.evaluations < budget:
+        if one.exhausted(state):
+            searches, before = searches + 1, before + state.evaluations
+            state = one.init(seed + 2_000 + 1_000_000 * searches)
         state, candidates = one.ask(state)
         after = one.tell(state, candidates, evaluator(candidates))
-        passed = [at for at in CHECKPOINTS if state.evaluations <= at < after.evaluations]
-        best |= dict.fromkeys(passed, max(0.0, state.best_fitness))
+        passed = [at for at in CHECKPOINTS if before + state.evaluations <= at < before + after.evaluations]
+        best |= dict.fromkeys(passed, max(0.0, known))
         state, spent = after, time.monotonic() - began
         if state.best_fitness > known:
-            known, at = state.best_fitness, [state.best.evaluations, round(spent, 2)]
+            known, found, at = state.best_fitness, state.best, [before + state.best.evaluations, round(spent, 2)]
             if known >= SUFFICIENT:
                 solved["optimum"] = at
-            if what.nonlinear and "network" not in solved and is_network(state, bar):
+            if what.nonlinear and "network" not in solved and is_network(found, bar):
                 solved["network"] = at
         by_time = bool(most_seconds) and spent > most_seconds and known < SUFFICIENT
         if by_time:
             break
     if not by_time:  # what the search ended with stands for all that was left of the budget
         best |= {at: known for at in CHECKPOINTS if at not in best and at <= budget}
-    unseen = float(_evaluator(others, one)(state.best.program).combined[0])
+    unseen = float(_evaluator(others, one)(found.program).combined[0])
     return {
         "fitness": known,
         "unseen_fitness": unseen,
         "affine_fit": [fit, affine(others)],
         "best": {str(at): value for at, value in sorted(best.items())},
         "solved": solved,
-        "evaluations": state.evaluations,
+        "evaluations": before + state.evaluations,
+        "searches": searches + 1,
         "trained": evaluator.counts.evaluated,
         "seconds": round(time.monotonic() - began, 2),
         "stopped": "by time" if by_time else "at the optimum" if known >= SUFFICIENT else "by evaluations",
-        "program": pruned(state.best.program).listing(0),
+        "program": pruned(found.program).listing(0),
     }
 
 
