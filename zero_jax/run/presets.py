@@ -120,18 +120,18 @@ _EMPTY = RunConfig(
 _DIGITS = RunConfig(
     name="digits",
     tasks=TaskConfig(
-        search=TaskSet("digits", tasks=32, features=16, train=240, valid=50),
+        search=TaskSet("digits", tasks=40, features=16, train=240, valid=50),
         select=_EMPTY.tasks.select,
         unseen=_EMPTY.tasks.unseen,
     ),
     searcher=NicheSearch(
         _NETWORKS,
         niches=30,
-        fidelity=((0.5, 0.5), (1.0, 1.0)),
+        fidelity=((0.25, 0.5), (1.0, 1.0)),
         climb_after=250_000,
         tune_every=50_000,
     ),
-    schedule=ScheduleConfig(train_steps=800_000_000, trials=2, parallel_trials=2, candidates=10),
+    schedule=ScheduleConfig(train_steps=600_000_000, trials=2, parallel_trials=2, candidates=10),
     output=_BASELINES,
 )
 
