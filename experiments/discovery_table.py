@@ -327,10 +327,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         for m in chosen.methods
         for seed in chosen.seeds
     ]
-    if chosen.markdown:
-        keys = [key for key in keys if any(key.items() <= row.items() for row in results.stored_rows(out))]
-    rows = results.finished(chosen.jobs, search, keys, out, chosen.seeds)
-    print(markdown(rows) if rows else f"{out} has no rows with these settings", file=sys.stdout)
+    if chosen.markdown:  # whatever the limits
+        rows = [
+            row
+            for row in results.stored_rows(out)
+            if row["problem"] in chosen.problems and row["method"] in chosen.methods and row["seed"] in chosen.seeds
+        ]
+    else:
+        rows = results.finished(chosen.jobs, search, keys, out, chosen.seeds)
+    print(markdown(rows) if rows else f"{out} has no such rows", file=sys.stdout)
 
 
 if __name__ == "__main__":
