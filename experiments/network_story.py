@@ -143,9 +143,9 @@ class Recorder(NicheSearch):
         super().__post_init__()
         self.__dict__.update(origins={}, parents={}, before=None, cohorts=0)
 
-    def _seat(self, programs: Programs, niches: np.ndarray) -> None:
+    def _seat(self, programs: Programs, champions: Programs, niches: np.ndarray) -> None:
         self.__dict__["before"] = keys(programs)  # still with the Predict of the niche that they come from
-        super()._seat(programs, niches)
+        super()._seat(programs, champions, niches)
 
     def _children(self, state: NicheState, known: np.ndarray, rng: np.random.Generator) -> Any:
         original = niches.new_mutants

@@ -73,7 +73,7 @@ class OnePopulation(NicheSearch):
         self.__dict__["_draw"] = self.migration, args[-1]
         return super()._children(*args)
 
-    def _seat(self, programs: Programs, niches: np.ndarray) -> None:
+    def _seat(self, programs: Programs, champions: Programs, niches: np.ndarray) -> None:
         share, rng = self.__dict__["_draw"]
         rows = np.flatnonzero(rng.random(len(programs)) < share)
         first, functions = programs.starts[1], self.functions

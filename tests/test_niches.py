@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import itertools
 import json
 
 import numpy as np
@@ -11,11 +10,13 @@ import pytest
 from tests.helpers import QUICK, assert_equal, call, records
 from tests.spaces import GENES
 from zero_jax import Candidates, Component, Evaluator, Programs, Scores, SearchSpace, library
-from zero_jax.program.canonical import canonical, live
+from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import resolved
 from zero_jax.program.roles import described, roles
 from zero_jax.run import build, cluster, run
 from zero_jax.run.presets import PRESETS
 from zero_jax.search import Mutations, NicheSearch, mutate
+from zero_jax.search.operators.expressions import expression_of, identity
 from zero_jax.search.operators.learners import new_mutants, settle
 from zero_jax.search.operators.mutation import vary_initial_values
 from zero_jax.search.operators.predictions import predictions
@@ -27,7 +28,7 @@ from zero_jax.tasks.sets import TaskSet
 
 TEACHER = PRESETS["teacher"][1].searcher.space
 SMALL = NicheSearch(TEACHER, niches=20, niche_size=10, children=30, sets=2, tune_every=500)
-FITNESS = 0.5
+ENDS = resolved(None, TEACHER.memory)
 
 
 def made_up(candidates):
@@ -43,72 +44,6 @@ def after(search, asks, seed=0):
         asked.append((state.phase, candidates))
         state = search.tell(state, candidates, Scores.of(made_up(candidates)))
     return state, asked
-
-
-# ---------------------------------------------------------------------------------------------- what Predict computes
-
-
-def test_the_functions_of_the_teacher_space_are_those_that_its_programs_can_compute():
-    """Against random programs: the Predict of each that reads features and memory is one of the niches, by its values."""
-    known = predictions(TEACHER, 1000)
-    assert len({str(one) for one in known}) == len(known) == 59
-    assert [len(one.code) for one in known] == sorted(len(one.code) for one in known)
-    values = {_value(one.code) for one in known}
-    assert len(values) == len(known)  # no two compute the same
-    rng, met = np.random.default_rng(0), set()
-    for code in _random_predicts(rng, 12_000):
-        value = _value(code)
-        if value is not None:
-            met.add(value)
-            assert value in values
-    assert len(met) > 20
-
-
-def _random_predicts(rng, n):
-    for _ in range(n):
-        rows = []
-        for _ in range(3):
-            op = (27, 31, 48)[rng.integers(3)]
-            first = rng.integers(2) if op == 31 else rng.integers(6)
-            rows.append([op, first, rng.integers(6), rng.integers(1, 6) if op != 27 else rng.integers(1, 3)])
-        yield np.array(rows)
-
-
-def _value(code):
-    """The prediction from random numbers, the least over all ways to give memory its values: equal for equal functions.
-
-    None for what reads no features, no memory, or what an earlier example left; or makes no prediction.
-    """
-    program = Programs.from_lists([[[], code.tolist(), []]], memory=(3, 6, 2))
-    code = code[live(program)[0][: len(code)]]
-    if not len(code) or code[-1, 0] != 27:
-        return None
-    written, read = {("v", 0)}, []
-    for op, a, b, out in code.tolist():
-        inputs = ("m" if op == 31 else "v", a), ("v", b)
-        read += [one for one in inputs if one not in written]
-        written |= {("v", out)} if op != 27 else set()
-    if written & set(read):  # what one example leaves for the next
-        return None
-    places = [[a for kind, a in dict.fromkeys(read) if kind == which] for which in "vm"]
-    features = (code[:, 2] == 0) | ((code[:, 1] == 0) & (code[:, 0] != 31))
-    if not any(places) or not features.any():
-        return None
-    rng = np.random.default_rng(1)
-    x, vectors, matrices = rng.normal(size=16), rng.normal(size=(5, 16)), rng.normal(size=(2, 16, 16))
-    orders = itertools.product(*(itertools.permutations(range(len(some))) for some in places))
-    return min(_run(code, x, dict(zip(places[0], vectors[list(v)], strict=True)),
-                    dict(zip(places[1], matrices[list(m)], strict=True))) for v, m in orders)  # fmt: skip
-
-
-def _run(code, x, v, m):
-    v, s = {0: x} | v, 0.0
-    for op, a, b, out in code.tolist():
-        if op == 27:
-            s = float(v[a] @ v[b])
-        else:
-            v[out] = m[a] @ v[b] if op == 31 else np.maximum(v[a], v[b])
-    return round(s, 6)
 
 
 # ---------------------------------------------------------------------------------------------- initial values
@@ -241,15 +176,6 @@ def test_states_of_other_searches_and_damaged_ones_are_refused(tmp_path):
         SMALL.restored(tree)
 
 
-def test_a_predict_that_is_too_large_to_enumerate_ends_soon():
-    sums = dataclasses.replace(TEACHER, predict=Component(["VECTOR_SUM", "VECTOR_MAX"], (1, 1, 12)))
-    with pytest.raises(ValueError, match="which is too large to list: give Predict fewer ops"):
-        predictions(sums, 100)
-    ops = ["SCALAR_SUM", "VECTOR_SUM", "VECTOR_INNER_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_MAX"]
-    large = SearchSpace((5, 9, 2), Component(), Component(ops, (1, 1, 11)), Component(["SCALAR_SUM"]))
-    assert len(predictions(large, 300)) == 300
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -322,6 +248,59 @@ def test_a_variation_that_does_the_same_takes_the_place_of_its_model():
     assert structures.tolist() == [[2, 3, 4]]  # 3 for 2, then 4 in the free place, then 2 in the place after it
     assert fitness.tolist() == [[0.2, 0.4, 0.3]]
     assert owners.tolist() == [2, 0, 1]
+
+
+# ---------------------------------------------------------------------------------------------- functions found on the way
+
+
+FEW = dataclasses.replace(SMALL, niches=6, explore_every=100)
+
+
+def test_functions_that_are_not_listed_are_found_as_the_search_goes_along():
+    state, asked = after(FEW, 60)
+    assert "explore" in [phase for phase, _ in asked]
+    first, last = state.champions.starts[1:3]
+    now = [identity(expression_of(code, ENDS)) for code in state.champions.code[:, first:last]]
+    assert len(set(now)) == len(now) == 6
+    assert set(now) - {identity(one.expression) for one in FEW.predictions}
+    assert set(now) <= {identity(one.expression) for one in predictions(TEACHER, 1000)}
+    niches, rows = np.nonzero(state.place_fitness >= 0)
+    held = state.places[niches * FEW.niche_size + rows]
+    assert (held.code[:, first:last] == state.champions.code[niches, first:last]).all()
+    assert can_learn(held).all()
+    FEW.check(state)
+
+
+def test_the_best_niches_stay_when_functions_are_found():
+    state, _ = after(FEW, 40)
+    kept = int(state.champion_fitness.argmax())
+    before = state.champions.code[kept]
+    while state.phase != "explore":
+        state, candidates = FEW.ask(state)
+        state = FEW.tell(state, candidates, Scores.of(np.full(len(candidates), 0.01)))
+    state, candidates = FEW.ask(state)
+    assert (state.champion_fitness[np.unique(state.asked)] == -1).all()
+    np.testing.assert_array_equal(state.champions.code[kept], before)
+
+
+def test_a_search_that_has_all_functions_does_not_look_for_others():
+    all_of_them = dataclasses.replace(SMALL, niches=59, explore_every=50)
+    _, asked = after(all_of_them, 20)
+    assert "explore" not in [phase for phase, _ in asked]
+    never = dataclasses.replace(FEW, explore_every=0)
+    _, asked = after(never, 20)
+    assert "explore" not in [phase for phase, _ in asked]
+
+
+def test_a_search_that_finds_functions_is_resumed(tmp_path):
+    state, _ = after(FEW, 25)
+    FEW.save(state, tmp_path / "state.npz")
+    again = FEW.load(tmp_path / "state.npz")
+    for _ in range(12):
+        state, a = FEW.ask(state)
+        again, b = FEW.ask(again)
+        assert_equal(a.programs, b.programs)
+        state, again = (FEW.tell(one, a, Scores.of(made_up(a))) for one in (state, again))
 
 
 # ---------------------------------------------------------------------------------------------- discovery

@@ -21,7 +21,7 @@ KNOWN = 2**19
 EMPTY = -1.0
 """The fitness of a place without a program."""
 
-Phase = Literal["begin", "first", "evolve", "tune", "again"]
+Phase = Literal["begin", "first", "evolve", "explore", "tune", "again"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class NicheState(State):
       place_fitness: float64 `[N, P]` of what stands in each place, `EMPTY` where nothing does.
       structures: uint64 `[N, P]`, hashes of Predict and Learn in canonical form, without initial values.
       ring: int64 `[N]`, the place in each niche that is filled next.
-      champions: the best program of each niche so far, at the present fidelity.
+      champions: the best program of each niche so far, at the present fidelity; its Predict is that of the niche.
       champion_fitness, champion_hashes: float64 and uint64 `[N]`, theirs.
       tuned_fitness: float64 `[N]`, what it was when a niche was last tuned.
       known: uint64, hashes of programs asked for, each in the place that its last bits say.
@@ -41,6 +41,7 @@ class NicheState(State):
       rung: of the fidelity ladder.
       tunings: after how many times `tune_every` evaluations the best niches are tuned next; `tuning` counts the rounds
         of one under way.
+      explorations: after how many times `explore_every` evaluations new functions are sought next.
       asked: int64 `[A]`, the niches of what was asked for last.
       asked_structures: uint64 `[A]`, their structures.
       tuned: the programs that are being tuned, if any.
@@ -60,6 +61,7 @@ class NicheState(State):
     rung: Count
     tunings: Count
     tuning: Count
+    explorations: Count
     asked: Annotated[np.ndarray, Array(np.int64, ("A",), least=0, below="N")]
     asked_structures: Annotated[np.ndarray, Array(np.uint64, ("A",))]
     tuned: Programs | None
@@ -103,6 +105,46 @@ class NicheState(State):
             champion_hashes=champion_hashes,
             tuned_fitness=np.full_like(champion_fitness, EMPTY) if again else self.tuned_fitness,
             credit=credit.settled(self.credit, fitness),
+        )
+
+    def winners(self, niches: np.ndarray, size: int, rng: np.random.Generator) -> tuple[Programs, np.ndarray]:
+        """The winner of a tournament of that size in each of some niches, and its fitness.
+
+        In a tournament of empty places the best program of the niche wins.
+        """
+        places = self.place_fitness.shape[1]
+        drawn = rng.integers(0, places, (len(niches), size))
+        rows = drawn[np.arange(len(niches)), self.place_fitness[niches[:, None], drawn].argmax(1)]
+        programs, fitness = self.places[niches * places + rows], self.place_fitness[niches, rows]
+        empty = fitness == EMPTY
+        fitness[empty] = self.champion_fitness[niches[empty]]
+        copy_rows(programs, np.flatnonzero(empty), self.champions, niches[empty])
+        return programs, fitness
+
+    def renewed(self, niches: np.ndarray, champions: Programs) -> "NicheState":
+        """The state with some niches emptied, and with other functions.
+
+        Args:
+          niches: int64, which.
+          champions: for each a program with nothing but its Predict.
+        """
+        everyone = copied(self.champions)
+        copy_rows(everyone, niches, champions, np.arange(len(niches)))
+
+        def emptied(values: np.ndarray, value: float) -> np.ndarray:
+            values = values.copy()
+            values[niches] = value
+            return values
+
+        return dataclasses.replace(
+            self,
+            place_fitness=emptied(self.place_fitness, EMPTY),
+            structures=emptied(self.structures, 0),
+            ring=emptied(self.ring, 0),
+            champions=everyone,
+            champion_fitness=emptied(self.champion_fitness, EMPTY),
+            champion_hashes=emptied(self.champion_hashes, 0),
+            tuned_fitness=emptied(self.tuned_fitness, EMPTY),
         )
 
     @property

@@ -5,6 +5,7 @@ Axes: `N` niches, `P` programs in a niche, `C` children in a cohort, `K` sets of
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,29 +16,26 @@ from zero_jax.program.space import Component
 from zero_jax.search.base import Rng, Searcher, State, check_layout, check_ops, combined, register, with_scores
 from zero_jax.search.niche_state import EMPTY, KNOWN, NicheState
 from zero_jax.search.operators import credit
+from zero_jax.search.operators.expressions import Prediction
 from zero_jax.search.operators.learners import (
     TRIES,
     blank,
-    copy_rows,
-    new_learners,
     new_mutants,
-    remember,
+    random_learners,
     structures,
     with_sets,
 )  # fmt: skip
-from zero_jax.search.operators.mutation import Mutations, mutate_in_place, mutate_repeatedly, vary_initial_values
-from zero_jax.search.operators.predictions import Prediction, predictions
-from zero_jax.search.operators.selection import MOST_DRAWS
+from zero_jax.search.operators.mutation import Mutations, mutate_repeatedly, vary_initial_values
+from zero_jax.search.operators.predictions import all_listed, explored, predictions
+from zero_jax.search.operators.selection import MOST_DRAWS, by_rank
 from zero_jax.support.bounds import check_bytes, check_number
-
-DRAWN, DRAWS = 20_000, 60
-"""First programs are drawn this many at a time, this often at most."""
 
 TUNED, VARIANTS, SPREADS = 4, 256, (1.0, 0.4)
 """How many niches' best programs are tuned at a time; by how many sets of initial values in each round; and how far
 these spread: the standard deviation of the logarithm of a factor."""
 
-ANEW = Mutations(types=("randomize_algorithm",), probability=1.0)
+EXPLORED, SETTLERS = 0.05, 0.1
+"""The share of niches that give way to new functions at a time; and of a new niche's places that are filled at once."""
 
 
 @register("niches")
@@ -65,6 +63,8 @@ class NicheSearch(Searcher):
       climb_after: Evaluations after which a rung gives way to the next.
       tune_every: Evaluations after which the best niches are tuned: the initial values of their best programs, on all
         tasks and examples.
+      explore_every: Evaluations after which the worst niches give way to variations of the functions of the best ones,
+        if Predict can compute more functions than there are niches; 0 for never.
       patience: Evaluations without a better program, in full, after which the search has stalled: the trial ends, and
         the run starts another with new tasks.
 
@@ -90,6 +90,7 @@ class NicheSearch(Searcher):
     fidelity: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     climb_after: int = 500_000
     tune_every: int = 125_000
+    explore_every: int = 25_000
     patience: int = 750_000
 
     state_type: ClassVar[type[State]] = NicheState
@@ -97,6 +98,7 @@ class NicheSearch(Searcher):
     def __post_init__(self) -> None:
         for name in ("niches", "niche_size", "tournament", "children", "sets", "climb_after", "tune_every", "patience"):
             check_number(name, getattr(self, name))
+        check_number("explore_every", self.explore_every)
         for name in ("migration", "repeat_mutation", "setup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
@@ -127,6 +129,10 @@ class NicheSearch(Searcher):
         ops = ["SCALAR_CONST_SET"] * scalars + ["VECTOR_GAUSSIAN_SET"] * vectors + ["MATRIX_GAUSSIAN_SET"] * matrices
         return settings | {"space": dataclasses.replace(space, setup=Component(ops), initial_values=True)}
 
+    @functools.cached_property
+    def _explores(self) -> bool:
+        return self.explore_every > 0 and not all_listed(self.space, self.niches, self.interface)
+
     @property
     def cohort(self) -> int:
         """How many programs are asked for at a time."""
@@ -139,18 +145,17 @@ class NicheSearch(Searcher):
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:
-        """The function of each niche."""
+        """The function of each niche, at first."""
         return predictions(self.space, self.niches, self.interface)
 
-    @functools.cached_property
-    def _predict(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predict of each niche: code `[N, slots, 4]` and lengths `[N]`."""
-        least = self.space.min_size[1]
-        sizes = np.array([max(len(one.code), least) for one in self.predictions], np.int32)
-        code = np.zeros((len(sizes), self.space.capacity[1], 4), np.int32)
-        for row, one in zip(code, self.predictions, strict=True):  # behind a shorter one stand no-ops
-            row[: len(one.code)] = one.code
-        return code, sizes
+    def _empty_niches(self, some: Sequence[Prediction]) -> Programs:
+        """A program for each function that has its Predict and nothing else: the champions of empty niches."""
+        programs = blank(self.space, len(some))
+        first, least = programs.starts[1], self.space.min_size[1]
+        for row, one in enumerate(some):  # behind a shorter one stand no-ops
+            programs.code[row, first : first + len(one.code)] = one.code
+            programs.length[row, 1] = max(len(one.code), least)
+        return programs
 
     # ------------------------------------------------------------------------------------------ the contract
 
@@ -166,7 +171,7 @@ class NicheSearch(Searcher):
             place_fitness=np.full((n, self.niche_size), EMPTY),
             structures=np.zeros((n, self.niche_size), np.uint64),
             ring=np.zeros(n, np.int64),
-            champions=blank(self.space, n),
+            champions=self._empty_niches(self.predictions),
             champion_fitness=np.full(n, EMPTY),
             champion_hashes=np.zeros(n, np.uint64),
             tuned_fitness=np.full(n, EMPTY),
@@ -175,6 +180,7 @@ class NicheSearch(Searcher):
             rung=0,
             tunings=0,
             tuning=0,
+            explorations=1,
             asked=nothing,
             asked_structures=nothing.astype(np.uint64),
             tuned=None,
@@ -186,17 +192,21 @@ class NicheSearch(Searcher):
         rng = state.generator()
         if state.phase == "tune":
             return self._tuning(state, rng)
-        known, n = state.known.copy(), len(self.predictions)
+        known, n = state.known.copy(), len(state.champions)
         if state.phase == "begin":  # some programs in full, so that there is a best one
-            children, niches = self._first(np.ones(n, np.int64), 1, known, rng)
+            children, niches = self._first(state.champions, np.ones(n, np.int64), 1, known, rng)
             return self._asked(state, rng, niches, children, known), self.candidates(children)
         if state.phase == "first":
-            children, niches = self._first(np.full(n, self.niche_size), n * self.niche_size, known, rng)
+            children, niches = self._first(
+                state.champions, np.full(n, self.niche_size), n * self.niche_size, known, rng
+            )
         elif state.phase == "again":
             filled, places = np.nonzero(state.place_fitness > EMPTY)
             best = np.flatnonzero(state.champion_fitness > EMPTY)
             children = concatenate([state.places[filled * self.niche_size + places], state.champions[best]])
             niches = np.concatenate([filled, best])
+        elif state.phase == "explore":
+            children, niches, state = self._explored(state, known, rng)
         else:
             children, niches, state = self._children(state, known, rng)
         share = self.fidelity[state.rung]
@@ -240,66 +250,67 @@ class NicheSearch(Searcher):
 
     # ------------------------------------------------------------------------------------------ children
 
-    def _seat(self, programs: Programs, niches: np.ndarray) -> None:
-        """Gives programs the Predict of a niche."""
-        code, sizes = self._predict
-        first, last = programs.starts[1], programs.starts[2]
-        programs.code[:, first:last], programs.data[:, first:last] = code[niches], 0
-        programs.length[:, 1] = sizes[niches]
+    def _seat(self, programs: Programs, champions: Programs, niches: np.ndarray) -> None:
+        """Gives programs the Predict of a niche, which is that of its champion."""
+        first, last = programs.starts[1:3]
+        programs.code[:, first:last], programs.data[:, first:last] = champions.code[niches, first:last], 0
+        programs.length[:, 1] = champions.length[niches, 1]
 
     def _first(
-        self, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
+        self, champions: Programs, wanted: np.ndarray, enough: int, known: np.ndarray, rng: np.random.Generator
     ) -> tuple[Programs, np.ndarray]:
-        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches.
+        """Random programs that can learn, at most `wanted` of each niche, until there are `enough`; their niches."""
 
-        After a draw that yields none, Learn is one instruction longer; if it cannot be, the draws end.
-        """
-        missing, size = wanted.copy(), self.space.initial_size[2]
-        parts: list[tuple[Programs, np.ndarray]] = []
-        for _ in range(DRAWS):
-            open_ = np.flatnonzero(missing)
-            niches = np.repeat(open_, max(1, DRAWN // len(open_)))
-            programs = blank(self.space, len(niches))
-            programs.length[:] = self.space.initial_size
-            programs.length[:, 2] = size
-            mutate_in_place(programs, self.space, ANEW, rng)
-            self._seat(programs, niches)
-            new, hashes = new_learners(programs, known, self.interface)
-            rows = np.flatnonzero(new)
-            rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # among those of its niche
-            rows = rows[rank < missing[niches[rows]]]
-            if len(rows):
-                remember(hashes[rows], known)
-                np.subtract.at(missing, niches[rows], 1)
-                parts.append((programs[rows], niches[rows]))
-            size += not len(rows)
-            if wanted.sum() - missing.sum() >= enough or size > self.space.max_size[2]:
-                break
-        if not parts:
-            raise ValueError(
-                "no program that can learn from its mistakes was found in this space: give Learn more ops or more "
-                "instructions, or use --method evolution"
-            )
-        return concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        def seat(programs: Programs, niches: np.ndarray) -> None:
+            self._seat(programs, champions, niches)
+
+        return random_learners(seat, wanted, enough, known, self.space, rng, self.interface)
 
     def _children(
         self, state: NicheState, known: np.ndarray, rng: np.random.Generator
     ) -> tuple[Programs, np.ndarray, NicheState]:
         """Mutants that can learn and are new, their niches, and the state that knows which mutations made them."""
-        ranks = np.argsort(np.argsort(-state.champion_fitness, kind="stable"), kind="stable")
-        weights = 1 / (ranks + 2.0)
+        weights = by_rank(state.champion_fitness)
         niches = rng.choice(len(weights), self.children, p=weights / weights.sum())
         filled = np.where(state.champion_fitness > EMPTY, weights, 0)
         others = rng.choice(len(weights), self.children, p=filled / filled.sum())
-        source = np.where((rng.random(self.children) < self.migration) | (filled[niches] == 0), others, niches)
-        drawn = rng.integers(0, self.niche_size, (self.children, self.tournament))
-        rows = drawn[np.arange(self.children), state.place_fitness[source[:, None], drawn].argmax(1)]
-        parents = state.places[source * self.niche_size + rows]
-        bars = state.place_fitness[source, rows]
-        empty = bars == EMPTY
-        bars[empty] = state.champion_fitness[source[empty]]
-        copy_rows(parents, np.flatnonzero(empty), state.champions, source[empty])
-        self._seat(parents, niches)
+        moves = (rng.random(self.children) < self.migration) | (filled[niches] == 0)
+        source = np.where(moves, others, niches)
+        parents, bars = state.winners(source, self.tournament, rng)
+        return self._born(state, parents, bars, niches, source != niches, known, rng)
+
+    def _explored(
+        self, state: NicheState, known: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Programs, np.ndarray, NicheState]:
+        """As `_children`, in the worst niches, which are given new functions; rules move in from others."""
+        filled = np.where(state.champion_fitness > EMPTY, by_rank(state.champion_fitness), 0)
+        first, last = state.champions.starts[1:3]
+        settlers = min(max(2, int(SETTLERS * self.niche_size)), self.children)
+        most = max(1, min(int(EXPLORED * len(filled)), self.children // settlers))
+        found = explored(state.champions.code[:, first:last], filled, most, self.space, rng, self.interface)
+        if not found:
+            return self._children(state, known, rng)
+        worst = np.argsort(state.champion_fitness, kind="stable")[: len(found)]
+        models = np.repeat([number for number, _ in found], settlers)
+        others = rng.choice(len(filled), len(models), p=filled / filled.sum())
+        source = np.where(np.arange(len(models)) % 2, others, models)
+        parents, bars = state.winners(source, self.tournament, rng)
+        state = state.renewed(worst, self._empty_niches([one for _, one in found]))
+        niches = np.repeat(worst, settlers)
+        return self._born(state, parents, bars, niches, np.ones(len(niches), bool), known, rng)
+
+    def _born(
+        self,
+        state: NicheState,
+        parents: Programs,
+        bars: np.ndarray,
+        niches: np.ndarray,
+        moved: np.ndarray,
+        known: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[Programs, np.ndarray, NicheState]:
+        """Children in some niches; of parents that moved there, these themselves if they are new."""
+        self._seat(parents, state.champions, niches)
         settings = self.space, self._moves, self.repeat_mutation, rng, self.interface
         shares = credit.weights(state.credit, self.mutations)
         children, done, applied = new_mutants(
@@ -307,7 +318,7 @@ class NicheSearch(Searcher):
             lambda some: mutate_repeatedly(some, *settings, shares),
             known,
             self.interface,
-            unevaluated=source != niches,
+            unevaluated=moved,
         )
         if not len(done):  # nothing new nearby: parents once more
             return parents, niches, state
@@ -331,9 +342,12 @@ class NicheSearch(Searcher):
         return self._evolving(state)
 
     def _evolving(self, state: NicheState) -> NicheState:
-        """The next cohort, perhaps on the next rung."""
+        """The next cohort, perhaps on the next rung or in new niches."""
         if state.rung + 1 < len(self.fidelity) and state.evaluations >= (state.rung + 1) * self.climb_after:
             return dataclasses.replace(state, phase="again", rung=state.rung + 1, tuned=None)
+        if self._explores and state.evaluations >= state.explorations * self.explore_every:
+            explorations = state.evaluations // self.explore_every + 1
+            return dataclasses.replace(state, phase="explore", explorations=explorations, tuned=None)
         return dataclasses.replace(state, phase="evolve", tuned=None)
 
     def _tuning(self, state: NicheState, rng: np.random.Generator) -> tuple[NicheState, Candidates]:
@@ -361,20 +375,21 @@ class NicheSearch(Searcher):
                 f"the state is of another search: niches and programs of each {state.place_fitness.shape}, not "
                 f"{(n, size)}"
             )
-        for programs in (state.places, state.tuned):
+        for programs in (state.places, state.champions, state.tuned):
             if programs is not None:
                 check_layout(programs, self.space)
                 check_ops(programs, self.ops)
         tuning = state.phase == "tune"
         if state.rung >= len(self.fidelity) or state.tuning >= len(SPREADS) or (tuning and not state.tuned):
             raise ValueError("the state is of another search: its rung or its tuning does not fit")
-        if state.phase in ("evolve", "again") and not (state.champion_fitness > EMPTY).any():
+        if state.phase in ("evolve", "explore", "again") and not (state.champion_fitness > EMPTY).any():
             raise ValueError("the state is of another search: all niches are empty")
-        code, sizes = self._predict
         niches, rows = np.nonzero(state.place_fitness > EMPTY)
         held = state.places[niches * size + rows]
+        champions = state.champions if self._explores else self._empty_niches(self.predictions)
         first, last = held.starts[1:3]
-        same = (held.code[:, first:last] == code[niches]).all() and (held.length[:, 1] == sizes[niches]).all()
+        same = (held.code[:, first:last] == champions.code[niches, first:last]).all()
+        same &= (held.length[:, 1] == champions.length[niches, 1]).all()
         genes = (held.length[:, 0] == len(self.space.genes)).all()
         if not same or not genes or (structures(held, self.interface) != state.structures[niches, rows]).any():
             raise ValueError("the state is of another search: its programs do not fit their niches")

@@ -25,6 +25,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "climb_after": (1, _MANY),
     "tune_every": (1, _MANY),
     "patience": (1, _MANY),
+    "explore_every": (0, _MANY),
     # tasks
     "tasks": (1, 1_000_000),
     "features": (1, 20_000),

@@ -9,14 +9,19 @@ import numpy as np
 
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
-from zero_jax.program.programs import Programs
+from zero_jax.program.programs import Programs, concatenate
 from zero_jax.program.space import SearchSpace
-from zero_jax.search.operators.mutation import vary_initial_values
+from zero_jax.search.operators.mutation import Mutations, mutate_in_place, vary_initial_values
 from zero_jax.search.operators.validity import CONDITIONS, conditions
 from zero_jax.support.compiled import entry_point
 
 REDRAWN = 0.15
 """How often an initial value of a further set is drawn anew."""
+
+DRAWN, DRAWS = 20_000, 60
+"""First programs are drawn this many at a time, this often at most."""
+
+ANEW = Mutations(types=("randomize_algorithm",), probability=1.0)
 
 TRIES = (2, 4, 8)
 """How many mutants of a parent are made in each round until one is new and can learn."""
@@ -62,6 +67,60 @@ def new_learners(
 def remember(hashes: np.ndarray, known: np.ndarray) -> None:
     """Adds hashes to known ones, in place."""
     known[hashes % len(known)] = hashes
+
+
+def random_learners(
+    seat: Callable[[Programs, np.ndarray], None],
+    wanted: np.ndarray,
+    enough: int,
+    known: np.ndarray,
+    space: SearchSpace,
+    rng: np.random.Generator,
+    interface: Interface | None = None,
+) -> tuple[Programs, np.ndarray]:
+    """Random programs that can learn and are new, and the niches that they are for.
+
+    After a draw that yields none, Learn is one instruction longer; if it cannot be, the draws end.
+
+    Args:
+      seat: gives programs the Predict of niches, in place.
+      wanted: int64 `[N]`, how many programs of each niche at most.
+      enough: how many in all.
+      known: as in `new_learners`; the programs are added.
+      space: the program space.
+      rng: where randomness comes from; it is advanced.
+      interface: as in `new_learners`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    missing, size = wanted.copy(), space.initial_size[2]
+    parts: list[tuple[Programs, np.ndarray]] = []
+    for _ in range(DRAWS):
+        open_ = np.flatnonzero(missing)
+        niches = np.repeat(open_, max(1, DRAWN // len(open_)))
+        programs = blank(space, len(niches))
+        programs.length[:] = space.initial_size
+        programs.length[:, 2] = size
+        mutate_in_place(programs, space, ANEW, rng)
+        seat(programs, niches)
+        new, hashes = new_learners(programs, known, interface)
+        rows = np.flatnonzero(new)
+        rank = np.arange(len(rows)) - np.searchsorted(niches[rows], niches[rows])  # among those of its niche
+        rows = rows[rank < missing[niches[rows]]]
+        if len(rows):
+            remember(hashes[rows], known)
+            np.subtract.at(missing, niches[rows], 1)
+            parts.append((programs[rows], niches[rows]))
+        size += not len(rows)
+        if wanted.sum() - missing.sum() >= enough or size > space.max_size[2]:
+            break
+    if not parts:
+        raise ValueError(
+            "no program that can learn from its mistakes was found in this space: give Learn more ops or more "
+            "instructions, or use --method evolution"
+        )
+    return concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def new_mutants(

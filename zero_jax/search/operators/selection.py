@@ -44,3 +44,14 @@ def _hold_tournaments(fitness, draws, rows, address):  # type: ignore[no-untyped
             if fitness[island, drawn] > fitness[island, best]:
                 best = drawn
         rows[i] = island * population + best
+
+
+def by_rank(fitness: np.ndarray) -> np.ndarray:
+    """How likely each of several is drawn, relative to the others: 1 / (rank + 2), the fittest of rank 0.
+
+    Example:
+      >>> by_rank(np.array([0.1, 0.9]))
+      array([0.33333333, 0.5       ])
+    """
+    ranks = np.argsort(np.argsort(-fitness, kind="stable"), kind="stable")
+    return np.asarray(1 / (ranks + 2.0))
