@@ -258,7 +258,7 @@ def test_prune_sees_which_prediction_a_program_makes(capsys):
         assert capsys.readouterr().out.strip() == library.program("softmax_linear").listing(0)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "tune", "show"])
+@pytest.mark.parametrize("command", ["evaluate", "tune", "show", "export"])
 def test_help_names_the_programs_of_the_library(capsys, command):
     assert call(command, "--help") == 0
     words = capsys.readouterr().out.replace("│", " ").replace(",", " ").split()

@@ -1,11 +1,20 @@
 """Exported code: read as Python, and run beside the executors."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from tests.helpers import call
 from tests.spaces import ALL_OPS
-from zero_jax import library, random_programs
+from zero_jax import Programs, evaluate, library, random_programs
+from zero_jax.program.memory import Interface
+from zero_jax.tasks import synthetic
 from zero_jax.use.export import exported
+from zero_jax.use.export.statements import written
+from zero_jax.use.export.words import contributions, latex, markdown
 from zero_jax.use.learner import learner
 
 
@@ -70,3 +79,118 @@ def test_random_programs_predict_as_the_executors_do(to, n):
         if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
             wrong.append((i, ours, theirs))
     assert len(wrong) <= n * 0.02, wrong
+
+
+def test_names_follow_from_what_values_are_for():
+    found = written(library.program("network"))
+    assert {"hidden_weights", "output_weights", "hidden_bias", "bias", "learning_rate", "hidden"} <= set(
+        found.attributes
+    )
+    source = exported(library.program("linear"), "numpy")
+    assert "self.weights = self.weights + gradient" in source
+    assert "error = y - prediction" in source
+
+
+def test_the_code_says_where_it_is_from_and_needs_nothing_else(tmp_path):
+    source = exported(library.program("network"), "numpy", about="From a test, with a fitness of 0.5.")
+    assert source.startswith('"""From a test, with a fitness of 0.5.')
+    assert set(re.findall(r"^(?:import|from) (\w+)", source, re.M)) == {"math", "numpy"}
+    (tmp_path / "model.py").write_text(source)
+    script = """
+import sys
+import numpy as np
+from model import Model
+model = Model(3).fit(np.eye(3), [1, 2, 3])
+print(model.predict(np.eye(3)).shape, 'jax' in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(3,) False"
+
+
+def test_memory_that_is_never_written_and_setup_that_reads_it():
+    text = """
+def Setup():
+  s2 = s3 + s0
+  v1 = s2 * v0
+def Predict():
+  v2 = v1 + v3
+  s1 = dot(v2, v0)
+  s1 = s1 / s3
+def Learn():
+  v1 = v0
+"""
+    program = Programs.parse(text.replace("  v1 = v0\n", "  v1 = v0 + v3\n"), memory=(4, 4, 0))
+    x, y, new = examples()
+    for to in ("numpy", "jax"):
+        np.testing.assert_array_equal(trained(program, to, x, y, new), expected(program, x, y, new))
+
+
+# ---------------------------------------------------------------------------------------------- equations and words
+
+
+def test_equations_name_every_instruction_and_balance():
+    for name in library.NAMES:
+        program = library.program(name)
+        interface = Interface.vector(program.memory) if "softmax" in name else None
+        text = latex(program, interface)
+        assert text.count("&") == int(np.asarray(program.length).sum())
+        assert text.count("{") == text.count("}")
+    assert r"\mathbf{w} &\leftarrow \mathbf{w} + \mathbf{g}" in latex(library.program("linear"))
+    programs = random_programs(ALL_OPS, 50, np.random.default_rng(0))
+    for k in range(50):
+        assert latex(programs[k]).count("{") == latex(programs[k]).count("}")
+
+
+def test_every_instruction_is_explained_and_its_worth_measured():
+    tasks = synthetic.linear(4, features=3, train=200, valid=50)
+    program = library.program("linear", learning_rate=0.05)
+    parts = contributions(program, tasks)
+    assert [part.component for part in parts] == ["Setup", "Predict", "Learn", "Learn", "Learn", "Learn"]
+    bare = np.asarray(evaluate(program, tasks).fitness).mean()
+    without = Programs.parse(program.listing(0).replace("  s1 = dot(v1, v0)\n", ""), memory=(4, 3, 1))
+    assert parts[1].lost == pytest.approx(bare - np.asarray(evaluate(without, tasks).fitness).mean(), abs=1e-6)
+    assert all(part.lost > 0.1 for part in parts)
+    text = markdown(program, tasks)
+    assert "`error = y - prediction` | `y` less `prediction`: error" in text
+    assert np.isnan([part.lost for part in contributions(program)]).all()
+    programs = random_programs(ALL_OPS, 20, np.random.default_rng(0))
+    for k in range(20):
+        assert "## Listing" in markdown(programs[k])
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize("to", ["numpy", "jax", "latex", "markdown"])
+def test_the_command_writes_each_form(to, tmp_path, capsys):
+    out = tmp_path / "program.txt"
+    assert call("export", "linear", "--to", to, "--task", "digits", "--tasks", "5", "--out", out) == 0
+    assert f"Written to {out}" in capsys.readouterr().out
+    text = out.read_text()
+    marks = {"numpy": "class Model", "jax": "def fit(state", "latex": r"\begin{align}", "markdown": "fitness lost"}
+    assert marks[to] in text
+    assert ("classes." in text) == (to in ("numpy", "jax"))
+    assert call("export", "linear", "--to", to, "--task", "digits", "--tasks", "5") == 0
+    assert capsys.readouterr().out.strip() == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "is not a file"),
+        (["linear", "--to", "word"], "--to"),
+        (["linear", "--out", "missing/model.py"], "missing"),
+        (["linear", "--seed", "-1"], "seed"),
+    ],
+)
+def test_mistakes_are_one_message(words, message, capsys):
+    assert call("export", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_program_at_a_time(tmp_path):
+    several = random_programs(ALL_OPS, 2, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="one program is exported at a time, not 2"):
+        exported(several, "numpy")
+    with pytest.raises(ValueError, match="to 'numpy' or 'jax', not 'c'"):
+        exported(library.program("linear"), "c")

@@ -1,4 +1,4 @@
-"""The command line: `zero-jax search | resume | report | evaluate | tune | show | bench | completion`.
+"""The command line: `zero-jax search | resume | report | evaluate | tune | show | export | bench | completion`.
 
 What it imports at once takes no time, so that signals are handled from the first moment on; one that meets an import of
 compiled code may be lost in there.
@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "programs",
     "tune": "programs",
     "show": "programs",
+    "export": "export",
     "bench": "bench",
     "completion": "completion",
 }
@@ -48,6 +49,7 @@ commands:
   evaluate PROGRAM  train a program on tasks and print its fitness
   tune PROGRAM      tune a program's constants
   show PROGRAM      print a program as a listing, protobuf text or JSON
+  export PROGRAM    write a program as NumPy or JAX code, equations or an explanation
   bench             measure how fast this machine trains programs
   completion SHELL  print a shell completion script (bash, zsh or fish)
 
