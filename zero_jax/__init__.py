@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from zero_jax.search import Searcher as Searcher
     from zero_jax.search import mutate as mutate
     from zero_jax.tasks import Tasks as Tasks
+    from zero_jax.use.estimators import ProgramClassifier as ProgramClassifier
+    from zero_jax.use.estimators import ProgramRegressor as ProgramRegressor
     from zero_jax.use.tuning import Tuned as Tuned
     from zero_jax.use.tuning import tune as tune
 
@@ -42,6 +44,8 @@ _MODULES = {
     "Memory": "executors.base",
     "MemorySize": "program.memory",
     "Mutations": "search",
+    "ProgramClassifier": "use.estimators",
+    "ProgramRegressor": "use.estimators",
     "Programs": "program.programs",
     "RandomSearch": "search",
     "RegularizedEvolution": "search",
@@ -69,6 +73,8 @@ __all__ = [
     "Memory",
     "MemorySize",
     "Mutations",
+    "ProgramClassifier",
+    "ProgramRegressor",
     "Programs",
     "RandomSearch",
     "RegularizedEvolution",
