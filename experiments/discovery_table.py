@@ -97,12 +97,13 @@ _MOVES = Mutations(
 _SMALL: dict[str, Any] = {"children": 10, "setup_share": 0.1, "mutations": _MOVES}
 _MIDDLE = {"niche_size": 200, "children": 20, "setup_share": 0.1, "mutations": _MOVES}
 _LARGE = {"fidelity": ((1.0, 0.1), (1.0, 0.4))}
+_CLASSES = {"fidelity": ((1.0, 0.1), (1.0, 0.4), (1.0, 1.0)), "patience": 5_000_000}
 PROBLEMS = {
     "linear": Problem(_LINEAR_SPACE, _linear, "numbers", 20_000, (0.399, 1.000), _SMALL),
     "affine": Problem(_AFFINE_SPACE, _affine, "numbers", 2_000_000, (0.586, 1.000), _MIDDLE),
     "nonlinear": Problem(_NONLINEAR_SPACE, _nonlinear, "numbers", 20_000_000, (0.360, 0.536), _LARGE),
     "affine classes": Problem(_AFFINE_SPACE, _affine, "classes", 2_000_000, (0.863, 0.983), _MIDDLE),
-    "nonlinear classes": Problem(_NONLINEAR_SPACE, _nonlinear, "classes", 20_000_000, (0.876, 0.961), _LARGE),
+    "nonlinear classes": Problem(_NONLINEAR_SPACE, _nonlinear, "classes", 20_000_000, (0.876, 0.961), _CLASSES),
 }
 METHODS = ("plain", "efficient", "niches")
 
