@@ -131,9 +131,13 @@ class _ProgramEstimator(BaseEstimator):
         rows[: len(x), : x.shape[1]] = self._scaled(x)
         ys = np.zeros((len(labels), len(rows)), np.float32)
         ys[:, : labels.shape[1]] = labels
-        steps = np.full(_padded(len(order)), -1, np.int32)
-        steps[: len(order)] = order
-        self._keep(self._compiled().fit(self._state(), rows, ys, steps))
+        state, at_a_time = self._state(), len(rows)  # as many steps at a time, however many: one compilation
+        for start in range(0, len(order), at_a_time):
+            part = order[start : start + at_a_time]
+            steps = np.full(at_a_time, -1, np.int32)
+            steps[: len(part)] = part
+            state = self._compiled().fit(state, rows, ys, steps)
+        self._keep(state)
 
     def _order(self, n: int, weights: np.ndarray | None) -> np.ndarray:
         """Which of `n` examples comes when in all epochs: as often as its weight says, in an order drawn anew."""
