@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from zero_jax.search import Searcher as Searcher
     from zero_jax.search import mutate as mutate
     from zero_jax.tasks import Tasks as Tasks
+    from zero_jax.use.discovery import DiscoveryClassifier as DiscoveryClassifier
+    from zero_jax.use.discovery import DiscoveryRegressor as DiscoveryRegressor
     from zero_jax.use.estimators import ProgramClassifier as ProgramClassifier
     from zero_jax.use.estimators import ProgramRegressor as ProgramRegressor
     from zero_jax.use.tuning import Tuned as Tuned
@@ -38,6 +40,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "Candidates": "evaluation",
     "Component": "program.space",
+    "DiscoveryClassifier": "use.discovery",
+    "DiscoveryRegressor": "use.discovery",
     "EfficientEvolution": "search",
     "Evaluation": "executors.base",
     "Evaluator": "evaluation",
@@ -67,6 +71,8 @@ _MODULES = {
 __all__ = [
     "Candidates",
     "Component",
+    "DiscoveryClassifier",
+    "DiscoveryRegressor",
     "EfficientEvolution",
     "Evaluation",
     "Evaluator",

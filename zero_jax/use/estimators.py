@@ -169,7 +169,7 @@ class _ProgramEstimator(BaseEstimator):
     def _scale_from(self, x: np.ndarray, weights: np.ndarray | None) -> None:
         """Where the standardised features are 0, and how far 1 is."""
         if self.standardize:
-            self._center, self._spread = _moments(x, weights)
+            self._center, self._spread = moments(x, weights)
         else:
             self._center, self._spread = np.zeros(x.shape[1]), np.ones(x.shape[1])
 
@@ -189,7 +189,7 @@ class _ProgramEstimator(BaseEstimator):
         return 1
 
 
-def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The mean and standard deviation of each column, 1 for a constant one."""
     mean = np.average(x, axis=0, weights=weights)
     deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
@@ -197,7 +197,7 @@ def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
     return mean, np.where(tiny, 1.0, deviation)
 
 
-def _usable_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
+def usable_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
     """Weights of at least 0, not all 0; None if there are none."""
     if sample_weight is None:
         return None
@@ -230,11 +230,11 @@ class ProgramRegressor(RegressorMixin, _ProgramEstimator):
         """Trains a new model on examples `[N, F]` and targets `[N]`."""
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         self._load()
-        X, y, weights = self._arranged(X, y, _usable_weights(sample_weight, X))
+        X, y, weights = self._arranged(X, y, usable_weights(sample_weight, X))
         self._scale_from(X, weights)
         self._target = (0.0, 1.0)
         if self.standardize:
-            mean, spread = _moments(np.asarray(y, np.float64)[:, None], weights)
+            mean, spread = moments(np.asarray(y, np.float64)[:, None], weights)
             self._target = float(mean[0]), float(spread[0])
         self._begin()
         self._train(X, self._labels(y), self._order(len(X), weights))
@@ -249,7 +249,7 @@ class ProgramRegressor(RegressorMixin, _ProgramEstimator):
             finally:
                 self.epochs = rounds
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, reset=False)
-        weights = _usable_weights(sample_weight, X)
+        weights = usable_weights(sample_weight, X)
         times = np.ones(len(X)) if weights is None else np.round(weights)
         self._train(X, self._labels(y), np.repeat(np.arange(len(X)), times.astype(np.int64)))
         return self
@@ -290,7 +290,7 @@ class ProgramClassifier(ClassifierMixin, _ProgramEstimator):
         """Trains new models on examples `[N, F]` and classes `[N]`."""
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        weights = _usable_weights(sample_weight, X)
+        weights = usable_weights(sample_weight, X)
         self.classes_ = unique_labels(y)
         return self._fit(X, y, weights)
 
@@ -306,7 +306,7 @@ class ProgramClassifier(ClassifierMixin, _ProgramEstimator):
             if not first and not np.array_equal(given, self.classes_):
                 raise ValueError(f"classes={classes!r} differs from those of the first call, {self.classes_!r}")
             self.classes_ = given
-        weights = _usable_weights(sample_weight, X)
+        weights = usable_weights(sample_weight, X)
         if first:
             rounds, self.epochs = self.epochs, 1
             try:

@@ -1,0 +1,101 @@
+"""Estimators that search for a learning algorithm on the data they are given."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_iris, load_wine
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from zero_jax import DiscoveryClassifier, DiscoveryRegressor, Programs
+from zero_jax.use import discovery
+from zero_jax.use.table_tasks import MOST_FEATURES, class_tasks, regression_tasks
+
+QUICK = {"evaluations": 200, "tasks": 8, "baselines": False, "random_state": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "estimator", [DiscoveryClassifier(**QUICK), DiscoveryRegressor(**QUICK)], ids=["classifier", "regressor"]
+)
+def test_it_passes_the_checks_of_scikit_learn(estimator):
+    """Weights of whole numbers are not the same as repeated rows: these change what is held out, and the folds."""
+    reason = "a row that is repeated may be held out, one that counts more may not"
+    expected = {"check_sample_weight_equivalence_on_dense_data": reason}
+    rows = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=expected)
+    assert len(rows) > 40
+    failed = [
+        (row["check_name"], row["exception"]) for row in rows if row["status"] not in ("passed", "skipped", "xfail")
+    ]
+    assert not failed
+    assert {row["check_name"] for row in rows if row["status"] == "skipped"} <= {"check_array_api_input"}
+
+
+def test_classes_are_learned_by_what_is_found():
+    x, y = load_wine(return_X_y=True)
+    names = np.array(["barolo", "grignolino", "barbera"])[y]
+    model = DiscoveryClassifier(evaluations=20_000, random_state=0).fit(x, names)
+    assert model.score(x, names) > 0.9
+    assert model.predict_proba(x).shape == (178, 3)
+    table = model.algorithms_
+    assert 1 <= len(table) <= discovery.CANDIDATES
+    assert table["cross_validation"].idxmax() == table["listing"].tolist().index(_bare(model.program_))
+    assert Programs.parse(table["listing"][0]).length[0, 1] > 0
+    assert set(model.baselines_["model"]) == {"logistic regression", "MLP", "gradient boosting"}
+    assert (model.baselines_["held_out"] > 0.7).all()
+    assert (np.diff(model.curve_["fitness"]) > 0).all()
+    front = table[table["pareto"]].sort_values("cost")
+    assert (np.diff(front["fitness"]) > 0).all()
+
+
+def _bare(program):
+    return discovery.pruned(program).listing(0)
+
+
+def test_numbers_are_learned_and_equal_seeds_find_the_same():
+    x, y = load_diabetes(return_X_y=True)
+    quick = QUICK | {"evaluations": 15_000}
+    model, again = (DiscoveryRegressor(**quick).fit(x, y) for _ in range(2))
+    assert model.score(x, y) > 0.2
+    np.testing.assert_array_equal(model.predict(x), again.predict(x))
+    assert model.algorithms_.equals(again.algorithms_)
+    assert not hasattr(model, "baselines_")
+
+
+def test_the_held_out_rows_are_not_seen_by_the_search(monkeypatch):
+    x, y = load_iris(return_X_y=True)
+    x[:, 0] = np.arange(150)  # names the rows
+    seen = []
+    monkeypatch.setattr(discovery, "class_tasks", lambda x, *rest: (seen.append(x), class_tasks(x, *rest))[1])
+    DiscoveryClassifier(**QUICK).fit(x, y)
+    assert len(seen[0]) == 120
+
+
+def test_search_tasks_differ_in_rows_projection_and_question():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 20)), rng.integers(0, 3, 200)
+    tasks = class_tasks(x, y, 12, rng)
+    assert tasks.train_x.shape[2] == MOST_FEATURES
+    assert len({np.asarray(part).tobytes() for part in tasks.train_x}) == 12
+    assert 0.2 < np.asarray(tasks.train_y).mean() < 0.8
+    np.testing.assert_allclose(np.asarray(tasks.train_x).std((0, 1)), 1.0, atol=0.15)
+    numbers = regression_tasks(x[:, :3], x[:, 0], 4, rng)
+    assert (numbers.loss, numbers.train_x.shape[2]) == ("rmse", 3)
+
+
+def test_it_can_be_validated_from_outside():
+    scores = cross_val_score(DiscoveryClassifier(**QUICK), *load_iris(return_X_y=True), cv=3)
+    assert (scores > 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"time_limit": 0}, "time_limit must be above 0"),
+        ({"evaluations": 0}, "evaluations must be at least 1"),
+        ({"held_out": 1.5}, "held_out is a share"),
+        ({"tasks": 0}, "tasks must be at least 1"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DiscoveryClassifier(**(QUICK | settings)).fit(*load_iris(return_X_y=True))
