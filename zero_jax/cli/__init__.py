@@ -1,4 +1,4 @@
-"""The command line: `zero-jax search | resume | report | evaluate | tune | show | export | bench | completion`.
+"""The command line: `zero-jax COMMAND ...`.
 
 What it imports at once takes no time, so that signals are handled from the first moment on; one that meets an import of
 compiled code may be lost in there.
@@ -28,6 +28,8 @@ COMMANDS = {
     "tune": "programs",
     "show": "programs",
     "export": "export",
+    "fit": "tables",
+    "predict": "tables",
     "bench": "bench",
     "completion": "completion",
 }
@@ -39,6 +41,8 @@ commands:
   search PRESET     search for a program: {presets}
   resume RUN        resume a run, given its folder, from its last checkpoint.
                     --train-steps, --trials and --time-limit extend it
+  search table --data FILE --target COLUMN
+                    search for a learning algorithm on your own data; writes a model
   search ... --ray [ADDRESS]
                     share the islands among Ray workers (--workers says how many):
                     on this machine, or on the cluster at HOST:PORT
@@ -50,6 +54,10 @@ commands:
   tune PROGRAM      tune a program's constants
   show PROGRAM      print a program as a listing, protobuf text or JSON
   export PROGRAM    write a program as NumPy or JAX code, equations or an explanation
+  fit PROGRAM --data FILE --target COLUMN --out MODEL
+                    train a program on a table
+  predict MODEL --data FILE --out FILE
+                    apply a model to the rows of a table
   bench             measure how fast this machine trains programs
   completion SHELL  print a shell completion script (bash, zsh or fish)
 

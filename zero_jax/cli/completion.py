@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zero_jax.cli import bench, options, programs, report
+from zero_jax.cli import bench, export, options, programs, report, tables
 from zero_jax.cli.search import presets
 from zero_jax.cli.streams import captured
 
@@ -37,6 +37,9 @@ def _script(shell: Shell) -> str:
         "evaluate": programs.evaluate_command,
         "tune": programs.tune_command,
         "show": programs.show_command,
+        "export": export.export_command,
+        "fit": tables.fit_command,
+        "predict": tables.predict_command,
         "bench": bench.bench_command,
         "completion": completion_command,
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ def presets() -> Any:
 
 def search(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
+    if arguments[:1] == ["table"]:
+        return importlib.import_module("zero_jax.cli.tables").search_table(arguments[1:])
     arguments = options.imported(arguments)
     arguments, flags = options.taken(arguments, flags=["--quiet"])
     arguments, address = _without_ray(arguments)

@@ -188,6 +188,39 @@ class _ProgramEstimator(BaseEstimator):
         """K."""
         return 1
 
+    # -------------------------------------------------------------------------------------- as arrays
+
+    def stored(self) -> dict[str, Any]:
+        """What `fit` has learned, as arrays and numbers."""
+        scale = {
+            "center": self._center,
+            "spread": self._spread,
+            "target": np.array(getattr(self, "_target", (0.0, 1.0))),
+        }
+        return {"memory": self.memory_, "counts": self._counts, "scale": scale}
+
+    def restore(self, stored: dict[str, Any], features: int, classes: np.ndarray | None = None) -> None:
+        """Takes over what `stored` gave, in place of `fit`.
+
+        Raises:
+          ValueError: arrays that do not fit the program.
+        """
+        self._load()
+        self.n_features_in_ = features
+        if classes is not None:
+            self.classes_ = classes
+        scale = stored["scale"]
+        self._center, self._spread = (np.asarray(scale[name], np.float64) for name in ("center", "spread"))
+        self._target = tuple(float(value) for value in scale["target"])
+        self._begin()
+        fresh = {**self.memory_, **self._counts, "center": np.zeros(features), "spread": np.zeros(features)}
+        given = {**stored["memory"], **stored["counts"], "center": self._center, "spread": self._spread}
+        for name, values in fresh.items():
+            if name not in given or np.shape(given[name]) != values.shape:
+                raise ValueError(f"what it has learned as {name} does not fit its program")
+        self.memory_ = {name: np.asarray(stored["memory"][name], np.float32) for name in self.memory_}
+        self._counts = {name: np.asarray(stored["counts"][name], values.dtype) for name, values in self._counts.items()}
+
 
 def moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The mean and standard deviation of each column, 1 for a constant one."""

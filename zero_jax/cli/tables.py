@@ -1,0 +1,155 @@
+"""`zero-jax fit`, `predict` and `search table`: from a table of data to a model and its predictions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import tyro
+
+from zero_jax.cli import options
+from zero_jax.cli.options import Program
+from zero_jax.program import library
+from zero_jax.program.canonical import pruned
+from zero_jax.program.roles import described
+from zero_jax.support.bounds import check_number
+from zero_jax.support.files import check_writable, write_atomically
+from zero_jax.support.foreign import plain
+from zero_jax.use import models, tables
+from zero_jax.use.discovery import DiscoveryClassifier, DiscoveryRegressor
+from zero_jax.use.estimators import ProgramClassifier, ProgramRegressor
+from zero_jax.use.models import Model
+
+Table = Annotated[Path, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+
+
+def fit_command(
+    program: Program,
+    /,
+    data: Table,
+    target: str,
+    out: Table,
+    goal: tables.Goal = "auto",
+    ignore: tuple[str, ...] = (),
+    epochs: int = 20,
+    seed: int = 0,
+) -> int:
+    """Trains a program on a table and writes the model.
+
+    Args:
+        program: As `Program` says.
+        data: The table: a CSV, TSV or Parquet file.
+        target: The column to predict.
+        out: The file to write the model to.
+        goal: What the target is: classes or numbers (default: classes if it holds text or few whole numbers).
+        ignore: Columns to leave out.
+        epochs: How often to go through the rows.
+        seed: Random seed, from 0 to 2**31 - 2.
+    """
+    _check(out, seed)
+    loaded = library.load(program)
+    frame, layout = _table(data, target, goal, ignore)
+    kind = ProgramClassifier if layout.classes else ProgramRegressor
+    estimator = kind(loaded, epochs=epochs, random_state=seed).fit(layout.encoded(frame), layout.labels(frame))
+    Model(layout, estimator).save(out)
+    score = estimator.score(layout.encoded(frame), layout.labels(frame))
+    print(
+        f"{len(frame):,} rows, {layout.features} features, {_goal(layout)}; "
+        f"{_measure(layout)} on these rows {score:.4f}\nWritten to {plain(out)}"
+    )
+    return 0
+
+
+def fit(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return options.parsed(fit_command, arguments, prog="zero-jax fit")
+
+
+def predict_command(model: Annotated[Path, tyro.conf.arg(metavar="MODEL")], /, data: Table, out: Table) -> int:
+    """Applies a model to the rows of a table, and writes the predictions beside the columns that are there.
+
+    Args:
+        model: A file written by zero-jax fit or zero-jax search table.
+        data: The table: a CSV, TSV or Parquet file with the columns that the model was trained on.
+        out: The CSV file to write to.
+    """
+    check_writable(out)
+    loaded, frame = models.load(model), tables.read(data)
+    predictions = loaded.predict(frame).add_prefix("predicted_")
+    write_atomically(out, pd.concat([frame, predictions], axis=1).to_csv(index=False))
+    print(f"{len(frame):,} predictions written to {plain(out)}")
+    return 0
+
+
+def predict(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return options.parsed(predict_command, arguments, prog="zero-jax predict")
+
+
+def search_table_command(
+    data: Table,
+    target: str,
+    out: Table = Path("model.npz"),
+    goal: tables.Goal = "auto",
+    ignore: tuple[str, ...] = (),
+    time_limit: float = 60.0,
+    held_out: float = 0.2,
+    seed: int = 0,
+) -> int:
+    """Searches for a learning algorithm on a table, compares it with baselines on held-out rows, and writes a model.
+
+    Args:
+        data: The table: a CSV, TSV or Parquet file.
+        target: The column to predict.
+        out: The file to write the model to.
+        goal: What the target is: classes or numbers (default: classes if it holds text or few whole numbers).
+        ignore: Columns to leave out.
+        time_limit: How long to search and train, in seconds or as in 90s, 10m.
+        held_out: Share of the rows that the search never sees.
+        seed: Random seed, from 0 to 2**31 - 2.
+    """
+    _check(out, seed)
+    frame, layout = _table(data, target, goal, ignore)
+    kind: Any = DiscoveryClassifier if layout.classes else DiscoveryRegressor
+    found = kind(time_limit=time_limit, held_out=held_out, random_state=seed)
+    found.fit(layout.encoded(frame), layout.labels(frame))
+    Model(layout, found.model_).save(out)
+    rows = [("found program", found.held_out_score_)]
+    rows += [(line["model"], line["held_out"]) for _, line in found.baselines_.iterrows()]
+    last = found.curve_.iloc[-1]
+    n_held = round(held_out * len(frame))
+    print(
+        f"{len(frame):,} rows, {layout.features} features, {_goal(layout)}\n"
+        f"best fitness {last['fitness']:.4f} on the search tasks, after {int(last['evaluations']):,} evaluations\n\n"
+        f"{_measure(layout)} on {n_held:,} rows that were held out:"
+    )
+    for name, score in sorted(rows, key=lambda row: -row[1]):
+        print(f"  {name.ljust(20)} {score:.4f}")
+    print(f"\n{described(pruned(found.program_))}\n\nWritten to {plain(out)}, trained on all rows")
+    return 0
+
+
+def search_table(arguments: list[str]) -> int:
+    """Runs `zero-jax search table`; returns the exit code."""
+    rest, timed = options.taken(arguments, flags=["--quiet"], valued=["--time-limit"])
+    limit = [f"--time-limit={options.seconds(timed['--time-limit'])}"] if "--time-limit" in timed else []
+    return options.parsed(search_table_command, [*rest, *limit], prog="zero-jax search table")
+
+
+def _check(out: Path, seed: int) -> None:
+    check_writable(out)
+    check_number("seed", seed)
+    if seed > 2**31 - 2:
+        raise ValueError(f"--seed must be at most 2**31 - 2 here, not {seed}")
+
+
+def _table(data: Path, target: str, goal: tables.Goal, ignore: tuple[str, ...]) -> tuple[pd.DataFrame, tables.Layout]:
+    frame = tables.with_target(tables.read(data), target)
+    return frame, tables.layout(frame, target, goal, ignore)
+
+
+def _goal(layout: tables.Layout) -> str:
+    return f"{len(layout.classes)} classes" if layout.classes else "numbers to predict"
+
+
+def _measure(layout: tables.Layout) -> str:
+    return "accuracy" if layout.classes else "R^2"
