@@ -161,11 +161,13 @@ class _Writer:
                 wanted[place] = "hidden_weights"
             elif weights and self._only_added(place):
                 wanted[place] = "bias" if place[0] == "s" or not self.known.hidden else "hidden_bias"
-            elif weights:
+            elif self._multiplies(place) and (
+                weights or (self.known.hidden and place not in from_predict | from_learn)
+            ):
                 wanted[place] = "output_weights" if self.known.hidden else "weights"
             elif place[0] == "s" and place not in from_predict | from_learn and self._scales_learning(place):
                 wanted[place] = "learning_rate"
-            elif place in from_predict and place not in from_learn and place not in self.before[PREDICT - 1]:
+            elif place in from_predict and place not in self.before[0]:
                 role = next(
                     text
                     for one, text in reversed(
@@ -179,6 +181,9 @@ class _Writer:
     def _only_added(self, place: Place) -> bool:
         uses = [one.op.name for one in self.raw[PREDICT] if place in one.reads]
         return bool(uses) and all(name.endswith("_SUM") for name in uses)
+
+    def _multiplies(self, place: Place) -> bool:
+        return any(place in one.reads and one.op.name.endswith("_PRODUCT") for one in self.raw[PREDICT])
 
     def _scales_learning(self, place: Place) -> bool:
         uses = [one.op.name for one in self.raw[LEARN] if place in one.reads]
