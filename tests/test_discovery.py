@@ -51,6 +51,7 @@ def _bare(program):
     return discovery.pruned(program).listing(0)
 
 
+@pytest.mark.slow
 def test_numbers_are_learned_and_equal_seeds_find_the_same():
     x, y = load_diabetes(return_X_y=True)
     quick = QUICK | {"evaluations": 15_000}
@@ -82,6 +83,7 @@ def test_search_tasks_differ_in_rows_projection_and_question():
     assert (numbers.loss, numbers.train_x.shape[2]) == ("rmse", 3)
 
 
+@pytest.mark.slow
 def test_it_can_be_validated_from_outside():
     scores = cross_val_score(DiscoveryClassifier(**QUICK), *load_iris(return_X_y=True), cv=3)
     assert (scores > 0.5).all()

@@ -60,6 +60,7 @@ def test_numbers_are_predicted_in_their_units(tmp_path, monkeypatch, capsys):
     assert np.corrcoef(predictions, frame["target"])[0, 1] > 0.65
 
 
+@pytest.mark.slow
 def test_a_search_on_a_table_ends_with_a_model_beside_baselines(wine, capsys):
     words = ["--data", "wine.csv", "--target", "target", "--time-limit", "8s", "--out", "found.npz"]
     assert call("search", "table", *words) == 0
