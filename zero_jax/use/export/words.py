@@ -103,7 +103,7 @@ def latex(program: Programs, interface: Interface | None = None) -> str:
 
     Example:
       >>> from zero_jax import library
-      >>> print(latex(library.program("linear")).splitlines()[6])
+      >>> print(latex(library.program("linear")).splitlines()[4])
       \hat{y} &= \mathbf{w}^\top \mathbf{x} \\
     """
     found = written(program, interface)
