@@ -30,6 +30,7 @@ def test_it_passes_the_checks_of_scikit_learn(estimator):
     assert {row["check_name"] for row in rows if row["status"] == "skipped"} <= {"check_array_api_input"}
 
 
+@pytest.mark.slow
 def test_classes_are_learned_by_what_is_found():
     x, y = load_wine(return_X_y=True)
     names = np.array(["barolo", "grignolino", "barbera"])[y]

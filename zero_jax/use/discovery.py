@@ -265,8 +265,8 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
     Example:
       >>> from sklearn.datasets import load_diabetes
       >>> x, y = load_diabetes(return_X_y=True)
-      >>> model = DiscoveryRegressor(time_limit=60, random_state=0).fit(x, y)  # doctest: +SKIP
-      >>> model.algorithms_, model.baselines_  # doctest: +SKIP
+      >>> model = DiscoveryRegressor(time_limit=60, random_state=0)
+      >>> model.fit(x, y).algorithms_  # doctest: +SKIP
     """
 
     kind = ProgramRegressor
@@ -312,8 +312,8 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
     Example:
       >>> from sklearn.datasets import load_wine
       >>> x, y = load_wine(return_X_y=True)
-      >>> model = DiscoveryClassifier(time_limit=60, random_state=0).fit(x, y)  # doctest: +SKIP
-      >>> model.algorithms_, model.baselines_  # doctest: +SKIP
+      >>> model = DiscoveryClassifier(time_limit=60, random_state=0)
+      >>> model.fit(x, y).algorithms_  # doctest: +SKIP
     """
 
     kind = ProgramClassifier

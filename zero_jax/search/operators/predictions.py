@@ -181,7 +181,7 @@ def variation(
       >>> rng, one = np.random.default_rng(0), predictions(space, 1)[0]
       >>> near = [variation(one.expression, space, rng) for _ in range(200)]
       >>> sorted({str(some) for some in near if some})[:3]
-      ['dot((va + vb), x)', 'dot((va + x), x)', 'dot(va, (vb + x))']
+      ['dot((va + x), va)', 'dot((va + x), vb)', 'dot((x + va), va)']
     """
     ends = resolved(interface, space.memory)
     values = _values(expression)
