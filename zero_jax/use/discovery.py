@@ -253,11 +253,12 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
       random_state: of everything.
       n_jobs: threads of the search; None for all cores.
 
-    Attributes set by `fit`:
+    Attributes:
       algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost`, whether no other is as good
         for less (`pareto`), the number of `epochs` and the `cross_validation` score that it was chosen by, its score on
         the rows that were `held_out` of all this, and its `listing`.
-      program_, held_out_score_: the one with the best cross-validation score, and its score on held-out rows.
+      program_: the one with the best cross-validation score.
+      held_out_score_: its score on held-out rows.
       model_: it, trained on all rows.
       baselines_: a DataFrame of other models, tuned and trained on the same rows, scored on the same held-out ones.
       curve_: a DataFrame of the search: evaluations, seconds, best fitness.
@@ -300,11 +301,12 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
       random_state: of everything.
       n_jobs: threads of the search; None for all cores.
 
-    Attributes set by `fit`:
+    Attributes:
       algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost`, whether no other is as good
         for less (`pareto`), the number of `epochs` and the `cross_validation` score that it was chosen by, its score on
         the rows that were `held_out` of all this, and its `listing`.
-      program_, held_out_score_: the one with the best cross-validation score, and its score on held-out rows.
+      program_: the one with the best cross-validation score.
+      held_out_score_: its score on held-out rows.
       model_: it, trained on all rows.
       baselines_: a DataFrame of other models, tuned and trained on the same rows, scored on the same held-out ones.
       curve_: a DataFrame of the search: evaluations, seconds, best fitness.

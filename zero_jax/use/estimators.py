@@ -59,7 +59,7 @@ def _padded(length: int) -> int:
 class _ProgramEstimator(BaseEstimator):
     """What classifiers and regressors share.
 
-    Attributes set by `fit`:
+    Attributes:
       program_: the program.
       memory_: what the models know: by name, `[K, ...]`.
     """
