@@ -103,7 +103,7 @@ def search_table_command(
         out: The file to write the model to.
         goal: What the target is: classes or numbers (default: classes if it holds text or few whole numbers).
         ignore: Columns to leave out.
-        time_limit: How long to search and train, in seconds or as in 90s, 10m.
+        time_limit: How long to search and train, about, in seconds or as in 90s, 10m; baselines follow.
         held_out: Share of the rows that the search never sees.
         seed: Random seed, from 0 to 2**31 - 2.
     """

@@ -244,8 +244,8 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
     """Discovers a learning algorithm for a regression problem, and trains it.
 
     Args:
-      time_limit: seconds for search and training; baselines come on top.
-      evaluations: if given, the search ends after so many, not by time, and results are the same anywhere.
+      time_limit: in seconds: the search takes three quarters of it; training what it finds, and baselines, follow.
+      evaluations: if given, the search ends after this number, not by time, and results are the same anywhere.
       tasks: how many search tasks are made of the training rows.
       held_out: the share of rows that neither search nor choice see.
       baselines: whether other models are trained for comparison.
@@ -292,8 +292,8 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
     """Discovers a learning algorithm for a classification problem, and trains it.
 
     Args:
-      time_limit: seconds for search and training; baselines come on top.
-      evaluations: if given, the search ends after so many, not by time, and results are the same anywhere.
+      time_limit: in seconds: the search takes three quarters of it; training what it finds, and baselines, follow.
+      evaluations: if given, the search ends after this number, not by time, and results are the same anywhere.
       tasks: how many search tasks are made of the training rows.
       held_out: the share of rows that neither search nor choice see.
       baselines: whether other models are trained for comparison.

@@ -231,7 +231,7 @@ def moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.n
 
 
 def usable_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
-    """Weights of at least 0, not all 0; None if there are none."""
+    """Weights of at least 0, not all 0; None without weights."""
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, x, ensure_non_negative=True)

@@ -19,8 +19,8 @@ from zero_jax.support.foreign import cut, plain, reason, shown
 Goal = Literal["auto", "classes", "numbers"]
 
 FEWEST_ROWS, MOST_CATEGORIES, MOST_CLASSES = 20, 50, 20
-"""A table has at least so many rows; a column of text has at most so many values, and so has a target of whole numbers
-that stand for classes."""
+"""The fewest rows of a table; the most values of a column of text; the most values of a target of whole numbers that is
+taken for classes."""
 
 
 @dataclasses.dataclass(frozen=True)
