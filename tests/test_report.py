@@ -147,7 +147,7 @@ def test_the_page_shows_all_of_it_escaped_and_needs_nothing_else(folder, ended):
     page = page_of(folder)
     assert {p.name for p in folder.iterdir()} - before == {"report.html"}
     assert "<run> & co" in page.text
-    assert page.count("svg") == page.count("figure") == 6  # overview, progress, islands, front, lineage, work
+    assert page.count("svg") == page.count("figure") == 7  # graph, overview, progress, islands, front, lineage, work
     for text in report.hall_of_fame(folder).listing:
         assert text in page.texts["pre"]
     assert ended.program is not None
@@ -212,7 +212,7 @@ def test_a_run_of_one_island_and_one_experiment_with_a_perfect_program(tmp_path)
     outcome = run(QUICK.replace(method="random", trials=1, train_steps=9000, out=str(tmp_path)))
     write_best(outcome.folder, [row(LINEAR, 1.0, 0.3, pareto=True)], [STEPS[0] | {"fitness": 1.0}])
     page = page_of(outcome.folder)
-    assert page.count("svg") == 4  # progress, front, lineage, work
+    assert page.count("svg") == 5  # graph, progress, front, lineage, work
     assert "T_search: linear, 3 tasks of 30 + 10 examples of 4 features, 1 epoch. Programs: random search." in page.text
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "search": "search",
     "resume": "search",
     "report": "report",
+    "watch": "report",
     "evaluate": "programs",
     "tune": "programs",
     "show": "programs",
@@ -48,11 +49,12 @@ commands:
                     on this machine, or on the cluster at HOST:PORT
   search ... --import MODULE
                     import a module first, e.g. one that registers a searcher
-                    (also for resume and report)
+                    (also for resume, report and watch)
   report RUN        write an HTML page about a run; print its best programs
+  watch RUN         show that page in a browser while the run goes on
   evaluate PROGRAM  train a program on tasks and print its fitness
   tune PROGRAM      tune a program's constants
-  show PROGRAM      print a program as a listing, protobuf text or JSON
+  show PROGRAM      print a program as a listing, protobuf text or JSON; --graph draws it
   export PROGRAM    write a program as NumPy or JAX code, equations or an explanation
   fit PROGRAM --data FILE --target COLUMN --out MODEL
                     train a program on a table

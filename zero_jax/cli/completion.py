@@ -34,6 +34,7 @@ def _script(shell: Shell) -> str:
         "search": _search(),
         "resume": _resume,
         "report": report.report_command,
+        "watch": report.watch_command,
         "evaluate": programs.evaluate_command,
         "tune": programs.tune_command,
         "show": programs.show_command,

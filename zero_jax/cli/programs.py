@@ -1,6 +1,7 @@
 """`zero-jax evaluate`, `tune` and `show`: commands on programs."""
 
 import dataclasses
+import io
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +50,9 @@ class TrainingOptions:
         """As `evaluate` takes them."""
         return dataclasses.asdict(self) | {"threads": self.threads or None}
 
+
+_NO_DATE: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
+"""By the kind of a picture, what keeps the time out of it."""
 
 Trained = Annotated[TrainingOptions, tyro.conf.arg(name="")]
 
@@ -208,26 +212,49 @@ def show_command(
     form: Literal["listing", "proto", "json"] = "listing",
     prune: bool = False,
     labels: Literal["auto", "scalar", "vector"] = "auto",
+    graph: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
 ) -> int:
-    """Prints a program.
+    """Prints a program, or draws it.
 
     Args:
         program: As `Program` says.
         form: A listing, the protobuf text of the original AutoML-Zero code, or JSON.
         prune: Leave out instructions that can never affect a prediction.
-        labels: With --prune: whether the program predicts scalars (s1) or, for more than two classes, vectors (v2);
-            auto assumes vectors for a program that writes v2 in Predict and never writes s1.
+        labels: With --prune and --graph: whether the program predicts scalars (s1) or, for more than two classes,
+            vectors (v2); auto assumes vectors for a program that writes v2 in Predict and never writes s1.
+        graph: The SVG, PNG or PDF file to draw the flow of data in, without dead code; nothing is printed then.
     """
     programs = library.load(program)
+    vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))
+    interface = (Interface.vector if vector else Interface.scalar)(programs.memory)
+    if graph is not None:
+        _draw(graph, programs, interface)
+        return 0
     if prune:
-        vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))
-        programs = pruned(programs, (Interface.vector if vector else Interface.scalar)(programs.memory))
+        programs = pruned(programs, interface)
     if form == "json":
         print(programs.to_json())
     else:
         one = Programs.listing if form == "listing" else Programs.to_proto
         print("\n\n".join(one(programs, i).rstrip() for i in range(len(programs))))
     return 0
+
+
+def _draw(file: Path, programs: Programs, interface: Interface) -> None:
+    """Writes the graph of one program."""
+    kind = file.suffix.lower().removeprefix(".")
+    if kind not in _NO_DATE:
+        raise ValueError(f"--graph {plain(file)}: expected a name that ends in .{', .'.join(_NO_DATE)}")
+    if len(programs) > 1:
+        raise ValueError(f"--graph draws one program, but there are {len(programs)} in that file")
+    import matplotlib  # takes half a second
+
+    check_writable(file)
+    picture = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "graph"}):  # equal programs, equal files
+        programs.graph(0, interface).savefig(picture, format=kind, metadata=_NO_DATE[kind])
+    write_atomically(file, picture.getvalue())
+    print(f"Written to {plain(file)}")
 
 
 def show(arguments: list[str]) -> int:

@@ -1,11 +1,14 @@
-"""`zero-jax report`: the best programs of a run, and a page about it."""
+"""`zero-jax report` and `watch`: the best programs of a run, and a page about it."""
 
+import webbrowser
 from typing import Annotated
 
 import tyro
 
 from zero_jax.cli import options
+from zero_jax.support.bounds import check_number
 from zero_jax.support.foreign import plain
+from zero_jax.support.stopping import handled
 
 
 def report_command(
@@ -41,3 +44,36 @@ def report_command(
 def report(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     return options.parsed(report_command, options.imported(arguments), prog="zero-jax report")
+
+
+def watch_command(
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    /,
+    port: int = 0,
+    browser: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Shows the page of a run under way in a browser on this machine, and keeps it up to date. Ctrl-C ends it.
+
+    Args:
+        run: The folder of a run: running, finished, or killed.
+        port: The port to serve at; 0 for any that is free.
+        browser: Open the page in a browser.
+    """
+    from zero_jax.report import Live  # pandas takes half a second to import
+
+    check_number("port", port)
+    with Live(run, port) as live, handled() as stop:
+        print(f"{plain(run)} is shown at {live.url} (Ctrl-C ends this, not the run)", flush=True)
+        if browser:
+            webbrowser.open(live.url)
+        try:
+            live.serve_forever()
+        except KeyboardInterrupt:
+            print()
+            return 0 if stop.exit_code == 130 else stop.exit_code
+    return 0
+
+
+def watch(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    return options.parsed(watch_command, options.imported(arguments), prog="zero-jax watch")

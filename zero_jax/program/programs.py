@@ -5,6 +5,7 @@ Axes: `P` programs; `L` instruction slots, those of Setup, then Predict, then Le
 
 import dataclasses
 import html
+import importlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +18,7 @@ from zero_jax.program.instructions import entries, fields_of, instruction_fields
 from zero_jax.program.memory import (
     COMPONENTS,
     Capacity,
+    Interface,
     MemorySize,
     memory_size,
     outside,
@@ -158,6 +160,18 @@ class Programs:
             v1 = v1 + v2
         """
         return to_listing(self._components(i))
+
+    def graph(self, i: int = 0, interface: Interface | None = None) -> Any:
+        """Program `i` without dead code as a picture of its flow of data, a matplotlib `Figure`.
+
+        Example:
+          >>> from zero_jax import library
+          >>> library.program("network").graph().savefig("network.svg")    # doctest: +SKIP
+        """
+        # By name: the module imports this one.
+        figure = importlib.import_module("zero_jax.program.graph").graph
+        at = range(len(self))[i]
+        return figure(self[at : at + 1], interface)
 
     def to_lists(self) -> list[list[list[list[float]]]]:
         """The inverse of `from_lists`."""

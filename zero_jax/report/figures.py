@@ -14,6 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 
+from zero_jax.program import graph as drawing
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d85c6", "#e08a2b", "#3f9e5f", "#cf5050", "#8e6bbf", "#8a8a8a"
 """Colours that are legible on white and on black."""
 
@@ -23,7 +27,7 @@ SHARES = {"trained": BLUE, "repeated": PURPLE, "known": GREEN, "equivalent": ORA
 MANY = 40
 """A figure draws at most this many lines, picked evenly."""
 
-_INK = "#010203"
+_INK = drawing.INK
 """A placeholder for the page's text colour until the SVG is written."""
 
 _STYLE: dict[Any, Any] = {
@@ -187,8 +191,13 @@ def _fitness_scale(axes: Axes, shown: Any) -> None:
     axes.set_ylim(max(low - 0.02, 0), 1 - 10.0 ** -(nines(high) + 0.2))
 
 
+def graph(program: Programs, interface: Interface | None) -> Markup:
+    """The flow of data in a program."""
+    return _markup("graph", drawing.graph(program, interface))
+
+
 def _svg(name: str, draw: Callable[[Axes], None], x: str, y: str, legend: bool = True) -> Markup:
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):  # figures in one page must not share ids
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 4), layout="constrained")
         axes = figure.subplots()
         draw(axes)
@@ -197,7 +206,14 @@ def _svg(name: str, draw: Callable[[Axes], None], x: str, y: str, legend: bool =
         axes.xaxis.set_major_formatter(EngFormatter(sep="") if axes.get_xlim()[1] > 1000 else ScalarFormatter())
         if legend:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        buffer = io.StringIO()
+        return _markup(name, figure)
+
+
+def _markup(name: str, figure: Figure) -> Markup:
+    """A figure as SVG, with the page's colour in place of the ink."""
+    buffer = io.StringIO()
+    # Figures in one page must not share ids.
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -43,7 +43,7 @@ def write(run: str | Path, out: str | Path | None = None) -> Path:
       PosixPath('runs/linear-seed1-20261121-090130/report.html')
     """
     file = Path(run) / "report.html" if out is None else Path(out)
-    files.write_atomically(file, _page(Path(run)).encode())
+    files.write_atomically(file, html(Path(run)).encode())
     return file
 
 
@@ -61,7 +61,8 @@ class _Figure(NamedTuple):
     caption: str
 
 
-def _page(run: Path) -> str:
+def html(run: Path) -> str:
+    """The page of a run, as `write` writes it."""
     config = from_folder(run)
     stored = foreign.read_json(run / "config.json", schemas.Config, config_file.SCHEMA)
     outcome, records = foreign.read_json(run / "outcome.json", schemas.Outcome), tables.records(run)
@@ -72,7 +73,8 @@ def _page(run: Path) -> str:
         run=str(run),
         ended=_ended(config, outcome, records),
         fitness=outcome and _fitness(config, outcome),
-        best=best,
+        best=best and best[0].listing(0),
+        graph=best and _Figure(figures.graph(*best), "Its flow of data: orange is learned, blue stays in memory."),
         progress=list(_progress(records, outcome)),
         hall=None if hall.empty else _hall(hall),
         lineage=None if lineage.empty else _lineage(lineage),

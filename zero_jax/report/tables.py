@@ -126,15 +126,15 @@ def lineage(run: str | Path) -> pd.DataFrame:
     file = Path(run) / "lineage.json"
     stored = foreign.read_json(file, schemas.Lineage, SCHEMA)
     steps = _table(stored.steps if stored else [], _STEPS)
-    texts = _programs(file, stored.steps, stored.interface)[1] if stored and stored.steps else []
+    texts = _listings(_programs(file, stored.steps, stored.interface)[1]) if stored and stored.steps else []
     changes = [_change(old, new) for old, new in zip(["", *texts], texts, strict=False)]
     table = steps.assign(gain=steps.fitness.diff(), listing=texts, change=changes)
     table.attrs["trial"] = stored.trial if stored else None
     return table
 
 
-def best(run: str | Path) -> str | None:
-    """The listing of a run's best program without dead code; None without best.json.
+def best(run: str | Path) -> tuple[Programs, Interface | None] | None:
+    """A run's best program without dead code, and where its label, features and prediction are, if that is known.
 
     Raises:
       ValueError: a file is damaged; the message names it.
@@ -144,7 +144,8 @@ def best(run: str | Path) -> str | None:
     if stored is None:
         return None
     hall = foreign.read_json(Path(run) / "hall.json", schemas.Hall, SCHEMA)
-    return _programs(file, [schemas.Holder(stored)], hall.interface if hall else None)[1][0]
+    interface = hall.interface if hall else None
+    return _programs(file, [schemas.Holder(stored)], interface)[1], interface
 
 
 def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
@@ -154,8 +155,8 @@ def _hall(run: str | Path) -> tuple[pd.DataFrame, Programs | None]:
     rows = _table(stored.rows if stored else [], _HALL)
     if not stored or not stored.rows:
         return rows.assign(listing=[]), None
-    programs, texts = _programs(file, stored.rows, stored.interface)
-    rows = rows.assign(listing=texts)
+    programs, short = _programs(file, stored.rows, stored.interface)
+    rows = rows.assign(listing=_listings(short))
     rows = rows.sort_values(["search_fitness", "cost"], ascending=[False, True], kind="stable")
     return rows.reset_index(drop=True), programs[rows.index.to_numpy()]
 
@@ -165,14 +166,18 @@ def _table(listed: Sequence[Any], kinds: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(one, name) for name in kinds] for one in listed], columns=list(kinds)).astype(kinds)
 
 
-def _programs(file: Path, listed: Sequence[schemas.Holder], interface: Interface | None) -> tuple[Programs, list[str]]:
-    """The programs of a file's entries, and their listings without dead code."""
+def _listings(programs: Programs) -> list[str]:
+    return [programs.listing(i) for i in range(len(programs))]
+
+
+def _programs(file: Path, listed: Sequence[schemas.Holder], interface: Interface | None) -> tuple[Programs, Programs]:
+    """The programs of a file's entries, and the same without dead code."""
     try:
         programs = concatenate([Programs.from_json(msgspec.json.encode(one.program).decode()) for one in listed])
         short = pruned(programs, interface)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"{foreign.plain(file)} is damaged: {foreign.reason(error)}") from None
-    return programs, [short.listing(i) for i in range(len(short))]
+    return programs, short
 
 
 def _change(old: str, new: str) -> str:

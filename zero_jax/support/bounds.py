@@ -52,6 +52,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "evaluations": (1, 10_000_000),
     "seed": (0, 2**64 - 1),
     "draws_seed": (0, 2**32 - 1),
+    "port": (0, 65_535),
 }
 """The smallest and largest value of each setting. Products that take memory, such as islands times population, are also
 bounded by `check_bytes`."""

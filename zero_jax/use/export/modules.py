@@ -9,9 +9,9 @@ import numpy as np
 
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
+from zero_jax.program.statements import LEARN, PREDICT, SETUP, Statement, Written, written
 from zero_jax.support.bounds import check_number
 from zero_jax.use.export.forms import HELPERS, form
-from zero_jax.use.export.statements import LEARN, PREDICT, SETUP, Statement, Written, written
 
 Target = Literal["numpy", "jax"]
 

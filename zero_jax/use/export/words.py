@@ -9,9 +9,9 @@ from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs, concatenate
+from zero_jax.program.statements import Statement, written
 from zero_jax.program.text import to_listing
 from zero_jax.tasks import Tasks
-from zero_jax.use.export.statements import Statement, written
 
 _SYMBOLS = {
     "x": r"\mathbf{x}",

@@ -55,7 +55,7 @@ class Written(NamedTuple):
 
     Attributes:
       attributes: names of the values that stay, with their kinds, in the order in which a reader meets them.
-      unset: those that are read before Setup or an example has written them, and so are 0 at first.
+      unset: those that Setup does not leave there, and so are 0 at first.
       components: the statements of Setup, Predict and Learn.
       prediction: the name of the prediction at the end of Predict; an attribute if the next example reads it.
       addresses: the address of each attribute.
@@ -133,7 +133,7 @@ class _Writer:
             lasting = {place for place in after[component] if place in self.names}
             components.append(self._statements(component, lasting))
         attributes = {self.names[place]: place[0] for place in self._in_order(stays - never)}
-        in_setup = {one.writes for one in self.raw[SETUP] if not one.op.reads_output}
+        in_setup = {one.writes for one in self.raw[SETUP] if not one.op.reads_output} & after[SETUP]
         unset = tuple(self.names[place] for place in self._in_order(stays - never) if place not in in_setup)
         prediction = self.names.get(self.prediction, "prediction")
         addresses = {name: place for place, name in self.names.items()}
