@@ -1,15 +1,23 @@
 """Estimators that search for a learning algorithm on the data they are given."""
 
+import subprocess
+import sys
+
+import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris, load_wine
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
 
 from zero_jax import DiscoveryClassifier, DiscoveryRegressor, Programs
 from zero_jax.use import discovery
 from zero_jax.use.table_tasks import MOST_FEATURES, class_tasks, regression_tasks
 
 QUICK = {"evaluations": 200, "tasks": 8, "baselines": False, "random_state": 0}
+TINY = QUICK | {"candidates": 1}
 
 
 @pytest.mark.slow
@@ -20,7 +28,7 @@ def test_classes_are_learned_by_what_is_found():
     assert model.score(x, names) > 0.9
     assert model.predict_proba(x).shape == (178, 3)
     table = model.algorithms_
-    assert 1 <= len(table) <= discovery.CANDIDATES
+    assert 1 <= len(table) <= 8
     assert table["cross_validation"].idxmax() == table["listing"].tolist().index(_bare(model.program_))
     assert Programs.parse(table["listing"][0]).length[0, 1] > 0
     assert set(model.baselines_["model"]) == {"logistic regression", "MLP", "gradient boosting"}
@@ -67,6 +75,55 @@ def test_search_tasks_differ_in_rows_projection_and_question():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "estimator", [DiscoveryClassifier(**TINY), DiscoveryRegressor(**TINY)], ids=["classes", "numbers"]
+)
+def test_it_passes_the_checks_of_scikit_learn(estimator):
+    """Rows are split at random, and a weight does not repeat a row: what is held out would differ."""
+    weights = dict.fromkeys(
+        ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"),
+        "a weighted row is one row of a split, a repeated one several",
+    )
+    rows = check_estimator(estimator, expected_failed_checks=weights, on_fail=None, on_skip=None)
+    assert len(rows) > 40
+    states = {"passed", "skipped", "xfail"}
+    assert not [(row["check_name"], row["exception"]) for row in rows if row["status"] not in states]
+    assert {row["check_name"] for row in rows if row["status"] == "skipped"} <= {"check_array_api_input"}
+
+
+def test_rows_of_a_group_stay_together_and_time_goes_forward(monkeypatch):
+    x, y = load_iris(return_X_y=True)
+    order = np.random.default_rng(0).permutation(150)
+    x, y, groups = x[order], y[order], np.arange(150) // 10
+    trained = []
+    monkeypatch.setattr(discovery, "_scored", lambda model, data, rows, out: trained.append((rows, out)) or 0.5)
+    DiscoveryClassifier(**TINY).fit(x, y, groups=groups)
+    assert len(trained) == 10  # 3 folds for each of 3 numbers of epochs, and what is held out
+    for rows, out in trained:
+        assert not set(groups[rows]) & set(groups[out])
+    trained.clear()
+    model = DiscoveryClassifier(**TINY, in_time=True).fit(x, y)
+    assert model.n_held_out_ == 30
+    assert trained[-1][1].tolist() == [*range(120, 150)]
+    assert all(rows.max() < out.min() for rows, out in trained)
+
+
+@pytest.mark.slow
+def test_it_is_tuned_in_a_pipeline_and_loads_in_another_process(tmp_path):
+    x, y = load_iris(return_X_y=True)
+    pipe = make_pipeline(StandardScaler(), DiscoveryClassifier(**TINY))
+    search = GridSearchCV(pipe, {"discoveryclassifier__tasks": [8, 12]}, cv=2).fit(x, y)
+    assert search.score(x, y) > 0.5
+    joblib.dump(search, tmp_path / "search.joblib")
+    script = "import joblib, sys; from sklearn.datasets import load_iris; x, y = load_iris(return_X_y=True); "
+    script += "print(joblib.load(sys.argv[1]).predict(x).tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "search.joblib"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(search.predict(x).tolist())
+
+
+@pytest.mark.slow
 def test_it_can_be_validated_from_outside():
     scores = cross_val_score(DiscoveryClassifier(**QUICK), *load_iris(return_X_y=True), cv=3)
     assert (scores > 0.5).all()
@@ -78,6 +135,7 @@ def test_it_can_be_validated_from_outside():
         ({"time_limit": 0}, "time_limit must be above 0"),
         ({"evaluations": 0}, "evaluations must be at least 1"),
         ({"held_out": 1.5}, "held_out is a share"),
+        ({"candidates": 0}, "candidates must be at least 1"),
         ({"tasks": 0}, "tasks must be at least 1"),
     ],
 )

@@ -110,6 +110,29 @@ def test_tables_that_do_not_fit_are_one_message(columns, words, message, tmp_pat
     assert not (tmp_path / "model.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--groups", "z"], "no column 'z'"),
+        (["--groups", "b", "--time", "a"], "by groups or in time, not both"),
+        (["--groups", "c"], "the column 'c' is missing in row 2"),
+        (["--time", "b"], "holds neither numbers nor dates"),
+    ],
+)
+def test_splits_that_do_not_fit_are_one_message(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = _table(tmp_path, c=[1.0, np.nan] * 20)
+    assert call("search", "table", "--data", table, "--target", "y", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_rows_are_put_in_the_order_of_time():
+    frame = pd.DataFrame({"when": ["2024-03-01", "2023-12-31", "2024-01-15"], "n": [3, 1, 2]})
+    assert tables.sorted_by(frame, "when")["n"].tolist() == [1, 2, 3]
+    assert tables.sorted_by(frame, "n")["n"].tolist() == [1, 2, 3]
+
+
 def test_few_rows_long_text_and_unknown_files_are_refused(tmp_path):
     few = pd.DataFrame({"a": range(10), "y": range(10)})
     with pytest.raises(ValueError, match="10 rows with a target; at least 20"):

@@ -87,7 +87,8 @@ options:
 _OTHERS = (
     "Other options: --resume RUN resumes a run; --ray [HOST:PORT] shares the islands among Ray workers; "
     "--import MODULE imports a module first, e.g. one that registers a searcher; --quiet hides progress; "
-    "--time-limit may be given as 90s, 10m or 1h30m. The searcher options depend on --method."
+    "--time-limit may be given as 90s, 10m or 1h30m; --data FILE --target COLUMN makes the tasks from a table. "
+    "The searcher options depend on --method."
 )
 
 
@@ -104,13 +105,24 @@ def _chosen(arguments: list[str], address: str | None) -> RunConfig:
     _, method = options.taken(words, valued=["--method"])
     if method.get("--method") in SEARCHERS:
         config = config.replace(method=method["--method"])
+    words, table = options.taken(words, valued=["--data", "--target"])
     filled = forms.filled_in(config)
     how: dict[str, Any] = {"prog": f"zero-jax search {preset}", "description": f"{description}\n\n{_OTHERS}"}
     chosen = forms.config_of(options.parsed(type(filled), words, default=filled, **how))
     _check_sources(chosen, PRESETS[preset][1], words)
+    chosen = _with_table(chosen, table) if table else chosen
     build.searcher(chosen)
     build.check_tasks(chosen)  # mistakes show before a forecast
     return chosen
+
+
+def _with_table(config: RunConfig, table: dict[str, str]) -> RunConfig:
+    """The config with tasks made of a table in place of its own."""
+    missing = [name for name in ("--data", "--target") if name not in table]
+    if missing:
+        raise ValueError(f"tasks from a table need --data FILE and --target COLUMN; {missing[0]} is missing")
+    tables = importlib.import_module("zero_jax.cli.tables")  # pandas and scikit-learn take a second to import
+    return tables.with_table(config, table["--data"], table["--target"])
 
 
 def _refuse_preset(arguments: list[str]) -> NoReturn:

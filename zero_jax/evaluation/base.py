@@ -78,7 +78,8 @@ class Share:
 
     Attributes:
       tasks: the share of the tasks; at least one is used.
-      examples: the share of the training and validation examples; below 1 they are seen once.
+      examples: the share of the training examples, seen once below 1; and of the validation examples, except those of
+        classes: a count of mistakes is coarse enough as it is.
 
     Raises:
       ValueError: a share outside (0, 1].
@@ -104,6 +105,7 @@ class Share:
         if self.examples == 1:
             return some
         train, valid = (max(1, round(self.examples * x.shape[1])) for x in (tasks.train_x, tasks.valid_x))
+        valid = valid if tasks.loss == "rmse" else tasks.valid_x.shape[1]
         return some.shortened(train, valid)
 
 

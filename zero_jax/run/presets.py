@@ -120,19 +120,19 @@ _EMPTY = RunConfig(
 _DIGITS = RunConfig(
     name="digits",
     tasks=TaskConfig(
-        search=TaskSet("digits", tasks=40, features=16, train=240, valid=50),
-        select=_EMPTY.tasks.select,
+        search=TaskSet("digits", tasks=48, features=16, train=240, valid=50),
+        select=TaskSet("digits", tasks=180, features=16, train=240, valid=50),
         unseen=_EMPTY.tasks.unseen,
     ),
     searcher=NicheSearch(
         _NETWORKS,
         niches=30,
-        fidelity=((0.25, 0.5), (1.0, 1.0)),
-        climb_after=250_000,
+        fidelity=((1 / 3, 0.5), (1.0, 1.0)),
+        climb_after=100_000,
         tune_every=50_000,
         explore_every=0,  # the shortest 30 of 59 functions suffice
     ),
-    schedule=ScheduleConfig(train_steps=600_000_000, trials=2, parallel_trials=2, candidates=10),
+    schedule=ScheduleConfig(train_steps=700_000_000, trials=2, parallel_trials=2, candidates=10),
     output=_BASELINES,
 )
 

@@ -3,7 +3,9 @@
 Axes: `N` examples, `F` features.
 """
 
+import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,7 +22,6 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zero_jax.evaluation import Evaluator, KnownForms
-from zero_jax.evaluation.cost import cost
 from zero_jax.program.canonical import pruned
 from zero_jax.program.programs import Programs, concatenate
 from zero_jax.run.presets import PRESETS
@@ -30,10 +31,10 @@ from zero_jax.tasks import Tasks
 from zero_jax.use.estimators import (
     ProgramClassifier,
     ProgramRegressor,
-    moments,
     usable_weights,
 )
-from zero_jax.use.table_tasks import class_tasks, regression_tasks
+from zero_jax.use.splits import Splits
+from zero_jax.use.table_tasks import class_tasks, moments, regression_tasks
 
 SEARCH = NicheSearch(
     PRESETS["teacher"][1].searcher.space,
@@ -46,44 +47,65 @@ SEARCH = NicheSearch(
 EPOCHS = (1, 4, 16)
 """How many epochs each candidate is trained for; the best number counts."""
 
-CANDIDATES, FOLDS = 8, 3
-"""How many of the best programs on search tasks are trained on the data, and on how many folds of it."""
-
-FEWEST = 8
-"""With fewer examples nothing is held out: what is learned from is all that there is."""
+FOLDS = 3
+"""On how many folds of the rows the best programs are compared."""
 
 SEARCH_SHARE = 0.75
 """Of the time limit; the rest is for training what was found."""
 
 
+Report = Callable[[int, float, float], None]
+
+
 class _Found(NamedTuple):
     programs: Programs
     fitness: np.ndarray
+    cost: np.ndarray
     curve: pd.DataFrame
 
 
-def _searched(tasks: Tasks, seed: int, seconds: float, evaluations: int | None, threads: int | None) -> _Found:
-    """The best programs of a search, the best first, and the course of it."""
-    evaluator = Evaluator(tasks, ops=SEARCH.ops, threads=threads, stages=(KnownForms(2**18),))
-    state, began, known = SEARCH.init(seed), time.monotonic(), -1.0
+def _searcher(evaluations: int | None) -> NicheSearch:
+    """The search; with few evaluations its first programs are no more than a quarter of them."""
+    places = SEARCH.niches * SEARCH.niche_size
+    if evaluations is None or evaluations >= 4 * places:
+        return SEARCH
+    niches = max(1, min(SEARCH.niches, evaluations // 40))
+    return dataclasses.replace(SEARCH, niches=niches, niche_size=max(1, evaluations // (4 * niches)))
+
+
+def _searched(
+    tasks: Tasks,
+    seed: int,
+    limits: tuple[float, int | None],
+    candidates: int,
+    threads: int | None,
+    report: Report | None,
+) -> _Found:
+    """The best programs of a search, the best first, and the course of it; `limits` are seconds and evaluations."""
+    seconds, evaluations = limits
+    search = _searcher(evaluations)
+    evaluator = Evaluator(tasks, ops=search.ops, threads=threads, stages=(KnownForms(2**18),))
+    state, began, known = search.init(seed), time.monotonic(), -1.0
     curve: list[dict[str, float]] = []
     spent = 0.0
     while state.best is None or (
         state.evaluations < evaluations if evaluations is not None else spent < seconds and known < 1.0
     ):
-        state, candidates = SEARCH.ask(state)
-        state = SEARCH.tell(state, candidates, evaluator(candidates))
+        state, asked = search.ask(state)
+        state = search.tell(state, asked, evaluator(asked))
         spent = time.monotonic() - began
+        if report is not None:
+            report(state.evaluations, spent, state.best_fitness)
         if state.best_fitness > known:
             known = state.best_fitness
             curve.append({"evaluations": state.evaluations, "seconds": spent, "fitness": known})
     assert state.best is not None
-    best = np.argsort(-state.champion_fitness, kind="stable")[: 4 * CANDIDATES]
+    best = np.argsort(-state.champion_fitness, kind="stable")[: 4 * candidates]
     best = best[state.champion_fitness[best] >= 0]
     programs = concatenate([state.best.program, state.champions[best]])
-    fitness = np.array(evaluator(programs).combined)
-    order = np.argsort(-fitness, kind="stable")[:CANDIDATES]
-    return _Found(programs[order], fitness[order], pd.DataFrame(curve))
+    scores = evaluator(programs)
+    order = np.argsort(-scores.combined, kind="stable")[:candidates]
+    return _Found(programs[order], scores.combined[order], scores.cost[order], pd.DataFrame(curve))
 
 
 def _pareto(fitness: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -99,10 +121,12 @@ class _Discovery(BaseEstimator):
     Attributes:
       kind: the estimator that trains what is found.
       rivals: by name, an estimator and the settings that are tried.
+      report: called while the search goes on, with evaluations, seconds and the best fitness.
     """
 
     kind: ClassVar[Any]
     rivals: ClassVar[dict[str, tuple[Any, dict[str, Any]]]]
+    report: Report | None = None
 
     def __init__(
         self,
@@ -110,7 +134,9 @@ class _Discovery(BaseEstimator):
         time_limit: float = 60.0,
         evaluations: int | None = None,
         tasks: int = 32,
+        candidates: int = 8,
         held_out: float = 0.2,
+        in_time: bool = False,
         baselines: bool = True,
         standardize: bool = True,
         random_state: Any = None,
@@ -119,7 +145,9 @@ class _Discovery(BaseEstimator):
         self.time_limit = time_limit
         self.evaluations = evaluations
         self.tasks = tasks
+        self.candidates = candidates
         self.held_out = held_out
+        self.in_time = in_time
         self.baselines = baselines
         self.standardize = standardize
         self.random_state = random_state
@@ -127,6 +155,7 @@ class _Discovery(BaseEstimator):
 
     def _check(self) -> None:
         check_number("tasks", self.tasks)
+        check_number("candidates", self.candidates)
         if not self.time_limit > 0:
             raise ValueError(f"time_limit must be above 0 seconds, not {self.time_limit}")
         if self.evaluations is not None and self.evaluations < 1:
@@ -134,73 +163,71 @@ class _Discovery(BaseEstimator):
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share of the rows, above 0 and below 1, not {self.held_out}")
 
-    def _discover(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def _discover(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, groups: Any) -> None:
         """Searches on training rows, chooses by cross-validation on them, reports on the others, and trains on all."""
         self._check()
+        began = time.monotonic()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rows, out = self._split(y, seed)
-        center, spread = moments(x[rows], None)
-        tasks = self._made_tasks((x[rows] - center) / spread, y[rows], np.random.default_rng(seed))
-        found = _searched(tasks, seed, SEARCH_SHARE * self.time_limit, self.evaluations, self.n_jobs)
-        folds = self._folds(y, rows, seed)
-        chosen = [self._chosen(found.programs[i], x, y, weights, folds, seed) for i in range(len(found.programs))]
-        held = [_scored(self._model(found.programs[i], epochs, seed), x, y, weights, rows, out)
-                for i, (_, epochs) in enumerate(chosen)]  # fmt: skip
-        bare = pruned(found.programs)
-        costs = cost(bare, tasks.train_x.shape[1])
+        classes = np.searchsorted(self.classes_, y) if isinstance(self, ClassifierMixin) else None
+        splits = Splits(len(y), classes, None if groups is None else np.asarray(groups), self.in_time)
+        rows, out = splits.held_out(self.held_out, seed)
+        center, spread = moments(x[rows])
+        scaled = (x[rows] - center) / spread
+        tasks = self._made_tasks(scaled, y[rows], np.random.default_rng(seed), splits.among(rows))
+        limits = SEARCH_SHARE * self.time_limit, self.evaluations
+        found = _searched(tasks, seed, limits, self.candidates, self.n_jobs, self.report)
+        folds = splits.folds(rows, FOLDS, seed)
+        deadline = began + self.time_limit if self.evaluations is None else None
+        chosen = self._compare(found.programs, _Data(x, y, weights), folds, (rows, out), seed, deadline)
+        n, bare = len(chosen), pruned(found.programs)
         self.algorithms_ = pd.DataFrame(
             {
-                "fitness": found.fitness,
-                "cost": costs,
-                "pareto": _pareto(found.fitness, costs),
-                "epochs": [epochs for _, epochs in chosen],
-                "cross_validation": [score for score, _ in chosen],
-                "held_out": held,
-                "listing": [bare.listing(i) for i in range(len(bare))],
+                "fitness": found.fitness[:n],
+                "cost": found.cost[:n],
+                "pareto": _pareto(found.fitness[:n], found.cost[:n]),
+                **pd.DataFrame(chosen),
+                "listing": [bare.listing(i) for i in range(n)],
             }
         )
-        winner = int(np.argmax([score for score, _ in chosen]))
-        self.program_, self.curve_, self.held_out_score_ = found.programs[winner], found.curve, held[winner]
-        self.model_ = self._model(self.program_, chosen[winner][1], seed).fit(x, y, weights)
+        winner = int(np.argmax([one["cross_validation"] for one in chosen]))
+        self.program_, self.curve_ = found.programs[winner], found.curve
+        self.held_out_score_, self.n_held_out_ = float(chosen[winner]["held_out"]), len(out)
+        epochs = int(chosen[winner]["epochs"])
+        self.model_ = self._model(self.program_, epochs, seed, len(x)).fit(x, y, weights)
         if self.baselines:
-            self.baselines_ = self._compared(x, y, rows, out, seed)
+            self.baselines_ = self._compared(x, y, rows, out, folds, seed)
 
-    def _split(self, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to learn from and rows held out, stratified by class where there are enough of each; all, if too few."""
-        rows = np.arange(len(y))
-        if len(rows) < FEWEST:
-            return rows, rows
-        labels = y if isinstance(self, ClassifierMixin) and np.unique(y, return_counts=True)[1].min() > 4 else None
-        kept, out = train_test_split(rows, test_size=self.held_out, random_state=seed, stratify=labels)
-        return np.sort(kept), np.sort(out)
+    def _compare(
+        self, programs: Programs, data: "_Data", folds: Any, last: Any, seed: int, deadline: float | None
+    ) -> list[dict[str, float]]:
+        """For each program the best number of epochs, its mean score over folds, and its score on held-out rows.
 
-    def _folds(self, y: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of the training rows, those to learn from and those to score on."""
-        if len(rows) < FEWEST:
-            return [(rows, rows)]
-        split = KFold(FOLDS, shuffle=True, random_state=seed)
-        if isinstance(self, ClassifierMixin) and np.unique(y[rows], return_counts=True)[1].min() >= FOLDS:
-            split = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        return [(rows[train], rows[test]) for train, test in split.split(rows, y[rows])]
+        Programs are in order of fitness; all but the first are left out if there is no time before the deadline.
+        """
+        found: list[dict[str, float]] = []
+        longest = 0.0
+        for i in range(len(programs)):
+            began = time.monotonic()
+            if found and deadline is not None and began + longest > deadline:
+                break
+            models = [self._model(programs[i], epochs, seed, len(data.x)) for epochs in EPOCHS]
+            means = [np.mean([_scored(model, data, *fold) for fold in folds]) for model in models]
+            best = int(np.argmax(means))
+            held = _scored(models[best], data, *last)
+            found.append({"epochs": EPOCHS[best], "cross_validation": float(means[best]), "held_out": held})
+            longest = max(longest, time.monotonic() - began)
+        return found
 
-    def _chosen(
-        self, program: Programs, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, folds: Any, seed: int
-    ) -> tuple[float, int]:
-        """The best mean score of a program over folds, and the number of epochs that gives it."""
-        means = [
-            np.mean([_scored(self._model(program, epochs, seed), x, y, weights, *fold) for fold in folds])
-            for epochs in EPOCHS
-        ]
-        return float(max(means)), EPOCHS[int(np.argmax(means))]
+    def _model(self, program: Programs, epochs: int, seed: int, rows: int) -> Any:
+        model = self.kind(program, epochs=epochs, standardize=self.standardize, random_state=seed)
+        model.room = rows  # one compilation for all parts of the rows
+        return model
 
-    def _model(self, program: Programs, epochs: int, seed: int) -> Any:
-        return self.kind(program, epochs=epochs, standardize=self.standardize, random_state=seed)
-
-    def _compared(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, out: np.ndarray, seed: int) -> pd.DataFrame:
+    def _compared(
+        self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, out: np.ndarray, folds: Any, seed: int
+    ) -> pd.DataFrame:
         """Baselines tuned and trained on the same rows, and scored on the same others."""
-        folds = [
-            (np.searchsorted(rows, train), np.searchsorted(rows, test)) for train, test in self._folds(y, rows, seed)
-        ]
+        folds = [(np.searchsorted(rows, train), np.searchsorted(rows, test)) for train, test in folds]
         lines = []
         for name, (model, grid) in self.rivals.items():
             model = clone(model)
@@ -219,7 +246,7 @@ class _Discovery(BaseEstimator):
             )
         return pd.DataFrame(lines)
 
-    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Tasks:
+    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
         raise NotImplementedError
 
     def predict(self, X: Any) -> np.ndarray:
@@ -228,11 +255,15 @@ class _Discovery(BaseEstimator):
         return np.asarray(self.model_.predict(validate_data(self, X, dtype=np.float64, reset=False)))
 
 
-def _scored(
-    model: Any, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, rows: np.ndarray, out: np.ndarray
-) -> float:
-    fitted = model.fit(x[rows], y[rows], None if weights is None else weights[rows])
-    score = float(fitted.score(x[out], y[out])) if len(out) > 1 else 0.0
+class _Data(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+
+
+def _scored(model: Any, data: _Data, rows: np.ndarray, out: np.ndarray) -> float:
+    fitted = model.fit(data.x[rows], data.y[rows], None if data.weights is None else data.weights[rows])
+    score = float(fitted.score(data.x[out], data.y[out])) if len(out) > 1 else 0.0
     return score if np.isfinite(score) else 0.0
 
 
@@ -244,21 +275,25 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
     """Discovers a learning algorithm for a regression problem, and trains it.
 
     Args:
-      time_limit: in seconds: the search takes three quarters of it; training what it finds, and baselines, follow.
+      time_limit: in seconds: the search takes three quarters of it, training what it finds the rest; baselines follow.
       evaluations: if given, the search ends after this number, not by time, and results are the same anywhere.
       tasks: how many search tasks are made of the training rows.
+      candidates: how many of the best programs on these are trained on the rows themselves and compared.
       held_out: the share of rows that neither search nor choice see.
+      in_time: whether rows are in the order of time: then the last are held out, and validation follows training.
       baselines: whether other models are trained for comparison.
       standardize: as of `ProgramRegressor`.
       random_state: of everything.
       n_jobs: threads of the search; None for all cores.
 
     Attributes:
-      algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost`, whether no other is as good
-        for less (`pareto`), the number of `epochs` and the `cross_validation` score that it was chosen by, its score on
-        the rows that were `held_out` of all this, and its `listing`.
+      algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost` in multiples of the library's
+        2-layer network, whether no other is as good for less (`pareto`), the number of `epochs` and the
+        `cross_validation` score that it was chosen by, its score on the rows that were `held_out` of all this, and its
+        `listing`.
       program_: the one with the best cross-validation score.
       held_out_score_: its score on held-out rows.
+      n_held_out_: how many these are.
       model_: it, trained on all rows.
       baselines_: a DataFrame of other models, tuned and trained on the same rows, scored on the same held-out ones.
       curve_: a DataFrame of the search: evaluations, seconds, best fitness.
@@ -273,43 +308,28 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
     kind = ProgramRegressor
     rivals: ClassVar[dict[str, tuple[Any, dict[str, Any]]]] = {
         "ridge regression": (Ridge(), {"alpha": [0.01, 0.1, 1.0, 10.0, 100.0]}),
-        "MLP": (MLPRegressor((32,), max_iter=1000, early_stopping=True), _MLP),
+        "MLP": (MLPRegressor(hidden_layer_sizes=(32,), max_iter=1000, early_stopping=True), _MLP),
         "gradient boosting": (HistGradientBoostingRegressor(), _BOOSTING),
     }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "DiscoveryRegressor":
-        """Searches on examples `[N, F]` and targets `[N]`, and trains the best program on all of them."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "DiscoveryRegressor":
+        """Searches on examples `[N, F]` and targets `[N]`, and trains the best program on all of them.
+
+        Rows of equal `groups` `[N]` are never on both sides of a split.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        self._discover(X, np.asarray(y, np.float64), usable_weights(sample_weight, X))
+        self._discover(X, np.asarray(y, np.float64), usable_weights(sample_weight, X), groups)
         return self
 
-    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Tasks:
-        mean, spread = moments(y[:, None], None)
-        return regression_tasks(x, (y - mean[0]) / spread[0], self.tasks, rng)
+    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
+        mean, spread = moments(y[:, None])
+        return regression_tasks(x, (y - mean[0]) / spread[0], self.tasks, rng, splits)
 
 
 class DiscoveryClassifier(ClassifierMixin, _Discovery):
     """Discovers a learning algorithm for a classification problem, and trains it.
 
-    Args:
-      time_limit: in seconds: the search takes three quarters of it; training what it finds, and baselines, follow.
-      evaluations: if given, the search ends after this number, not by time, and results are the same anywhere.
-      tasks: how many search tasks are made of the training rows.
-      held_out: the share of rows that neither search nor choice see.
-      baselines: whether other models are trained for comparison.
-      standardize: as of `ProgramClassifier`.
-      random_state: of everything.
-      n_jobs: threads of the search; None for all cores.
-
-    Attributes:
-      algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost`, whether no other is as good
-        for less (`pareto`), the number of `epochs` and the `cross_validation` score that it was chosen by, its score on
-        the rows that were `held_out` of all this, and its `listing`.
-      program_: the one with the best cross-validation score.
-      held_out_score_: its score on held-out rows.
-      model_: it, trained on all rows.
-      baselines_: a DataFrame of other models, tuned and trained on the same rows, scored on the same held-out ones.
-      curve_: a DataFrame of the search: evaluations, seconds, best fitness.
+    Arguments and attributes are those of `DiscoveryRegressor`. Classes may be two or more, of any type.
 
     Example:
       >>> from sklearn.datasets import load_wine
@@ -321,20 +341,23 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
     kind = ProgramClassifier
     rivals: ClassVar[dict[str, tuple[Any, dict[str, Any]]]] = {
         "logistic regression": (LogisticRegression(max_iter=2000), {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}),
-        "MLP": (MLPClassifier((32,), max_iter=1000, early_stopping=True), _MLP),
+        "MLP": (MLPClassifier(hidden_layer_sizes=(32,), max_iter=1000, early_stopping=True), _MLP),
         "gradient boosting": (HistGradientBoostingClassifier(), _BOOSTING),
     }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "DiscoveryClassifier":
-        """Searches on examples `[N, F]` and classes `[N]`, and trains the best program on all of them."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "DiscoveryClassifier":
+        """Searches on examples `[N, F]` and classes `[N]`, and trains the best program on all of them.
+
+        Rows of equal `groups` `[N]` are never on both sides of a split.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_ = unique_labels(y)
-        self._discover(X, np.asarray(y), usable_weights(sample_weight, X))
+        self._discover(X, np.asarray(y), usable_weights(sample_weight, X), groups)
         return self
 
-    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Tasks:
-        return class_tasks(x, np.searchsorted(self.classes_, y), self.tasks, rng)
+    def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
+        return class_tasks(x, np.searchsorted(self.classes_, y), self.tasks, rng, splits)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[N, C]`."""

@@ -20,6 +20,7 @@ from zero_jax.program.canonical import for_other_labels
 from zero_jax.program.programs import Programs
 from zero_jax.support.bounds import check_number
 from zero_jax.use.learner import Learner, LearnerState, learner
+from zero_jax.use.table_tasks import moments
 
 LIMIT = 30.0
 """Logits, and standardised predictions, are at most this large: a program may have diverged."""
@@ -53,7 +54,7 @@ def _functions(text: str, loss: Literal["rmse", "accuracy"], classes: int) -> _F
 
 def _padded(length: int) -> int:
     """A power of two, so that few shapes are compiled."""
-    return max(16, 1 << (length - 1).bit_length())
+    return max(16, 1 << max(0, length - 1).bit_length())
 
 
 class _ProgramEstimator(BaseEstimator):
@@ -62,7 +63,10 @@ class _ProgramEstimator(BaseEstimator):
     Attributes:
       program_: the program.
       memory_: what the models know: by name, `[K, ...]`.
+      room: arrays are as long as for this many rows at least, so that parts of a table are compiled for once.
     """
+
+    room = 0
 
     def __init__(
         self,
@@ -127,7 +131,7 @@ class _ProgramEstimator(BaseEstimator):
 
     def _train(self, x: np.ndarray, labels: np.ndarray, order: np.ndarray) -> None:
         """Goes through examples in an order; labels are `[K, N]`."""
-        rows = np.zeros((_padded(len(x)), self._width()), np.float32)
+        rows = np.zeros((_padded(max(len(x), self.room)), self._width()), np.float32)
         rows[: len(x), : x.shape[1]] = self._scaled(x)
         ys = np.zeros((len(labels), len(rows)), np.float32)
         ys[:, : labels.shape[1]] = labels
@@ -180,7 +184,7 @@ class _ProgramEstimator(BaseEstimator):
         """`[K, N]`, or `[1, N, C]`."""
         check_is_fitted(self)
         x = validate_data(self, x, dtype=np.float64, reset=False)
-        rows = np.zeros((_padded(len(x)), self._width()), np.float32)
+        rows = np.zeros((_padded(max(len(x), self.room)), self._width()), np.float32)
         rows[: len(x), : x.shape[1]] = self._scaled(x)
         return np.asarray(self._compiled().predict(self._state(), rows), np.float64)[:, : len(x)]
 
@@ -220,14 +224,6 @@ class _ProgramEstimator(BaseEstimator):
                 raise ValueError(f"what it has learned as {name} does not fit its program")
         self.memory_ = {name: np.asarray(stored["memory"][name], np.float32) for name in self.memory_}
         self._counts = {name: np.asarray(stored["counts"][name], values.dtype) for name, values in self._counts.items()}
-
-
-def moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and standard deviation of each column, 1 for a constant one."""
-    mean = np.average(x, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
-    tiny = deviation <= 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(tiny, 1.0, deviation)
 
 
 def usable_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:

@@ -7,23 +7,39 @@ own projection of the columns, and for classes its own question.
 import numpy as np
 
 from zero_jax.tasks import Tasks
+from zero_jax.tasks.sets import TaskSet
+from zero_jax.tasks.tasks import Loss
+from zero_jax.use.splits import Across, Splits
 
 MOST_FEATURES, MOST_TRAIN, MOST_VALID = 16, 400, 100
 """Of each task: what a search can afford."""
 
-VALID_SHARE = 0.25
+VALID_SHARE, HELD_OUT = 0.25, 0.2
+"""Of the rows of a task, those to score on; and of a table, those that no search sees."""
 
 
-def regression_tasks(x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator) -> Tasks:
-    """`n` regression tasks from examples `[N, F]`, standardised, and targets `[N]`."""
-    return _tasks(x, [(y, np.arange(len(y)))] * n, "rmse", rng)
+def regression_tasks(
+    x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator, splits: Splits | Across | None = None
+) -> Tasks:
+    """`n` regression tasks from examples `[N, F]`, standardised, and targets `[N]`.
+
+    Args:
+      x: the examples.
+      y: their targets.
+      n: how many tasks.
+      rng: where randomness comes from; it is advanced.
+      splits: which rows may be apart; None for any.
+    """
+    return _tasks(x, [(y, np.arange(len(y)))] * n, "rmse", rng, splits or Splits(len(y)))
 
 
-def class_tasks(x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator) -> Tasks:
+def class_tasks(
+    x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator, splits: Splits | Across | None = None
+) -> Tasks:
     """`n` tasks of two classes from examples `[N, F]`, standardised, and numbers of classes `[N]`.
 
     With more than two classes a task is one class against the rest or, every other time, one against another. Which of
-    the two is class 1 is drawn.
+    the two is class 1 is drawn. Arguments are those of `regression_tasks`.
     """
     classes = np.unique(y)
     questions = []
@@ -32,21 +48,63 @@ def class_tasks(x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator) 
         rows = np.flatnonzero((y == first) | (y == second)) if t % 2 or len(classes) == 2 else np.arange(len(y))
         labels = (y == first).astype(np.float64)
         questions.append((1 - labels if rng.random() < 0.5 else labels, rows))
-    return _tasks(x, questions, "accuracy", rng)
+    return _tasks(x, questions, "accuracy", rng, splits or Splits(len(y)))
 
 
-def _tasks(x: np.ndarray, questions: list[tuple[np.ndarray, np.ndarray]], loss: str, rng: np.random.Generator) -> Tasks:
+def table_sets(
+    x: np.ndarray, y: np.ndarray, classes: bool, numbers: tuple[int, int, int], splits: Splits
+) -> tuple[TaskSet, TaskSet, TaskSet]:
+    """T_search, T_select and unseen tasks of one table, for a run with checkpoints and a report.
+
+    Unseen tasks learn from the rows that the others are made of, and score on a fifth that these never see.
+
+    Args:
+      x: examples `[N, F]`.
+      y: targets `[N]`: numbers, or those of classes.
+      classes: whether these are classes.
+      numbers: how many tasks of each kind.
+      splits: which rows may be apart.
+    """
+    kept, out = splits.held_out(HELD_OUT, seed=0)
+    center, spread = moments(x[kept])
+    x = (x - center) / spread
+    if not classes:
+        mean, deviation = moments(y[kept, None])
+        y = (y - mean[0]) / deviation[0]
+    make = class_tasks if classes else regression_tasks
+    seen = [
+        TaskSet.of(make(x[kept], y[kept], n, np.random.default_rng(seed), splits.among(kept)))
+        for seed, n in enumerate(numbers[:2])
+    ]
+    unseen = make(x, y, numbers[2], np.random.default_rng(2), Across(kept, out))
+    return seen[0], seen[1], TaskSet.of(unseen)
+
+
+def moments(x: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and standard deviation of each column, 1 for a constant one."""
+    mean = np.average(x, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
+    tiny = deviation <= 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(mean))
+    return mean, np.where(tiny, 1.0, deviation)
+
+
+def _tasks(
+    x: np.ndarray,
+    questions: list[tuple[np.ndarray, np.ndarray]],
+    loss: Loss,
+    rng: np.random.Generator,
+    splits: Splits | Across,
+) -> Tasks:
     features = min(x.shape[1], MOST_FEATURES)
     fewest = min(len(rows) for _, rows in questions)
     n_valid = max(1, min(MOST_VALID, int(VALID_SHARE * fewest)))
     n_train = max(1, min(MOST_TRAIN, fewest - n_valid))
     parts = []
     for labels, rows in questions:
-        chosen = rng.permutation(rows)
+        train, valid = splits.drawn(rows, n_train, n_valid, rng)
         new = _projected(x, features, rng)
-        train, valid = chosen[:n_train], chosen[-n_valid:]
         parts.append((new[train], labels[train], new[valid], labels[valid]))
-    return Tasks.stack(parts, loss, 1, seed=int(rng.integers(2**31)))  # type: ignore[arg-type]
+    return Tasks.stack(parts, loss, 1, seed=int(rng.integers(2**31)))
 
 
 def _projected(x: np.ndarray, features: int, rng: np.random.Generator) -> np.ndarray:

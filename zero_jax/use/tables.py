@@ -160,6 +160,37 @@ def with_target(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     return frame[_column(frame, target).notna()].reset_index(drop=True)
 
 
+def sorted_by(frame: pd.DataFrame, time: str) -> pd.DataFrame:
+    """The rows in the order of a column: of numbers, or of dates as text.
+
+    Raises:
+      ValueError: there is no such column, a value is missing, or some are neither numbers nor dates.
+    """
+    column = _complete(frame, time)
+    if not pd.api.types.is_numeric_dtype(column):
+        try:
+            column = pd.to_datetime(column)
+        except (ValueError, TypeError):
+            raise ValueError(f"the column {shown(time)} holds neither numbers nor dates") from None
+    return frame.iloc[np.argsort(column.to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+def names(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """`[N]`, the values of a column as text.
+
+    Raises:
+      ValueError: there is no such column, or a value is missing.
+    """
+    return _text(_complete(frame, column)).to_numpy(str)
+
+
+def _complete(frame: pd.DataFrame, name: str) -> pd.Series:
+    column = _column(frame, name)
+    if column.isna().any():
+        raise ValueError(f"the column {shown(name)} is missing in row {int(np.argmax(column.isna())) + 1}")
+    return column
+
+
 def _described(column: pd.Series) -> Column:
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return Column(str(column.name), fill=float(_numbers(column).median()))
