@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = [
     *("adaptation", "beyond", "binary_images", "difficulty", "discovery_table", "network", "paper_programs"),
-    *("search_baselines", "teacher"),
+    *("search_baselines", "tables", "teacher"),
 ]
 
 

@@ -97,6 +97,42 @@ def test_random_programs_predict_as_the_executors_do(to, n):
     assert amplifying <= n * 0.02
 
 
+@pytest.mark.slow
+def test_numpy_modules_predict_the_same_where_there_is_numpy_alone(tmp_path):
+    programs = random_programs(ALL_OPS, 20, np.random.default_rng(4))
+    cases = [(f"random_{i}", programs[i], 0) for i in range(20)]
+    for name in library.NAMES:
+        cases += [
+            (f"{name}_{classes}", library.program(name), classes) for classes in ((3,) if "softmax" in name else (0, 2))
+        ]
+    for name, program, classes in cases:
+        (tmp_path / f"{name}.py").write_text(exported(program, "numpy", classes))
+        x, y, new = examples(classes)
+        np.savez(tmp_path / f"{name}.npz", x=x[:6], y=y[:6], new=new[:4])
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "numpy"], check=True)
+    script = """
+import importlib, sys, numpy as np
+for name in sys.argv[1:]:
+    data = np.load(f"{name}.npz")
+    model = importlib.import_module(name).Model(data["x"].shape[1], 3).fit(data["x"], data["y"])
+    np.save(f"{name}.npy", np.array([model.predict_one(row) for row in data["new"]]))
+"""
+    subprocess.run([python, "-c", script, *(name for name, _, _ in cases)], cwd=tmp_path, check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
+    assert {line.split("==")[0] for line in listed.stdout.split()} <= {"numpy", "pip", "setuptools"}
+    for name, program, classes in cases:
+        x, y, new = examples(classes)
+        theirs = expected(program, x[:6], y[:6], new[:4], classes)
+        ours = np.load(tmp_path / f"{name}.npy")[..., :classes] if classes == 3 else np.load(tmp_path / f"{name}.npy")
+        largest = np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * largest, err_msg=name)
+
+
 def test_names_follow_from_what_values_are_for():
     found = written(library.program("network"))
     assert {"hidden_weights", "output_weights", "hidden_bias", "bias", "learning_rate", "hidden"} <= set(

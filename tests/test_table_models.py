@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
-from tests.helpers import call
+from tests.helpers import QUICK_COMMAND, call
 from zero_jax.use import models, tables
+from zero_jax.use.splits import Splits
+from zero_jax.use.table_tasks import table_sets
 
 
 @pytest.fixture
@@ -68,6 +70,32 @@ def test_a_search_on_a_table_ends_with_a_model_beside_baselines(wine, capsys):
     for text in ("accuracy on 36 rows that were held out", "found program", "logistic regression", "def Learn():"):
         assert text in out
     assert models.load("found.npz").predict(wine).shape == (178, 4)
+
+
+def test_unseen_tasks_of_a_table_score_on_rows_that_no_other_task_has():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 3)), np.arange(100.0)
+    search, select, unseen = (one.make() for one in table_sets(x, y, False, (6, 5, 4), Splits(100)))
+    assert (len(search), len(select), len(unseen)) == (6, 5, 4)
+    seen = np.concatenate([np.ravel(part) for one in (search, select) for part in (one.train_y, one.valid_y)])
+    assert not set(np.ravel(unseen.valid_y)) & set(seen)
+    assert set(np.ravel(unseen.train_y)) <= set(seen)
+    assert len(set(seen)) == 80
+    classes = table_sets(x, np.arange(100) % 3, True, (2, 2, 2), Splits(100, np.arange(100) % 3))
+    assert {one.labels for one in classes} == {"2 classes"}
+
+
+@pytest.mark.slow
+def test_a_run_takes_its_tasks_from_a_table_and_is_resumed(wine, tmp_path, capsys):
+    words = [*QUICK_COMMAND, "--data", "wine.csv", "--target", "target", "--out", "runs"]
+    assert call(*words) == 0
+    assert "accuracy" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert len(list(run.glob("tasks-*.npz"))) == 3
+    assert call("resume", run, "--train-steps", "60000") == 0
+    assert "trial 1" in capsys.readouterr().out
+    assert call("search", "demo", "--data", "wine.csv") == 2
+    assert "--target is missing" in capsys.readouterr().err
 
 
 def test_layouts_are_read_off_the_columns():

@@ -176,7 +176,7 @@ def _resume(arguments: list[str], address: str | None, quiet: bool) -> int:
     run = given.pop("--resume")
     more: dict[str, Any] = {name[2:].replace("-", "_"): _EXTENSION[name](text) for name, text in given.items()}
     check_unedited(run)
-    extended = api.Extension(**more).applied(from_folder(run))
+    extended = build.self_contained(api.Extension(**more).applied(from_folder(run)), run)
     with progress_bar(Path(run).name, extended, quiet=quiet) as report:
         one = run, report
         outcome = api.resume(*one, **more) if address is None else cluster.resume(*one, address, **more)

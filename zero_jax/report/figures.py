@@ -91,7 +91,7 @@ def progress(records: pd.DataFrame) -> Markup:
             )
         axes.plot(records.evaluations, records["median"], color=BLUE, lw=1, ls="--", label="population: median")
         axes.plot(records.evaluations, records.best_fitness, color=BLUE, lw=2, label="best so far")
-        _fitness_scale(axes, pd.concat([records.quarter, records.best_fitness]))
+        _fitness_scale(axes, pd.concat([records.quarter, records.three_quarters, records.best_fitness]))
 
     return _svg("progress", draw, _WHOLE_RUN, "fitness on T_search")
 
