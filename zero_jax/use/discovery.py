@@ -86,7 +86,7 @@ def _searched(
     search = _searcher(evaluations)
     evaluator = Evaluator(tasks, ops=search.ops, threads=threads, stages=(KnownForms(2**18),))
     state = search.init(seed)
-    evaluator(search.ask(state)[1])  # compiles, the first time on a machine, at nobody's expense
+    evaluator(search.ask(state)[1])  # compiles, before the clock starts
     began, known = time.monotonic(), -1.0
     curve: list[dict[str, float]] = []
     spent = 0.0
