@@ -4,7 +4,7 @@
     python experiments/tables.py --markdown
 
 Each of five outer folds is held out once. On the others `DiscoveryClassifier` or `DiscoveryRegressor` searches, within
-`--seconds` on all cores, and the baselines are tuned by cross-validation. What is told is the score on the fold held
+`--seconds` on all cores, and the baselines are tuned by cross-validation. The results are the score on the fold held
 out (accuracy, or R^2), and the seconds of each fit. Rows are written to `tables.json` one by one; a rerun skips those
 that are there.
 """

@@ -1,6 +1,7 @@
 """Strictness that users' code may turn on, several CPU devices, and what XLA compiled is kept from run to run."""
 
 import os
+import shutil
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -42,6 +43,17 @@ def ended(tmp_path_factory):
         out=str(tmp_path_factory.mktemp("runs")),
     )
     return run(config)
+
+
+@pytest.fixture
+def folder(ended, tmp_path):
+    """A copy of its folder that can be changed, with a hall of fame and a lineage."""
+    from tests.helpers import write_best
+
+    copy = tmp_path / "<run> & co"
+    shutil.copytree(ended.folder, copy)
+    write_best(copy)
+    return copy
 
 
 def pytest_configure(config):

@@ -20,15 +20,6 @@ from zero_jax.run.outcome import Progress
 from zero_jax.run.presets import PRESETS
 
 
-@pytest.fixture
-def folder(ended, tmp_path):
-    """A copy of it, with a hall of fame and a lineage."""
-    copy = tmp_path / "<run> & co"
-    shutil.copytree(ended.folder, copy)
-    write_best(copy)
-    return copy
-
-
 class Page(HTMLParser):
     """What a page holds: tags, all of its text, and the text of each `<pre>`, `<ins>`, `<del>`."""
 

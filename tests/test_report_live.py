@@ -2,7 +2,6 @@
 
 import http.client
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,18 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.helpers import call, write_best
+from tests.helpers import call
 from zero_jax import report
 from zero_jax.report import live
-
-
-@pytest.fixture
-def folder(ended, tmp_path):
-    """A copy of a run that can be changed."""
-    copy = tmp_path / "run"
-    shutil.copytree(ended.folder, copy)
-    write_best(copy)
-    return copy
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def show_command(
         prune: Leave out instructions that can never affect a prediction.
         labels: With --prune and --graph: whether the program predicts scalars (s1) or, for more than two classes,
             vectors (v2); auto assumes vectors for a program that writes v2 in Predict and never writes s1.
-        graph: The SVG, PNG or PDF file to draw the flow of data in, without dead code; nothing is printed then.
+        graph: The SVG, PNG or PDF file to draw the flow of data in, without dead code, in place of printing.
     """
     programs = library.load(program)
     vector = labels == "vector" or (labels == "auto" and bool(for_other_labels(programs).all()))

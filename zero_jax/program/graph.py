@@ -140,7 +140,7 @@ def _formula(one: Statement) -> str:
 
 
 class _Box(NamedTuple):
-    """Where something is, in inches: a node, or where an arrow passes between nodes if that is None."""
+    """Where a node is, in inches; without a node, where an arrow passes between others."""
 
     node: Node | None
     x: float

@@ -86,7 +86,7 @@ class Splits:
         return [(rows[train], rows[test]) for train, test in split.split(rows, strata, groups)]
 
     def drawn(self, rows: Rows, train: int, valid: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-        """So many rows to learn from and to score on, drawn among some rows."""
+        """`train` rows to learn from and `valid` rows to score on, drawn from some rows."""
         if self.in_time:
             start = rng.integers(len(rows) - train - valid + 1)
             window = np.sort(rows)[start : start + train + valid]
@@ -102,7 +102,7 @@ class Splits:
         return _some(rows[~apart], train, rng), _some(rows[apart], valid, rng)
 
     def _strata(self, rows: Rows, least: int) -> np.ndarray | None:
-        """The classes, if there are at least so many rows of each."""
+        """The classes of some rows, if each has at least `least` rows."""
         if self.classes is None or np.unique(self.classes[rows], return_counts=True)[1].min() < least:
             return None
         return self.classes[rows]
@@ -128,5 +128,5 @@ class Across:
 
 
 def _some(rows: Rows, number: int, rng: np.random.Generator) -> Rows:
-    """So many rows, each at most once if there are enough."""
+    """`number` rows, each at most once if there are enough."""
     return rng.choice(rows, number, replace=len(rows) < number)
