@@ -29,7 +29,7 @@ def test_classes_are_learned_by_what_is_found():
     assert model.score(x, names) > 0.9
     assert model.predict_proba(x).shape == (178, 3)
     table = model.algorithms_
-    assert 1 <= len(table) <= 8
+    assert 1 <= len(table) <= 9
     assert table["cross_validation"].idxmax() == table["listing"].tolist().index(_bare(model.program_))
     assert Programs.parse(table["listing"][0]).length[0, 1] > 0
     assert set(model.baselines_["model"]) == {"logistic regression", "MLP", "gradient boosting"}
@@ -58,7 +58,9 @@ def test_the_held_out_rows_are_not_seen_by_the_search(monkeypatch):
     x, y = load_iris(return_X_y=True)
     x[:, 0] = np.arange(150)  # names the rows
     seen = []
-    monkeypatch.setattr(discovery, "class_tasks", lambda x, *rest: (seen.append(x), class_tasks(x, *rest))[1])
+    monkeypatch.setattr(
+        discovery, "class_tasks", lambda x, *rest, **how: (seen.append(x), class_tasks(x, *rest, **how))[1]
+    )
     DiscoveryClassifier(**QUICK).fit(x, y)
     assert len(seen[0]) == 120
 
@@ -73,6 +75,10 @@ def test_search_tasks_differ_in_rows_projection_and_question():
     np.testing.assert_allclose(np.asarray(tasks.train_x).std((0, 1)), 1.0, atol=0.15)
     numbers = regression_tasks(x[:, :3], x[:, 0], 4, rng)
     assert (numbers.loss, numbers.train_x.shape[2]) == ("rmse", 3)
+    with_bias = class_tasks(x, y, 4, rng, bias=True)
+    assert with_bias.train_x.shape[2] == MOST_FEATURES
+    assert (np.asarray(with_bias.train_x)[..., -1] == 1).all()
+    assert (np.asarray(with_bias.valid_x)[..., -1] == 1).all()
 
 
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"
@@ -105,7 +111,7 @@ def test_rows_of_a_group_stay_together_and_time_goes_forward(monkeypatch):
     trained = []
     monkeypatch.setattr(discovery, "_scored", lambda model, data, rows, out: trained.append((rows, out)) or 0.5)
     DiscoveryClassifier(**TINY).fit(x, y, groups=groups)
-    assert len(trained) == 10  # 3 folds for each of 3 numbers of epochs, and what is held out
+    assert len(trained) == 5 * (5 + 16) + 2  # folds of settings and of initial values; what is held out, twice
     for rows, out in trained:
         assert not set(groups[rows]) & set(groups[out])
     trained.clear()

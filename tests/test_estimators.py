@@ -52,6 +52,59 @@ def test_several_classes_are_told_apart(program):
     np.testing.assert_array_equal(model.decision_function(IRIS[0]).argmax(1), model.predict(IRIS[0]))
 
 
+def test_a_bias_learns_what_no_feature_says():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    y = (x[:, 0] > 1).astype(int)  # no line through 0 tells these apart
+    without, with_bias = (ProgramClassifier("linear", bias=bias, random_state=0).fit(x, y) for bias in (False, True))
+    assert with_bias.score(x, y) > 0.95 > without.score(x, y) + 0.05
+    level = ProgramRegressor("linear", standardize=False, bias=True, epochs=50, random_state=0).fit(
+        x, np.full(300, 3.0)
+    )
+    np.testing.assert_allclose(level.predict(x), 3.0, atol=0.01)
+
+
+def test_pairs_of_classes_have_a_model_each():
+    x, y = IRIS
+    pairs = ProgramClassifier("linear", multi_class="ovo", shuffle=False, standardize=False, random_state=0).fit(x, y)
+    assert {len(values) for values in pairs.memory_.values()} == {3}
+    for number, (first, second) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        rows = np.isin(y, [first, second])
+        alone = ProgramClassifier("linear", shuffle=False, standardize=False, random_state=0).fit(x[rows], y[rows])
+        np.testing.assert_allclose(pairs.memory_["v1"][number], alone.memory_["v1"][0], rtol=1e-5)
+    probabilities = pairs.predict_proba(x)
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    np.testing.assert_array_equal(pairs.decision_function(x).argmax(1), pairs.predict(x))
+    # versicolor lies between the others: no line tells it from the rest
+    both = (
+        ProgramClassifier("linear", multi_class=how, epochs=60, bias=True, random_state=0) for how in ("ovo", "ovr")
+    )
+    by_pairs, by_rest = (model.fit(x, y).score(x, y) for model in both)
+    assert by_pairs > 0.94 > by_rest
+
+
+def test_several_models_are_trained_and_their_mean_predicts():
+    x, y = load_diabetes(return_X_y=True)
+    settings = {"epochs": 4, "bias": True, "random_state": 3}
+    mean = ProgramRegressor("network", n_estimators=4, **settings).fit(x, y)
+    assert mean.memory_["v1"].shape == (4, 11)
+    each = np.stack([_one(mean, i).predict(x) for i in range(4)])
+    assert len({row.tobytes() for row in each}) == 4
+    np.testing.assert_allclose(mean.predict(x), each.mean(0), rtol=1e-4)
+    classes = ProgramClassifier("network", multi_class="ovo", n_estimators=3, random_state=0).fit(*IRIS)
+    assert classes.memory_["v1"].shape == (9, 4)
+    np.testing.assert_allclose(classes.predict_proba(IRIS[0]).sum(1), 1.0)
+    assert classes.score(*IRIS) > 0.85
+
+
+def _one(model, number):
+    """One of the models of an estimator."""
+    other = clone(model).set_params(n_estimators=1)
+    stored = model.stored()
+    parts = {name: {key: value[[number]] for key, value in stored[name].items()} for name in ("memory", "counts")}
+    other.restore(stored | parts, model.n_features_in_)
+    return other
+
+
 def test_weights_say_how_often_an_example_is_shown():
     x, y = make_regression(60, 3, random_state=0)
     times = np.random.default_rng(0).integers(0, 4, 60)
@@ -111,6 +164,7 @@ def test_programs_from_files_and_listings(tmp_path):
     [
         (lambda: ProgramClassifier("nothing").fit(*IRIS), "is not a file"),
         (lambda: ProgramClassifier(epochs=0).fit(*IRIS), "epochs must be at least 1"),
+        (lambda: ProgramClassifier(multi_class="all").fit(*IRIS), "multi_class must be 'ovr' or 'ovo', not 'all'"),
         (lambda: ProgramClassifier().partial_fit(*IRIS), "needs classes="),
         (lambda: ProgramRegressor().fit([[1.0], [np.inf]], [0, 1]), "infinity"),
         (lambda: ProgramRegressor().fit([[1.0], [2.0]], [0, 1], sample_weight=[0, 0]), "0 everywhere|non-zero"),

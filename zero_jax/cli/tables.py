@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,23 @@ class ColumnOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """How a program is trained.
+
+    Attributes:
+        epochs: How often to go through the rows.
+        bias: Give the program one more feature, which is always 1.
+        multi_class: For more than two classes: a model for each against the rest (ovr), or one for each pair (ovo).
+        n_estimators: How many models to train, each in an order of its own; predictions are their mean.
+    """
+
+    epochs: int = 20
+    bias: bool = False
+    multi_class: Literal["ovr", "ovo"] = "ovr"
+    n_estimators: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class SplitOptions:
     """Which rows are held out.
 
@@ -68,7 +85,7 @@ def fit_command(
     target: str,
     out: Table,
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")] = ColumnOptions(),
-    epochs: int = 20,
+    training: Annotated[TrainingOptions, tyro.conf.arg(name="")] = TrainingOptions(),
     seed: int = 0,
 ) -> int:
     """Trains a program on a table and writes the model.
@@ -79,14 +96,20 @@ def fit_command(
         target: The column to predict.
         out: The file to write the model to.
         columns: What columns mean.
-        epochs: How often to go through the rows.
+        training: How the program is trained.
         seed: Random seed, from 0 to 2**31 - 2.
     """
     _check(out, seed)
     loaded = library.load(program)
     frame, layout = _table(data, target, columns)
-    kind = ProgramClassifier if layout.classes else ProgramRegressor
-    estimator = kind(loaded, epochs=epochs, random_state=seed).fit(layout.encoded(frame), layout.labels(frame))
+    settings: dict[str, Any] = {name: getattr(training, name) for name in ("epochs", "bias", "n_estimators")}
+    settings["random_state"] = seed
+    estimator = (
+        ProgramClassifier(loaded, multi_class=training.multi_class, **settings)
+        if layout.classes
+        else ProgramRegressor(loaded, **settings)
+    )
+    estimator.fit(layout.encoded(frame), layout.labels(frame))
     Model(layout, estimator).save(out)
     score = estimator.score(layout.encoded(frame), layout.labels(frame))
     print(
@@ -171,8 +194,21 @@ def search_table_command(
     )
     for name, score in sorted(rows, key=lambda row: -row[1]):
         print(f"  {name.ljust(20)} {score:.4f}")
-    print(f"\n{described(pruned(found.program_))}\n\nWritten to {plain(out)}, trained on all rows")
+    trained = f"trained on all rows, {_trained(found.model_)}"
+    print(f"\n{described(pruned(found.program_))}\n\nWritten to {plain(out)}, {trained}")
     return 0
+
+
+def _trained(model: Any) -> str:
+    """How a model was trained, in words."""
+    parts = [f"{model.epochs} epoch{'s' * (model.epochs > 1)}"]
+    parts += ["with a bias"] * model.bias
+    if len(getattr(model, "classes_", ())) > 2:
+        parts.append(
+            "one model for each pair of classes" if model.multi_class == "ovo" else "each class against the rest"
+        )
+    parts += [f"the mean of {model.n_estimators} models"] * (model.n_estimators > 1)
+    return ", ".join(parts)
 
 
 def search_table(arguments: list[str]) -> int:

@@ -28,13 +28,11 @@ from zero_jax.run.presets import PRESETS
 from zero_jax.search import NicheSearch
 from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
-from zero_jax.use.estimators import (
-    ProgramClassifier,
-    ProgramRegressor,
-    usable_weights,
-)
+from zero_jax.use.choice import FOLDS, Settings, best_initial_values, best_settings
+from zero_jax.use.estimators import ProgramClassifier, ProgramRegressor
 from zero_jax.use.splits import Splits
 from zero_jax.use.table_tasks import class_tasks, moments, regression_tasks
+from zero_jax.use.training import usable_weights
 
 SEARCH = NicheSearch(
     PRESETS["teacher"][1].searcher.space,
@@ -44,14 +42,8 @@ SEARCH = NicheSearch(
 )
 """Where programs come from: the space of the presets `teacher` and `digits`."""
 
-EPOCHS = (1, 4, 16)
-"""How many epochs each candidate is trained for; the best number counts."""
-
-FOLDS = 3
-"""On how many folds of the rows the best programs are compared."""
-
-SEARCH_SHARE = 0.75
-"""Of the time limit; the rest is for training what was found."""
+SEARCH_SHARE, CHOICE_SHARE = 0.6, 0.6
+"""Of the time limit, for the search; and of the rest, for the settings of what was found. Then initial values vary."""
 
 
 Report = Callable[[int, float, float], None]
@@ -59,8 +51,7 @@ Report = Callable[[int, float, float], None]
 
 class _Found(NamedTuple):
     programs: Programs
-    fitness: np.ndarray
-    cost: np.ndarray
+    evaluator: Evaluator
     curve: pd.DataFrame
 
 
@@ -105,9 +96,10 @@ def _searched(
     best = np.argsort(-state.champion_fitness, kind="stable")[: 4 * candidates]
     best = best[state.champion_fitness[best] >= 0]
     programs = concatenate([state.best.program, state.champions[best]])
-    scores = evaluator(programs)
-    order = np.argsort(-scores.combined, kind="stable")[:candidates]
-    return _Found(programs[order], scores.combined[order], scores.cost[order], pd.DataFrame(curve))
+    order = np.argsort(-evaluator(programs).combined, kind="stable")
+    forms = search.candidates(programs[order]).hashes
+    different = np.sort(np.unique(forms, return_index=True)[1])[:candidates]
+    return _Found(programs[order[different]], evaluator, pd.DataFrame(curve))
 
 
 def _pareto(fitness: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -137,6 +129,7 @@ class _Discovery(BaseEstimator):
         evaluations: int | None = None,
         tasks: int = 32,
         candidates: int = 8,
+        n_estimators: int = 8,
         held_out: float = 0.2,
         in_time: bool = False,
         baselines: bool = True,
@@ -148,6 +141,7 @@ class _Discovery(BaseEstimator):
         self.evaluations = evaluations
         self.tasks = tasks
         self.candidates = candidates
+        self.n_estimators = n_estimators
         self.held_out = held_out
         self.in_time = in_time
         self.baselines = baselines
@@ -158,6 +152,7 @@ class _Discovery(BaseEstimator):
     def _check(self) -> None:
         check_number("tasks", self.tasks)
         check_number("candidates", self.candidates)
+        check_number("n_estimators", self.n_estimators)
         if not self.time_limit > 0:
             raise ValueError(f"time_limit must be above 0 seconds, not {self.time_limit}")
         if self.evaluations is not None and self.evaluations < 1:
@@ -177,51 +172,60 @@ class _Discovery(BaseEstimator):
         tasks = self._made_tasks(scaled, y[rows], np.random.default_rng(seed), splits.among(rows))
         limits = SEARCH_SHARE * self.time_limit, self.evaluations
         found = _searched(tasks, seed, limits, self.candidates, self.n_jobs, self.report)
-        searched = time.monotonic()
-        folds = splits.folds(rows, FOLDS, seed)
-        deadline = None if self.evaluations else searched + (1 - SEARCH_SHARE) * self.time_limit
-        chosen = self._compare(found.programs, _Data(x, y, weights), folds, (rows, out), seed, deadline)
-        n, bare = len(chosen), pruned(found.programs)
+        folds, data = splits.folds(rows, FOLDS, seed), _Data(x, y, weights)
+        judged = self._judged(found, data, folds, seed)
+        models = [self._model(one.program, one.settings, seed, len(x)) for one in judged]
+        programs = concatenate([one.program for one in judged])
+        bare, scores = pruned(programs), found.evaluator(programs)
         self.algorithms_ = pd.DataFrame(
             {
-                "fitness": found.fitness[:n],
-                "cost": found.cost[:n],
-                "pareto": _pareto(found.fitness[:n], found.cost[:n]),
-                **pd.DataFrame(chosen),
-                "listing": [bare.listing(i) for i in range(n)],
+                "fitness": scores.combined,
+                "cost": scores.cost,
+                "pareto": _pareto(scores.combined, scores.cost),
+                **pd.DataFrame([one.settings for one in judged]),
+                "cross_validation": [one.score for one in judged],
+                "held_out": [_scored(model, data, rows, out) for model in models],
+                "listing": [bare.listing(i) for i in range(len(judged))],
             }
         )
-        winner = int(np.argmax([one["cross_validation"] for one in chosen]))
-        self.program_, self.curve_ = found.programs[winner], found.curve
-        self.held_out_score_, self.n_held_out_ = float(chosen[winner]["held_out"]), len(out)
-        epochs = int(chosen[winner]["epochs"])
-        self.model_ = self._model(self.program_, epochs, seed, len(x)).fit(x, y, weights)
+        winner = int(self.algorithms_["cross_validation"].argmax())
+        self.program_, self.curve_ = programs[winner], found.curve
+        self.model_ = models[winner].set_params(n_estimators=self.n_estimators)
+        self.held_out_score_, self.n_held_out_ = _scored(self.model_, data, rows, out), len(out)
+        self.model_.fit(x, y, weights)
         if self.baselines:
             self.baselines_ = self._compared(x, y, rows, out, folds, seed)
 
-    def _compare(
-        self, programs: Programs, data: "_Data", folds: Any, last: Any, seed: int, deadline: float | None
-    ) -> list[dict[str, float]]:
-        """For each program the best number of epochs, its mean score over folds, and its score on held-out rows.
+    def _judged(self, found: _Found, data: "_Data", folds: Any, seed: int) -> list["_Judged"]:
+        """The programs that were found, each with its best settings; and the best, its initial values varied."""
 
-        Programs are in order of fitness; all but the first are left out if there is no time before the deadline.
-        """
-        found: list[dict[str, float]] = []
-        longest = 0.0
-        for i in range(len(programs)):
-            began = time.monotonic()
-            if found and deadline is not None and began + longest > deadline:
-                break
-            models = [self._model(programs[i], epochs, seed, len(data.x)) for epochs in EPOCHS]
-            means = [np.mean([_scored(model, data, *fold) for fold in folds]) for model in models]
-            best = int(np.argmax(means))
-            held = _scored(models[best], data, *last)
-            found.append({"epochs": EPOCHS[best], "cross_validation": float(means[best]), "held_out": held})
-            longest = max(longest, time.monotonic() - began)
-        return found
+        def score(program: Programs, settings: Settings) -> float:
+            model = self._model(program, settings, seed, len(data.x))
+            return float(np.mean([_scored(model, data, *fold) for fold in folds]))
 
-    def _model(self, program: Programs, epochs: int, seed: int, rows: int) -> Any:
-        model = self.kind(program, epochs=epochs, standardize=self.standardize, random_state=seed)
+        began, limit = time.monotonic(), (1 - SEARCH_SHARE) * self.time_limit
+        deadlines = (None, None) if self.evaluations else (began + CHOICE_SHARE * limit, began + limit)
+        choices = best_settings(
+            len(found.programs), lambda i, settings: score(found.programs[i], settings), self._choices(), deadlines[0]
+        )
+        judged = [_Judged(found.programs[one.program], one.settings, one.score) for one in choices]
+        best = max(judged, key=lambda one: one.score)
+        varied, value = best_initial_values(
+            best.program,
+            SEARCH.space,
+            lambda program: score(program, best.settings),
+            best.score,
+            np.random.default_rng(seed),
+            deadlines[1],
+        )
+        return judged + [_Judged(varied, best.settings, value)] * (value > best.score)
+
+    def _choices(self) -> dict[str, tuple[Any, Any]]:
+        """Settings of the estimator, besides the number of epochs, that are chosen by cross-validation."""
+        return {"bias": (True, False)}
+
+    def _model(self, program: Programs, settings: Settings, seed: int, rows: int) -> Any:
+        model = self.kind(program, standardize=self.standardize, random_state=seed, **settings)
         model.room = rows  # one compilation for all parts of the rows
         return model
 
@@ -257,6 +261,12 @@ class _Discovery(BaseEstimator):
         return np.asarray(self.model_.predict(validate_data(self, X, dtype=np.float64, reset=False)))
 
 
+class _Judged(NamedTuple):
+    program: Programs
+    settings: Settings
+    score: float
+
+
 class _Data(NamedTuple):
     x: np.ndarray
     y: np.ndarray
@@ -277,11 +287,13 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
     """Discovers a learning algorithm for a regression problem, and trains it.
 
     Args:
-      time_limit: in seconds: the search takes three quarters of it, training what it finds the rest; the first
+      time_limit: in seconds: the search takes three fifths of it, training what it finds the rest; the first
         time on a machine compiling comes before, and baselines follow.
       evaluations: if given, the search ends after this number, not by time, and results are the same anywhere.
       tasks: how many search tasks are made of the training rows.
-      candidates: how many of the best programs on these are trained on the rows themselves and compared.
+      candidates: how many of the best programs on these are trained on the rows themselves and compared. The initial
+        values of the best one are then varied; what that gives is one more.
+      n_estimators: how many models the best program trains in the end; what is predicted is their mean.
       held_out: the share of rows that neither search nor choice see.
       in_time: whether rows are in the order of time: then the last are held out, and validation follows training.
       baselines: whether other models are trained for comparison.
@@ -291,11 +303,11 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
 
     Attributes:
       algorithms_: a DataFrame of the best programs: `fitness` on the search tasks, `cost` in multiples of the library's
-        2-layer network, whether no other is as good for less (`pareto`), the number of `epochs` and the
-        `cross_validation` score that it was chosen by, its score on the rows that were `held_out` of all this, and its
-        `listing`.
+        2-layer network, whether no other is as good for less (`pareto`), its best settings of those tried (`epochs`,
+        `bias`; `multi_class` of a classifier), the `cross_validation` score that they were chosen by, the score on the
+        rows that were `held_out` of all this (both of one model), and its `listing`.
       program_: the one with the best cross-validation score.
-      held_out_score_: its score on held-out rows.
+      held_out_score_: its score on held-out rows, as the mean of `n_estimators` models.
       n_held_out_: how many these are.
       model_: it, trained on all rows.
       baselines_: a DataFrame of other models, tuned and trained on the same rows, scored on the same held-out ones.
@@ -326,7 +338,7 @@ class DiscoveryRegressor(RegressorMixin, _Discovery):
 
     def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
         mean, spread = moments(y[:, None])
-        return regression_tasks(x, (y - mean[0]) / spread[0], self.tasks, rng, splits)
+        return regression_tasks(x, (y - mean[0]) / spread[0], self.tasks, rng, splits, bias=True)
 
 
 class DiscoveryClassifier(ClassifierMixin, _Discovery):
@@ -360,7 +372,11 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
         return self
 
     def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
-        return class_tasks(x, np.searchsorted(self.classes_, y), self.tasks, rng, splits)
+        return class_tasks(x, np.searchsorted(self.classes_, y), self.tasks, rng, splits, bias=True)
+
+    def _choices(self) -> dict[str, tuple[Any, Any]]:
+        several = {"multi_class": ("ovo", "ovr")} if len(self.classes_) > 2 else {}
+        return super()._choices() | several
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[N, C]`."""

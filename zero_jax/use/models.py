@@ -17,6 +17,9 @@ from zero_jax.use.tables import Column, Layout
 SCHEMA = 1
 """The version of the file."""
 
+SETTINGS = ("epochs", "shuffle", "standardize", "bias", "multi_class", "n_estimators")
+"""Of an estimator: what a file keeps of them."""
+
 Estimator = ProgramClassifier | ProgramRegressor
 
 
@@ -52,7 +55,7 @@ class Model:
             "zero_jax": zero_jax.__version__,
             "layout": dataclasses.asdict(self.layout),
             "program": self.estimator.program_.to_json(),
-            "settings": {name: self.estimator.get_params()[name] for name in ("epochs", "shuffle", "standardize")},
+            "settings": {name: value for name, value in self.estimator.get_params().items() if name in SETTINGS},
             "state": self.estimator.stored(),
         }
         files.write_atomically(Path(path), files.packed(tree))

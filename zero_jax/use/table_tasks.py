@@ -19,7 +19,13 @@ VALID_SHARE, HELD_OUT = 0.25, 0.2
 
 
 def regression_tasks(
-    x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator, splits: Splits | Across | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    splits: Splits | Across | None = None,
+    *,
+    bias: bool = False,
 ) -> Tasks:
     """`n` regression tasks from examples `[N, F]`, standardised, and targets `[N]`.
 
@@ -29,12 +35,19 @@ def regression_tasks(
       n: how many tasks.
       rng: where randomness comes from; it is advanced.
       splits: which rows may be apart; None for any.
+      bias: whether the last feature is always 1.
     """
-    return _tasks(x, [(y, np.arange(len(y)))] * n, "rmse", rng, splits or Splits(len(y)))
+    return _tasks(x, [(y, np.arange(len(y)))] * n, "rmse", rng, splits or Splits(len(y)), bias)
 
 
 def class_tasks(
-    x: np.ndarray, y: np.ndarray, n: int, rng: np.random.Generator, splits: Splits | Across | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    splits: Splits | Across | None = None,
+    *,
+    bias: bool = False,
 ) -> Tasks:
     """`n` tasks of two classes from examples `[N, F]`, standardised, and numbers of classes `[N]`.
 
@@ -48,7 +61,7 @@ def class_tasks(
         rows = np.flatnonzero((y == first) | (y == second)) if t % 2 or len(classes) == 2 else np.arange(len(y))
         labels = (y == first).astype(np.float64)
         questions.append((1 - labels if rng.random() < 0.5 else labels, rows))
-    return _tasks(x, questions, "accuracy", rng, splits or Splits(len(y)))
+    return _tasks(x, questions, "accuracy", rng, splits or Splits(len(y)), bias)
 
 
 def table_sets(
@@ -94,8 +107,9 @@ def _tasks(
     loss: Loss,
     rng: np.random.Generator,
     splits: Splits | Across,
+    bias: bool,
 ) -> Tasks:
-    features = min(x.shape[1], MOST_FEATURES)
+    features = min(x.shape[1], MOST_FEATURES - bias)
     fewest = min(len(rows) for _, rows in questions)
     n_valid = max(1, min(MOST_VALID, int(VALID_SHARE * fewest)))
     n_train = max(1, min(MOST_TRAIN, fewest - n_valid))
@@ -103,6 +117,8 @@ def _tasks(
     for labels, rows in questions:
         train, valid = splits.drawn(rows, n_train, n_valid, rng)
         new = _projected(x, features, rng)
+        if bias:
+            new = np.insert(new, features, 1.0, axis=1)
         parts.append((new[train], labels[train], new[valid], labels[valid]))
     return Tasks.stack(parts, loss, 1, seed=int(rng.integers(2**31)))
 
