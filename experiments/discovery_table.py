@@ -97,7 +97,7 @@ _MOVES = Mutations(
 _SMALL: dict[str, Any] = {"children": 10, "setup_share": 0.1, "mutations": _MOVES}
 _MIDDLE = {"niche_size": 200, "children": 20, "setup_share": 0.1, "mutations": _MOVES}
 _LARGE = {"fidelity": ((1.0, 0.1), (1.0, 0.4))}
-_CLASSES = {"fidelity": ((1.0, 0.1), (1.0, 0.4), (1.0, 1.0)), "patience": 5_000_000}
+_CLASSES = {"fidelity": ((1.0, 0.1), (1.0, 0.4)), "climb_after": 400_000, "patience": 350_000}
 PROBLEMS = {
     "linear": Problem(_LINEAR_SPACE, _linear, "numbers", 20_000, (0.399, 1.000), _SMALL),
     "affine": Problem(_AFFINE_SPACE, _affine, "numbers", 2_000_000, (0.586, 1.000), _MIDDLE),

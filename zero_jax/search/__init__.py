@@ -9,9 +9,15 @@ from zero_jax.search.base import Searcher as Searcher
 from zero_jax.search.base import State as State
 from zero_jax.search.base import register as register
 from zero_jax.search.efficient import EfficientEvolution as EfficientEvolution
+from zero_jax.search.grid import GridSearch as GridSearch
+from zero_jax.search.halving import Hyperband as Hyperband
+from zero_jax.search.halving import SuccessiveHalving as SuccessiveHalving
+from zero_jax.search.lexicase import LexicaseEvolution as LexicaseEvolution
 from zero_jax.search.niches import NicheSearch as NicheSearch
+from zero_jax.search.nsga2 import FrontEvolution as FrontEvolution
 from zero_jax.search.operators.migration import migrate as migrate
 from zero_jax.search.operators.mutation import Mutations as Mutations
 from zero_jax.search.operators.mutation import mutate as mutate
 from zero_jax.search.random_search import RandomSearch as RandomSearch
 from zero_jax.search.regularized_evolution import RegularizedEvolution as RegularizedEvolution
+from zero_jax.search.weighted import WeightedEvolution as WeightedEvolution

@@ -90,6 +90,11 @@ class State:
         """Of the best; -inf before the first evaluation."""
         return self.best.fitness if self.best else -np.inf
 
+    @property
+    def best_value(self) -> float:
+        """What a program must exceed to become the best: its fitness, unless the search maximises something else."""
+        return self.best_fitness
+
     def generator(self) -> np.random.Generator:
         """A generator that continues from `rng`."""
         return self.rng.generator()
@@ -300,7 +305,13 @@ def register(name: str) -> Callable[[K], K]:
 
 
 def with_scores(
-    state: S, candidates: Candidates, fitness: np.ndarray, lines: Lines | None = None, /, **changes: Any
+    state: S,
+    candidates: Candidates,
+    fitness: np.ndarray,
+    lines: Lines | None = None,
+    values: np.ndarray | None = None,
+    /,
+    **changes: Any,
 ) -> S:
     """The state after the evaluation of candidates: counts them and keeps the best.
 
@@ -309,10 +320,12 @@ def with_scores(
       candidates: `n` candidates.
       fitness: `[n]` float64, from `combined`.
       lines: of the candidates, for a search with lineage.
+      values: `[n]` float64, what the best has most of; None for the fitness.
       **changes: other fields of the state.
     """
-    winner, evaluations = int(np.argmax(fitness)), state.evaluations + len(candidates)
-    if fitness[winner] > state.best_fitness:
+    values = fitness if values is None else values
+    winner, evaluations = int(np.argmax(values)), state.evaluations + len(candidates)
+    if values[winner] > state.best_value:
         program, score = candidates.programs[winner], float(fitness[winner])
         line = lineage.ending_in(lines, winner, program, score, evaluations) if lines else None
         changes["best"] = Best(program, score, evaluations, line)

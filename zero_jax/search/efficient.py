@@ -188,6 +188,10 @@ class EfficientEvolution(RegularizedEvolution):
         changes = {"asked_structures": structures(children.programs, self.interface), "stale": stale, "known": known}
         return self.asked(state, rng, rows, children.applied, **changes), candidates
 
+    def traits(self, state: Any, candidates: Candidates, scores: Scores) -> dict[str, np.ndarray]:
+        """As in the base."""
+        return {"structures": state.asked_structures}
+
     def _form(self, programs: Programs) -> Canonical:
         return canonical(programs, interface=self.interface)
 
@@ -199,16 +203,15 @@ class EfficientEvolution(RegularizedEvolution):
         """
         fitness = combined(candidates, scores)
         if state.evaluations == 0:
-            return self.with_first(state, candidates, fitness)
-        children = self.children(state, candidates, fitness)
-        niched = NichedIndividuals(**vars(children), structures=state.asked_structures)
+            return self.with_first(state, candidates, scores)
+        niched = self.children(state, candidates, scores)
         kept, ring = state.individuals.structures.copy(), state.ring.copy()
         owners = np.full(self.islands * self.population, -1, np.int64)
         _settle(state.fitness.copy(), kept, ring, niched.structures, fitness, owners)
         rows = np.flatnonzero(owners >= 0)
         individuals = put(state.individuals, rows, take(niched, owners[rows]))
         changes = {"individuals": individuals, "ring": ring, "credit": credit.settled(state.credit, fitness)}
-        return with_scores(state, candidates, fitness, children.lines, **changes)
+        return with_scores(state, candidates, fitness, niched.lines, **changes)
 
 
 @dataclasses.dataclass

@@ -162,9 +162,27 @@ class RegularizedEvolution(Searcher):
         first = first_programs(self.space, self.initial)
         n = self.islands * self.population
         programs = random_programs(self.space, n, rng) if first is None else first[self.taken_in_turn(first)]
-        individuals, no_parents = unevaluated(programs), np.zeros(0, np.int64)
-        known = credit.start(self.mutations)
-        return EvolutionState(0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, credit=known)
+        individuals = self.unevaluated(programs)
+        known, no_parents = credit.start(self.mutations), np.zeros(0, np.int64)
+        return self.state_type(  # type: ignore[call-arg]
+            0, None, Rng.of(rng), individuals, self.islands, 0, no_parents, credit=known
+        )
+
+    def unevaluated(self, programs: Programs) -> Individuals:
+        """The first individuals, before their evaluation."""
+        return unevaluated(programs)
+
+    def traits(self, state: Any, candidates: Candidates, scores: Scores) -> dict[str, np.ndarray]:
+        """What individuals of `individuals_type` have besides what all have, from the scores of the last candidates."""
+        return {}
+
+    def value(self, individuals: Any) -> np.ndarray:
+        """`[N]` what the best program has most of."""
+        return np.asarray(individuals.fitness)
+
+    def worth(self, individuals: Any) -> np.ndarray:
+        """`[N]` what tournaments compare."""
+        return self.value(individuals)
 
     def taken_in_turn(self, first: Programs) -> np.ndarray:
         """`[I * P]` which initial program stands in each place."""
@@ -201,11 +219,16 @@ class RegularizedEvolution(Searcher):
         if state.evaluations == 0:
             return state, self.candidates(state.programs)
         rng = state.generator()
-        parents = hold_tournaments(state.fitness, self.tournament, self.islands * self.cohort, rng)
+        parents = self.parents(state, rng)
         children = state.programs[parents]  # copies
         weights = credit.weights(state.credit, self.mutations)
         applied = mutate_in_place(children, self.space, self.mutations, rng, self.interface, weights)
         return self.asked(state, rng, parents, applied), self.candidates(children)
+
+    def parents(self, state: Any, rng: np.random.Generator) -> np.ndarray:
+        """`[I * C]` the rows of those that have children, island by island."""
+        worth = self.worth(state.individuals).reshape(self.islands, -1)
+        return hold_tournaments(worth, self.tournament, self.islands * self.cohort, rng)
 
     def asked(
         self, state: Any, rng: np.random.Generator, parents: np.ndarray, applied: np.ndarray, **changes: Any
@@ -222,18 +245,19 @@ class RegularizedEvolution(Searcher):
         """
         fitness = combined(candidates, scores)
         if state.evaluations == 0:
-            return self.with_first(state, candidates, fitness)
-        children = self.children(state, candidates, fitness)
+            return self.with_first(state, candidates, scores)
+        children = self.children(state, candidates, scores)
         slots = (state.oldest + np.arange(self.cohort)) % self.population
         rows = (np.arange(self.islands)[:, None] * self.population + slots).reshape(-1)
         whole = self.cohort == self.population  # a generation: nothing of the old one is left
         individuals = children if whole else put(state.individuals, rows, children)
         oldest = 0 if whole else (state.oldest + self.cohort) % self.population
         changes = {"individuals": individuals, "oldest": oldest, "credit": credit.settled(state.credit, fitness)}
-        return with_scores(state, candidates, fitness, children.lines, **changes)
+        return with_scores(state, candidates, fitness, children.lines, self.value(children), **changes)
 
-    def with_first(self, state: EvolutionState, candidates: Candidates, fitness: np.ndarray) -> Any:
+    def with_first(self, state: EvolutionState, candidates: Candidates, scores: Scores) -> Any:
         """The state after the evaluation of the first population."""
+        fitness = combined(candidates, scores)
         if len(candidates) != len(state.individuals):
             raise ValueError(f"{len(state.individuals)} candidates were asked for, not {len(candidates)}")
         lines = first_lines(candidates.programs, fitness)
@@ -242,17 +266,20 @@ class RegularizedEvolution(Searcher):
             "fitness": fitness,
             "hashes": candidates.hashes,
             "lines": lines,
+            **self.traits(state, candidates, scores),
         }
         individuals = dataclasses.replace(state.individuals, **known)
-        return with_scores(state, candidates, fitness, lines, individuals=individuals)
+        return with_scores(state, candidates, fitness, lines, self.value(individuals), individuals=individuals)
 
-    def children(self, state: EvolutionState, candidates: Candidates, fitness: np.ndarray) -> Individuals:
-        """The children asked for last, with their fitness and lines."""
+    def children(self, state: EvolutionState, candidates: Candidates, scores: Scores) -> Any:
+        """The children asked for last, as individuals without niches."""
+        fitness = combined(candidates, scores)
         if len(candidates) != self.islands * self.cohort:
             raise ValueError(f"{self.islands * self.cohort} candidates were asked for, not {len(candidates)}")
         evaluations = state.evaluations + len(candidates)
         lines = inherited(state.lines, state.parents, candidates.programs, fitness, evaluations)
-        return Individuals(candidates.programs, fitness, candidates.hashes, lines)
+        traits = self.traits(state, candidates, scores)
+        return self.individuals_type(candidates.programs, fitness, candidates.hashes, lines, **traits)
 
     # ------------------------------------------------------------------------------------------ islands
 

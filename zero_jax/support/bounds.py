@@ -38,6 +38,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "trials": (0, 1_000_000_000),
     "parallel_trials": (1, 1_024),
     "candidates": (1, 1_000_000),
+    "proposals": (1, 1_000_000),
     "n_estimators": (1, 10_000),
     "groups": (1, 1_000_000),
     "workers": (0, 100_000),
