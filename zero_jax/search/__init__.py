@@ -20,4 +20,5 @@ from zero_jax.search.operators.mutation import Mutations as Mutations
 from zero_jax.search.operators.mutation import mutate as mutate
 from zero_jax.search.random_search import RandomSearch as RandomSearch
 from zero_jax.search.regularized_evolution import RegularizedEvolution as RegularizedEvolution
+from zero_jax.search.tpe import ModelSearch as ModelSearch
 from zero_jax.search.weighted import WeightedEvolution as WeightedEvolution
