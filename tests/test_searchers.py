@@ -9,17 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from zero_jax import Component, Evaluator, RegularizedEvolution, Scores, SearchSpace
+from zero_jax import Component, Evaluator, RegularizedEvolution, Scores, SearchSpace, evaluate, library
 from zero_jax.program.canonical import canonical
+from zero_jax.program.space import random_programs
 from zero_jax.search import (
     FrontEvolution,
     GridSearch,
     Hyperband,
     LexicaseEvolution,
+    MorphismEvolution,
     SuccessiveHalving,
     WeightedEvolution,
 )
+from zero_jax.search.base import check_ops
 from zero_jax.search.lexicase import chosen, deviations
+from zero_jax.search.morphism import _Program, morph
 from zero_jax.search.nsga2 import crowding, fronts, repeats
 from zero_jax.support.codec import encode
 from zero_jax.tasks import synthetic
@@ -34,6 +38,7 @@ SMALL = {"islands": 2, "population": 20, "cohort": 10}
 SEARCHES = {
     "weighted": WeightedEvolution(SPACE, **SMALL),
     "nsga2": FrontEvolution(SPACE, **SMALL),
+    "morphism": MorphismEvolution(SPACE, **SMALL, morphism=0.5),
     "lexicase": LexicaseEvolution(SPACE, **SMALL, selection_tasks=0.7),
     "grid": GridSearch(SPACE, cohort=60),
     "halving": SuccessiveHalving(SPACE, proposals=30, proposer="efficient"),
@@ -71,7 +76,7 @@ def test_it_goes_on_from_a_file_as_if_nothing_had_happened(name, tmp_path):
         other.check(state)
 
 
-@pytest.mark.parametrize("name", ["weighted", "nsga2", "lexicase"])
+@pytest.mark.parametrize("name", ["weighted", "nsga2", "morphism", "lexicase"])
 def test_islands_exchange_individuals_with_all_that_belongs_to_them(name):
     search = SEARCHES[name]
     state = gone_on(search, search.init(0), 3)
@@ -244,6 +249,66 @@ def test_the_seed_does_not_count_and_spaces_beyond_64_bits_can_be_listed():
     assert search._number(sizes) > 2**64
     last = search._listed(sizes, search._number(sizes) - 2, 2)
     assert (np.asarray(last.code)[0] != np.asarray(last.code)[1]).any()
+
+
+# ---------------------------------------------------------------------------------------------- morphism
+
+SOME = ["SCALAR_SUM", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM", "VECTOR_INNER_PRODUCT", "SCALAR_DIFF",
+        "VECTOR_OUTER_PRODUCT", "MATRIX_SUM", "SCALAR_MATRIX_PRODUCT", "MATRIX_VECTOR_PRODUCT", "VECTOR_GAUSSIAN_SET"]  # fmt: skip
+ROOMY = SearchSpace((8, 8, 4), Component(["SCALAR_CONST_SET", "VECTOR_GAUSSIAN_SET", "VECTOR_CONST_SET"], (0, 6, 12)),
+                    Component(SOME, (0, 5, 12)), Component(SOME, (0, 7, 14)))  # fmt: skip
+
+
+def test_morphisms_change_no_bit_of_fitness_until_a_constant_moves():
+    rng = np.random.default_rng(0)
+    before = random_programs(ROOMY, 200, rng)
+    after, grown = before[np.arange(200)], np.zeros(200, int)
+    for _ in range(3):
+        grown += [morph(after, row, ROOMY, np.array(ROOMY.max_size), rng) for row in range(200)]
+    assert (grown > 0).mean() > 0.6
+    more = np.asarray(after.length).sum(1) - np.asarray(before.length).sum(1)
+    assert ((more >= grown) & (more <= 2 * grown)).all()
+    fitness = [np.asarray(evaluate(some, TASKS, seed=0).fitness) for some in (before, after)]
+    np.testing.assert_array_equal(*fitness)
+    assert (fitness[0] > 0).mean() > 0.3
+    check_ops(after, ROOMY.ops)
+    ones = np.asarray(after.code)[..., 0] == 56
+    moved = after[np.arange(200)]
+    moved.data[ones, 0] += 0.5
+    changed = (np.asarray(evaluate(moved, TASKS, seed=0).fitness) != fitness[1]).any(1)
+    assert changed.sum() > 10
+
+
+@pytest.mark.parametrize("name", ["duplicate", "add_zero", "multiply_by_one", "split"])
+def test_each_morphism_is_made_where_there_is_room(name):
+    rng, made = np.random.default_rng(1), 0
+    program = library.program("network").resized(capacity=(20, 20, 20), memory=(10, 12, 5))
+    whole = dataclasses.replace(ROOMY, memory=program.memory).with_sizes(most=program.capacity)
+    before = np.asarray(evaluate(program, TASKS, seed=0).fitness)
+    for c in range(3):
+        for i in range(int(np.asarray(program.length)[0, c])):
+            some = program[[0]]
+            parts = _Program(some, 0, whole, np.array(whole.max_size), None)
+            if getattr(parts, name)(c, i, rng):
+                parts.write(some, 0)
+                np.testing.assert_array_equal(np.asarray(evaluate(some, TASKS, seed=0).fitness), before)
+                made += 1
+    assert made > 0
+
+
+def test_children_are_as_good_as_their_parents_or_mutants_and_sizes_grow_by_schedule():
+    search = MorphismEvolution(ROOMY, population=30, cohort=30, morphism=0.9, grow_every=60)
+    evaluator, state = Evaluator(TASKS), search.init(0)
+    for _ in range(6):
+        state, candidates = search.ask(state)
+        most = search.largest(state.evaluations)
+        assert (np.asarray(candidates.programs.length) <= most).all()
+        scores = evaluator(candidates)
+        if state.evaluations:
+            same = scores.combined == state.individuals.fitness[state.parents]
+            assert same.mean() > 0.6
+        state = search.tell(state, candidates, scores)
+    assert most.tolist() == [8, 7, 9]
 
 
 # ---------------------------------------------------------------------------------------------- halving

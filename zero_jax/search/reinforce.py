@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jax import Array, lax
 
 from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.search.base import Rng, Searcher, State, combined, register, with_scores
@@ -181,12 +181,15 @@ def _functions(search: Reinforce) -> _Functions:
 
     def update(learned: Any, tokens: Array, advantage: Array) -> Any:
         before = controller.judged(learned[0], tokens).log_probability
-        for _ in range(search.updates):
+
+        def once(_: int, learned: Any) -> Any:
             weights, known = learned
             gradient = jax.grad(search.loss)(weights, tokens, advantage, before)
-            steps, known = optimizer.update(gradient, known, weights)
-            learned = optax.apply_updates(weights, steps), known
-        return learned
+            with jax.numpy_dtype_promotion("standard"):  # Adam raises floats to the power of a count
+                steps, known = optimizer.update(gradient, known, weights)
+            return optax.apply_updates(weights, steps), known
+
+        return lax.fori_loop(0, search.updates, once, learned)
 
     def write(weights: Any, key: Array) -> Array:
         return controller.written(weights, key, search.cohort).tokens

@@ -58,7 +58,7 @@ class ModelSearch(Searcher):
       sampler: The model: tpe (Parzen estimators of good and bad programs), gp (a Gaussian process, which needs PyTorch)
         or random.
       startup: How many programs are proposed at random first.
-      remember: How many programs the model is fitted to: the best half of this number, and the latest.
+      remember: How many programs the model is fitted to: the best for a quarter, and others evenly from all ranks.
 
     Raises:
       ValueError: Optuna, or PyTorch for gp, is not installed; a Setup of initial values; numbers out of range.
@@ -105,10 +105,9 @@ class ModelSearch(Searcher):
             programs = concatenate([state.programs, programs])
             known = np.concatenate([state.known_fitness, fitness])
         if len(known) > self.remember:
-            half = self.remember // 2
-            best = np.argsort(-known, kind="stable")[:half]
-            rest = np.setdiff1d(np.arange(len(known)), best)[-(self.remember - half) :]
-            kept = np.sort(np.concatenate([best, rest]))
+            best, rest = np.split(np.argsort(-known, kind="stable"), [self.remember // 4])
+            thinned = rest[np.linspace(0, len(rest) - 1, self.remember - len(best)).round().astype(np.int64)]
+            kept = np.sort(np.concatenate([best, thinned]))
             programs, known = programs[kept], known[kept]
         changes: dict[str, Any] = {"programs": programs, "known_fitness": known}
         return with_scores(state, candidates, fitness, **changes)
