@@ -71,6 +71,7 @@ def test_names_and_the_order_of_operands_do_not_matter(space, seed):
     first.programs.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["xla", "simd"])
 def test_the_canonical_form_has_the_same_fitness_to_the_bit(executor):
     programs = random_programs(ALL_OPS, 400, np.random.default_rng(0))

@@ -98,6 +98,7 @@ WORDS = {
 }
 
 
+@pytest.mark.slow
 def test_bash_completes_commands_and_options(tmp_path):
     code, script, error = command("completion", "bash")
     assert (code, error) == (0, "")

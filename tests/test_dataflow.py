@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tests import oracle
 from tests.spaces import ALL_OPS, DEMO
@@ -30,6 +31,7 @@ def test_the_library_has_no_dead_code_but_what_the_paper_left():
     assert np.asarray(liveness(library.program("network"))).all()
 
 
+@pytest.mark.slow
 def test_ordinals_are_the_oracles():
     programs = random_programs(ALL_OPS, 200, np.random.default_rng(0))
     for function in (number_draws, jax.jit(number_draws)):

@@ -64,6 +64,7 @@ def evolved_with_savers(search=SEARCH, cohorts=4, tasks=TASKS, **how):
     return [state]
 
 
+@pytest.mark.slow
 def test_xla_on_one_device_and_on_eight_in_chunks_of_any_size_on_one_thread_or_two():
     assert len(jax.devices()) == 8
     how = {"executor": "xla"}

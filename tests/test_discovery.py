@@ -46,9 +46,9 @@ def _bare(program):
 @pytest.mark.slow
 def test_numbers_are_learned_and_equal_seeds_find_the_same():
     x, y = load_diabetes(return_X_y=True)
-    quick = QUICK | {"evaluations": 15_000}
+    quick = QUICK | {"evaluations": 60_000}
     model, again = (DiscoveryRegressor(**quick).fit(x, y) for _ in range(2))
-    assert model.score(x, y) > 0.2
+    assert model.score(x, y) > 0.3
     np.testing.assert_array_equal(model.predict(x), again.predict(x))
     assert model.algorithms_.equals(again.algorithms_)
     assert not hasattr(model, "baselines_")
@@ -109,7 +109,7 @@ def test_rows_of_a_group_stay_together_and_time_goes_forward(monkeypatch):
     order = np.random.default_rng(0).permutation(150)
     x, y, groups = x[order], y[order], np.arange(150) // 10
     trained = []
-    monkeypatch.setattr(discovery, "_scored", lambda model, data, rows, out: trained.append((rows, out)) or 0.5)
+    monkeypatch.setattr(discovery, "scored", lambda model, data, rows, out: trained.append((rows, out)) or 0.5)
     DiscoveryClassifier(**TINY).fit(x, y, groups=groups)
     assert len(trained) == 5 * (5 + 16) + 2  # folds of settings and of initial values; what is held out, twice
     for rows, out in trained:
@@ -119,6 +119,16 @@ def test_rows_of_a_group_stay_together_and_time_goes_forward(monkeypatch):
     assert model.n_held_out_ == 30
     assert trained[-1][1].tolist() == [*range(120, 150)]
     assert all(rows.max() < out.min() for rows, out in trained)
+
+
+def test_rows_without_weight_are_not_there_and_baselines_have_the_weights():
+    x, y = load_iris(return_X_y=True)
+    weights = np.where(y == 2, 0.0, 1.0)
+    model = DiscoveryClassifier(**TINY | {"baselines": True}, n_estimators=1).fit(x, y, sample_weight=weights)
+    assert model.classes_.tolist() == [0, 1]
+    assert model.predict_proba(x).shape == (150, 2)
+    assert model.n_held_out_ == 20
+    assert model.baselines_["held_out"].tolist()[0] == 1.0
 
 
 @pytest.mark.slow
@@ -138,8 +148,16 @@ def test_it_is_tuned_in_a_pipeline_and_loads_in_another_process(tmp_path):
 
 @pytest.mark.slow
 def test_it_can_be_validated_from_outside():
-    scores = cross_val_score(DiscoveryClassifier(**QUICK), *load_iris(return_X_y=True), cv=3)
+    scores = cross_val_score(DiscoveryClassifier(**QUICK | {"evaluations": 20_000}), *load_iris(return_X_y=True), cv=3)
     assert (scores > 0.5).all()
+
+
+def test_tables_from_which_no_class_can_be_learned_are_refused():
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="y has one class only, 1: a search needs at least two"):
+        DiscoveryClassifier(**TINY).fit(x, np.ones(150, int))
+    with pytest.raises(ValueError, match="groups that say too much"):
+        DiscoveryClassifier(**TINY).fit(x[:100], y[:100], groups=y[:100])
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,28 @@ def test_several_models_are_trained_and_their_mean_predicts():
 
 def _one(model, number):
     """One of the models of an estimator."""
-    other = clone(model).set_params(n_estimators=1)
+    other = clone(model).set_params(n_estimators=1)  # counts when it is restored
     stored = model.stored()
     parts = {name: {key: value[[number]] for key, value in stored[name].items()} for name in ("memory", "counts")}
     other.restore(stored | parts, model.n_features_in_)
     return other
+
+
+def test_settings_that_change_after_fit_count_from_the_next_one_on():
+    model = ProgramClassifier("linear", bias=True, multi_class="ovo", epochs=5, random_state=0).fit(*IRIS)
+    before = model.predict_proba(IRIS[0])
+    model.set_params(multi_class="ovr", bias=False, n_estimators=3)
+    np.testing.assert_array_equal(model.predict_proba(IRIS[0]), before)
+    model.partial_fit(*IRIS)
+    assert model.memory_["v1"].shape == (3, 5)
+    assert model.fit(*IRIS).memory_["v1"].shape == (9, 4)
+
+
+@pytest.mark.parametrize("power", [-300, -20, 200])
+def test_features_of_any_scale_are_standardised(power):
+    x, y = IRIS
+    one, other = (ProgramClassifier("linear", epochs=3, random_state=0).fit(z, y) for z in (x, x * 10.0**power))
+    assert one.score(x, y) == pytest.approx(other.score(x * 10.0**power, y), abs=0.02)
 
 
 def test_weights_say_how_often_an_example_is_shown():
@@ -164,6 +181,8 @@ def test_programs_from_files_and_listings(tmp_path):
     [
         (lambda: ProgramClassifier("nothing").fit(*IRIS), "is not a file"),
         (lambda: ProgramClassifier(epochs=0).fit(*IRIS), "epochs must be at least 1"),
+        (lambda: ProgramClassifier(bias="no").fit(*IRIS), "bias must be True or False, not 'no'"),
+        (lambda: ProgramRegressor("softmax_linear").fit(*IRIS), "predicts a vector, for several classes"),
         (lambda: ProgramClassifier(multi_class="all").fit(*IRIS), "multi_class must be 'ovr' or 'ovo', not 'all'"),
         (lambda: ProgramClassifier().partial_fit(*IRIS), "needs classes="),
         (lambda: ProgramRegressor().fit([[1.0], [np.inf]], [0, 1]), "infinity"),

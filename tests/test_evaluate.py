@@ -278,6 +278,7 @@ def test_xla_lowers_for_tpus():
     assert [(out.shape, out.dtype) for out in exported.out_avals] == [((10, 2), np.float32), ((10, 2), np.int32)]
 
 
+@pytest.mark.slow
 def test_arguments_closed_over_may_be_concrete_under_jit_and_scan():
     programs, tasks = random_programs(SMALL, 5, np.random.default_rng(0)), small_tasks(n=2)
     want = evaluate(programs, tasks, executor="xla").fitness

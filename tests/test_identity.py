@@ -131,6 +131,7 @@ def test_settings_that_results_do_not_depend_on_may_be_edited(tmp_path):
     assert again.program.listing(0) == first.program.listing(0)
 
 
+@pytest.mark.slow
 def test_another_runs_checkpoint_is_not_taken_for_one_of_this(tmp_path):
     often = OWN.replace(checkpoint_seconds=0, out=str(tmp_path))
     mine, other = (run(often.replace(seed=seed)) for seed in (1, 2))
@@ -312,6 +313,7 @@ def test_tuning_that_gets_nowhere_says_why(tmp_path, monkeypatch, capsys):
         assert "max_abs_error must be above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labels_that_make_every_run_stop_are_noted_and_the_bound_is_a_setting(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

@@ -82,7 +82,11 @@ def test_what_is_written_is_as_likely_as_it_was_drawn():
     assert (np.asarray(written.entropy) > 0).all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"updates": 4}, {"quantile": 0.2}], ids=["reinforce", "ppo", "risk-seeking"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"updates": 4}, marks=pytest.mark.slow), pytest.param({"quantile": 0.2}, marks=pytest.mark.slow)],
+    ids=["reinforce", "ppo", "risk-seeking"],
+)
 def test_the_best_program_becomes_more_likely(settings):
     search = Reinforce(
         SPACE, **{"cohort": 50, "hidden": 16, "learning_rate": 0.02, "constants": (0.5, -1.0)} | settings

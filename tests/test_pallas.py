@@ -201,6 +201,7 @@ def test_errors_are_those_of_each_example_and_0_after_a_stop():
 # ---------------------------------------------------------------------------------------------- many devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["xla", "pallas"])
 def test_eight_devices_give_what_one_gives(executor):
     programs = random_programs(SMALL, 1000, np.random.default_rng(0))

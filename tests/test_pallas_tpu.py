@@ -140,6 +140,7 @@ def test_arcsin_and_arccos_are_those_of_numpy(name):
     np.testing.assert_allclose(pallas_tpu._FUNCTIONS[name](jnp.asarray(x)), want, atol=5e-7)
 
 
+@pytest.mark.slow
 def test_fingerprints_are_those_of_the_errors(tpu):
     programs = random_programs(SMALL, 12, np.random.default_rng(3))
     tasks = synthetic.linear(3, features=4, train=6, valid=4)

@@ -97,6 +97,7 @@ def evaluate_elsewhere(one, programs):
     return one(programs).fitness, one.counts
 
 
+@pytest.mark.slow
 def test_an_evaluator_goes_to_a_process_that_is_spawned():
     one = Evaluator(TASKS, 3, background=True)
     for programs in populations():

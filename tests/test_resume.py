@@ -341,6 +341,7 @@ def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
     assert config_of(first.folder)["name"] == "demo"
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_a_message_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     whole = run(OFTEN.replace(out=str(tmp_path / "whole")))
     write, written = files.write_atomically, []

@@ -233,6 +233,7 @@ print(canonical(programs).hashes.tolist())
     assert run_python(with_numba).stdout == plain.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_call_long_before_its_end():
     code = """
 import numpy as np

@@ -51,6 +51,7 @@ def test_programs(tmp_path, capsys, text):
     assert codes.count(2) > 10
 
 
+@pytest.mark.slow
 def test_comments_are_not_printed(tmp_path, capsys):
     file = tmp_path / "program.txt"
     file.write_text(

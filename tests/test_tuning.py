@@ -173,6 +173,7 @@ def test_slopes_stay_finite_and_short_where_training_explodes():
         assert np.linalg.norm(slopes.slopes) <= 1.0001
 
 
+@pytest.mark.slow
 def test_a_slope_that_is_not_a_number_leaves_the_others():
     """The norm of zeros has none."""
     text = "def Setup():\n  s2 = 0.01\n  s3 = 0.5\ndef Predict():\n  v1 = s3 * v2\n  s1 = norm(v1)\n  s1 = s1 + s2"

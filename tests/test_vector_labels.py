@@ -118,6 +118,7 @@ def test_the_kernels_interpreted_agree_with_simd(tpu, monkeypatch):
     assert (np.asarray(results[1]) == want.train_steps).mean() > 0.98
 
 
+@pytest.mark.slow
 def test_both_analyses_find_the_same_dead_code_and_pruning_changes_nothing():
     programs = random_programs(FEW_OPS, 300, np.random.default_rng(0))
     alive = live(programs, interface=VECTOR)

@@ -111,6 +111,7 @@ def value(rng):
     return text.replace("\x00", "") if rng.randrange(4) else text
 
 
+@pytest.mark.slow
 def test_command_lines_end_with_one_message_or_do_what_they_say(fuzz, given, tmp_path):
     folder = tmp_path / "a" / "b" / "c"
     outside = tmp_path / "a" / "b"

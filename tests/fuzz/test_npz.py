@@ -5,6 +5,7 @@ import warnings
 import zipfile
 
 import numpy as np
+import pytest
 
 from tests.fuzz.fuzzing import NUMBERS, TEXTS, VALUES, mutated_bytes, refusals
 from zero_jax.tasks import sets
@@ -151,6 +152,7 @@ def made(rng):
     return mutated_bytes(rng, whole, [zipped(members_of(other).items()) for other in WHOLE]), None
 
 
+@pytest.mark.slow
 def test_files_are_tasks_or_refused(fuzz, tmp_path):
     file = tmp_path / "mine.npz"
 

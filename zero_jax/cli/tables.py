@@ -135,7 +135,8 @@ def predict_command(model: Annotated[Path, tyro.conf.arg(metavar="MODEL")], /, d
     check_writable(out)
     loaded, frame = models.load(model), tables.read(data)
     predictions = loaded.predict(frame).add_prefix("predicted_")
-    write_atomically(out, pd.concat([frame, predictions], axis=1).to_csv(index=False))
+    kept = frame.drop(columns=[name for name in predictions.columns if name in frame.columns])
+    write_atomically(out, pd.concat([kept, predictions], axis=1).to_csv(index=False))
     print(f"{len(frame):,} predictions written to {plain(out)}")
     return 0
 
@@ -181,7 +182,7 @@ def search_table_command(
         def report(evaluations: int, seconds: float, fitness: float) -> None:
             display.show(evaluations, seconds / time_limit, f"best fitness {max(fitness, 0.0):.5f}")
 
-        found.report = report
+        found.report, found.say = report, display.note
         found.fit(layout.encoded(frame), layout.labels(frame), groups=groups)
     Model(layout, found.model_).save(out)
     rows = [("found program", found.held_out_score_)]

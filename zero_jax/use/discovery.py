@@ -10,13 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -29,6 +26,7 @@ from zero_jax.search import NicheSearch
 from zero_jax.support.bounds import check_number
 from zero_jax.tasks import Tasks
 from zero_jax.use.choice import FOLDS, Settings, best_initial_values, best_settings
+from zero_jax.use.comparison import Data, compared, scored
 from zero_jax.use.estimators import ProgramClassifier, ProgramRegressor
 from zero_jax.use.splits import Splits
 from zero_jax.use.table_tasks import class_tasks, moments, regression_tasks
@@ -116,11 +114,13 @@ class _Discovery(BaseEstimator):
       kind: the estimator that trains what is found.
       rivals: by name, an estimator and the settings that are tried.
       report: called while the search goes on, with evaluations, seconds and the best fitness.
+      say: called with a line of text for each part of the work after it.
     """
 
     kind: ClassVar[Any]
     rivals: ClassVar[dict[str, tuple[Any, dict[str, Any]]]]
     report: Report | None = None
+    say: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -163,16 +163,27 @@ class _Discovery(BaseEstimator):
     def _discover(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, groups: Any) -> None:
         """Searches on training rows, chooses by cross-validation on them, reports on the others, and trains on all."""
         self._check()
+        if weights is not None:  # those that do not count are not there
+            counts = weights > 0
+            x, y, weights = x[counts], y[counts], weights[counts]
+            groups = None if groups is None else np.asarray(groups)[counts]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         classes = np.searchsorted(self.classes_, y) if isinstance(self, ClassifierMixin) else None
         splits = Splits(len(y), classes, None if groups is None else np.asarray(groups), self.in_time)
         rows, out = splits.held_out(self.held_out, seed)
+        if classes is not None and any(len(np.unique(classes[some])) < 2 for some in self._learned(splits, rows, seed)):
+            raise ValueError(
+                "there are too few rows, or groups that say too much: the rows to learn from are all of one class in a "
+                "split; give more rows, or other groups"
+            )
         center, spread = moments(x[rows])
         scaled = (x[rows] - center) / spread
         tasks = self._made_tasks(scaled, y[rows], np.random.default_rng(seed), splits.among(rows))
         limits = SEARCH_SHARE * self.time_limit, self.evaluations
         found = _searched(tasks, seed, limits, self.candidates, self.n_jobs, self.report)
-        folds, data = splits.folds(rows, FOLDS, seed), _Data(x, y, weights)
+        if self.say:
+            self.say("training the best programs on the table")
+        folds, data = splits.folds(rows, FOLDS, seed), Data(x, y, weights)
         judged = self._judged(found, data, folds, seed)
         models = [self._model(one.program, one.settings, seed, len(x)) for one in judged]
         programs = concatenate([one.program for one in judged])
@@ -184,24 +195,30 @@ class _Discovery(BaseEstimator):
                 "pareto": _pareto(scores.combined, scores.cost),
                 **pd.DataFrame([one.settings for one in judged]),
                 "cross_validation": [one.score for one in judged],
-                "held_out": [_scored(model, data, rows, out) for model in models],
+                "held_out": [scored(model, data, rows, out) for model in models],
                 "listing": [bare.listing(i) for i in range(len(judged))],
             }
         )
         winner = int(self.algorithms_["cross_validation"].argmax())
         self.program_, self.curve_ = programs[winner], found.curve
         self.model_ = models[winner].set_params(n_estimators=self.n_estimators)
-        self.held_out_score_, self.n_held_out_ = _scored(self.model_, data, rows, out), len(out)
+        self.held_out_score_, self.n_held_out_ = scored(self.model_, data, rows, out), len(out)
         self.model_.fit(x, y, weights)
+        if self.baselines and self.say:
+            self.say("tuning and training other models, to compare with")
         if self.baselines:
-            self.baselines_ = self._compared(x, y, rows, out, folds, seed)
+            self.baselines_ = compared(self.rivals, data, (rows, out), folds, seed)
 
-    def _judged(self, found: _Found, data: "_Data", folds: Any, seed: int) -> list["_Judged"]:
+    def _learned(self, splits: Splits, rows: np.ndarray, seed: int) -> list[np.ndarray]:
+        """The rows that are learned from in the splits that models are judged by."""
+        return [rows, *(train for train, _ in splits.folds(rows, FOLDS, seed))]
+
+    def _judged(self, found: _Found, data: Data, folds: Any, seed: int) -> list["_Judged"]:
         """The programs that were found, each with its best settings; and the best, its initial values varied."""
 
         def score(program: Programs, settings: Settings) -> float:
             model = self._model(program, settings, seed, len(data.x))
-            return float(np.mean([_scored(model, data, *fold) for fold in folds]))
+            return float(np.mean([scored(model, data, *fold) for fold in folds]))
 
         began, limit = time.monotonic(), (1 - SEARCH_SHARE) * self.time_limit
         deadlines = (None, None) if self.evaluations else (began + CHOICE_SHARE * limit, began + limit)
@@ -229,29 +246,6 @@ class _Discovery(BaseEstimator):
         model.room = rows  # one compilation for all parts of the rows
         return model
 
-    def _compared(
-        self, x: np.ndarray, y: np.ndarray, rows: np.ndarray, out: np.ndarray, folds: Any, seed: int
-    ) -> pd.DataFrame:
-        """Baselines tuned and trained on the same rows, and scored on the same others."""
-        folds = [(np.searchsorted(rows, train), np.searchsorted(rows, test)) for train, test in folds]
-        lines = []
-        for name, (model, grid) in self.rivals.items():
-            model = clone(model)
-            if "random_state" in model.get_params():
-                model.set_params(random_state=seed)
-            step, began = type(model).__name__.lower(), time.monotonic()
-            settings = {f"{step}__{key}": values for key, values in grid.items()}
-            search = GridSearchCV(make_pipeline(StandardScaler(), model), settings, cv=folds).fit(x[rows], y[rows])
-            lines.append(
-                {
-                    "model": name,
-                    "held_out": search.score(x[out], y[out]),
-                    "seconds": time.monotonic() - began,
-                    "settings": {key.split("__")[1]: value for key, value in search.best_params_.items()},
-                }
-            )
-        return pd.DataFrame(lines)
-
     def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:
         raise NotImplementedError
 
@@ -265,18 +259,6 @@ class _Judged(NamedTuple):
     program: Programs
     settings: Settings
     score: float
-
-
-class _Data(NamedTuple):
-    x: np.ndarray
-    y: np.ndarray
-    weights: np.ndarray | None
-
-
-def _scored(model: Any, data: _Data, rows: np.ndarray, out: np.ndarray) -> float:
-    fitted = model.fit(data.x[rows], data.y[rows], None if data.weights is None else data.weights[rows])
-    score = float(fitted.score(data.x[out], data.y[out])) if len(out) > 1 else 0.0
-    return score if np.isfinite(score) else 0.0
 
 
 _MLP: dict[str, Any] = {"alpha": [1e-4, 1e-2], "learning_rate_init": [1e-3, 1e-2]}
@@ -367,8 +349,11 @@ class DiscoveryClassifier(ClassifierMixin, _Discovery):
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        self.classes_ = unique_labels(y)
-        self._discover(X, np.asarray(y), usable_weights(sample_weight, X), groups)
+        weights = usable_weights(sample_weight, X)
+        self.classes_ = unique_labels(y if weights is None else np.asarray(y)[weights > 0])
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]}: a search needs at least two")
+        self._discover(X, np.asarray(y), weights, groups)
         return self
 
     def _made_tasks(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, splits: Splits) -> Tasks:

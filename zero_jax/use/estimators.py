@@ -55,7 +55,7 @@ class ProgramRegressor(RegressorMixin, ProgramEstimator):
         weights = usable_weights(sample_weight, X)
         times = np.ones(len(X)) if weights is None else np.round(weights)
         order = np.repeat(np.arange(len(X)), times.astype(np.int64))
-        self._train(X, self._labels(y), [order] * self.n_estimators)
+        self._train(X, self._labels(y), [order] * self._trained_with["n_estimators"])
         return self
 
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, epochs: int) -> "ProgramRegressor":
@@ -69,6 +69,13 @@ class ProgramRegressor(RegressorMixin, ProgramEstimator):
         self._begin()
         self._train(x, self._labels(y), self._orders(len(x), weights, epochs))
         return self
+
+    def _load(self) -> None:
+        super()._load()
+        if self._vector:
+            raise ValueError(
+                "the program predicts a vector, for several classes: for numbers take one that predicts s1"
+            )
 
     def _labels(self, y: Any) -> np.ndarray:
         return (np.asarray(y, np.float64)[None] - self._target[0]) / self._target[1]
@@ -154,7 +161,7 @@ class ProgramClassifier(ClassifierMixin, ProgramEstimator):
             return self._fit(X, y, weights, 1)
         times = np.ones(len(X)) if weights is None else np.round(weights)
         order = np.repeat(np.arange(len(X)), times.astype(np.int64))
-        self._train(X, self._labels(y), [order] * self.n_estimators)
+        self._train(X, self._labels(y), [order] * self._trained_with["n_estimators"])
         return self
 
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, epochs: int) -> "ProgramClassifier":
@@ -177,17 +184,17 @@ class ProgramClassifier(ClassifierMixin, ProgramEstimator):
     def _questions(self) -> int:
         if self._vector or len(self.classes_) <= 2:
             return 1
-        return len(self.classes_) if self.multi_class == "ovr" else len(self._pairs())
+        return len(self.classes_) if self._trained_with["multi_class"] == "ovr" else len(self._pairs())
 
     def _labels(self, y: np.ndarray) -> np.ndarray:
         """`[Q, N]`: the numbers of the classes; or whether it is that of the model, NaN where it is none of its own."""
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            raise ValueError(f"y has the class {unknown[0]!r}, which is not one of {self.classes_!r}")
+            raise ValueError(f"y has the class {unknown[0]}, which is not one of {', '.join(map(str, self.classes_))}")
         numbers = np.searchsorted(self.classes_, y)
         if self._questions() == 1:
             return numbers[None].astype(np.float64)
-        if self.multi_class == "ovr":
+        if self._trained_with["multi_class"] == "ovr":
             return (numbers == np.arange(len(self.classes_))[:, None]).astype(np.float64)
         first, second = self._pairs().T[:, :, None]
         return np.where(numbers == second, 1.0, np.where(numbers == first, 0.0, np.nan))
@@ -200,7 +207,7 @@ class ProgramClassifier(ClassifierMixin, ProgramEstimator):
             each = found[0][:, : len(self.classes_)]
         elif len(self.classes_) <= 2:
             each = np.stack([1 - found[0], found[0]], 1)[:, : len(self.classes_)]
-        elif self.multi_class == "ovr":
+        elif self._trained_with["multi_class"] == "ovr":
             each = found.T
         else:
             each = np.zeros((found.shape[1], len(self.classes_)))

@@ -95,10 +95,11 @@ def table_sets(
 
 def moments(x: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The mean and standard deviation of each column, 1 for a constant one."""
-    mean = np.average(x, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
-    tiny = deviation <= 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(tiny, 1.0, deviation)
+    scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), np.finfo(np.float64).tiny)  # squares must not overflow
+    mean = np.average(x / scale, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((x / scale - mean) ** 2, axis=0, weights=weights))
+    constant = deviation <= 10 * np.finfo(np.float64).eps
+    return mean * scale, np.where(constant, 1.0, deviation * scale)
 
 
 def _tasks(

@@ -63,6 +63,8 @@ class Layout:
         Raises:
           ValueError: a column is missing, or holds text, or infinite values, where numbers were.
         """
+        if not len(frame):
+            raise ValueError("the table has no rows")
         missing = [column.name for column in self.columns if column.name not in frame.columns]
         if missing:
             raise ValueError(
@@ -130,6 +132,8 @@ def layout(frame: pd.DataFrame, target: str, goal: Goal = "auto", ignored: Seque
     """
     for name in ignored:
         _column(frame, name)
+    if target in ignored:
+        raise ValueError(f"the target {shown(target)} cannot be ignored: leave it out of --ignore")
     column = _target(frame, target)
     if len(frame) < FEWEST_ROWS:
         raise ValueError(f"the table has {len(frame)} rows with a target; at least {FEWEST_ROWS} are needed")

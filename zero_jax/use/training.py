@@ -58,6 +58,10 @@ def _padded(length: int) -> int:
     return max(16, 1 << max(0, length - 1).bit_length())
 
 
+AT_FIT = ("bias", "multi_class", "n_estimators")
+"""Settings that what has been learned depends on: changed later, they count from the next `fit` on."""
+
+
 class ProgramEstimator(BaseEstimator):
     """What classifiers and regressors share.
 
@@ -96,6 +100,10 @@ class ProgramEstimator(BaseEstimator):
             raise ValueError(f"program must be one program, not {len(loaded)}")
         check_number("epochs", self.epochs)
         check_number("n_estimators", self.n_estimators)
+        for name in ("shuffle", "standardize", "bias"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        self._trained_with = {name: value for name, value in self.get_params(deep=False).items() if name in AT_FIT}
         self.program_ = loaded
         self._structure = dataclasses.replace(loaded, data=np.zeros_like(loaded.data)).to_json()
         self._vector = bool(for_other_labels(loaded)[0])
@@ -115,7 +123,7 @@ class ProgramEstimator(BaseEstimator):
 
     def _width(self) -> int:
         """How many features the models see: at least as many as classes where these are a vector."""
-        own = self.n_features_in_ + bool(self.bias)
+        own = self.n_features_in_ + bool(self._trained_with["bias"])
         return max(own, 3, len(self.classes_)) if self._outputs_classes() else own
 
     # -------------------------------------------------------------------------------------- training
@@ -123,7 +131,7 @@ class ProgramEstimator(BaseEstimator):
     def _begin(self) -> None:
         """New models."""
         random = check_random_state(self.random_state)
-        seeds = np.repeat(random.randint(2**31 - 1, size=self.n_estimators), self._questions())
+        seeds = np.repeat(random.randint(2**31 - 1, size=self._trained_with["n_estimators"]), self._questions())
         self._constants = learner(self.program_, *self._kind()).constants
         state = self._compiled().init(jnp.asarray(seeds, jnp.uint32), self._width(), self._constants)
         self._keep(state)
@@ -160,13 +168,13 @@ class ProgramEstimator(BaseEstimator):
         """Examples as the models see them, with rows of zeros behind."""
         rows = np.zeros((_padded(max(len(x), self.room)), self._width()), np.float32)
         rows[: len(x), : x.shape[1]] = np.clip((x - self._center) / self._spread, -1e6, 1e6)
-        if self.bias:
+        if self._trained_with["bias"]:
             rows[: len(x), x.shape[1]] = 1.0
         return rows
 
     def _orders(self, n: int, weights: np.ndarray | None, epochs: int) -> list[np.ndarray]:
         """For each estimator which of `n` examples comes when."""
-        return [self._order(n, weights, epochs) for _ in range(self.n_estimators)]
+        return [self._order(n, weights, epochs) for _ in range(self._trained_with["n_estimators"])]
 
     def _order(self, n: int, weights: np.ndarray | None, epochs: int) -> np.ndarray:
         """In each epoch every example as often as its weight says, in an order drawn anew."""
@@ -208,7 +216,7 @@ class ProgramEstimator(BaseEstimator):
         x = validate_data(self, x, dtype=np.float64, reset=False)
         each = np.asarray(self._compiled().predict(self._state(), self._rows(x)), np.float64)[:, : len(x)]
         bounded = np.clip(np.nan_to_num(each, nan=0.5 if hasattr(self, "classes_") else 0.0), -1e6, 1e6)
-        return bounded.reshape(self.n_estimators, self._questions(), *bounded.shape[1:]).mean(0)
+        return bounded.reshape(self._trained_with["n_estimators"], self._questions(), *bounded.shape[1:]).mean(0)
 
     def _questions(self) -> int:
         """Q."""
