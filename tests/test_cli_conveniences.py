@@ -137,6 +137,7 @@ def test_what_is_not_a_time_is_refused(text, capsys):
     assert "must be a time as in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_note_says_that_a_run_was_searched_on_other_tasks(capsys, tmp_path, ended):
     affine = TaskSet("affine", tasks=3, features=8, train=30, valid=10)
     roles = dict.fromkeys(("search_tasks", "select_tasks", "unseen_tasks"), affine)

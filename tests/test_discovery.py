@@ -54,6 +54,7 @@ def test_numbers_are_learned_and_equal_seeds_find_the_same():
     assert not hasattr(model, "baselines_")
 
 
+@pytest.mark.slow
 def test_the_held_out_rows_are_not_seen_by_the_search(monkeypatch):
     x, y = load_iris(return_X_y=True)
     x[:, 0] = np.arange(150)  # names the rows

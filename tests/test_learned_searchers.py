@@ -99,6 +99,7 @@ def test_the_best_program_becomes_more_likely(settings):
     assert likeness(candidates.programs).mean() > before + 0.25
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_advantage_times_log_probability():
     functions = REINFORCE._functions
     weights = functions.controller.weights(jax.random.key(0))

@@ -62,6 +62,7 @@ def test_it_learns_several_classes(name):
     assert expected > 0.5
 
 
+@pytest.mark.slow
 def test_random_programs_of_all_ops_do_as_evaluate_does():
     tasks = synthetic.teacher(1, features=4, train=12, valid=6)
     programs = random_programs(ALL_OPS, 120, np.random.default_rng(1))

@@ -82,6 +82,7 @@ def dangling(program):
 # ---------------------------------------------------------------------------------------------- in any space
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(MOVES),
     st.sampled_from([ALL_OPS, SMALL, GENES, ONE_EACH]),

@@ -116,6 +116,7 @@ def test_the_memory_of_the_paper_fits():
     np.testing.assert_allclose(got.fitness, want.fitness, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_chunks_batches_and_empty_populations():
     programs = random_programs(SMALL, 50, np.random.default_rng(0))
     tasks = synthetic.linear(3, train=6, valid=4)

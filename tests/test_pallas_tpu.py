@@ -51,6 +51,7 @@ def test_programs_train_as_upstream_trains_them(loss, tpu):
     assert (np.asarray(result.train_steps) == np.array(data["train_steps"])).mean() >= 0.995
 
 
+@pytest.mark.slow
 def test_more_tasks_than_lanes_epochs_and_draws_agree_with_simd(tpu):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(130, 9, 3))

@@ -237,6 +237,7 @@ def test_kill_9_at_random_moments_loses_nothing_but_time(tmp_path):
     np.testing.assert_equal(final(folder), final(whole_folder))
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
         [*SEARCH, "teacher", "--out", str(tmp_path), "--checkpoint-seconds", "0.2"],
