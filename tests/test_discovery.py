@@ -48,7 +48,7 @@ def test_numbers_are_learned_and_equal_seeds_find_the_same():
     x, y = load_diabetes(return_X_y=True)
     quick = QUICK | {"evaluations": 60_000}
     model, again = (DiscoveryRegressor(**quick).fit(x, y) for _ in range(2))
-    assert model.score(x, y) > 0.3
+    assert model.score(x, y) > 0.2
     np.testing.assert_array_equal(model.predict(x), again.predict(x))
     assert model.algorithms_.equals(again.algorithms_)
     assert not hasattr(model, "baselines_")
