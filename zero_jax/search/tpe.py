@@ -50,8 +50,8 @@ class ModelSearch(Searcher):
     """Search by a model of which choices make good programs, fitted by Optuna to all that is known.
 
     Every slot of a program of the largest size is a set of choices: its op, or none; addresses; constants. The model
-    proposes a cohort at a time, then learns how good it was. It is slow beside evolution (some tens of programs a
-    second), and meant for evaluations that are dear.
+    proposes a cohort at a time, then learns how good it was. It is slow beside evolution (3 to 5 programs a second
+    in the space of the demo), and meant for evaluations that are dear.
 
     Attributes:
       cohort: Number of programs proposed and evaluated together.
