@@ -154,14 +154,12 @@ class SuccessiveHalving(Searcher):
         known = state.fitness.copy()
         known[state.left] = fitness
         schedule = self.schedule(len(state.proposals), self.rungs_of(state.brackets))
-        full = state.rung == len(schedule) - 1
-        if full:
-            state = with_scores(state, candidates, fitness)
-        else:
-            state = dataclasses.replace(state, evaluations=state.evaluations + len(candidates))
-        if not full:
+        if state.rung < len(schedule) - 1:
             best = np.argsort(-fitness, kind="stable")[: schedule[state.rung + 1][0]]
-            return dataclasses.replace(state, fitness=known, left=state.left[best], rung=state.rung + 1)
+            evaluations = state.evaluations + len(candidates)
+            rung = state.rung + 1
+            return dataclasses.replace(state, evaluations=evaluations, fitness=known, left=state.left[best], rung=rung)
+        state = with_scores(state, candidates, fitness)
         proposer = self._proposer()
         inner = proposer.restored(state.inner.tree, "state.inner")
         inner = proposer.tell(inner, self.candidates(state.proposals), Scores.of(known))

@@ -51,7 +51,7 @@ class ModelSearch(Searcher):
 
     Every slot of a program of the largest size is a set of choices: its op, or none; addresses; constants. The model
     proposes a cohort at a time, then learns how good it was. It is slow beside evolution (3 to 5 programs a second
-    in the space of the demo), and meant for evaluations that are dear.
+    in the space of the demo), and meant for expensive evaluations.
 
     Attributes:
       cohort: Number of programs proposed and evaluated together.
@@ -132,12 +132,12 @@ class ModelSearch(Searcher):
 # ---------------------------------------------------------------------------------------------- slots as choices
 
 
-def _slots(space: SearchSpace) -> Iterator[tuple[str, int, int, tuple[int, ...]]]:
-    """For each slot its name, component and place, and the ops that may stand there, NO_OP first."""
+def _slots(space: SearchSpace) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """For each slot its name and place, and the ops that may stand there, NO_OP first."""
     place = 0
     for component, (name, size) in enumerate(zip(COMPONENTS, space.capacity, strict=True)):
         for slot in range(size):
-            yield f"{name}{slot}", component, place, (0, *space.ops[component])
+            yield f"{name}{slot}", place, (0, *space.ops[component])
             place += 1
 
 
@@ -163,7 +163,7 @@ def _proposed(trial: Any, space: SearchSpace) -> Programs:
     """The program that a trial stands for."""
     slots = sum(space.capacity)
     code, data = np.zeros((1, slots, 4), np.int32), np.zeros((1, slots, 3), np.float32)
-    for name, _, place, allowed in _slots(space):
+    for name, place, allowed in _slots(space):
         op = code[0, place, 0] = trial.suggest_categorical(f"{name}.op", allowed)
         for column, field, first, end in _fields(op, space):
             code[0, place, column] = trial.suggest_categorical(f"{name}.{field}", tuple(range(first, end)))
@@ -178,7 +178,7 @@ def _choices_of(program: Programs, space: SearchSpace, optuna: Any) -> tuple[dic
     code, data = np.asarray(program.code)[0].tolist(), np.asarray(program.data)[0].tolist()
     params: dict[str, Any] = {}
     kinds: dict[str, Any] = {}
-    for name, _, place, allowed in _slots(space):
+    for name, place, allowed in _slots(space):
         op = code[place][0]
         params[f"{name}.op"], kinds[f"{name}.op"] = op, categories(allowed)
         for column, field, first, end in _fields(op, space):

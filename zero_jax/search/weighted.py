@@ -85,18 +85,20 @@ class WeightedEvolution(RegularizedEvolution):
         """As in the base."""
         return {"costs": known_costs(scores)}
 
+    def rewards(self, fitness: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        """`[N]` of programs of a fitness and a cost."""
+        return np.asarray(fitness * (np.maximum(costs, LEAST_COST) / self.target_cost) ** self.exponent)
+
     def value(self, individuals: Any) -> np.ndarray:
         """`[N]` rewards."""
-        relative = np.maximum(individuals.costs, LEAST_COST) / self.target_cost
-        return np.asarray(individuals.fitness * relative**self.exponent)
+        return self.rewards(individuals.fitness, individuals.costs)
 
     def tell(self, state: Any, candidates: Candidates, scores: Scores) -> Any:
         """As in the base."""
         after = super().tell(state, candidates, scores)
         if after.best is state.best:
             return after
-        judged = CostedIndividuals(**vars(unevaluated(candidates.programs)), costs=known_costs(scores))
-        rewards = self.value(dataclasses.replace(judged, fitness=combined(candidates, scores)))
+        rewards = self.rewards(combined(candidates, scores), known_costs(scores))
         return dataclasses.replace(after, best_reward=float(rewards.max()))
 
 

@@ -171,7 +171,9 @@ class _Discovery(BaseEstimator):
         classes = np.searchsorted(self.classes_, y) if isinstance(self, ClassifierMixin) else None
         splits = Splits(len(y), classes, None if groups is None else np.asarray(groups), self.in_time)
         rows, out = splits.held_out(self.held_out, seed)
-        if classes is not None and any(len(np.unique(classes[some])) < 2 for some in self._learned(splits, rows, seed)):
+        folds = splits.folds(rows, FOLDS, seed)
+        learned = [rows, *(train for train, _ in folds)]
+        if classes is not None and any(len(np.unique(classes[some])) < 2 for some in learned):
             raise ValueError(
                 "there are too few rows, or groups that say too much: the rows to learn from are all of one class in a "
                 "split; give more rows, or other groups"
@@ -183,7 +185,7 @@ class _Discovery(BaseEstimator):
         found = _searched(tasks, seed, limits, self.candidates, self.n_jobs, self.report)
         if self.say:
             self.say("training the best programs on the table")
-        folds, data = splits.folds(rows, FOLDS, seed), Data(x, y, weights)
+        data = Data(x, y, weights)
         judged = self._judged(found, data, folds, seed)
         models = [self._model(one.program, one.settings, seed, len(x)) for one in judged]
         programs = concatenate([one.program for one in judged])
@@ -208,10 +210,6 @@ class _Discovery(BaseEstimator):
             self.say("tuning and training other models, to compare with")
         if self.baselines:
             self.baselines_ = compared(self.rivals, data, (rows, out), folds, seed)
-
-    def _learned(self, splits: Splits, rows: np.ndarray, seed: int) -> list[np.ndarray]:
-        """The rows that are learned from in the splits that models are judged by."""
-        return [rows, *(train for train, _ in splits.folds(rows, FOLDS, seed))]
 
     def _judged(self, found: _Found, data: Data, folds: Any, seed: int) -> list["_Judged"]:
         """The programs that were found, each with its best settings; and the best, its initial values varied."""
