@@ -58,7 +58,10 @@ class Splits:
         if self.groups is not None:
             kept, out = next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=self.groups))
             return kept, out
-        kept, out = parted(rows, test_size=share, random_state=seed, stratify=self._strata(rows, 5))
+        strata = self._strata(rows, 5)
+        if strata is not None and len(np.unique(strata)) > min(share, 1 - share) * self.rows:
+            strata = None  # one side has no room for all classes
+        kept, out = parted(rows, test_size=share, random_state=seed, stratify=strata)
         return np.sort(kept), np.sort(out)
 
     def among(self, rows: Rows) -> "Splits":
