@@ -362,7 +362,7 @@ def test_brackets_of_hyperband_begin_on_all_rungs_and_get_about_the_same_work():
         (lambda: WeightedEvolution(SPACE, exponent=0.5), "exponent must be at most 0"),
         (lambda: LexicaseEvolution(SPACE, selection_tasks=0.0), "selection_tasks is a share"),
         (lambda: SuccessiveHalving(SPACE, proposer="hyperband"), "halving itself: 'hyperband'; expected one of "),
-        (lambda: SuccessiveHalving(SPACE, proposer="niches"), "'niches' chooses a fidelity itself"),
+        (lambda: SuccessiveHalving(SPACE, proposer="niches"), "'niches' asks for more than fitness on all of the work"),
         (lambda: SuccessiveHalving(SPACE, eta=1), "eta must be from 2"),
         (lambda: SuccessiveHalving(SPACE, least_tasks=0.0), "least_tasks is a share"),
         (lambda: GridSearch(SPACE, constants=()), "at least one finite number"),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from zero_jax.executors.base import Pending
+from zero_jax.executors.base import Memory, Pending
 from zero_jax.executors.fitness import program_fitness
 from zero_jax.program.canonical import Canonical, canonical
 from zero_jax.program.memory import Interface
@@ -109,6 +109,17 @@ class Share:
         return some.shortened(train, valid)
 
 
+class Relaxed(Protocol):
+    """Something whose fitness on tasks has a gradient."""
+
+    def gradient(self, tasks: Tasks, seed: int) -> tuple[Any, int]:
+        """The gradient of its fitness, a tree of arrays, and how many train steps that took, an example of a task each.
+
+        Raises:
+          ValueError: tasks on which there is none.
+        """
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
     """Programs to evaluate.
@@ -118,6 +129,10 @@ class Candidates:
       forms: their canonical forms, computed once, by `of`; caches, executors and records use them.
       interface: where label, features and prediction are, which the forms depend on; None for scalar labels.
       tasks_share, examples_share: the fidelity: on which part of the work they are to be evaluated, as in `Share`.
+      memory: what runs begin with in place of zeros, before Setup; the same for all candidates: `[T, ...]`, of all
+        tasks. It and the next make no use of what stages know.
+      keeps_memory: whether the scores have the memory that training leaves.
+      relaxed: what a gradient is wanted of, beside the fitness of the programs.
 
     Example:
       >>> from zero_jax import library
@@ -131,6 +146,9 @@ class Candidates:
     interface: Interface | None = None
     tasks_share: float = 1.0
     examples_share: float = 1.0
+    memory: Memory | None = None
+    keeps_memory: bool = False
+    relaxed: "Relaxed | None" = None
 
     def __len__(self) -> int:
         return len(self.programs)
@@ -158,6 +176,8 @@ class Scores:
       train_steps: `[P, T]` int32, those made now: 0 for a fitness that was known.
       fates: `[P]` uint8, each a `Fate`.
       fresh: int64, which of them were new and have the fitness of the full work: what a hall of fame may take in.
+      memory: what training left, `[P, T, ...]` float32, where candidates ask for it.
+      gradient: of what is relaxed, a tree of arrays, where candidates ask for it.
     """
 
     fitness: np.ndarray
@@ -166,6 +186,8 @@ class Scores:
     train_steps: np.ndarray
     fates: np.ndarray
     fresh: np.ndarray
+    memory: Memory | None = None
+    gradient: Any = None
 
     @classmethod
     def of(cls, fitness: Any, combine: str = "mean") -> "Scores":

@@ -16,7 +16,9 @@ from zero_jax.evaluation.hurdles import Hurdles
 from zero_jax.evaluation.known_forms import KnownForms
 from zero_jax.evaluation.launcher import Launcher
 from zero_jax.evaluation.train import train
+from zero_jax.executors.base import Memory
 from zero_jax.executors.fitness import program_fitness
+from zero_jax.program.canonical import pruned
 from zero_jax.program.memory import Interface, resolved
 from zero_jax.program.programs import Programs
 from zero_jax.support import checked
@@ -109,6 +111,8 @@ class Evaluator:
         share = Share(candidates.tasks_share, candidates.examples_share)
         level = self._level(share)
         level.calls += 1
+        if candidates.memory is not None or candidates.keeps_memory:
+            return (yield from self._carrying(candidates, level))
         executor = level.launcher.choose(candidates.programs.memory)
         forms = candidates.forms.programs
         n = len(candidates)
@@ -124,10 +128,37 @@ class Evaluator:
         )
         results = yield from self._through(level, 0, batch)
         self.counts = Counts(*map(sum, zip(self.counts, self._counted(candidates, results), strict=True)))
-        combined = program_fitness(results.fitness, self.combine)
-        costs = cost(forms, self.examples, self.costs) / self._unit
         fresh = self._fresh(results.fates) if share == WHOLE else np.zeros(0, np.int64)
-        return Scores(results.fitness, combined, costs, results.train_steps, results.fates, fresh)
+        scores = self._scores(candidates, results, fresh)
+        if candidates.relaxed is None:
+            return scores
+        gradient, steps = candidates.relaxed.gradient(level.launcher.tasks, level.launcher.seed)
+        self.counts = self.counts._replace(train_steps=self.counts.train_steps + steps)
+        return dataclasses.replace(scores, gradient=gradient)
+
+    def _scores(
+        self, candidates: Candidates, results: Results, fresh: np.ndarray, memory: Memory | None = None
+    ) -> Scores:
+        combined = program_fitness(results.fitness, self.combine)
+        costs = cost(candidates.forms.programs, self.examples, self.costs) / self._unit
+        return Scores(results.fitness, combined, costs, results.train_steps, results.fates, fresh, memory)
+
+    def _carrying(self, candidates: Candidates, level: "_Level") -> Generator[None, None, Scores]:
+        """Scores of candidates from given memory to the memory they leave, which no stage knows anything about.
+
+        Addresses count, so programs keep theirs; a fitness that given memory has brought about is no program's own.
+        """
+        executor = level.launcher.choose(candidates.programs.memory, carries=True)
+        programs = pruned(candidates.programs, candidates.interface)
+        tasks = len(level.launcher.tasks)
+        given = candidates.memory and Memory(*(np.asarray(part[:tasks]) for part in candidates.memory))
+        waiting = level.launcher.launch_carrying(executor, programs, given)
+        yield
+        fitness, steps, *memory = waiting()
+        results = Results.empty(len(candidates), tasks)._replace(fitness=fitness, train_steps=steps)
+        self.counts = Counts(*map(sum, zip(self.counts, self._counted(candidates, results), strict=True)))
+        own = candidates.memory is None and level.launcher.tasks is self.tasks
+        return self._scores(candidates, results, np.arange(len(candidates) if own else 0), Memory(*memory))
 
     def _candidates(self, programs: Programs | Candidates) -> Candidates:
         """Programs with their canonical forms."""

@@ -11,7 +11,7 @@ import numpy as np
 from zero_jax.evaluation.base import Part
 from zero_jax.executors import devices as there
 from zero_jax.executors.api import check_bound, check_threads
-from zero_jax.executors.base import MAX_BYTES, Executor, Options, Pending, Prepared, Request
+from zero_jax.executors.base import MAX_BYTES, Executor, Memory, Options, Pending, Prepared, Request
 from zero_jax.executors.registry import choose
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.programs import Programs
@@ -49,7 +49,7 @@ class Launcher:
         self._home = self.devices or (there.default_device(),)
         self._worker = parallel.Worker("zero-jax evaluator") if self.background else None
         self._prepared: dict[tuple[str, Part | None], Prepared] = {}
-        self._chosen: dict[MemorySize, Executor] = {}
+        self._chosen: dict[tuple[MemorySize, bool], Executor] = {}
 
     def on(self, tasks: Tasks) -> "Launcher":
         """The same on other tasks; both share one thread."""
@@ -69,12 +69,13 @@ class Launcher:
             canonical_form=True,
         )
 
-    def choose(self, memory: MemorySize) -> Executor:
-        """The executor that serves programs with such a memory."""
-        if memory not in self._chosen:
+    def choose(self, memory: MemorySize, carries: bool = False) -> Executor:
+        """The executor that serves programs with such a memory; `carries` as in `Request`."""
+        if (memory, carries) not in self._chosen:
+            request = Request(memory, self.tasks, self.options(), carries=carries)
             with there.at_home(self._home):
-                self._chosen[memory] = choose(self.executor, Request(memory, self.tasks, self.options()))
-        return self._chosen[memory]
+                self._chosen[memory, carries] = choose(self.executor, request)
+        return self._chosen[memory, carries]
 
     def launch(
         self, executor: Executor, programs: Programs, rows: np.ndarray, part: Part | None, fingerprints: bool
@@ -87,6 +88,12 @@ class Launcher:
         return self._worker.begin(
             lambda: executor.launch(programs, prepared, self.seed, rows=rows, fingerprints=fingerprints)()
         )
+
+    def launch_carrying(self, executor: Executor, programs: Programs, memory: Memory | None) -> Pending:
+        """Begins to train programs from given memory; see `Executor.launch_carrying`."""
+        with there.at_home(self._home):
+            prepared = self._tasks_for(executor, None)
+            return executor.launch_carrying(programs, prepared, self.seed, memory)
 
     def _tasks_for(self, executor: Executor, part: Part | None) -> Prepared:
         """The tasks, or a part of them, as an executor takes them."""

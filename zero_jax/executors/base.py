@@ -45,9 +45,9 @@ class Memory(NamedTuple):
       matrices: `[P, T, M, F, F]`.
     """
 
-    scalars: jax.Array
-    vectors: jax.Array
-    matrices: jax.Array
+    scalars: jax.Array | np.ndarray
+    vectors: jax.Array | np.ndarray
+    matrices: jax.Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,12 +83,14 @@ class Request:
       tasks: the tasks; only their shapes matter.
       options: how programs are evaluated.
       fingerprints: whether hashes of all errors are wanted in place of fitness.
+      carries: whether runs begin with given memory, or what they leave in memory is wanted.
     """
 
     memory: MemorySize
     tasks: Tasks
     options: Options = Options()
     fingerprints: bool = False
+    carries: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,6 +121,7 @@ class Executor(abc.ABC):
         compile before the clock of a search starts.
       fuses: whether it can make superinstructions.
       interprets: whether `interpret=True` runs it on any machine.
+      carries: whether runs can begin with given memory, and hand back what they leave in memory (`launch_carrying`).
     """
 
     name: ClassVar[str]
@@ -127,6 +130,7 @@ class Executor(abc.ABC):
     compiles_once: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
     interprets: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
 
     @abc.abstractmethod
     def refusal(self, request: Request) -> str | None:
@@ -188,6 +192,21 @@ class Executor(abc.ABC):
         Returns:
           A function that returns fitness `[P, T]` float32 and train_steps `[P, T]` int32; or `[P, 2]` uint64 hashes.
         """
+
+    def launch_carrying(self, programs: Programs, prepared: Prepared, seed: Any, memory: Memory | None) -> Pending:
+        """As `launch`, from given memory to the memory that training leaves.
+
+        Args:
+          programs: the programs, without dead code (`canonical.pruned`), their addresses as they are.
+          prepared: from `prepare`.
+          seed: of the random instructions.
+          memory: what runs begin with in place of zeros, before Setup; of one program: `[T, ...]`. None for zeros.
+
+        Returns:
+          A function that returns fitness, train_steps and the `P` memories: `[P, T, S]`, `[P, T, V, F]` and
+          `[P, T, M, F, F]` float32.
+        """
+        raise NotImplementedError
 
     def evaluate(self, programs: Programs, tasks: Tasks, seed: Any, options: Options) -> Evaluation:
         """Trains programs and returns JAX arrays: at once or, where something is traced, by a callback."""

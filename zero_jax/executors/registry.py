@@ -31,17 +31,23 @@ def choose(name: str, request: Request) -> Executor:
     check_executor(name)
     if name == "auto":
         return _automatic(request)
-    reason = EXECUTORS[name].refusal(request)
+    reason = _refusal(EXECUTORS[name], request)
     if reason is not None:
         raise ValueError(f"{reason}: {_advice(EXECUTORS[name], request)}")
     return EXECUTORS[name]
+
+
+def _refusal(executor: Executor, request: Request) -> str | None:
+    if request.carries and not executor.carries:
+        return f"the {executor.name} executor cannot carry memory from one evaluation to the next"
+    return executor.refusal(request)
 
 
 def _automatic(request: Request) -> Executor:
     reason = None
     for executor in EXECUTORS.values():
         if executor.preferred(request):
-            refusal = executor.refusal(request)
+            refusal = _refusal(executor, request)
             if refusal is None:
                 if reason is not None:
                     _warn_once(f"programs run on the slower {executor.name} executor: {reason}")
@@ -55,12 +61,12 @@ def _advice(refusing: Executor, request: Request) -> str:
     others = [
         repr(executor.name)
         for executor in reversed(EXECUTORS.values())
-        if executor.preferred(request) and executor.refusal(request) is None
+        if executor.preferred(request) and _refusal(executor, request) is None
     ]
     advice = f"use executor={' or '.join(others)}, or 'auto'"
     if refusing.interprets and not request.options.interpret:
         options = dataclasses.replace(request.options, interpret=True)
-        if refusing.refusal(dataclasses.replace(request, options=options)) is None:
+        if _refusal(refusing, dataclasses.replace(request, options=options)) is None:
             advice += " (from Python, interpret=True runs the kernel anywhere, slowly)"
     return advice
 

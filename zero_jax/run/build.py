@@ -74,7 +74,8 @@ def check_tasks(config: RunConfig) -> None:
     """Makes the tasks of every role once; `tasks` keeps them.
 
     Raises:
-      ValueError: tasks that cannot be made, or that differ in labels; before any are downloaded.
+      ValueError: tasks that cannot be made, or that differ in labels, before any are downloaded; or with which the
+        searcher cannot work.
     """
     sets: dict[str, TaskSet] = {role: getattr(config.tasks, role) for role in get_args(Role)}
     for described in (*sets.values(), *config.tasks.variant_sets()):
@@ -85,6 +86,7 @@ def check_tasks(config: RunConfig) -> None:
         raise ValueError(f"tasks to search on, to select on and unseen ones must have the same labels, not {each}")
     for role in get_args(Role):
         tasks(config, role)
+    config.searcher.check_work(tasks(config, "search"), _stages(config.evaluation))
 
 
 def evaluator(config: RunConfig, tasks: Tasks, role: Role, ops: Any = None, *, stages: bool = True) -> Evaluator:

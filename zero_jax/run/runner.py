@@ -120,7 +120,8 @@ class Runner:
     def _load(self, sets: Sequence[Tasks]) -> None:
         """Has one program trained on one example, and children made of one cohort."""
         state, candidates = self.searcher.ask(self.searcher.init(0))
-        self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
+        if not candidates.keeps_memory and candidates.relaxed is None:  # fitness is all that can be made up
+            self.searcher.ask(self.searcher.tell(state, candidates, Scores.of(np.zeros(len(candidates)))))
         programs = candidates.programs
         how = self.config.evaluation
         for tasks in sets:

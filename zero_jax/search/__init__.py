@@ -8,7 +8,9 @@ from zero_jax.search.base import Islands as Islands
 from zero_jax.search.base import Searcher as Searcher
 from zero_jax.search.base import State as State
 from zero_jax.search.base import register as register
+from zero_jax.search.darts import Darts as Darts
 from zero_jax.search.efficient import EfficientEvolution as EfficientEvolution
+from zero_jax.search.enas import Enas as Enas
 from zero_jax.search.grid import GridSearch as GridSearch
 from zero_jax.search.halving import Hyperband as Hyperband
 from zero_jax.search.halving import SuccessiveHalving as SuccessiveHalving

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 
-from zero_jax.evaluation.base import Candidates, Scores
+from zero_jax.evaluation.base import Candidates, Scores, Stage
 from zero_jax.program.memory import COMPONENTS, Interface
 from zero_jax.program.programs import Programs, program_bytes
 from zero_jax.program.space import SearchSpace
@@ -20,6 +20,7 @@ from zero_jax.support import files
 from zero_jax.support.bounds import check_bytes
 from zero_jax.support.checked import shown
 from zero_jax.support.codec import Count, Length, Part, Range, decode, encode
+from zero_jax.tasks import Tasks
 
 SCHEMA = 8
 """The version of saved states."""
@@ -132,6 +133,8 @@ class Searcher:
     interface: Interface | None = dataclasses.field(default=None, kw_only=True)
 
     state_type: ClassVar[type[State]] = State
+    only_fitness: ClassVar[bool] = True
+    """Whether it asks for the fitness of programs on all of the work, and for nothing else."""
 
     @classmethod
     def adapted(cls, settings: dict[str, Any]) -> dict[str, Any]:
@@ -157,6 +160,13 @@ class Searcher:
     def best(self, state: Any) -> Best | None:
         """The best program so far; None before the first evaluation."""
         return state.best
+
+    def check_work(self, tasks: Tasks, stages: Sequence[Stage]) -> None:
+        """Refuses tasks, or stages of their evaluator, with which this search cannot work.
+
+        Raises:
+          ValueError: saying what would work.
+        """
 
     def exhausted(self, state: Any) -> bool:
         """Whether the search finds nothing new to ask for, or has stalled: another trial has better prospects."""

@@ -85,6 +85,7 @@ class SuccessiveHalving(Searcher):
     rungs: int = 2
     least_tasks: float = 0.5
 
+    only_fitness: ClassVar[bool] = False
     state_type: ClassVar[type[State]] = HalvingState
 
     def __post_init__(self) -> None:
@@ -213,8 +214,8 @@ def _proposer(name: str, space: Any, interface: Any, proposals: int) -> Any:
         fitting = ", ".join(one for one, kind in SEARCHERS.items() if not issubclass(kind, SuccessiveHalving))
         raise ValueError(f"proposer: unknown or halving itself: {shown(name)}; expected one of {fitting}")
     names = {field.name for field in dataclasses.fields(kind)}
-    if "fidelity" in names:
-        raise ValueError(f"proposer {name!r} chooses a fidelity itself: take another, such as evolution")
+    if not kind.only_fitness:
+        raise ValueError(f"proposer {name!r} asks for more than fitness on all of the work: take evolution, or another")
     settings: dict[str, Any] = {"space": space} | ({"population": proposals} if "population" in names else {})
     settings |= {"cohort": proposals} if "cohort" in names else {}
     return kind(**kind.adapted(settings), interface=interface)

@@ -93,6 +93,7 @@ class NicheSearch(Searcher):
     explore_every: int = 25_000
     patience: int = 750_000
 
+    only_fitness: ClassVar[bool] = False
     state_type: ClassVar[type[State]] = NicheState
 
     def __post_init__(self) -> None:

@@ -132,7 +132,7 @@ class Reinforce(Searcher):
         weights = self._functions.controller.weights(jax.random.key(int(rng.integers(2**32))))
         learned = weights, _adam(self.learning_rate).init(weights)
         nothing = np.zeros((1, sum(self.space.capacity), TOKENS), np.int32)
-        return ControllerState(0, None, Rng.of(rng), _stored(learned), None, nothing)
+        return ControllerState(0, None, Rng.of(rng), stored(learned), None, nothing)
 
     def ask(self, state: ControllerState) -> tuple[ControllerState, Candidates]:
         """The state, its generator advanced, and what the controller writes."""
@@ -148,12 +148,15 @@ class Reinforce(Searcher):
         fitness = combined(candidates, scores)
         if len(fitness) != len(state.tokens):
             raise ValueError(f"{len(state.tokens)} candidates were asked for, not {len(fitness)}")
+        learned, baseline = self.lesson(state, fitness)
+        return with_scores(state, candidates, fitness, learned=stored(learned), baseline=baseline)
+
+    def lesson(self, state: ControllerState, fitness: np.ndarray) -> tuple[Any, float]:
+        """What the controller has learned after a cohort, and the new baseline."""
         advantage = jnp.asarray(self.advantage(fitness, state.baseline), jnp.float32)
         learned = self._functions.update(self._restored(state), jnp.asarray(state.tokens), advantage)
-        mean = float(fitness.mean())
-        decay = self.baseline_decay
-        baseline = mean if state.baseline is None else decay * state.baseline + (1 - decay) * mean
-        return with_scores(state, candidates, fitness, learned=_stored(learned), baseline=baseline)
+        mean, decay = float(fitness.mean()), self.baseline_decay
+        return learned, mean if state.baseline is None else decay * state.baseline + (1 - decay) * mean
 
     def check(self, state: ControllerState) -> None:
         """As in `Searcher`."""
@@ -167,7 +170,8 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
 
 
-def _stored(learned: Any) -> Part:
+def stored(learned: Any) -> Part:
+    """Weights and what their optimizer knows, as a state keeps them."""
     return Part([np.asarray(leaf) for leaf in jax.tree.leaves(learned)])
 
 

@@ -24,6 +24,7 @@ class Simd(Executor):
 
     name = "simd"
     fingerprints = True
+    carries = True
     on_host = True
     compiles_once = True
     fuses = True
@@ -92,6 +93,21 @@ class Simd(Executor):
         factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(groups, dtype=np.uint64)
         hashes = (result.fingerprints * factors[:, None]).sum(1, dtype=np.uint64)
         return lambda: (hashes,)
+
+    def launch_carrying(self, programs: Programs, prepared: Prepared, seed: Any, memory: Memory | None) -> Pending:
+        from zero_jax.executors.simd import lanes
+
+        options = prepared.options
+        result = lanes.evaluate(
+            programs,
+            prepared.tasks,
+            int(seed),
+            options.max_abs_error,
+            threads=options.threads,
+            want="memory",
+            memory=memory,
+        )
+        return lambda: (result.fitness, result.train_steps, *(result.memory or ()))
 
     def execute(
         self, programs: Programs, memory: Sequence[Array], component: int, seed: Any, ids: Any, options: Options

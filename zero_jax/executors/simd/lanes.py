@@ -7,6 +7,7 @@ Axes: `P` programs, `T` tasks, `G` groups, `N` training and `K` validation examp
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -77,20 +78,20 @@ class Result(NamedTuple):
       train_steps: `[P, T]` int32.
       errors: `[P, T, E * (N + K)]` float32, or None.
       fingerprints: `[P, G, 2]` uint64, hashes of all errors on a group of tasks, or None.
+      memory: `[P, T, S]`, `[P, T, V, F]`, `[P, T, M, F, F]` that training leaves, or None.
     """
 
     fitness: np.ndarray
     train_steps: np.ndarray
     errors: np.ndarray | None
     fingerprints: np.ndarray | None
+    memory: tuple[np.ndarray, ...] | None = None
 
 
 def lay_out(tasks: Tasks) -> LaneTasks:
     """Lays tasks out in lanes: a copy of their data, up to sixteen times as large for a single task."""
     n_tasks = len(tasks)
-    groups = -(-n_tasks // v.WIDTH)
-    lane = np.arange(groups * v.WIDTH)
-    lane = np.where(lane < n_tasks, lane, lane // v.WIDTH * v.WIDTH)
+    groups, lane = -(-n_tasks // v.WIDTH), _tasks_of_lanes(n_tasks)
 
     def lanes(values: Any) -> np.ndarray:
         values = np.asarray(values, np.float32)
@@ -115,8 +116,14 @@ def lay_out(tasks: Tasks) -> LaneTasks:
     )
 
 
-Wanted = Literal["fitness", "errors", "fingerprints"]
-"""What `evaluate` returns: errors and fingerprints come with the fitness."""
+def _tasks_of_lanes(n_tasks: int) -> np.ndarray:
+    """`[G * 16]` which task each lane holds; the last group is filled up with its first task."""
+    lane = np.arange(-(-n_tasks // v.WIDTH) * v.WIDTH)
+    return np.where(lane < n_tasks, lane, lane // v.WIDTH * v.WIDTH)
+
+
+Wanted = Literal["fitness", "errors", "fingerprints", "memory"]
+"""What `evaluate` returns: errors, fingerprints and memory come with the fitness."""
 
 
 def evaluate(
@@ -129,6 +136,7 @@ def evaluate(
     threads: int | None = None,
     fuse: bool | None = None,
     want: Wanted = "fitness",
+    memory: Sequence[Any] | None = None,
 ) -> Result:
     """Trains every program on every task.
 
@@ -142,7 +150,8 @@ def evaluate(
       fuse: whether to make superinstructions; by default if there are enough examples for it to pay.
       want: `errors` adds the error of each example, training and validation, epoch by epoch, 0 once a run has stopped:
         for accuracy y - sigmoid(s1) in training and y - s1 in validation, for vector labels the largest |label -
-        probability| of a class in both. `fingerprints` adds hashes of those errors.
+        probability| of a class in both. `fingerprints` adds hashes of those errors, and `memory` what training leaves.
+      memory: what runs begin with where memory is wanted: `[T, S]`, `[T, V, F]`, `[T, M, F, F]`; by default zeros.
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, within a second, however much is left to do.
@@ -155,12 +164,13 @@ def evaluate(
     fitness, steps = np.zeros((n_programs, width), np.float32), np.zeros((n_programs, width), np.int32)
     errors = np.zeros((n_programs, examples, width) if want == "errors" else (0, 0, 0), np.float32)
     prints = np.zeros((n_programs, groups, 2), np.uint64)
-    fuse = (tasks.order.size >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64
+    fuse = (tasks.order.size >= _LONG if fuse is None else fuse) and sum(programs.memory) <= 64 and want != "memory"
     used = layout.memory_numbers(programs.memory, features) + layout.scratch_numbers(programs.memory, features) + 1
     items = max(1, min(_BLOCK, n_programs * groups // (_BLOCK * at_once)))
     settings = _settings(tasks, seed, fuse, want, (used - 1) * v.WIDTH, items)
     flags = np.zeros(2, np.int64)
-    data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:])
+    given, left = _carried(programs, tasks, n_programs if want == "memory" else 0, memory)
+    data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:], given, left)
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
     before = size(features), settings, addresses
@@ -172,9 +182,8 @@ def evaluate(
     )  # fmt: skip
 
     def work(chosen: np.ndarray = rows) -> None:
-        memory = _buffer(used)
         scratch = _scratch(programs)
-        places = np.array([part.ctypes.data for part in (*scratch[1:3], memory)])
+        places = np.array([part.ctypes.data for part in (*scratch[1:3], _buffer(used))])
         train_programs(*before, chosen, *after, scratch, places, fitness, steps, errors, prints)
 
     work(rows[:0])  # compiles for types that are new, on the thread that Ctrl-C reaches
@@ -190,7 +199,35 @@ def evaluate(
         steps[:, : tasks.n_tasks],
         errors.transpose(0, 2, 1)[:, : tasks.n_tasks] if want == "errors" else None,
         prints if want == "fingerprints" else None,
+        _out_of_lanes(left, programs.memory, tasks) if want == "memory" else None,
     )
+
+
+def _carried(
+    programs: Programs, tasks: LaneTasks, n_programs: int, memory: Sequence[Any] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Memory in lanes: `[G, numbers, 16]` that runs begin with, and `[P, G, numbers, 16]` for what each leaves."""
+    groups, features = len(tasks.masks), tasks.train_x.shape[2]
+    numbers = layout.memory_numbers(programs.memory, features) + layout.scratch_numbers(programs.memory, features)
+    sizes = groups, numbers, v.WIDTH
+    given = _aligned(int(np.prod(sizes)) if n_programs else 0).reshape(sizes if n_programs else (0, 0, 0))
+    given[:] = 0
+    if memory is not None:
+        flat = np.concatenate([np.asarray(part, np.float32).reshape(tasks.n_tasks, -1) for part in memory], 1)
+        by_lane = flat[_tasks_of_lanes(tasks.n_tasks)].reshape(groups, v.WIDTH, -1)
+        given[:, : flat.shape[1]] = by_lane.transpose(0, 2, 1)
+    left = _aligned(n_programs * given.size).reshape(n_programs, *given.shape)
+    left[:] = given
+    return given, left
+
+
+def _out_of_lanes(left: np.ndarray, memory: MemorySize, tasks: LaneTasks) -> tuple[np.ndarray, ...]:
+    """The memory of each program on each task, by kind."""
+    n, features = len(left), tasks.train_x.shape[2]
+    flat = left.transpose(0, 1, 3, 2).reshape(n, -1, left.shape[2])[:, : tasks.n_tasks]
+    shapes = (memory.scalars,), (memory.vectors, features), (memory.matrices, features, features)
+    parts = np.split(flat, np.cumsum([int(np.prod(shape)) for shape in shapes]), axis=2)
+    return tuple(part.reshape(n, tasks.n_tasks, *shape) for part, shape in zip(parts, shapes, strict=False))
 
 
 def _settings(tasks: LaneTasks, seed: int, fuse: bool, want: Wanted, print_place: int, items: int) -> np.ndarray:
@@ -209,6 +246,7 @@ def _settings(tasks: LaneTasks, seed: int, fuse: bool, want: Wanted, print_place
             want == "fingerprints",
             print_place,
             items,
+            want == "memory",
         ]
     )
 

@@ -9,13 +9,15 @@ from zero_jax.executors.simd import vector as v
 from zero_jax.executors.simd.translate import translate
 from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point
 
-FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, CLASSES, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK = range(12)
+(FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, CLASSES, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK,
+ CARRIES) = range(13)  # fmt: skip
 """What `settings` holds: F, N, K, E; whether the loss is accuracy; C where labels are vectors, else 0; the seed;
 whether to make superinstructions, to keep errors, to make fingerprints, and where in a program's memory; how many items
-a thread takes at a time."""
+a thread takes at a time; whether runs begin with given memory, and what they leave in it is kept."""
 
-TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP = range(7)
-"""What `addresses` holds: the tasks in lanes, their ids, the common counter, and the flag that ends the work."""
+TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP, GIVEN, LEFT = range(9)
+"""What `addresses` holds: the tasks in lanes, their ids, the common counter, the flag that ends the work, and the
+memory that runs begin with and that they leave, in lanes."""
 
 _LANE_BYTES = 4 * v.WIDTH
 
@@ -98,11 +100,16 @@ def train_programs(  # type: ignore[no-untyped-def]
                 addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
                 addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
             )  # fmt: skip
+            given, left, zero = addresses[GIVEN], addresses[LEFT], v.splat(np.float32(0))
             for place in range(0, shape[3], v.WIDTH):
-                v.store(job.memory, place, v.splat(np.float32(0)))
+                first = v.load(given, g * settings[PRINT_PLACE] + place) if settings[CARRIES] else zero
+                v.store(job.memory, place, first)
             if settings[FINGERPRINTS]:
                 v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
             _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
+            if settings[CARRIES]:
+                for place in range(0, shape[3], v.WIDTH):
+                    v.store(left, item * settings[PRINT_PLACE] + place, v.load(job.memory, place))
             if settings[FINGERPRINTS]:
                 _sign(job.memory, settings[PRINT_PLACE], prints[program, g])
 

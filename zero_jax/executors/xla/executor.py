@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from zero_jax.executors import batches, blocks, devices, dispatch, stream
-from zero_jax.executors.base import MAX_BYTES, Evaluation, Options, Pending, Prepared, Request
+from zero_jax.executors.base import MAX_BYTES, Evaluation, Memory, Options, Pending, Prepared, Request
 from zero_jax.executors.blocks import Kernel, Plan, prepared
 from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
 from zero_jax.executors.xla import interpreter
@@ -52,6 +52,7 @@ class Xla(JaxExecutor):
     """Refuses nothing; the only executor with gradients."""
 
     name = "xla"
+    carries = True
     whole_blocks = True
 
     def refusal(self, request: Request) -> str | None:
@@ -98,6 +99,22 @@ class Xla(JaxExecutor):
         results = self._on_threads(self._job(chosen, prepared.tasks, seed, prepared.options, fingerprints))
         return lambda: tuple(map(np.asarray, results))
 
+    def launch_carrying(self, programs: Programs, prepared: Prepared, seed: Any, memory: Memory | None) -> Pending:
+        """In blocks, one after the other."""
+        tasks, count = prepared.tasks, len(programs)
+        job = self._job(programs, tasks, seed, prepared.options)
+        width = self.width(job.request, count, 1)
+        start = interpreter.empty_memory(programs[:1], len(tasks), tasks.features)
+        values = {kind: part[0] for kind, part in start.items()}
+        if memory is not None:
+            values = {k: jnp.swapaxes(jnp.asarray(part), 0, 1) for k, part in zip(op_table.KINDS, memory, strict=True)}
+        run = partial(_carry, sets=job.plan.sets)
+        parts = [
+            run(jax.tree.map(lambda leaf: leaf[0], chunk), tasks, job.seed, job.max_abs_error, values)
+            for chunk in batches.in_chunks(programs, width, 1)
+        ]
+        return lambda: tuple(np.concatenate(some)[:count] for some in zip(*jax.device_get(parts), strict=True))
+
     def evaluate(self, programs: Programs, tasks: Tasks, seed: Any, options: Options) -> Evaluation:
         if options.traced or options.differentiable or not _takes_threads(options):
             return super().evaluate(programs, tasks, seed, options)
@@ -123,6 +140,16 @@ class Xla(JaxExecutor):
                 parts = list(pool.map(lambda chunk: jax.device_get(run(chunk, tasks, *shared)), chunks))
             results = tuple(jnp.asarray(np.concatenate(values)) for values in zip(*parts, strict=True))
         return Evaluation(*(part.reshape(-1, len(job.tasks))[:count] for part in results))
+
+
+@partial(jax.jit, static_argnames=("sets",))
+def _carry(
+    programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, memory: Any, sets: dispatch.OpSets
+) -> tuple[Array, ...]:
+    """Fitness, train steps and the memory that training leaves, of a block that begins with given memory."""
+    ready = prepared(programs, sets, prune=True, interface=Interface.of(programs.memory, tasks))
+    done = interpreter.carry_block(ready, tasks, seed, max_abs_error, sets, memory)
+    return done.best, done.train_steps, *(jnp.swapaxes(done.memory[kind], 1, 2) for kind in op_table.KINDS)
 
 
 def _takes_threads(options: Options) -> bool:

@@ -67,6 +67,15 @@ def evaluate_block(
     return Evaluation(_Training(programs, *settings, ahead.epochs).run().best, ahead.train_steps)
 
 
+def carry_block(
+    programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array, sets: OpSets, memory: Values
+) -> BlockState:
+    """As `evaluate_block`, from memory `{"s": [S, T], "v": [V, T, F], "m": [M, T, F, F]}` of all programs."""
+    training = _Training(programs, tasks, seed, max_abs_error, sets)
+    training.start = {kind: training.start[kind] + memory[kind][None] for kind in training.start}
+    return training.run()
+
+
 def execute_block(programs: Programs, memory: Values, ids: Array, seed: Array, component: int, sets: OpSets) -> Values:
     """Runs one component once on a given memory."""
     return _Machine(programs, ids, seed, sets, masked=False).run(component, memory, jnp.uint32(0), None)
@@ -108,7 +117,7 @@ class _Training:
         self.masked = completed is not None
         self.machine = _Machine(programs, tasks.ids, seed, sets, self.masked)
         self.shape = (programs.code.shape[0], tasks.ids.shape[0])
-        self.empty = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
+        self.start: Values = empty_memory(programs, self.shape[1], tasks.train_x.shape[2])
         self.accuracy = tasks.loss == "accuracy"
         self.classes = Classes(tasks.classes, -1) if tasks.vector_classes else None
         self.max_abs_error = max_abs_error
@@ -121,7 +130,7 @@ class _Training:
     def run(self) -> BlockState:
         """All epochs."""
         memory = self.machine.run(
-            SETUP, self.empty, jnp.int32(0), None if self.completed is None else self.completed > 0
+            SETUP, self.start, jnp.int32(0), None if self.completed is None else self.completed > 0
         )
         count = jnp.zeros(self.shape, jnp.int32)
         start = BlockState(memory, jnp.ones(self.shape, bool), jnp.zeros(self.shape, jnp.float32), count, count)
@@ -294,7 +303,7 @@ class _Machine:
                     per_task += [old] if op.reads_output else []
                     drawn = stream.draws(old.shape[1:], self.seed, self.ids, draw) if op.random else ()
                     constants = [data[i] for i in range(len(op.constants))]
-                    return _apply(op, memory["v"].shape[-1], per_task, constants, drawn, old.shape)
+                    return applied(op, memory["v"].shape[-1], per_task, constants, drawn, old.shape)
 
                 index = sum(jnp.where(number == op.number, i, 0) for i, op in enumerate(ops))
                 return lax.dynamic_update_index_in_dim(
@@ -330,7 +339,7 @@ def _instruction(
         if taken is not None:
             per_task = [jnp.where(_like(taken, x), x, 1.0) for x in per_task]
             constants = [jnp.where(number == op.number, c, 1.0) for c in constants]
-        return _apply(op, memory["v"].shape[-1], per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
+        return applied(op, memory["v"].shape[-1], per_task, constants, drawn.get(op.output, ()), old[op.output].shape)
 
     if masked:
         new = dict(old)
@@ -358,7 +367,7 @@ def _read(values: Array, address: Array) -> Array:
     return lax.dynamic_index_in_dim(values, address, 0, keepdims=False)
 
 
-def _apply(
+def applied(
     op: op_table.Op, features: int, per_task: list[Any], constants: list[Array], drawn: Any, shape: tuple[int, ...]
 ) -> Array:
     """The op's value on every task, broadcast to `shape`, which is `[T, ...]`."""
