@@ -89,7 +89,19 @@ def test_what_is_no_number_is_refused_in_plain_words(arguments, message, capsys)
 
 
 WORDS = {
-    "zero-jax ": {"search", "report", "evaluate", "tune", "show", "export", "fit", "predict", "bench", "completion"},
+    "zero-jax ": {
+        "search",
+        "report",
+        "evaluate",
+        "tune",
+        "show",
+        "export",
+        "fit",
+        "predict",
+        "bench",
+        "benchmark",
+        "completion",
+    },
     "zero-jax search ": {"linear", "affine", "teacher", "digits", "paper"},
     "zero-jax search linear --ti": {"--time-limit"},
     "zero-jax search --res": {"--resume"},

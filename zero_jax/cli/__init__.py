@@ -32,6 +32,7 @@ COMMANDS = {
     "fit": "tables",
     "predict": "tables",
     "bench": "bench",
+    "benchmark": "benchmark",
     "completion": "completion",
 }
 """The commands, each a function of that name in a module of this package."""
@@ -61,6 +62,7 @@ commands:
   predict MODEL --data FILE --out FILE
                     apply a model to the rows of a table
   bench             measure how fast this machine trains programs
+  benchmark TABLE   compare searchers on a table of a small space, in seconds
   completion SHELL  print a shell completion script (bash, zsh or fish)
 
 options:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zero_jax.cli import bench, export, options, programs, report, tables
+from zero_jax.cli import bench, benchmark, export, options, programs, report, tables
 from zero_jax.cli.search import presets
 from zero_jax.cli.streams import captured
 
@@ -42,6 +42,7 @@ def _script(shell: Shell) -> str:
         "fit": tables.fit_command,
         "predict": tables.predict_command,
         "bench": bench.bench_command,
+        "benchmark": benchmark.benchmark_command,
         "completion": completion_command,
     }
     with captured() as printed:
