@@ -15,6 +15,7 @@ from zero_jax.search.grid import GridSearch as GridSearch
 from zero_jax.search.halving import Hyperband as Hyperband
 from zero_jax.search.halving import SuccessiveHalving as SuccessiveHalving
 from zero_jax.search.lexicase import LexicaseEvolution as LexicaseEvolution
+from zero_jax.search.local_search import LocalSearch as LocalSearch
 from zero_jax.search.morphism import MorphismEvolution as MorphismEvolution
 from zero_jax.search.niches import NicheSearch as NicheSearch
 from zero_jax.search.nsga2 import FrontEvolution as FrontEvolution
