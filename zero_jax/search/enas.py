@@ -119,7 +119,7 @@ class Enas(Reinforce):
             trained=np.zeros(sum(self.space.memory), bool),
             phase="begin",
             turn=0,
-            shortlist=self._written(begin.tokens),
+            shortlist=self.written(begin.tokens),
             shortlist_fitness=np.full(1, np.nan),
         )
 
@@ -151,7 +151,7 @@ class Enas(Reinforce):
             return dataclasses.replace(
                 state, phase="memory", turn=0, shortlist=state.shortlist[:1], shortlist_fitness=none
             )
-        programs = self._written(state.tokens)
+        programs = self.written(state.tokens)
         if state.phase == "begin":
             state = with_scores(state, candidates, fitness)
             return dataclasses.replace(self._written_back(state, programs, fitness, scores), phase="memory")
@@ -172,7 +172,8 @@ class Enas(Reinforce):
                 "take reinforce, which has the same controller and no shared memory"
             )
 
-    def _written(self, tokens: np.ndarray) -> Programs:
+    def written(self, tokens: np.ndarray) -> Programs:
+        """The programs that tokens `[n, L, 7]` stand for."""
         return self._functions.controller.programs(tokens)
 
     def _learned(self, state: SharedState, programs: Programs, fitness: np.ndarray) -> SharedState:
