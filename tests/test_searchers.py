@@ -23,8 +23,8 @@ from zero_jax.search import (
 )
 from zero_jax.search.base import check_ops
 from zero_jax.search.lexicase import chosen, deviations
-from zero_jax.search.morphism import _Program, morph
 from zero_jax.search.nsga2 import crowding, fronts, repeats
+from zero_jax.search.operators.morphs import _Program, morph
 from zero_jax.support.codec import encode
 from zero_jax.tasks import synthetic
 
@@ -311,6 +311,24 @@ def test_children_are_as_good_as_their_parents_or_mutants_and_sizes_grow_by_sche
     assert most.tolist() == [8, 7, 9]
 
 
+def test_features_grow_by_schedule_and_only_all_of_them_decide_the_best():
+    search = MorphismEvolution(SPACE, population=20, cohort=10, features=(0.5, 1.0), features_every=60)
+    seen, state, asked = [], search.init(0), []
+    evaluator = Evaluator(TASKS)
+    for _ in range(11):
+        state, candidates = search.ask(state)
+        asked.append((candidates.features_share, len(candidates)))
+        state = search.tell(state, candidates, evaluator(candidates))
+        seen.append(state.best.fitness)
+    assert asked == [(1.0, 20), (0.5, 20), *[(0.5, 10)] * 2, (1.0, 20), *[(1.0, 10)] * 6]
+    assert seen[0] == seen[3]
+    assert state.best.fitness == pytest.approx(evaluator(state.best.program).combined[0])
+    half = TASKS.narrowed(2)
+    assert (half.features, half.train_y.shape) == (2, TASKS.train_y.shape)
+    old = dataclasses.replace(search.candidates(state.programs[np.arange(3)]), features_share=0.5)
+    np.testing.assert_allclose(evaluator(old).fitness, Evaluator(half)(old.programs).fitness, atol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------- halving
 
 
@@ -362,6 +380,7 @@ def test_brackets_of_hyperband_begin_on_all_rungs_and_get_about_the_same_work():
         (lambda: WeightedEvolution(SPACE, exponent=0.5), "exponent must be at most 0"),
         (lambda: LexicaseEvolution(SPACE, selection_tasks=0.0), "selection_tasks is a share"),
         (lambda: SuccessiveHalving(SPACE, proposer="hyperband"), "halving itself: 'hyperband'; expected one of "),
+        (lambda: MorphismEvolution(SPACE, features=(0.5, 0.9)), "features are shares above 0 that grow to 1.0"),
         (lambda: SuccessiveHalving(SPACE, proposer="niches"), "'niches' asks for more than fitness on all of the work"),
         (lambda: SuccessiveHalving(SPACE, eta=1), "eta must be from 2"),
         (lambda: SuccessiveHalving(SPACE, least_tasks=0.0), "least_tasks is a share"),

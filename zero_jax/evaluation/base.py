@@ -74,12 +74,13 @@ class Counts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A part of the work: the first tasks, and the first examples of each.
+    """A part of the work: the first tasks, and the first examples and features of each.
 
     Attributes:
       tasks: the share of the tasks; at least one is used.
       examples: the share of the training examples, seen once below 1; and of the validation examples, except those of
         classes: a count of mistakes is coarse enough as it is.
+      features: the share of the features; at least one is used.
 
     Raises:
       ValueError: a share outside (0, 1].
@@ -92,9 +93,10 @@ class Share:
 
     tasks: float = 1.0
     examples: float = 1.0
+    features: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "examples"):
+        for name in ("tasks", "examples", "features"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"the share of {name} must be above 0 and at most 1, not {getattr(self, name)}")
 
@@ -102,6 +104,8 @@ class Share:
         """That part of the tasks."""
         order, first = tasks.order, np.arange(max(1, round(self.tasks * len(tasks))))
         some: Tasks = jax.tree.map(lambda leaf: leaf if leaf is order else leaf[first], tasks)
+        if self.features < 1:
+            some = some.narrowed(max(1, round(self.features * tasks.features)))
         if self.examples == 1:
             return some
         train, valid = (max(1, round(self.examples * x.shape[1])) for x in (tasks.train_x, tasks.valid_x))
@@ -128,7 +132,8 @@ class Candidates:
       programs: `P` programs.
       forms: their canonical forms, computed once, by `of`; caches, executors and records use them.
       interface: where label, features and prediction are, which the forms depend on; None for scalar labels.
-      tasks_share, examples_share: the fidelity: on which part of the work they are to be evaluated, as in `Share`.
+      tasks_share, examples_share, features_share: the fidelity: on which part of the work they are to be evaluated, as
+        in `Share`.
       memory: what runs begin with in place of zeros, before Setup; the same for all candidates: `[T, ...]`, of all
         tasks. It and the next make no use of what stages know.
       keeps_memory: whether the scores have the memory that training leaves.
@@ -146,6 +151,7 @@ class Candidates:
     interface: Interface | None = None
     tasks_share: float = 1.0
     examples_share: float = 1.0
+    features_share: float = 1.0
     memory: Memory | None = None
     keeps_memory: bool = False
     relaxed: "Relaxed | None" = None

@@ -108,7 +108,7 @@ class Evaluator:
           ValueError: candidates whose forms are for tasks of another interface.
         """
         candidates = self._candidates(programs)
-        share = Share(candidates.tasks_share, candidates.examples_share)
+        share = Share(candidates.tasks_share, candidates.examples_share, candidates.features_share)
         level = self._level(share)
         level.calls += 1
         if candidates.memory is not None or candidates.keeps_memory:
@@ -219,7 +219,13 @@ class Evaluator:
     def tree(self) -> dict[str, Any]:
         """All that later calls depend on, as `zero_jax.support.files.packed` takes it; while no call is under way."""
         levels = [
-            _StoredLevel(share.tasks, share.examples, level.calls, tuple(Part(encode(one)) for one in level.memories))
+            _StoredLevel(
+                share.tasks,
+                share.examples,
+                share.features,
+                level.calls,
+                tuple(Part(encode(one)) for one in level.memories),
+            )
             for share, level in self._levels.items()
         ]
         return encode(_Stored(self.counts, tuple(levels)))
@@ -249,13 +255,14 @@ class _StoredLevel(NamedTuple):
 
     tasks_share: float
     examples_share: float
+    features_share: float
     calls: Count
     memories: Annotated[tuple[Part, ...], Length("S")]
 
     @property
     def share(self) -> Share:
         """Its fidelity."""
-        return Share(self.tasks_share, self.examples_share)
+        return Share(self.tasks_share, self.examples_share, self.features_share)
 
     def validate(self) -> None:
         """Refuses a share outside (0, 1]."""

@@ -11,7 +11,7 @@ from zero_jax.support import files, foreign
 
 T = TypeVar("T")
 
-SCHEMA = 6
+SCHEMA = 7
 """The version of checkpoints: trials were called experiments before 5, and mutation types had no credit before 6."""
 
 KEPT = 2

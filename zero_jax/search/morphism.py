@@ -4,30 +4,32 @@ Axes: `n` programs, `L` slots.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from zero_jax.evaluation.base import Candidates
-from zero_jax.program import ops
-from zero_jax.program.memory import Interface, resolved
-from zero_jax.program.programs import Programs
-from zero_jax.program.space import SearchSpace
-from zero_jax.search.base import register
+from zero_jax.evaluation.base import Candidates, Scores, Stage
+from zero_jax.search.base import State, register
 from zero_jax.search.operators import credit
+from zero_jax.search.operators.morphs import morph
 from zero_jax.search.operators.mutation import mutate_in_place
-from zero_jax.search.regularized_evolution import RegularizedEvolution
+from zero_jax.search.regularized_evolution import EvolutionState, RegularizedEvolution
+from zero_jax.support.codec import Range
+from zero_jax.tasks import Tasks
 
-SUMS, PRODUCTS = (
-    tuple(ops.BY_NAME[name].number for name in names)
-    for names in (
-        ("SCALAR_SUM", "VECTOR_SUM", "MATRIX_SUM"),
-        ("SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "SCALAR_MATRIX_PRODUCT"),
-    )
-)
-"""By kind of value: the op that adds another, and the op that multiplies it by a scalar."""
 
-CONSTANT = ops.BY_NAME["SCALAR_CONST_SET"].number
+@dataclasses.dataclass(frozen=True, eq=False)
+class GrowthState(EvolutionState):
+    """The state of `MorphismEvolution`.
+
+    Attributes:
+      stage: on which share of the features the population was evaluated; -1 for all of them, at first.
+      again: the stage on which it is being evaluated again; None while children are asked for.
+    """
+
+    stage: Annotated[int, Range(-1, 10**6)] = -1
+    again: Annotated[int, Range(0, 10**6)] | None = None
 
 
 @register("morphism")
@@ -43,18 +45,26 @@ class MorphismEvolution(RegularizedEvolution):
     - *split*: a value is computed into an unused address, and then copied by adding zero or multiplying by one.
 
     Each takes the ops that the space gives the component. With `grow_every` the largest sizes begin at the initial ones
-    and grow by one instruction a component at a time (progressive growth).
+    and grow by one instruction a component at a time, and tasks grow too: programs are evaluated on the first share of
+    the features that `features` says, then on the next (progressive growth, Karras et al. 2018). Where a share gives
+    way to the next, the population is evaluated again. Only fitness on all features decides which program is the best.
 
     Attributes:
       morphism: Probability that a child is a morphism of its parent, in place of a mutant.
       grow_every: Evaluations after which each component may have one instruction more; 0 for the largest sizes at once.
+      features: Shares of the features, growing to 1.0, with each of which programs are evaluated in turn.
+      features_every: Evaluations after which one gives way to the next.
 
     Raises:
-      ValueError: also a probability or a number out of range.
+      ValueError: also a probability or a number out of range, or shares that do not grow to 1.
     """
 
     morphism: float = 0.3
     grow_every: int = 0
+    features: tuple[float, ...] = (1.0,)
+    features_every: int = 20_000
+
+    state_type: ClassVar[type[State]] = GrowthState
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,12 +72,24 @@ class MorphismEvolution(RegularizedEvolution):
             raise ValueError(f"morphism must be from 0 to below 1, not {self.morphism}")
         if not 0 <= self.grow_every <= 10**15:
             raise ValueError(f"grow_every must be at least 0, not {self.grow_every}")
+        if not self.features or self.features[-1] != 1 or (np.diff(self.features) <= 0).any() or self.features[0] <= 0:
+            raise ValueError(f"features are shares above 0 that grow to 1.0, not {self.features}")
+        if not 1 <= self.features_every <= 10**15:
+            raise ValueError(f"features_every must be at least 1, not {self.features_every}")
+
+    def stage(self, evaluations: int) -> int:
+        """Which share of the features counts after so many evaluations."""
+        return min(len(self.features) - 1, evaluations // self.features_every)
 
     def ask(self, state: Any) -> tuple[Any, Candidates]:
-        """As in the base; some children are morphisms of their parents."""
+        """As in the base; some children are morphisms of their parents. At a new share, the population."""
         if not state.evaluations:
             return super().ask(state)
         self.check_kind(state)
+        stage = self.stage(state.evaluations)
+        if stage != state.stage and len(self.features) > 1:
+            state = dataclasses.replace(state, again=stage)
+            return state, self._on(stage, self.candidates(state.programs))
         rng = state.generator()
         parents = self.parents(state, rng)
         children = state.programs[parents]  # copies
@@ -84,166 +106,30 @@ class MorphismEvolution(RegularizedEvolution):
         fits = (np.asarray(some.length) <= np.maximum(most, np.asarray(children.length)[mutated])).all(1)
         for name in ("code", "data", "length"):  # one that has grown too large stays as its parent was
             getattr(children, name)[mutated[fits]] = getattr(some, name)[fits]
-        return self.asked(state, rng, parents, applied), self.candidates(children)
+        return self.asked(state, rng, parents, applied), self._on(stage, self.candidates(children))
+
+    def _on(self, stage: int, candidates: Candidates) -> Candidates:
+        return dataclasses.replace(candidates, features_share=self.features[stage])
+
+    def tell(self, state: Any, candidates: Candidates, scores: Scores) -> Any:
+        """As in the base; fitness on a share of the features does not make a program the best."""
+        if not state.evaluations:
+            return super().tell(state, candidates, scores)
+        best = state.best
+        if state.again is None:
+            told = super().tell(state, candidates, scores)
+        else:
+            told = dataclasses.replace(self.with_first(state, candidates, scores), stage=state.again, again=None)
+        return told if candidates.features_share == 1 else dataclasses.replace(told, best=best)
+
+    def check_work(self, tasks: Tasks, stages: Sequence[Stage]) -> None:
+        """As in `Searcher`: classes are features of their own."""
+        if tasks.vector_labels and len(self.features) > 1:
+            raise ValueError(
+                "features: tasks of several classes cannot lose features, in which labels are: leave it out"
+            )
 
     def largest(self, evaluations: int) -> np.ndarray:
         """`[3]` how many instructions a child may have in each component after so many evaluations."""
         first, most = np.array(self.space.initial_size), np.array(self.space.max_size)
         return np.minimum(most, first + evaluations // self.grow_every) if self.grow_every else most
-
-
-def morph(
-    programs: Programs,
-    row: int,
-    space: SearchSpace,
-    most: np.ndarray,
-    rng: np.random.Generator,
-    interface: Interface | None = None,
-) -> bool:
-    """Changes one program in place so that it does the same with one or two more instructions, if it can.
-
-    Args:
-      programs: whose arrays are NumPy's and nobody else's.
-      row: which of them.
-      space: its ops and addresses are used.
-      most: `[3]` how many instructions each component may have.
-      rng: where randomness comes from; it is advanced.
-      interface: where label, features and prediction are; None for scalar labels.
-
-    Returns:
-      Whether it was changed.
-
-    Example:
-      >>> from zero_jax import Component, library
-      >>> network = library.program("network").resized(capacity=(20, 10, 20))
-      >>> adds = Component(["VECTOR_SUM"], (0, 10, 10))
-      >>> space = SearchSpace((10, 10, 3), Component(["SCALAR_CONST_SET"], (0, 20, 20)), adds, adds)
-      >>> before = int(network.length.sum())
-      >>> morph(network, 0, space, np.array([20, 10, 20]), np.random.default_rng(0)), int(network.length.sum()) - before
-      (True, 1)
-    """
-    program = _Program(programs, row, space, most, interface)
-    places = [(c, i) for c in range(3) for i in range(len(program.parts[c]))]
-    for at in rng.permutation(len(places)):
-        for name in rng.permutation(["duplicate", "add_zero", "multiply_by_one", "split"]):
-            if getattr(program, str(name))(*places[at], rng):
-                program.write(programs, row)
-                return True
-    return False
-
-
-class _Program:
-    """One program as lists of instructions, each `[op, in1, in2, out, *constants]`."""
-
-    def __init__(
-        self, programs: Programs, row: int, space: SearchSpace, most: np.ndarray, interface: Interface | None
-    ) -> None:
-        rows = np.concatenate([programs.code[row].astype(float), programs.data[row].astype(float)], axis=1).tolist()
-        starts, length = programs.starts, np.asarray(programs.length)[row]
-        self.parts = [rows[starts[c] : starts[c] + length[c]] for c in range(3)]
-        self.space, self.most = space, most
-        used = {_kind_of(number, space) for number in resolved(interface, space.memory)}
-        for one in (instruction for part in self.parts for instruction in part):
-            used |= {(kind, int(one[1 + i])) for i, kind in enumerate(ops.INPUT_KINDS[int(one[0])]) if kind >= 0}
-            used.add((_output(one), int(one[3])))
-        self.free = [[a for a in range(n) if (kind, a) not in used] for kind, n in enumerate(space.memory)]
-
-    def write(self, programs: Programs, row: int) -> None:
-        """Puts it back."""
-        for c, part in enumerate(self.parts):
-            first = programs.starts[c]
-            whole = np.array(part).reshape(-1, 7)
-            programs.code[row, first : first + len(part)] = whole[:, :4]
-            programs.data[row, first : first + len(part)] = whole[:, 4:]
-            programs.length[row, c] = len(part)
-
-    def duplicate(self, c: int, i: int, rng: np.random.Generator) -> bool:
-        """Computes a value twice; one later read is of the copy."""
-        one = self.parts[c][i]
-        kind = _output(one)
-        reads = self._reads_after(c, i)
-        if not self._repeatable(one) or not self.free[kind] or not reads or not self._room(c):
-            return False
-        copy = self.free[kind][0]
-        at, column = reads[rng.integers(len(reads))]
-        self.parts[c][at][column] = copy
-        self.parts[c].insert(i, [*one[:3], copy, *one[4:]])
-        return True
-
-    def add_zero(self, c: int, i: int, rng: np.random.Generator) -> bool:
-        """Adds an address that is never written to a value."""
-        return self._followed(c, i, self._sum(c, self.parts[c][i]))
-
-    def multiply_by_one(self, c: int, i: int, rng: np.random.Generator) -> bool:
-        """Multiplies a value by a scalar that Setup sets to 1."""
-        return self._followed(c, i, self._product(c, self.parts[c][i]), one=True)
-
-    def split(self, c: int, i: int, rng: np.random.Generator) -> bool:
-        """Computes a value into an unused address, then copies it."""
-        one = self.parts[c][i]
-        kind = _output(one)
-        if not self._repeatable(one) or not self.free[kind]:
-            return False
-        place = self.free[kind].pop()  # what the copy reads besides is another
-        through = [*one[:3], place, *one[4:]]
-        summed = bool(rng.integers(2))
-        copy = (self._sum if summed else self._product)(c, through)
-        if copy is None or not self._followed(c, i, [*copy[:3], one[3], *copy[4:]], one=not summed):
-            self.free[kind].append(place)
-            return False
-        self.parts[c][i + (c == 0 and not summed)] = through
-        return True
-
-    def _followed(self, c: int, i: int, by: list[float] | None, one: bool = False) -> bool:
-        """Inserts an instruction behind another, and with `one` the constant in Setup, if there is room."""
-        if by is None or not self._room(c, 1 + (one and c == 0)) or (one and not self._room(0)):
-            return False
-        self.parts[c].insert(i + 1, by)
-        if one:
-            self.parts[0].insert(0, [CONSTANT, 0, 0, self.free[0][0], 1.0, 0.0, 0.0])
-        return True
-
-    def _sum(self, c: int, one: list[float]) -> list[float] | None:
-        kind = _output(one)
-        if kind < 0 or SUMS[kind] not in self.space.ops[c] or not self.free[kind]:
-            return None
-        return [SUMS[kind], one[3], self.free[kind][0], one[3], 0.0, 0.0, 0.0]
-
-    def _product(self, c: int, one: list[float]) -> list[float] | None:
-        kind = _output(one)
-        if kind < 0 or PRODUCTS[kind] not in self.space.ops[c] or CONSTANT not in self.space.ops[0] or not self.free[0]:
-            return None
-        return [PRODUCTS[kind], self.free[0][0], one[3], one[3], 0.0, 0.0, 0.0]
-
-    def _room(self, c: int, more: int = 1) -> bool:
-        return len(self.parts[c]) + more <= self.most[c]
-
-    def _repeatable(self, one: list[float]) -> bool:
-        """Whether an instruction gives the same wherever it writes to, and when it runs twice."""
-        op = ops.OPS[int(one[0])]
-        return op.output != "" and not op.random and not op.reads_output
-
-    def _reads_after(self, c: int, i: int) -> list[tuple[int, int]]:
-        """Where the value of an instruction is read in its component, before it is overwritten: row and column."""
-        kind, address, found = _output(self.parts[c][i]), self.parts[c][i][3], []
-        for at in range(i + 1, len(self.parts[c])):
-            one = self.parts[c][at]
-            found += [
-                (at, 1 + n) for n, of in enumerate(ops.INPUT_KINDS[int(one[0])]) if of == kind and one[1 + n] == address
-            ]
-            if _output(one) == kind and one[3] == address:
-                break
-        return found
-
-
-def _output(one: list[float]) -> int:
-    return int(ops.OUTPUT_KINDS[int(one[0])])
-
-
-def _kind_of(number: int, space: SearchSpace) -> tuple[int, int]:
-    """The kind and the address of a number that counts scalars first, then vectors, then matrices."""
-    for kind, n in enumerate(space.memory):
-        if number < n:
-            return kind, number
-        number -= n
-    raise ValueError("the number is beyond the memory")

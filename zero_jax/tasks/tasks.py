@@ -175,6 +175,11 @@ class Tasks:
         parts = [self.train_x[:, :n], self.train_y[:, :n], self.valid_x[:, :valid], self.valid_y[:, :valid]]
         return self.tree_unflatten(self._static, [*parts, np.arange(n, dtype=np.int32)[None], self.ids])
 
+    def narrowed(self, features: int) -> "Tasks":
+        """The same tasks with the first `features` features."""
+        parts = [self.train_x[..., :features], self.train_y, self.valid_x[..., :features], self.valid_y]
+        return self.tree_unflatten(self._static, [*parts, self.order, self.ids])
+
     @property
     def vector_labels(self) -> bool:
         """Whether labels and predictions of programs are vectors."""
