@@ -11,7 +11,16 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = [
-    *("adaptation", "beyond", "binary_images", "difficulty", "discovery_table", "network", "paper_programs"),
+    *(
+        "adaptation",
+        "beyond",
+        "binary_images",
+        "difficulty",
+        "discovery_table",
+        "network",
+        "paper_programs",
+        "searchers",
+    ),
     *("search_baselines", "tables", "teacher"),
 ]
 
@@ -45,6 +54,7 @@ def test_all_refuse_the_same(name, tmp_path, monkeypatch, capsys):
         ("search_baselines", ["--processes", "1", "1", "4"], "three different numbers"),
         ("binary_images", ["--dataset", "nosuch"], "nosuch"),
         ("discovery_table", ["--problems", "nonsense"], "unknown 'nonsense'; expected among linear, affine"),
+        ("searchers", ["--methods", "annealing"], "unknown 'annealing'; expected among darts, evolution"),
         ("discovery_table", ["--limit", "2"], "--limit is above 0 and at most 1"),
         ("network", ["--only", "nonsense"], "unknown 'nonsense'; expected among niche search"),
         ("beyond", ["--settings", "nonsense"], "unknown 'nonsense'; expected among plain"),

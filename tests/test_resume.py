@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(checkpoint, "SCHEMA", 1)
         folder = run(QUICK.replace(out=str(tmp_path))).folder
-    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 6: resume the run with"):
+    with pytest.raises(ValueError, match=r"has schema 1, and this version of zero-jax reads 7: resume the run with"):
         resume(folder)
 
 
