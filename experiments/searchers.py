@@ -52,6 +52,8 @@ STEPS = (1_000_000, 10_000_000, 100_000_000)
 
 SMALL_SECONDS, SECONDS = 8.0, 120.0
 SETTINGS = {"tpe": {"remember": 100}}
+COHORTS = {"enas": 7}
+"""How many cohorts it takes until all that a search compiles has been."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,14 +145,14 @@ def search(problem: str, method: str, seed: int, seconds: float) -> dict[str, An
         return {"refused": str(error)}
     evaluator = _evaluator(seen, one)
     states = (one.init(seed + 1_000_000 * number) for number in itertools.count())
-    _advanced(one, next(states), evaluator, cohorts=2)  # compiles
+    _advanced(one, next(states), evaluator, COHORTS.get(method, 2))  # compiles
     evaluator, state, known, found = _evaluator(seen, one), next(states), -np.inf, None
     curve: list[list[float]] = []
     began, evaluations = time.monotonic(), 0
     while (spent := time.monotonic() - began) < seconds and known < 0.99999:
         if one.exhausted(state):
             evaluations, state = evaluations + state.evaluations, next(states)
-        state = _advanced(one, state, evaluator, cohorts=1)
+        state = _advanced(one, state, evaluator, 1)
         if state.best_fitness > known:
             known, found = state.best_fitness, state.best.program
             curve.append([round(time.monotonic() - began, 3), evaluator.counts.train_steps, round(known, 5)])

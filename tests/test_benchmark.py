@@ -104,6 +104,7 @@ def test_a_race_counts_evaluations_until_the_best_program():
     assert never.regret == {}
 
 
+@pytest.mark.slow
 def test_methods_that_a_table_cannot_serve_are_left_out():
     assert {"evolution", "random", "halving", "grid"} <= set(methods())
     assert not {"niches", "enas", "darts"} & set(methods())

@@ -37,7 +37,7 @@ def fitness(slots, temperature=ONE):
     return MIXTURE.fitness(slots, temperature, TASKS, SEED)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_the_gradient_agrees_with_finite_differences(seed):
     """Along the gradient and along a random direction that is not at right angles to it."""
     slots = MIXTURE.slots(jax.random.key(seed), 0.5)
@@ -72,7 +72,8 @@ def certain(program, mixture, sharpness=200.0):
     return slots
 
 
-@pytest.mark.parametrize("name", ["linear", pytest.param("network", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear", "network"])
 def test_a_mixture_without_doubt_is_the_program(name):
     program = library.program(name)
     tasks = synthetic.teacher(3, features=4, train=20, valid=10)

@@ -37,7 +37,7 @@ def gone_on(search, state, cohorts, worth=likeness):
     return state
 
 
-@pytest.mark.parametrize("search", [REINFORCE, MODEL], ids=["reinforce", "tpe"])
+@pytest.mark.parametrize("search", [pytest.param(REINFORCE, marks=pytest.mark.slow), MODEL], ids=["reinforce", "tpe"])
 def test_it_goes_on_from_a_file_as_if_nothing_had_happened(search, tmp_path):
     state = gone_on(search, search.init(0), 5)
     search.save(state, tmp_path / "state.npz")

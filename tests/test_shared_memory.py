@@ -55,7 +55,7 @@ def test_executors_leave_the_same_memory(name, given):
         np.testing.assert_allclose(left, right, atol=1e-4)
 
 
-@pytest.mark.parametrize("executor", ["simd", "xla"])
+@pytest.mark.parametrize("executor", ["simd", pytest.param("xla", marks=pytest.mark.slow)])
 def test_without_memory_given_fitness_is_the_usual_one(executor):
     program = library.program("network")
     usual = Evaluator(TASKS, executor=executor)(program)
@@ -131,6 +131,7 @@ def gone_on(search, state, cohorts, evaluator):
     return state, asked
 
 
+@pytest.mark.slow
 def test_phases_take_turns_and_only_programs_judged_alone_count():
     tasks = synthetic.linear(3, features=4, train=60, valid=20)
     evaluator = Evaluator(tasks)

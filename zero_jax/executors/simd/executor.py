@@ -100,12 +100,11 @@ class Simd(Executor):
         options = prepared.options
         result = lanes.evaluate(
             programs,
-            prepared.tasks,
+            prepared.tasks._replace(memory=memory),
             int(seed),
             options.max_abs_error,
             threads=options.threads,
             want="memory",
-            memory=memory,
         )
         return lambda: (result.fitness, result.train_steps, *(result.memory or ()))
 

@@ -52,6 +52,7 @@ class LaneTasks(NamedTuple):
       n_tasks: T.
       accuracy: whether the loss is accuracy.
       classes: C where labels are vectors, else 0.
+      memory: what runs begin with where memory is wanted, `[T, S]`, `[T, V, F]`, `[T, M, F, F]`; None for zeros.
     """
 
     train_x: np.ndarray
@@ -64,6 +65,7 @@ class LaneTasks(NamedTuple):
     n_tasks: int
     accuracy: bool
     classes: int
+    memory: Sequence[Any] | None = None
 
     def interface(self, memory: MemorySize) -> Interface:
         """Where programs of that memory size find features and labels."""
@@ -136,7 +138,6 @@ def evaluate(
     threads: int | None = None,
     fuse: bool | None = None,
     want: Wanted = "fitness",
-    memory: Sequence[Any] | None = None,
 ) -> Result:
     """Trains every program on every task.
 
@@ -150,8 +151,8 @@ def evaluate(
       fuse: whether to make superinstructions; by default if there are enough examples for it to pay.
       want: `errors` adds the error of each example, training and validation, epoch by epoch, 0 once a run has stopped:
         for accuracy y - sigmoid(s1) in training and y - s1 in validation, for vector labels the largest |label -
-        probability| of a class in both. `fingerprints` adds hashes of those errors, and `memory` what training leaves.
-      memory: what runs begin with where memory is wanted: `[T, S]`, `[T, V, F]`, `[T, M, F, F]`; by default zeros.
+        probability| of a class in both. `fingerprints` adds hashes of those errors, and `memory`, with which runs
+        begin with what the tasks say, what training leaves.
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, within a second, however much is left to do.
@@ -169,7 +170,7 @@ def evaluate(
     items = max(1, min(_BLOCK, n_programs * groups // (_BLOCK * at_once)))
     settings = _settings(tasks, seed, fuse, want, (used - 1) * v.WIDTH, items)
     flags = np.zeros(2, np.int64)
-    given, left = _carried(programs, tasks, n_programs if want == "memory" else 0, memory)
+    given, left = _carried(programs, tasks, n_programs if want == "memory" else 0)
     data = (tasks.train_x, tasks.train_y, tasks.valid_x, tasks.valid_y, tasks.ids, flags[:1], flags[1:], given, left)
     addresses = np.array([part.ctypes.data for part in data])
     code, constants, length = (np.ascontiguousarray(part) for part in (programs.code, programs.data, programs.length))
@@ -203,17 +204,15 @@ def evaluate(
     )
 
 
-def _carried(
-    programs: Programs, tasks: LaneTasks, n_programs: int, memory: Sequence[Any] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _carried(programs: Programs, tasks: LaneTasks, n_programs: int) -> tuple[np.ndarray, np.ndarray]:
     """Memory in lanes: `[G, numbers, 16]` that runs begin with, and `[P, G, numbers, 16]` for what each leaves."""
     groups, features = len(tasks.masks), tasks.train_x.shape[2]
     numbers = layout.memory_numbers(programs.memory, features) + layout.scratch_numbers(programs.memory, features)
     sizes = groups, numbers, v.WIDTH
     given = _aligned(int(np.prod(sizes)) if n_programs else 0).reshape(sizes if n_programs else (0, 0, 0))
     given[:] = 0
-    if memory is not None:
-        flat = np.concatenate([np.asarray(part, np.float32).reshape(tasks.n_tasks, -1) for part in memory], 1)
+    if n_programs and tasks.memory is not None:
+        flat = np.concatenate([np.asarray(part, np.float32).reshape(tasks.n_tasks, -1) for part in tasks.memory], 1)
         by_lane = flat[_tasks_of_lanes(tasks.n_tasks)].reshape(groups, v.WIDTH, -1)
         given[:, : flat.shape[1]] = by_lane.transpose(0, 2, 1)
     left = _aligned(n_programs * given.size).reshape(n_programs, *given.shape)

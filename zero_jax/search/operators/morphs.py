@@ -3,7 +3,6 @@
 Axes: `n` programs, `L` slots.
 """
 
-
 import numpy as np
 
 from zero_jax.program import ops
