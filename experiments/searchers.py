@@ -52,7 +52,7 @@ STEPS = (1_000_000, 10_000_000, 100_000_000)
 
 SMALL_SECONDS, SECONDS = 8.0, 120.0
 SETTINGS = {"tpe": {"remember": 100}}
-COHORTS = {"enas": 7}
+COHORTS = {"enas": 7, "niches": 4}
 """How many cohorts it takes until all that a search compiles has been."""
 
 
