@@ -6,7 +6,7 @@
 
 Problems: the linear space of the paper's Fig. 4, affine regression, a two-layer teacher, and pairs of scikit-learn's
 digits; 10 tasks to search on and 10 others to judge on (T_select). Each search has one thread and a number of seconds,
-what is compiled before not counted, and `curve` says how good its best program was after so many seconds and train
+what is compiled before not counted, and `curve` says how good its best program was at any number of seconds and train
 steps; one that is exhausted begins again. Every method has its defaults, except that Optuna's model remembers 100
 programs and `niches` has the settings of `discovery_table.py`, chosen on other tasks of such problems; no other method
 was tuned. `niches` has initial values in place of Setup's instructions, which the other methods do not. A train step of a mixture
@@ -198,7 +198,7 @@ def bias(one: Any, state: Any, seen: Tasks) -> float | None:
 
 
 def at(curve: Sequence[Sequence[float]], axis: int, limit: float) -> float:
-    """The best fitness of a curve by so many seconds (axis 0) or train steps (axis 1); 0 before the first."""
+    """The best fitness of a curve by a number of seconds (axis 0) or train steps (axis 1); 0 before the first."""
     return max((point[2] for point in curve if point[axis] <= limit), default=0.0)
 
 

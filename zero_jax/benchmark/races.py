@@ -29,7 +29,7 @@ class Race:
     Attributes:
       method: its name.
       solved: for each seed, how many evaluations it took to come within `NEAR` of the best program; None for never.
-      regret: for each of `CHECKPOINTS` within the budget, the mean distance to the best fitness after so many
+      regret: for each of `CHECKPOINTS` within the budget, the mean distance to the best fitness after that many
         evaluations.
       seconds: of all seeds together.
       evaluations: of all seeds together.

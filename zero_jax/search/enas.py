@@ -34,8 +34,8 @@ class SharedState(ControllerState):
       trained: bool `[A]`, which addresses some program has learned at.
       phase: what is asked for: first programs alone; programs that train the shared memory; programs that the
         controller learns from; or the best of these, alone.
-      turn: how many cohorts of the phase have been told.
-      shortlist: `J` programs to be judged, the best first; a single empty one while there are none.
+      turn: how many cohorts of the phase are done.
+      shortlist: `J` programs to be judged, the best first; a single empty one at first.
       shortlist_fitness: float64 `[J]`, with shared memory; NaN for the empty one.
     """
 

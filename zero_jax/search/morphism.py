@@ -78,7 +78,7 @@ class MorphismEvolution(RegularizedEvolution):
             raise ValueError(f"features_every must be at least 1, not {self.features_every}")
 
     def stage(self, evaluations: int) -> int:
-        """Which share of the features counts after so many evaluations."""
+        """Which share of the features counts after this many evaluations."""
         return min(len(self.features) - 1, evaluations // self.features_every)
 
     def ask(self, state: Any) -> tuple[Any, Candidates]:
@@ -117,10 +117,10 @@ class MorphismEvolution(RegularizedEvolution):
             return super().tell(state, candidates, scores)
         best = state.best
         if state.again is None:
-            told = super().tell(state, candidates, scores)
+            after = super().tell(state, candidates, scores)
         else:
-            told = dataclasses.replace(self.with_first(state, candidates, scores), stage=state.again, again=None)
-        return told if candidates.features_share == 1 else dataclasses.replace(told, best=best)
+            after = dataclasses.replace(self.with_first(state, candidates, scores), stage=state.again, again=None)
+        return after if candidates.features_share == 1 else dataclasses.replace(after, best=best)
 
     def check_work(self, tasks: Tasks, stages: Sequence[Stage]) -> None:
         """As in `Searcher`: classes are features of their own."""

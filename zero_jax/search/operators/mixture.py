@@ -20,6 +20,7 @@ from zero_jax.executors.xla.interpreter import Values, applied, empty_memory
 from zero_jax.program import ops as table
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace
+from zero_jax.search.operators.learners import blank
 from zero_jax.tasks import Tasks
 
 LARGEST = 1e3
@@ -86,7 +87,7 @@ class Mixture:
     def fitness(self, slots: Slots, temperature: Array, tasks: Tasks, seed: Array) -> Array:
         """The mean fitness of a relaxed program: trained on the first examples, then validated."""
         shares = self._shares(slots, temperature)
-        empty = empty_memory(_one(self.space), len(tasks), tasks.train_x.shape[2])
+        empty = empty_memory(blank(self.space, 1), len(tasks), tasks.train_x.shape[2])
         start = {kind: part[0] for kind, part in empty.items()}
         memory = self._run(0, shares, start, tasks.ids, seed, jnp.int32(0))
         parts = (tasks.train_x[:, : self.train], tasks.train_y[:, : self.train])
@@ -193,13 +194,6 @@ def _in_range(op: table.Op, constants: list[Array]) -> list[Array]:
     """Constants as an op takes them: deviations are positive, places from 0 to 1."""
     some = zip(constants, op.constants, strict=True)
     return [jnp.abs(c) if m == "stdev" else jnp.clip(c, 0, 1) if m == "index" else c for c, m in some]
-
-
-def _one(space: SearchSpace) -> Programs:
-    """An empty program."""
-    slots = sum(space.capacity)
-    code, data = np.zeros((1, slots, 4), np.int32), np.zeros((1, slots, 3), np.float32)
-    return Programs(code, data, np.zeros((1, 3), np.int32), space.capacity, space.memory)
 
 
 def _shown(memory: Values, x: Array, y: Array) -> Values:
