@@ -228,6 +228,7 @@ def refused(folder, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_an_address_that_does_not_answer_gives_one_line(tmp_path):
     line = refused(tmp_path, "teacher", "--ray", "127.0.0.1:1", "--out", str(tmp_path))
     assert "no Ray cluster answers at 127.0.0.1:1" in line

@@ -140,7 +140,7 @@ def left_behind(folder):
         ("simd", {}),
         ("simd", {"groups": 2, "task_variants": ("features=4", "train=20"), "candidates": 3, "probe": 5}),
         ("simd", {"trials": 3, "parallel_trials": 2}),
-        ("xla", {"train_steps": 20_000, "groups": 2}),
+        pytest.param("xla", {"train_steps": 20_000, "groups": 2}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_on_one_thread_or_two_leaves_the_same_behind(tmp_path, executor, more):

@@ -220,7 +220,9 @@ def test_it_works_under_jit_vmap_and_scan():
     np.testing.assert_allclose(np.concatenate(halves), want, atol=1e-6)
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", pytest.param("pallas", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "executor", ["xla", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simd", "pallas"))]
+)
 def test_it_works_sharded_over_devices(executor):
     programs = random_programs(SMALL, 1000, np.random.default_rng(0))
     tasks = small_tasks()

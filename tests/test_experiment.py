@@ -218,7 +218,9 @@ def test_presets_are_the_specifications():
         build.searcher(preset)
 
 
-@pytest.mark.parametrize("method", ["evolution", "random", pytest.param("efficient", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("evolution", "efficient"))]
+)
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
     monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 20_000)
     narrow = SearchSpace(

@@ -46,7 +46,7 @@ def test_it_goes_on_from_a_file_as_if_nothing_had_happened(search, tmp_path):
     check_ops(again.best.program, search.ops)
 
 
-@pytest.mark.parametrize("search", [REINFORCE, MODEL], ids=["reinforce", "tpe"])
+@pytest.mark.parametrize("search", [pytest.param(REINFORCE, marks=pytest.mark.slow), MODEL], ids=["reinforce", "tpe"])
 def test_it_searches_real_tasks(search):
     evaluator, state = Evaluator(TASKS), search.init(0)
     for _ in range(2):

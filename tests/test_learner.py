@@ -88,6 +88,7 @@ def test_predictions_of_many_are_those_of_each():
 # ---------------------------------------------------------------------------------------------- what JAX can do with it
 
 
+@pytest.mark.slow
 def test_it_jits_maps_over_seeds_and_data_and_has_gradients_of_constants():
     model = learner(LINEAR)
     rng = np.random.default_rng(0)

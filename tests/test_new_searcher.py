@@ -121,6 +121,7 @@ SEARCH = [
 ]
 
 
+@pytest.mark.slow
 def test_it_runs_from_the_command_line_and_is_resumed_and_reported(module, tmp_path, capsys):
     assert call(*SEARCH, "--out", "whole") == 0
     (whole,) = (tmp_path / "whole").iterdir()

@@ -182,6 +182,7 @@ def test_fingerprints_are_equal_for_equal_errors_alone():
     assert (prints[0] != prints[2]).all()
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_each_example_and_0_after_a_stop():
     program = Programs.parse("def Setup():\ndef Predict():\n s1 = s2 * s2\ndef Learn():\n s2 = s0 + s2", (3, 1, 0))
     x = np.zeros((2, 4, 1))

@@ -74,7 +74,7 @@ def test_only_the_page_is_served_and_only_to_this_machine(served, folder):
     assert get(served, Host=f"localhost:{served.server_address[1]}")[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_it_runs_until_it_is_stopped(folder, number):
     command = [sys.executable, "-m", "zero_jax.cli", "watch", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -53,7 +53,8 @@ VARIANTS = {
     "random search": {"method": "random", "train_steps": 150_000},
     "efficient evolution": {"method": "efficient", "migrate_every": 70, "train_steps": 150_000},
 }
-QUICKEST = ("one experiment at a time", "probes, hurdles and a budget", "several candidates")
+QUICKEST = ("one trial at a time", "probes, hurdles and a budget")
+NO_FILES = ["FIFO", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("device", "folder"))]
 
 
 def final(folder):
@@ -112,7 +113,9 @@ def test_a_run_that_has_ended_tells_its_outcome_again(tmp_path):
     assert [(first.folder / f"{name}.json").read_text() for name in ("outcome", "hall", "lineage")] == before
 
 
-@pytest.mark.parametrize("more", [{}, {"parallel_trials": 2}, VARIANTS["task variants"]])
+@pytest.mark.parametrize(
+    "more", [pytest.param({}, marks=pytest.mark.slow), {"parallel_trials": 2}, VARIANTS["task variants"]]
+)
 def test_a_run_that_was_interrupted_and_judged_goes_on_to_end_as_one_that_was_not(tmp_path, monkeypatch, more):
     monkeypatch.setattr("zero_jax.run.trial.COHORTS_PER_CHECKPOINT", 3)
     monkeypatch.setattr("zero_jax.run.crew.WORK_PER_ROUND", 500)
@@ -177,7 +180,7 @@ def test_a_best_program_that_was_edited_is_left_out(tmp_path, name):
     assert resume(first.folder).select_fitness == first.select_fitness
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
     folder = run(OFTEN.replace(out=str(tmp_path))).folder
     want = final(folder)
@@ -191,7 +194,7 @@ def test_a_checkpoint_that_is_no_file_is_passed_over(tmp_path, kind):
     np.testing.assert_equal(final(folder), want)
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_records_that_are_no_file_are_refused(tmp_path, kind):
     folder = run(OFTEN.replace(out=str(tmp_path))).folder
     no_regular_file(kind, folder / "records.jsonl")

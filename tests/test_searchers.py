@@ -311,6 +311,7 @@ def test_children_are_as_good_as_their_parents_or_mutants_and_sizes_grow_by_sche
     assert most.tolist() == [8, 7, 9]
 
 
+@pytest.mark.slow
 def test_features_grow_by_schedule_and_only_all_of_them_decide_the_best():
     search = MorphismEvolution(SPACE, population=20, cohort=10, features=(0.5, 1.0), features_every=60)
     seen, state, asked = [], search.init(0), []

@@ -42,7 +42,7 @@ def drawn(size, tasks, seed=0):
 # ---------------------------------------------------------------------------------------------- executors
 
 
-@pytest.mark.parametrize("name", ["linear", "network"])
+@pytest.mark.parametrize("name", ["linear", pytest.param("network", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("given", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_executors_leave_the_same_memory(name, given):
     program = library.program(name)

@@ -37,7 +37,7 @@ def test_random_programs_with_every_op_agree_with_xla(features, loss):
     assert len(np.unique(np.asarray(want.fitness).round(4))) > (300 if loss == "rmse" else 15)
 
 
-@pytest.mark.parametrize("features", [3, 4])  # the loops for any F, and those for one
+@pytest.mark.parametrize("features", [pytest.param(3, marks=pytest.mark.slow), 4])  # loops for any F, and for one
 def test_draws_from_the_unit_interval_are_equal_to_the_bit_and_the_others_nearly(features):
     """Whether XLA rounds `low + (high - low) * u` once or twice depends on its version and on the CPU."""
     rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_best_and_the_run_goes_on(tmp_path,
     assert after["select_fitness"] >= before["select_fitness"]
 
 
+@pytest.mark.slow
 def test_two_signals_end_a_search_at_once(tmp_path):
     slow = ["empty", "--population", "2000", "--cohort", "2000", "--islands", "8", "--initial", "network",
             "--search-tasks.tasks", "40", "--search-tasks.epochs", "40"]  # fmt: skip
@@ -170,6 +171,7 @@ def test_a_worse_result_never_overwrites_a_better_one(tmp_path):
     assert would_be_worse
 
 
+@pytest.mark.slow
 def test_an_interruption_within_a_cohort_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     real, cohorts = trial.Trial.evaluate_cohort, []
 
@@ -299,6 +301,7 @@ def test_quiet_says_nothing_but_the_result(capsys, tmp_path):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_with_percentage_and_time_left(tmp_path):
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 150, 0, 0))

@@ -40,6 +40,7 @@ def test_a_program_is_fitted_and_predicts_new_rows(wine, capsys):
     assert np.allclose(out.filter(like="predicted_probability").sum(axis=1), 1.0)
 
 
+@pytest.mark.slow
 def test_a_stored_model_predicts_alike_in_another_process_without_pickle(wine):
     options = "--bias", "--multi-class", "ovo", "--n-estimators", "2", "--epochs", "4"
     call("fit", "linear", "--data", "wine.csv", "--target", "target", "--out", "model.npz", *options)

@@ -52,7 +52,10 @@ def test_tasks_of_variants_are_t_search_with_what_they_change():
 
 @pytest.mark.parametrize(
     ("groups", "executor", "steps"),
-    [(2, "simd", 150_000), (4, "simd", 150_000), pytest.param(2, "xla", 30_000, marks=pytest.mark.slow)],
+    [
+        (4, "simd", 150_000),
+        *(pytest.param(2, *more, marks=pytest.mark.slow) for more in (("simd", 150_000), ("xla", 30_000))),
+    ],
 )
 def test_the_fitness_of_each_group_is_that_on_its_own_tasks(tmp_path, groups, executor, steps):
     experiment = TWO.replace(groups=groups, executor=executor, train_steps=steps, out=str(tmp_path))

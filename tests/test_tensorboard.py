@@ -38,6 +38,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_curves_are_the_records(tmp_path):
     folder = run(DRAWN.replace(out=str(tmp_path))).folder
     lines, curves = records(folder), scalars(folder)

@@ -37,6 +37,7 @@ def test_no_other_module_uses_private_names_of_tensorflow_datasets():
     assert not {name for name in attributes if name.startswith("_") and not name.startswith("__")}
 
 
+@pytest.mark.slow
 def test_packages_for_images_alone_are_imported_for_images_alone():
     code = f"""
 import sys

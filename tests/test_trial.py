@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
@@ -81,6 +82,7 @@ def test_who_is_in_the_hall_of_fame_descends_from_its_parents():
         assert checked > 10
 
 
+@pytest.mark.slow
 def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
     trials = []
     for more in (

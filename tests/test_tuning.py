@@ -59,7 +59,9 @@ def fitness(program, tasks, seed=0, combine="mean"):
     return program_fitness(evaluate(program, tasks, seed).fitness, combine)[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow) if name == "gradient" else name for name in METHODS]
+)
 def test_every_method_finds_a_learning_rate_and_says_what_it_spent(method):
     tuned = tune(SLOW, few(), method, evaluations=101, seed=3)
     assert tuned.fitness_before == fitness(SLOW, few(), 3) < 0.6
