@@ -86,8 +86,9 @@ class TaskOptions:
 
     Attributes:
         task: linear, affine, teacher, digits, synthetic_images; an image set of tensorflow-datasets (cifar10, mnist,
-            fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); or the path of an NPZ file with train_x,
-            train_y, valid_x, valid_y and, optionally, loss, epochs and classes.
+            fashion_mnist, svhn_cropped, imagenet_resized/32x32, or tfds:NAME); images:PATH, an image set on disk (IDX,
+            NPZ, pictures or Parquet); or the path of an NPZ file with train_x, train_y, valid_x, valid_y and,
+            optionally, loss, epochs and classes.
         tasks: Number of tasks (default: 100; 45 for digits and the image sets above).
         features: Features per example (default: 4; 16 for digits and the image sets above); 0 for all pixels of an
             image.
@@ -112,7 +113,7 @@ class TaskOptions:
         fields = dataclasses.asdict(self)
         source = fields.pop("task")
         sizes = {name: n for name, n in fields.items() if n is not None}
-        if source.endswith(".npz") and sizes:
+        if TaskSet(source).is_own and sizes:
             raise ValueError(
                 f"--{next(iter(sizes))} cannot be used with {shown(source)}: the file sets the number of tasks, "
                 "features, examples, epochs and classes"

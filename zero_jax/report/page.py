@@ -154,7 +154,7 @@ def _fitness(config: RunConfig, outcome: schemas.Outcome) -> _Table:
 
 
 def _count(tasks: TaskSet) -> str:
-    return "your tasks" if tasks.source.endswith(".npz") else f"{tasks.tasks} tasks"
+    return "your tasks" if tasks.is_own else f"{tasks.tasks} tasks"
 
 
 def _progress(records: pd.DataFrame, outcome: schemas.Outcome | None) -> Iterator[_Figure]:
@@ -308,7 +308,7 @@ def _islands(e: RunConfig) -> str:
 
 
 def _tasks(tasks: TaskSet) -> str:
-    if tasks.source.endswith(".npz"):
+    if tasks.is_own:
         return tasks.source
     examples = f"{tasks.train:,} + {tasks.valid:,} examples of {tasks.features or 'all'} features"
     return f"{tasks.source}, {tasks.tasks} tasks of {examples}, {tasks.epochs} epoch{'s' * (tasks.epochs != 1)}"

@@ -174,7 +174,7 @@ INITIAL = ("random", "no_op", "linear", "network")
 
 
 def _made(described: TaskSet, seed: int, role: Role) -> Tasks:
-    return described.make(seed, role) if described.source.endswith(".npz") else _made_once(described, seed, role)
+    return described.make(seed, role) if described.is_own else _made_once(described, seed, role)
 
 
 @functools.lru_cache(maxsize=8)

@@ -327,7 +327,7 @@ def _changed(described: TaskSet, text: str) -> TaskSet:
             f"a task variant names what it changes of the tasks, as in features=8,train=1000; of {', '.join(names)}, "
             f"each once; not {shown(text)}"
         )
-    if described.source.endswith(".npz"):
+    if described.is_own:
         raise ValueError(
             f"task variants cannot change tasks that come from a file: leave the variants or {described.source} out"
         )

@@ -33,6 +33,7 @@ class SplitOptions(TypedDict, total=False):
     test: int
     part: Part
     per_class: int
+    others: tuple[Any, Any] | None
 
 
 def projected_binary(
@@ -61,7 +62,8 @@ def projected_binary(
       split: `features` is F, by default 16, or None to keep every dimension. `train` and `valid` are the numbers of
         examples for training and validation; `test`, by default 0, those cut off before anything else sees them.
         `part` is what the tasks validate on: `valid`, or `test` for the final report. `per_class` is the most examples
-        of a class that are used.
+        of a class that are used. `others`, test examples and their class ids, take the place of those that `part`
+        says: all of the classes in question, or as many as every pair has.
 
     Returns:
       `len(pairs) * len(projections)` tasks, the projections of a pair next to each other, with accuracy as their loss.
@@ -192,16 +194,22 @@ def _class_images(number: int, count: int) -> np.ndarray:
     return np.clip(clean + 0.1 * own.standard_normal(clean.shape, np.float32), 0, 1)
 
 
-def class_pairs(select: bool, seed: int = 0) -> list[Pair]:
+def class_pairs(select: bool, seed: int = 0, classes: int = 10) -> list[Pair]:
     """The 36 pairs of ten classes that a search trains on or, with `select`, the 9 that it is judged on.
+
+    Of fewer classes, too, a fifth of the pairs is kept for that, at least one; of two classes there is one pair, which
+    serves both.
 
     Example:
       >>> len(class_pairs(select=False)), len(class_pairs(select=True))
       (36, 9)
     """
-    every = [(a, b) for a in range(10) for b in range(a + 1, 10)]
+    every = [(a, b) for a in range(classes) for b in range(a + 1, classes)]
+    if len(every) == 1:
+        return every
     shuffled = [every[i] for i in np.random.default_rng(seed).permutation(len(every))]
-    return sorted(shuffled[:N_SELECT_PAIRS] if select else shuffled[N_SELECT_PAIRS:])
+    kept = max(1, len(every) // 5)
+    return sorted(shuffled[:kept] if select else shuffled[kept:])
 
 
 @functools.cache
@@ -224,6 +232,15 @@ def _examples(x: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     return flat, ids
 
 
+def equally_many(parts: list[tuple[np.ndarray, ...]]) -> list[tuple[np.ndarray, ...]]:
+    """Tasks' (train_x, train_y, valid_x, valid_y), each with as many examples to validate on as the smallest has."""
+    counts = [len(part[3]) for part in parts]
+    if len(set(counts)) < 2:
+        return parts
+    rows = [np.linspace(0, count - 1, min(counts)).astype(int) for count in counts]  # keeps the shares of classes
+    return [(*part[:2], part[2][some], part[3][some]) for part, some in zip(parts, rows, strict=True)]
+
+
 _BLOCK = 1024
 
 
@@ -236,6 +253,7 @@ class _Split(NamedTuple):
     features: int | None = 16
     part: Part = "valid"
     per_class: int = PER_CLASS
+    others: tuple[Any, Any] | None = None
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -251,9 +269,13 @@ class _Split(NamedTuple):
         for group in groups:
             index, target = self._chosen(ids, group)
             self._check(flat.shape[1], target, group)
-            chosen = flat[index]
-            made += [self._task(chosen, target, seed) for seed in seeds]
-        return made
+            chosen, others = flat[index], None
+            if self.others is not None:
+                test_x, test_ids = _examples(*self.others)
+                test_index, test_target = self._chosen(test_ids, group)
+                others = test_x[test_index], test_target
+            made += [self._task(chosen, target, seed, others) for seed in seeds]
+        return equally_many(made)
 
     def _chosen(self, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Which examples serve, and the place of their class among these."""
@@ -282,7 +304,9 @@ class _Split(NamedTuple):
             wanted = f"{train} to train, {valid} to validate and {test} to test"
             raise ValueError(f"{has} {len(target)} examples; cannot take {wanted}")
 
-    def _task(self, x: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    def _task(
+        self, x: np.ndarray, target: np.ndarray, seed: int, others: tuple[np.ndarray, np.ndarray] | None
+    ) -> tuple[np.ndarray, ...]:
         from sklearn.model_selection import train_test_split  # takes a second to import
         from sklearn.preprocessing import StandardScaler
 
@@ -294,16 +318,17 @@ class _Split(NamedTuple):
             index, train_size=train, test_size=valid, random_state=seed, stratify=target[index]
         )
         judged = valid_index if self.part == "valid" else test_index
-        train_x, judged_x = self._projected(x, train_index, seed), self._projected(x, judged, seed)
+        pixels, labels = (x[judged], target[judged]) if others is None else others
+        train_x, judged_x = (self._projected(some, seed) for some in (x[train_index], pixels))
         scaler = StandardScaler().fit(train_x)
-        return scaler.transform(train_x), target[train_index], scaler.transform(judged_x), target[judged]
+        return scaler.transform(train_x), target[train_index], scaler.transform(judged_x), labels
 
-    def _projected(self, x: np.ndarray, index: np.ndarray, seed: int) -> np.ndarray:
+    def _projected(self, x: np.ndarray, seed: int) -> np.ndarray:
         from sklearn.random_projection import GaussianRandomProjection
 
         if self.features is None:
-            return x[index].astype(np.float64)
+            return x.astype(np.float64)
         projection = GaussianRandomProjection(self.features, random_state=seed).fit(x[:1].astype(np.float64))
         # As float64, images of a byte a number take eight times the memory: all at once they took twice the time.
-        blocks = [index[i : i + _BLOCK] for i in range(0, len(index), _BLOCK)]
-        return np.concatenate([x[block].astype(np.float64) @ projection.components_.T for block in blocks])
+        blocks = [x[i : i + _BLOCK] for i in range(0, len(x), _BLOCK)]
+        return np.concatenate([block.astype(np.float64) @ projection.components_.T for block in blocks])

@@ -1,4 +1,4 @@
-"""Sets of images with classes, from tensorflow-datasets, kept on disk as arrays.
+"""Sets of images with classes: from files, or from tensorflow-datasets, kept on disk as arrays.
 
 Axes: `n` training and `m` test images of `H` x `W` pixels with `C` channels.
 """
@@ -42,8 +42,19 @@ SETS = {
 as many (SVHN has 9,607 of 0 and 9, ImageNet at most 1,300 of a class). Of ImageNet it is the one with classes:
 `downsampled_imagenet` has no classes."""
 
+FILES = "images:"
+"""How a source that is a path begins."""
+
 CLASSES = 10
 """The number of classes from which tasks are made."""
+
+PACKAGED = {
+    "fashion_mnist": (
+        Path("/usr/share/datasets/fashion-mnist"),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
+}
+"""Sets that a package of Debian brings along (`dataset-fashion-mnist`), as IDX files, and their classes."""
 
 CACHE = "ZERO_JAX_CACHE"
 """The environment variable with the folder for sets; by default they are in the user's cache folder."""
@@ -53,8 +64,8 @@ class Images(NamedTuple):
     """A set of images.
 
     Attributes:
-      name: of the set, with its version: `cifar10:3.0.2`.
-      train_images: `[n, H, W, C]` uint8, in tensorflow-datasets' order.
+      name: of the set, with its version: `cifar10:3.0.2`; from files, with a hash of its content.
+      train_images: `[n, H, W, C]` uint8, in the order of tensorflow-datasets or of the files.
       train_labels: `[n]` int32 class ids, from 0.
       test_images: `[m, H, W, C]` uint8; of sets without a test split the validation split, m = 0 without either.
       test_labels: `[m]` int32.
@@ -70,27 +81,66 @@ class Images(NamedTuple):
 
 
 def load(name: str, classes: int = CLASSES) -> Images:
-    """A set of tensorflow-datasets, downloaded and prepared when it is asked for the first time.
+    """A set of tensorflow-datasets, downloaded and prepared when it is asked for the first time; or one in files.
 
+    Fashion-MNIST is read from Debian's package, where that is installed and nothing was prepared before.
     `load("cifar10").train_images` is `[50000, 32, 32, 3]`. What was prepared is one file below `folder()`, so that a
     machine without network needs only a copy of it. The arrays are shared between callers, and read-only.
 
     Args:
       name: of a set, `cifar10`; with a configuration, `imagenet_resized/32x32`; with a version, `cifar10:3.0.2`.
-        Without one, the newest that was prepared before, or else tensorflow-datasets' own.
+        Without one, the newest that was prepared before, or else tensorflow-datasets' own. Or `images:PATH`, as
+        `image_files.read` takes it.
       classes: the number of classes whose images are kept, the first ones. (All 1,000 of ImageNet take 4 GB.)
 
     Raises:
       ValueError: a set that tensorflow-datasets does not have, or that lacks images of one shape with one class
         each; no network, or another reason why it cannot be prepared; a damaged file.
     """
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, not {classes}")
+    if name.startswith(FILES):
+        return _first(_in_files(Path(name.removeprefix(FILES)).expanduser().absolute()), classes)
     if not re.fullmatch(r"\w+(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
             f"a set of images is called like cifar10, imagenet_resized/32x32 or cifar10:3.0.2, not {shown(name)}"
         )
-    if classes < 2:
-        raise ValueError(f"classes must be at least 2, not {classes}")
+    packaged, names = PACKAGED.get(name, (None, ()))
+    if packaged and packaged.is_dir() and _kept(name, classes, folder()) is None:
+        return _first(_in_files(packaged)._replace(class_names=names), classes)
     return _load(name, classes, folder())
+
+
+def _in_files(path: Path) -> Images:
+    """A set on disk, read again if a file of it has changed."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    times = tuple(file.stat().st_mtime_ns for file in files if file.exists())
+    return _in_files_once(path, times)
+
+
+@functools.lru_cache(maxsize=2)
+def _in_files_once(path: Path, times: tuple[int, ...]) -> Images:
+    from zero_jax.tasks import image_files
+
+    found = image_files.read(path)
+    for array in found[:4]:
+        array.flags.writeable = False
+    return Images(f"{FILES}{found.digest()}", *found)
+
+
+def _first(images: Images, classes: int) -> Images:
+    """The images of the first classes."""
+    if classes >= len(images.class_names):
+        return images
+    train, test = images.train_labels < classes, images.test_labels < classes
+    return Images(
+        images.name,
+        images.train_images[train],
+        images.train_labels[train],
+        images.test_images[test],
+        images.test_labels[test],
+        images.class_names[:classes],
+    )
 
 
 def folder() -> Path:

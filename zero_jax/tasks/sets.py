@@ -2,21 +2,18 @@
 
 import dataclasses
 import functools
-import io
-import math
-import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from zero_jax.support.bounds import MAX_BYTES, check_bytes, check_number
-from zero_jax.support.files import write_atomically
-from zero_jax.support.foreign import cut, shown
+from zero_jax.support.bounds import check_bytes, check_number
+from zero_jax.support.foreign import shown
 from zero_jax.tasks import arrays, images, synthetic
-from zero_jax.tasks.tasks import Loss, Tasks, check_seen
+from zero_jax.tasks.npz import load as load
+from zero_jax.tasks.npz import save as save
+from zero_jax.tasks.tasks import Tasks, check_seen
 
 Role = Literal["search", "select", "unseen"]
 
@@ -37,8 +34,9 @@ class TaskSet:
 
     Attributes:
       source: Regression: linear, affine or teacher. Classification: digits, synthetic_images (random images of
-        CIFAR-10's shape), an image set such as cifar10 or mnist, or tfds:NAME for the first ten classes of any other
-        set of tensorflow-datasets. Or the path of an NPZ file with your own arrays; the other fields then do not apply.
+        CIFAR-10's shape), an image set such as cifar10 or mnist, tfds:NAME for the first ten classes of any other set
+        of tensorflow-datasets, or images:PATH for those of a set on disk. Or the path of an NPZ file with your own
+        arrays; the other fields then do not apply.
       tasks: Number of tasks.
       features: Features per example (F). Images are projected to F dimensions; 0 keeps all of their pixels.
       train: Training examples per task.
@@ -65,20 +63,18 @@ class TaskSet:
     @property
     def is_own(self) -> bool:
         """Whether the tasks are the user's own arrays."""
-        return self.source.endswith(".npz")
+        return self.source.endswith(".npz") and not self.source.startswith(images.FILES)
 
     @property
     def vector_labels(self) -> bool:
         """Whether labels and predictions of programs are vectors."""
-        return self._own().vector_labels if self.source.endswith(".npz") else self.classes > 2
+        return self._own().vector_labels if self.is_own else self.classes > 2
 
     @property
     def labels(self) -> str:
         """What labels are: `numbers` for regression, or how many classes."""
-        if self.source.endswith(".npz"):
-            classes = self._own().classes
-        else:
-            classes = 0 if self.source in SYNTHETIC else self.classes
+        made_up = 0 if self.source in SYNTHETIC else self.classes
+        classes = self._own().classes if self.is_own else made_up
         return f"{classes} classes" if classes else "numbers"
 
     _given: ClassVar[Tasks | None] = None  # of one object: tasks in memory, which are not read again
@@ -95,12 +91,15 @@ class TaskSet:
         return cls(f"tasks-{tasks.digest()[:16]}.npz")._with(tasks)
 
     def in_memory(self, folder: str | Path = "") -> "TaskSet":
-        """The same, arrays of a file read now and for good, and its path absolute; a path without a folder is one in
-        the folder of a run, if one is named.
+        """The same, arrays of a file read now and for good, and its path absolute, as that of images; a path without a
+        folder is one in the folder of a run, if one is named.
 
         Raises:
           ValueError: as `load`.
         """
+        if self.source.startswith(images.FILES):
+            place = Path(self.source.removeprefix(images.FILES)).expanduser().absolute()
+            return dataclasses.replace(self, source=f"{images.FILES}{place}")
         if not self.is_own or self._given is not None:
             return self
         if folder and Path(self.source).name == self.source:
@@ -129,11 +128,11 @@ class TaskSet:
         Raises:
           ValueError: as `make`.
         """
-        if self.source.endswith(".npz"):
+        if self.is_own:
             self._own()
             return
-        if not self.source.startswith(_OTHER_SETS) and self.source not in SOURCES:
-            others = "tfds:NAME for another set of tensorflow-datasets, or the path of an .npz file"
+        if not self.source.startswith((_OTHER_SETS, images.FILES)) and self.source not in SOURCES:
+            others = "tfds:NAME for another set of tensorflow-datasets, images:PATH, or the path of an .npz file"
             raise ValueError(f"unknown tasks {shown(self.source)}; expected one of {', '.join(SOURCES)}, {others}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {self.epochs}")
@@ -188,7 +187,7 @@ class TaskSet:
         if role not in get_args(Role):
             raise ValueError(f"role must be one of {', '.join(get_args(Role))}, not {shown(role)}")
         self.check()
-        if self.source.endswith(".npz"):
+        if self.is_own:
             return self._own()
         if self.source in SYNTHETIC:
             sizes = {"features": self.features, "train": self.train, "valid": self.valid, "epochs": self.epochs}
@@ -196,8 +195,20 @@ class TaskSet:
             return tasks.with_ids(_ids(self.source, seed, np.arange(self.tasks)))
         return self._classification(_examples(self.source, self.classes), seed, role)
 
-    def _classification(self, examples: "Examples", seed: int, role: Role) -> Tasks:
-        pairs = arrays.class_pairs(select=role != "search")
+    def on_test_images(self) -> Tasks:
+        """The unseen tasks, but validated on the test images of the set, as many of each pair as the smallest has.
+
+        Raises:
+          ValueError: as `make`; a source that has no test images.
+        """
+        self.check()
+        examples = None if self.source in SYNTHETIC or self.is_own else _examples(self.source, self.classes)
+        if examples is None or examples.test is None:
+            raise ValueError(f"{self.source} has no test images: take an image set such as cifar10, or images:PATH")
+        return self._classification(examples, 0, "test")
+
+    def _classification(self, examples: "Examples", seed: int, role: Role | Literal["test"]) -> Tasks:
+        pairs = arrays.class_pairs(role != "search", classes=examples.classes)
         groups: list[Sequence[int]] = [range(self.classes)] if self.vector_labels else [*pairs]
         if role == "search":
             n = len(groups) * N_PROJECTIONS
@@ -209,47 +220,66 @@ class TaskSet:
         for i, group in enumerate(groups):
             numbers = np.unique(drawn[drawn % len(groups) == i])
             if len(numbers):
-                made = self._projected(examples(group), group, numbers // len(groups), role)
+                made = self._projected(examples, group, numbers // len(groups), role)
                 cut = zip(made.train_x, made.train_y, made.valid_x, made.valid_y, strict=True)
                 parts |= zip(map(int, numbers), cut, strict=True)
-        name = f"{self.source} {role}" + f" {self.classes}" * self.vector_labels
+        name = f"{examples.name} {role}" + f" {self.classes}" * self.vector_labels
         more = {"ids": _ids(name, 0, drawn), "classes": self.classes}
-        return Tasks.stack([parts[int(i)] for i in drawn], "accuracy", self.epochs, seed=seed, **more)
+        chosen = arrays.equally_many([parts[int(i)] for i in drawn])
+        return Tasks.stack(chosen, "accuracy", self.epochs, seed=seed, **more)
 
     def _projected(
-        self, examples: tuple[np.ndarray, np.ndarray], group: Sequence[int], projections: np.ndarray, role: Role
+        self, examples: "Examples", group: Sequence[int], projections: np.ndarray, role: Role | Literal["test"]
     ) -> Tasks:
-        counts = np.sort(np.minimum(np.unique(examples[1], return_counts=True)[1], arrays.PER_CLASS))
+        x, labels = examples.of(group)
+        counts = np.sort(np.minimum(np.unique(labels, return_counts=True)[1], arrays.PER_CLASS))
         if not self.vector_labels and self.train + 2 * self.valid > counts[:2].sum():
             raise ValueError(
                 f"the smallest pair of classes of {self.source} has {counts[:2].sum()} examples; cannot take "
                 f"{self.train} to train, {self.valid} to validate and as many to test"
             )
         return arrays.projected_classes(
-            *examples,
+            x,
+            labels,
             group,
             features=self.features or None,
             train=self.train,
             valid=self.valid,
             test=self.valid,
-            part="test" if role == "unseen" else "valid",
+            part="valid" if role in ("search", "select") else "test",
+            others=examples.test if role == "test" else None,
             projections=list(map(int, projections)),
         )
 
 
-Examples = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
-"""Examples `[n, ...]` and class ids `[n]`, at least those of the classes asked for."""
+class Examples(NamedTuple):
+    """Where examples come from.
+
+    Attributes:
+      name: What tells sources apart, wherever files lie.
+      classes: How many there are, or ten of more.
+      of: Examples `[n, ...]` and class ids `[n]`, at least those of the classes asked for.
+      test: Test examples and their class ids; None where there are none.
+    """
+
+    name: str
+    classes: int
+    of: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+    test: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def _examples(source: str, classes: int) -> Examples:
     if source == "digits":
-        return lambda _: arrays.digit_examples()
+        return Examples(source, 10, lambda _: arrays.digit_examples())
     if source == "synthetic_images":
-        return arrays.synthetic_examples
+        return Examples(source, 10, arrays.synthetic_examples)
     loaded = images.load(source.removeprefix(_OTHER_SETS), max(images.CLASSES, classes))
-    if classes > len(loaded.class_names):
-        raise ValueError(f"{source} has {len(loaded.class_names)} classes, not {classes}")
-    return lambda _: (loaded.train_images, loaded.train_labels)
+    there = len(loaded.class_names)
+    if max(2, classes) > there:
+        raise ValueError(f"{source} has {there} {'class' if there == 1 else 'classes'}, not {classes}")
+    name = loaded.name if source.startswith(images.FILES) else source
+    test = (loaded.test_images, loaded.test_labels) if len(loaded.test_images) else None
+    return Examples(name, min(there, images.CLASSES), lambda _: (loaded.train_images, loaded.train_labels), test)
 
 
 def usual(source: str) -> TaskSet:
@@ -261,6 +291,10 @@ def usual(source: str) -> TaskSet:
     """
     if source != "synthetic_images" and source in _KNOWN:
         return TaskSet(source, 45, 16, *_KNOWN[source][:2])
+    if source.startswith(images.FILES):
+        pair = np.sort(np.bincount(images.load(source).train_labels))[:2].sum()
+        valid = int(max(2, min(1000, pair // 10)))
+        return TaskSet(source, 45, 16, int(max(2, min(8000, pair - 2 * valid))), valid)
     return TaskSet(source, 100, 4, 1000, 100)
 
 
@@ -273,106 +307,3 @@ def _ids(source: str, seed: int, numbers: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=3)
 def _load_once(path: str, file: Path, changed: int) -> Tasks:
     return load(path)
-
-
-def save(tasks: Tasks, path: str | Path) -> None:
-    """Writes tasks as NPZ, for `load`: ids and the order of examples included.
-
-    Example:
-      >>> save(synthetic.linear(10), "mine.npz")    # doctest: +SKIP
-    """
-    arrays = {name: np.asarray(getattr(tasks, name)) for name in (*_NEEDED, "order", "ids")}
-    numbers = {"loss": tasks.loss, "epochs": tasks.epochs, "classes": tasks.classes or 2}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays, **{name: np.array(value) for name, value in numbers.items()})
-    write_atomically(Path(path), buffer.getvalue())
-
-
-def load(path: str | Path) -> Tasks:
-    """Your own arrays: an NPZ file with train_x, train_y, valid_x, valid_y and, if wanted, loss, epochs and classes;
-    and ids and order, as `save` writes them.
-
-    The arrays are as for `Tasks`. The loss is rmse (regression) by default, whatever the labels are; with accuracy
-    there are two classes unless `classes` is given. Labels that look like classes without accuracy give a warning.
-
-    Raises:
-      ValueError: a file that cannot be read, lacks an array or has one that means nothing; all that `Tasks` objects to.
-    """
-    stored = _stored(path)
-    train_x, train_y, valid_x, valid_y = (stored[name] for name in _NEEDED)
-    numbers: dict[str, Any]
-    loss, numbers = str(stored.get("loss", "rmse")), {"epochs": 1, "classes": 2}
-    try:
-        for name in numbers:
-            given = stored.get(name, np.array(numbers[name]))
-            if given.shape or not np.issubdtype(given.dtype, np.number):
-                raise ValueError(f"{name} must be one whole number, not {shown(given.tolist())}")
-            numbers[name] = given.item()
-        tasks = Tasks(train_x, train_y, valid_x, valid_y, cast(Loss, loss), ids=stored.get("ids"), **numbers)
-        if "order" in stored:
-            tasks = tasks.with_order(stored["order"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if "loss" not in stored and np.isin(tasks.train_y, (0, 1)).all() and np.isin(tasks.valid_y, (0, 1)).all():
-        warnings.warn(
-            f'{path} has no loss, so its labels, all 0 or 1, are taken for numbers: add loss="accuracy" to the file '
-            'if they are classes, or loss="rmse" if not',
-            stacklevel=2,
-        )
-    return tasks
-
-
-_NEEDED, _OPTIONAL = ("train_x", "train_y", "valid_x", "valid_y"), ("loss", "epochs", "classes", "ids", "order")
-
-
-def _stored(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an NPZ file; each is read only after its header has been checked."""
-    if Path(path).exists() and not Path(path).is_file():  # a FIFO would wait for a writer
-        raise ValueError(f"{path} is not a regular file")
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as members:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in members.infolist()}
-            _check_entries(path, entries, len(members.infolist()))
-            return {name: _member(members, entry, f"{path}: {name}") for name, entry in entries.items()}
-    except FileNotFoundError:
-        raise ValueError(f"no file {path}") from None
-    except _Refused as error:
-        raise ValueError(str(error)) from None
-    except Exception:
-        raise ValueError(f"{path} is not an NPZ file of arrays of numbers: it cannot be read") from None
-
-
-class _Refused(Exception):
-    """A file that can be read, but that tasks cannot be made of."""
-
-
-def _check_entries(path: str | Path, entries: dict[str, zipfile.ZipInfo], count: int) -> None:
-    missing = [name for name in _NEEDED if name not in entries]
-    names = cut(", ".join(entries)) or "none"
-    if missing:
-        raise _Refused(f"{path} has no array {', '.join(missing)}; it has {names}")
-    unknown = [name for name in entries if name not in (*_NEEDED, *_OPTIONAL)]
-    if unknown:
-        allowed = ", ".join((*_NEEDED, *_OPTIONAL))
-        raise _Refused(f"{path} has {cut(', '.join(unknown))}; all that it may have is {allowed}")
-    if count > len(entries):
-        raise _Refused(f"{path} has an array twice")
-    size = sum(entry.file_size for entry in entries.values())
-    if size > MAX_BYTES:
-        raise _Refused(f"{path} has arrays of {size / 2**30:,.1f} GiB; {MAX_BYTES >> 30} GiB are allowed")
-
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
-def _member(members: zipfile.ZipFile, entry: zipfile.ZipInfo, what: str) -> np.ndarray:
-    with members.open(entry) as file:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-        claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
-    if dtype.kind not in "biufU":
-        kind = "Python objects" if dtype.hasobject else cut(dtype)
-        raise _Refused(f"{what} is an array of {kind}, not of numbers")
-    if claimed != there or min(shape, default=0) < 0:
-        raise _Refused(f"{what} is damaged: {shown(shape)} {dtype} would take {claimed:,} bytes, not {there:,}")
-    with members.open(entry) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)  # to the last byte, so that its checksum is checked
