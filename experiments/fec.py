@@ -20,6 +20,7 @@ import numpy as np
 from zero_jax.cli.options import parsed
 from zero_jax.executors import blocks, dispatch
 from zero_jax.executors.pallas import gpu as pallas
+from zero_jax.executors.simd import arrays
 from zero_jax.executors.simd import lanes as simd
 from zero_jax.program.programs import concatenate
 from zero_jax.run import build
@@ -56,9 +57,9 @@ def measure(name: str, count: int) -> list[dict]:
     experiment = PRESETS[name][1].replace(probe=0)
     programs, tasks = asked(experiment, count)
     seed = build.derived_seed(experiment, "search draws", 0)
-    fitness = simd.evaluate(programs, simd.lay_out(tasks), seed).fitness.mean(1)
+    fitness = simd.evaluate(programs, arrays.lay_out(tasks), seed).fitness.mean(1)
     probe = tasks.shortened(PROBE, PROBE)
-    one = simd.evaluate(programs, simd.lay_out(probe), seed, fuse=False, want="errors").errors
+    one = simd.evaluate(programs, arrays.lay_out(probe), seed, fuse=False, want="errors").errors
     other = interpreted(programs, probe, seed, experiment.searcher.space.ops)
     return [row(name, bits, fitness, one, other) for bits in BITS]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, Tasks, evaluate, execute
+from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.ops import OPS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,7 +32,19 @@ def single_ops():
     return programs, memory, stored["result"]
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", "pallas"])
+FEATURES = pytest.param("features as lanes", marks=pytest.mark.slow)
+
+
+@pytest.fixture
+def executor(request, monkeypatch):
+    """An executor by its name; `simd` with features as lanes, whatever their number, is none by itself."""
+    if request.param != "features as lanes":
+        return request.param
+    monkeypatch.setattr(Layout, "of", classmethod(lambda cls, features, tasks: cls.with_features(features)))
+    return "simd"
+
+
+@pytest.mark.parametrize("executor", ["xla", "simd", FEATURES, "pallas"], indirect=True)
 def test_every_deterministic_op_gives_upstreams_values(single_ops, executor):
     programs, memory, results = single_ops
     after = execute(programs, memory, "predict", executor, interpret=executor == "pallas")
@@ -58,7 +71,15 @@ def test_every_deterministic_op_gives_upstreams_values(single_ops, executor):
 
 @pytest.mark.parametrize(
     ("loss", "executor"),
-    [("rmse", "xla"), ("rmse", "simd"), pytest.param("accuracy", "xla", marks=pytest.mark.slow), ("accuracy", "simd")],
+    [
+        ("rmse", "xla"),
+        ("rmse", "simd"),
+        pytest.param("rmse", "features as lanes", marks=pytest.mark.slow),
+        pytest.param("accuracy", "xla", marks=pytest.mark.slow),
+        ("accuracy", "simd"),
+        pytest.param("accuracy", "features as lanes", marks=pytest.mark.slow),
+    ],
+    indirect=["executor"],
 )
 def test_programs_train_as_upstream_trains_them(loss, executor):
     golden = json.loads((GOLDEN / "programs.json").read_text())

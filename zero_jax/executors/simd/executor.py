@@ -10,7 +10,7 @@ from jax import Array
 
 from zero_jax.executors import devices, stream
 from zero_jax.executors.base import Executor, Memory, Options, Pending, Prepared, Request
-from zero_jax.executors.simd import layout
+from zero_jax.executors.simd.layout import Layout
 from zero_jax.program import liveness
 from zero_jax.program.canonical import canonical, live
 from zero_jax.program.programs import Programs
@@ -35,10 +35,10 @@ class Simd(Executor):
         if not HAVE_NUMBA:
             return f"{WHY_INTERPRETED}, and the simd executor needs it"
         if not _fits(request):
-            one = layout.program_bytes(request.memory, request.tasks.features)
+            layout = Layout.of(request.tasks.features, len(request.tasks))
             return (
-                f"sixteen tasks at a time, a program needs {one:,} bytes and these tasks "
-                f"{layout.tasks_bytes(request.tasks):,}, together more than "
+                f"sixteen tasks at a time, a program needs {layout.program_bytes(request.memory):,} bytes and these "
+                f"tasks {layout.tasks_bytes(request.tasks):,}, together more than "
                 f"max_bytes={request.options.max_bytes:,} (raise it, or evaluate fewer tasks at a time)"
             )
         return None
@@ -55,13 +55,13 @@ class Simd(Executor):
     def bytes_in_use(self, request: Request, programs: int) -> int:
         """The tasks in lanes, and a program on each thread."""
         threads = min(request.options.threads or parallel.cores(), programs)
-        one = layout.program_bytes(request.memory, request.tasks.features)
-        return layout.tasks_bytes(request.tasks) + threads * one
+        layout = Layout.of(request.tasks.features, len(request.tasks))
+        return layout.tasks_bytes(request.tasks) + threads * layout.program_bytes(request.memory)
 
     def prepare(self, tasks: Tasks, options: Options) -> Prepared:
-        from zero_jax.executors.simd import lanes
+        from zero_jax.executors.simd import arrays
 
-        return Prepared(lanes.lay_out(tasks), options)
+        return Prepared(arrays.lay_out(tasks), options)
 
     def launch(
         self,
@@ -121,5 +121,5 @@ class Simd(Executor):
 
 
 def _fits(request: Request) -> bool:
-    one = layout.program_bytes(request.memory, request.tasks.features)
-    return one + layout.tasks_bytes(request.tasks) <= request.options.max_bytes
+    layout = Layout.of(request.tasks.features, len(request.tasks))
+    return layout.program_bytes(request.memory) + layout.tasks_bytes(request.tasks) <= request.options.max_bytes

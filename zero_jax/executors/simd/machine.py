@@ -1,10 +1,10 @@
-"""The interpreter of the SIMD executor: one instruction at a time, sixteen tasks at once.
+"""The interpreter with tasks as lanes: one instruction at a time, sixteen tasks at once.
 
 Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
 F * F, row by row. An instruction is a row of eight int64: op, the places of up to four operands (in floats), the place
 of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of
 `ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are
-unrolled for a known F (`step`), the others loop (`_other`).
+unrolled for a known F (`step`), the others loop (`other`).
 """
 
 import numpy as np
@@ -13,8 +13,7 @@ from zero_jax.executors.simd import vector as v
 from zero_jax.program.ops import Number as N
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
-OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)
-"""The columns of a row."""
+OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)  # the columns of a row
 ROW_BYTES, CONSTANT_BYTES = 64, 12
 
 # Superinstructions: what they compute, with operands a, b, c, d in the order given. s, v and m as everywhere.
@@ -38,13 +37,15 @@ W = v.WIDTH
 
 
 @compiled
-def _map1(fn, memory, a, out, n):  # type: ignore[no-untyped-def]
+def map1(fn, memory, a, out, n):  # type: ignore[no-untyped-def]
+    """A function of each of n registers."""
     for i in range(n):
         v.store(memory, out + i * W, fn(v.load(memory, a + i * W)))
 
 
 @compiled
-def _map2(fn, memory, a, b, out, n):  # type: ignore[no-untyped-def]
+def map2(fn, memory, a, b, out, n):  # type: ignore[no-untyped-def]
+    """A function of each two of n registers."""
     for i in range(n):
         v.store(memory, out + i * W, fn(v.load(memory, a + i * W), v.load(memory, b + i * W)))
 
@@ -63,13 +64,14 @@ def _fill(memory, out, n, value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _copy(memory, a, out, n):  # type: ignore[no-untyped-def]
+def copy(memory, a, out, n):  # type: ignore[no-untyped-def]
+    """Copies n registers."""
     for i in range(n):
         v.store(memory, out + i * W, v.load(memory, a + i * W))
 
 
 @compiled
-def _dot(memory, a, b, n):  # type: ignore[no-untyped-def]
+def dot(memory, a, b, n):  # type: ignore[no-untyped-def]
     """Four sums side by side hide the latency of the additions."""
     s0 = v.mul(v.load(memory, a), v.load(memory, b))
     if n < 4:
@@ -113,7 +115,7 @@ def _matvec(memory, a, b, c, plus, out, n):  # type: ignore[no-untyped-def]
         v.store(memory, out + r * W + 2 * W, s2)
         v.store(memory, out + r * W + 3 * W, s3)
     for r in range(blocks * 4, n):
-        s0 = _dot(memory, a + r * n * W, b, n)
+        s0 = dot(memory, a + r * n * W, b, n)
         if plus:
             s0 = v.add(s0, v.load(memory, c + r * W))
         v.store(memory, out + r * W, s0)
@@ -126,10 +128,8 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
     Args:
       size: a `vector.Size` of F, or of 0: compiled for that F, or for any.
       features: F.
-      op, row: its op, and the address of its row.
-      constants: the address of its constants, three float32.
-      memory: float32, aligned.
-      scratch: the place in memory of F * F numbers that are free.
+      op, row, constants: its op, and the addresses of its row and of its constants, three float32.
+      memory, scratch: the address of float32, aligned; the place in it of F * F numbers that are free.
       seed, ids, at, count: of the random stream: the seed, the task ids, the first of this group, and the number of the
         draw but for the ordinal.
     """
@@ -142,17 +142,17 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
     elif op == N.SCALAR_PRODUCT:
         v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
     elif op == N.VECTOR_HEAVYSIDE:
-        _map1(v.positive, memory, a, out, n)
+        map1(v.positive, memory, a, out, n)
     elif op == N.SCALAR_VECTOR_PRODUCT:
         _scale(memory, a, b, out, n)
     elif op == N.VECTOR_SUM:
-        _map2(v.add, memory, a, b, out, n)
+        map2(v.add, memory, a, b, out, n)
     elif op == N.VECTOR_DIFF:
-        _map2(v.sub, memory, a, b, out, n)
+        map2(v.sub, memory, a, b, out, n)
     elif op == N.VECTOR_PRODUCT:
-        _map2(v.mul, memory, a, b, out, n)
+        map2(v.mul, memory, a, b, out, n)
     elif op == N.VECTOR_INNER_PRODUCT:
-        v.store(memory, out, _dot(memory, a, b, n))
+        v.store(memory, out, dot(memory, a, b, n))
     elif op == N.VECTOR_OUTER_PRODUCT:
         for r in range(n):
             _scale(memory, a + r * W, b, out + r * n * W, n)
@@ -164,11 +164,11 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
         else:
             _matvec(memory, a, b, c, True, to, n)
         if to != out:
-            _copy(memory, to, out, n)
+            copy(memory, to, out, n)
     elif op == N.MATRIX_SUM:
-        _map2(v.add, memory, a, b, out, n * n)
+        map2(v.add, memory, a, b, out, n * n)
     elif op == N.VECTOR_MAX:
-        _map2(v.maximum, memory, a, b, out, n)
+        map2(v.maximum, memory, a, b, out, n)
     elif op == N.SCALAR_CONST_SET:
         v.store(memory, out, v.splat(v.real(constants, 0)))
     elif op == SCALAR_FMA:
@@ -177,7 +177,7 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
         difference = v.sub(v.load(memory, a), v.load(memory, b))
         v.store(memory, out, v.mul(difference, v.load(memory, v.integer(row, C))))
     elif op == DOT_SUM:
-        v.store(memory, out, v.add(_dot(memory, a, b, n), v.load(memory, v.integer(row, C))))
+        v.store(memory, out, v.add(dot(memory, a, b, n), v.load(memory, v.integer(row, C))))
     elif op == SCALED_SUM:
         factor, c = v.load(memory, a), v.integer(row, C)
         for i in range(n):
@@ -223,23 +223,23 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
         for i in range(n):
             v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
     else:
-        _other(op, features, row, constants, memory, scratch, seed, ids, at, count)
+        other(op, features, row, constants, memory, scratch, seed, ids, at, count)
 
 
 @compiled
-def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def other(op, features, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """The ops that are not unrolled."""
     n, a, b, out, size = features, v.integer(row, A), v.integer(row, B), v.integer(row, OUT), v.integer(row, COUNT)
     if op == N.SCALAR_DIVISION or op == N.VECTOR_DIVISION or op == N.MATRIX_DIVISION:
-        _map2(v.div, memory, a, b, out, size)
+        map2(v.div, memory, a, b, out, size)
     elif op == N.SCALAR_ABS or op == N.VECTOR_ABS or op == N.MATRIX_ABS:
-        _map1(v.absolute, memory, a, out, size)
+        map1(v.absolute, memory, a, out, size)
     elif op == N.SCALAR_RECIPROCAL or op == N.VECTOR_RECIPROCAL or op == N.MATRIX_RECIPROCAL:
-        _map1(v.reciprocal, memory, a, out, size)
+        map1(v.reciprocal, memory, a, out, size)
     elif op <= N.SCALAR_HEAVYSIDE:
         _function(op, memory, a, out)
     elif op == N.MATRIX_HEAVYSIDE:
-        _map1(v.positive, memory, a, out, size)
+        map1(v.positive, memory, a, out, size)
     elif op == N.SCALAR_BROADCAST:
         _fill(memory, out, size, v.load(memory, a))
     elif op == N.SCALAR_MATRIX_PRODUCT:
@@ -249,27 +249,27 @@ def _other(op, features, row, constants, memory, scratch, seed, ids, at, count):
             _fill(memory, out + r * n * W, n, v.load(memory, a + r * W))
     elif op == N.VECTOR_ROW_BROADCAST:
         for r in range(n):
-            _copy(memory, a, out + r * n * W, n)
+            copy(memory, a, out + r * n * W, n)
     elif op == N.MATRIX_TRANSPOSE:
         for r in range(n):
             for i in range(n):
                 v.store(memory, scratch + (i * n + r) * W, v.load(memory, a + (r * n + i) * W))
-        _copy(memory, scratch, out, size)
+        copy(memory, scratch, out, size)
     elif op == N.MATRIX_DIFF:
-        _map2(v.sub, memory, a, b, out, size)
+        map2(v.sub, memory, a, b, out, size)
     elif op == N.MATRIX_PRODUCT:
-        _map2(v.mul, memory, a, b, out, size)
+        map2(v.mul, memory, a, b, out, size)
     elif op == N.MATRIX_MATRIX_PRODUCT:
         _matmul(memory, a, b, scratch, n)
-        _copy(memory, scratch, out, size)
+        copy(memory, scratch, out, size)
     elif op == N.SCALAR_MIN or op == N.VECTOR_MIN:
-        _map2(v.minimum, memory, a, b, out, size)
+        map2(v.minimum, memory, a, b, out, size)
     elif op == N.MATRIX_MIN:
-        _map2(v.matrix_minimum, memory, a, b, out, size)
+        map2(v.matrix_minimum, memory, a, b, out, size)
     elif op == N.SCALAR_MAX:
-        _map2(v.maximum, memory, a, b, out, size)
+        map2(v.maximum, memory, a, b, out, size)
     elif op == N.MATRIX_MAX:
-        _map2(v.matrix_maximum, memory, a, b, out, size)
+        map2(v.matrix_maximum, memory, a, b, out, size)
     elif op <= N.MATRIX_ST_DEV:
         _reduction(op, memory, a, out, n)
     elif op == N.VECTOR_CONST_SET:

@@ -1,23 +1,26 @@
-"""Training and validation on sixteen tasks at once: the compiled loops of the SIMD executor."""
+"""Training and validation on sixteen tasks: the compiled loops of the SIMD executor, for either layout of memory."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from zero_jax.executors.simd import carry
+from zero_jax.executors.simd import feature_lanes as f
 from zero_jax.executors.simd import machine as m
 from zero_jax.executors.simd import vector as v
 from zero_jax.executors.simd.translate import translate
 from zero_jax.support.compiled import compiled, compiled_into_caller, entry_point
 
 (FEATURES, TRAIN, VALID, EPOCHS, ACCURACY, CLASSES, SEED, FUSE, ERRORS, FINGERPRINTS, PRINT_PLACE, BLOCK,
- CARRIES) = range(13)  # fmt: skip
+ CARRIES, TASKS) = range(14)  # fmt: skip
 """What `settings` holds: F, N, K, E; whether the loss is accuracy; C where labels are vectors, else 0; the seed;
 whether to make superinstructions, to keep errors, to make fingerprints, and where in a program's memory; how many items
-a thread takes at a time; whether runs begin with given memory, and what they leave in it is kept."""
+a thread takes at a time; whether runs begin with given memory, and what they leave in it is kept; how many tasks a
+group has, the last perhaps fewer."""
 
 TRAIN_X, TRAIN_Y, VALID_X, VALID_Y, IDS, COUNTER, STOP, GIVEN, LEFT = range(9)
-"""What `addresses` holds: the tasks in lanes, their ids, the common counter, the flag that ends the work, and the
-memory that runs begin with and that they leave, in lanes."""
+"""What `addresses` holds: the tasks as laid out, their ids, the common counter, the flag that ends the work, and the
+memory that runs begin with and that they leave, as laid out."""
 
 _LANE_BYTES = 4 * v.WIDTH
 
@@ -28,11 +31,12 @@ class _Job(NamedTuple):
     Attributes:
       rows, constants, memory: addresses of the program's rows and constants, and of its memory.
       predict, validate: the rows that Predict begins at, in training and in validation.
+      update: the row of a matrix's update that waits for the next example, see `carry.py`; 0 if none does.
       features_place, label, prediction, scratch: places in memory, of what each name says; scratch is free.
       classes: C where labels are vectors, else 0; rewrites: whether Predict writes features or label.
       seed, ids, lane: of the random stream; the first lane of the group.
       train_x, train_y, valid_x, valid_y: addresses of the group's examples.
-      program: its number.
+      program: its number; tasks: how many tasks the group has.
     """
 
     rows: int
@@ -40,6 +44,7 @@ class _Job(NamedTuple):
     memory: int
     predict: int
     validate: int
+    update: int
     features_place: int
     label: int
     prediction: int
@@ -54,15 +59,21 @@ class _Job(NamedTuple):
     valid_x: int
     valid_y: int
     program: int
+    tasks: int
 
 
 @entry_point
 def train_programs(  # type: ignore[no-untyped-def]
-    size, settings, addresses, chosen, code, data, length, starts, table, ends, where, order, masks, max_error, scratch,
-    places, fitness, steps, errors, prints,
+    size, registers, settings, addresses, chosen, code, data, length, starts, table, ends, wheres, order, masks,
+    max_error, scratch, places, fitness, steps, errors, prints,
 ):  # fmt: skip
-    """Trains one chosen program on one group of tasks after another, until no work is left or the flag is raised."""
+    """Trains one chosen program on one group of tasks after another, until no work is left or the flag is raised.
+
+    `registers` is a `vector.Size` of R where features are lanes, and None where tasks are; `wheres` has
+    `translate.places` for a group that is full and for the last one.
+    """
     features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
+    example_bytes = _LANE_BYTES * (features if registers is None else settings[TASKS] * v.number(registers, 0))
     groups = len(masks)
     work, rows, constants, shape = scratch
     last, block = len(chosen) * groups, settings[BLOCK]
@@ -77,7 +88,7 @@ def train_programs(  # type: ignore[no-untyped-def]
                 v.restore(before)
                 return
             program, g = item // groups, item % groups
-            p = chosen[program]
+            p, where = chosen[program], wheres[1 if g == groups - 1 else 0]
             translate(
                 code[p],
                 data[p],
@@ -93,12 +104,13 @@ def train_programs(  # type: ignore[no-untyped-def]
                 shape,
             )
             job = _Job(
-                places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3,
+                places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3, shape[5],
                 where[ends[1], 0], where[ends[0], 0], where[ends[2], 0], where[len(where) - 4, 0], settings[CLASSES],
                 shape[4],
                 settings[SEED], addresses[IDS], g * v.WIDTH,
-                addresses[TRAIN_X] + _LANE_BYTES * g * n * features, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
-                addresses[VALID_X] + _LANE_BYTES * g * k * features, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
+                addresses[TRAIN_X] + example_bytes * g * n, addresses[TRAIN_Y] + _LANE_BYTES * g * n,
+                addresses[VALID_X] + example_bytes * g * k, addresses[VALID_Y] + _LANE_BYTES * g * k, program,
+                _tasks(masks[g]),
             )  # fmt: skip
             given, left, zero = addresses[GIVEN], addresses[LEFT], v.splat(np.float32(0))
             for place in range(0, shape[3], v.WIDTH):
@@ -106,7 +118,7 @@ def train_programs(  # type: ignore[no-untyped-def]
                 v.store(job.memory, place, first)
             if settings[FINGERPRINTS]:
                 v.store(job.memory, settings[PRINT_PLACE], v.splat(np.float32(0)))
-            _train(size, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
+            _train(size, registers, settings, job, order, masks[g], max_error, addresses[STOP], fitness, steps, errors)
             if settings[CARRIES]:
                 for place in range(0, shape[3], v.WIDTH):
                     v.store(left, item * settings[PRINT_PLACE] + place, v.load(job.memory, place))
@@ -119,7 +131,16 @@ _PREDICT, _LEARN = 1, 2
 
 
 @compiled
-def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, errors):  # type: ignore[no-untyped-def]
+def _tasks(mask):  # type: ignore[no-untyped-def]
+    """How many tasks a group has, from a mask with a bit for each."""
+    count = 0
+    while (mask >> count) & 1:
+        count += 1
+    return count
+
+
+@compiled
+def _train(size, registers, settings, job, order, alive, max_error, stop, fitness, steps, errors):  # type: ignore[no-untyped-def]
     """All epochs: writes the lanes of `fitness` and `steps` that are the job's own.
 
     The rows are one loop, the interpreter compiled into it: what happens between components is rows too (`NEXT`
@@ -128,7 +149,8 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
     """
     features, n, k, epochs = settings[FEATURES], settings[TRAIN], settings[VALID], settings[EPOCHS]
     accuracy, signed, kept = settings[ACCURACY] != 0, settings[FINGERPRINTS] != 0, settings[ERRORS] != 0
-    memory, limit, zero, one = job.memory, v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
+    memory, scratch, seed, ids, lane, tasks = job.memory, job.scratch, job.seed, job.ids, job.lane, job.tasks
+    limit, zero, one = v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
     nothing = v.splat(np.float32(-1 if job.classes else 0))  # for a label: no class, or 0
     lost, epoch, i, example, at, draw = zero, 0, -1, 0, 0, 0
     while True:
@@ -136,32 +158,45 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
         op = v.integer(row, m.OP)
         if op < m.NEXT:
             constants = job.constants + at * m.CONSTANT_BYTES
-            m.step(size, features, op, row, constants, memory, job.scratch, job.seed, job.ids, job.lane, draw)
+            if registers is None:
+                m.step(size, features, op, row, constants, memory, scratch, seed, ids, lane, draw)
+            else:
+                f.step(registers, size, features, tasks, op, row, constants, memory, scratch, seed, ids, lane, draw)
             at += 1
         elif op == m.NEXT:
             if v.raised(stop):
                 return
             i += 1
             if i < n:
-                example = order[epoch, i]
-                _present(size, features, job, job.train_x, example, nothing)
-                at, draw = job.predict, ((epoch * (n + k) + i) << 10) | _PREDICT
+                example, at = order[epoch, i], job.predict
+                if job.update and i > 0:
+                    _carry(size, registers, settings, job, example)
+                    at += 1
+                _present(size, registers, settings, job, job.train_x, example, nothing)
+                draw = ((epoch * (n + k) + i) << 10) | _PREDICT
             else:
-                _present(size, features, job, job.valid_x, 0, nothing)
+                if job.update:
+                    row = job.rows + job.update * m.ROW_BYTES
+                    op = v.integer(row, m.OP)
+                    if registers is None:
+                        m.step(size, features, op, row, row, memory, scratch, seed, ids, lane, draw)
+                    else:
+                        f.step(registers, size, features, tasks, op, row, row, memory, scratch, seed, ids, lane, draw)
+                _present(size, registers, settings, job, job.valid_x, 0, nothing)
                 i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
         elif op == m.CHECK:
             label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, job.prediction)
             if job.classes:
-                error = _softmax(job, label, job.prediction)
+                error = _softmax(size, registers, features, job, label, True)
             else:
                 if accuracy:
                     prediction = v.div(one, v.add(one, v.exponential(v.negative(prediction))))
                     v.store(memory, job.prediction, prediction)
                 error = v.sub(label, prediction)
             if job.rewrites:
-                _present(size, features, job, job.train_x, example, label)
+                _present(size, registers, settings, job, job.train_x, example, label)
             elif job.classes:
-                _write_class(job, v.number(size, features), label)
+                _write_class(size, registers, features, job, label)
             else:
                 v.store(memory, 0, label)
             if signed:
@@ -179,13 +214,13 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
             label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, job.prediction)
             error = v.sub(label, prediction)
             if job.classes and (signed or kept):
-                error = _softmax(job, label, job.scratch)
+                error = _softmax(size, registers, features, job, label, False)
             if signed:
                 _mix(memory, settings[PRINT_PLACE], error, alive)
             if kept:
                 _keep(job, epoch * (n + k) + n + i, alive, error, errors)
             if job.classes:
-                lost = v.add(lost, _other_class(job, label))
+                lost = v.add(lost, _other_class(size, registers, features, job, label))
             elif accuracy:
                 lost = v.add(lost, v.wrong_class(prediction, label))
             else:
@@ -200,7 +235,7 @@ def _train(size, settings, job, order, alive, max_error, stop, fitness, steps, e
             if i < k:
                 if v.raised(stop):
                     return
-                _present(size, features, job, job.valid_x, i, nothing)
+                _present(size, registers, settings, job, job.valid_x, i, nothing)
                 at, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
             else:
                 if not signed:
@@ -227,15 +262,31 @@ def _score(job, lost, k, accuracy, alive, fitness):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _present(size, features, job, x, example, label):  # type: ignore[no-untyped-def]
+def _present(size, registers, settings, job, x, example, label):  # type: ignore[no-untyped-def]
     """Features to v0, the label, -1 for no class, to s0 or v1."""
-    numbers = v.number(size, features)
-    for f in range(numbers):
-        v.store(job.memory, job.features_place + f * v.WIDTH, v.load(x, (example * numbers + f) * v.WIDTH))
+    count = v.number(size, settings[FEATURES])
+    each = count if registers is None else settings[TASKS] * v.number(registers, 0)
+    if registers is not None:
+        count = job.tasks * v.number(registers, 0)
+    for i in range(count):
+        v.store(job.memory, job.features_place + i * v.WIDTH, v.load(x, (example * each + i) * v.WIDTH))
     if job.classes:
-        _write_class(job, numbers, label)
+        _write_class(size, registers, settings[FEATURES], job, label)
     else:
         v.store(job.memory, 0, label)
+
+
+@compiled
+def _carry(size, registers, settings, job, example):  # type: ignore[no-untyped-def]
+    """Learn's last update and Predict's first product, on an example that is still to be presented."""
+    update, product = job.rows + job.update * m.ROW_BYTES, job.rows + job.predict * m.ROW_BYTES
+    features, to_data = settings[FEATURES], (job.train_x - job.memory) // 4
+    if registers is None:
+        x = to_data + example * v.number(size, features) * v.WIDTH
+        carry.with_task_lanes(size, features, update, product, job.memory, x)
+    else:
+        x = to_data + example * settings[TASKS] * v.number(registers, 0) * v.WIDTH
+        carry.with_feature_lanes(registers, size, features, job.tasks, update, product, job.memory, x)
 
 
 @compiled
@@ -245,35 +296,53 @@ def _is_class(number, label):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _write_class(job, numbers, label):  # type: ignore[no-untyped-def]
+def _write_class(size, registers, features, job, label):  # type: ignore[no-untyped-def]
     """The label as a vector: 1 at its class, 0 elsewhere."""
-    for f in range(numbers):
-        v.store(job.memory, job.label + f * v.WIDTH, _is_class(f, label))
+    numbers, to = v.number(size, features), job.label
+    if registers is not None:
+        to = job.scratch
+    for i in range(numbers):
+        v.store(job.memory, to + i * v.WIDTH, _is_class(i, label))
+    if registers is not None:
+        f.to_features(job.memory, 1, to, job.label, numbers, v.number(registers, 0))
 
 
 @compiled
-def _softmax(job, label, to):  # type: ignore[no-untyped-def]
-    """Writes the probabilities of the classes to a place; returns the largest |label - probability|, NaN if any is."""
-    top, total, worst = v.load(job.memory, job.prediction), v.splat(np.float32(0)), v.splat(np.float32(0))
+def _predicted(size, registers, features, job):  # type: ignore[no-untyped-def]
+    """Where the predicted vector is with tasks as lanes."""
+    if registers is None:
+        return job.prediction
+    return f.to_tasks(job.memory, 1, job.prediction, job.scratch, v.number(size, features), v.number(registers, 0))
+
+
+@compiled
+def _softmax(size, registers, features, job, label, keep):  # type: ignore[no-untyped-def]
+    """The largest |label - probability| of a class, NaN if any is; `keep` has probabilities replace the prediction."""
+    shown = _predicted(size, registers, features, job)
+    to = shown if keep else job.scratch
+    top, total, worst = v.load(job.memory, shown), v.splat(np.float32(0)), v.splat(np.float32(0))
     for c in range(1, job.classes):
-        top = v.maximum(top, v.load(job.memory, job.prediction + c * v.WIDTH))
+        top = v.maximum(top, v.load(job.memory, shown + c * v.WIDTH))
     for c in range(job.classes):
-        each = v.exponential(v.sub(v.load(job.memory, job.prediction + c * v.WIDTH), top))
+        each = v.exponential(v.sub(v.load(job.memory, shown + c * v.WIDTH), top))
         v.store(job.memory, to + c * v.WIDTH, each)
         total = v.add(total, each)
     for c in range(job.classes):
         probability = v.div(v.load(job.memory, to + c * v.WIDTH), total)
         v.store(job.memory, to + c * v.WIDTH, probability)
         worst = v.maximum(v.absolute(v.sub(_is_class(c, label), probability)), worst)
+    if registers is not None and keep:
+        f.to_features(job.memory, 1, to, job.prediction, v.number(size, features), v.number(registers, 0))
     return worst
 
 
 @compiled
-def _other_class(job, label):  # type: ignore[no-untyped-def]
+def _other_class(size, registers, features, job, label):  # type: ignore[no-untyped-def]
     """1 where the largest element, the last of equal ones, is not that of the label; NaN elements do not count."""
     top, predicted = v.splat(np.float32(-np.inf)), v.splat(np.float32(0))
+    shown = _predicted(size, registers, features, job)
     for c in range(job.classes):
-        value = v.load(job.memory, job.prediction + c * v.WIDTH)
+        value = v.load(job.memory, shown + c * v.WIDTH)
         better = v.at_least(value, top)
         predicted = v.fma(better, v.sub(v.splat(np.float32(c)), predicted), predicted)
         top = v.maximum(top, value)

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from zero_jax.executors.simd import machine as m
+from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.ops import Number as N
@@ -58,19 +59,21 @@ _TAKES = np.asarray((_FUSION >= 0).any(axis=0))
 
 
 @functools.lru_cache(maxsize=64)
-def places(memory: MemorySize, features: int) -> np.ndarray:
-    """Where each address is in memory, in floats, and how many numbers it holds: `[A + 4, 2]` int64.
+def places(memory: MemorySize, layout: Layout, tasks: int = m.W) -> np.ndarray:
+    """Where each address is in memory, in floats, and how many registers it is for so many tasks: `[A + 4, 2]` int64.
 
     The last but three is where free memory begins; those behind it stand for operands that are not there.
     """
-    numbers = np.repeat([1, features, features * features], memory)
-    first = np.cumsum([0, *numbers])
-    return np.stack([[*(first * m.W), 0, 0, 0], [*numbers, 0, 0, 0, 0]], axis=1).astype(np.int64)
+    numbers = np.array(layout.value_numbers())
+    first = np.cumsum([0, *np.repeat(numbers, memory)])
+    if layout.registers:
+        numbers[1:] = tasks * numbers[1:] // m.W
+    return np.stack([[*(first * m.W), 0, 0, 0], [*np.repeat(numbers, memory), 0, 0, 0, 0]], axis=1).astype(np.int64)
 
 
 def most_rows(programs: Programs) -> int:
-    """How many rows a program can have: Predict is there twice, and four rows are not the program's."""
-    return programs.starts[-1] + programs.capacity[1] + 4
+    """How many rows a program can have: Predict is there twice, and five rows are not the program's."""
+    return programs.starts[-1] + programs.capacity[1] + 5
 
 
 @compiled_into_caller
@@ -88,14 +91,15 @@ def translate(code, data, length, starts, table, ends, places, fuse, scratch, ro
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
       scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
         it came from, output, ordinal; operands and output as addresses among all kinds.
-      rows: int64 `[most_rows, 8]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE.
+      rows: int64 `[most_rows, 8]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE, and an
+        update of Learn's that waits for the next example, if there is one (`carry.py`).
       constants: float32 `[most_rows, 3]`, to be filled.
-      shape: int64 `[5]`, to be filled: how many rows each component has, the end of the memory in use, and whether
-        Predict writes features or label.
+      shape: int64 `[6]`, to be filled: how many rows each component has, the end of the memory in use, whether Predict
+        writes features or label, and the row of the update that waits, or 0.
     """
     bits, used, cells = scratch
     free, highest, n, takers = len(places) - 4, max(ends[1], ends[2]), 0, False
-    shape[4] = 0
+    shape[4] = shape[5] = 0
     for c in range(3):
         first, ordinal = n, 0
         for k in range(starts[c], starts[c] + length[c]):
@@ -112,10 +116,15 @@ def translate(code, data, length, starts, table, ends, places, fuse, scratch, ro
         shape[c] = n - first
     if fuse and takers:
         _fuse_all(code, length, starts, table, ends, bits, used, cells, shape)
+        if _carried(cells, ends, shape):
+            shape[2] -= 1
+            shape[5] = shape[0] + 2 * shape[1] + shape[2] + 4
     at = _write(cells, 0, shape[0], m.NEXT, 0, data, places, rows, constants)
     at = _write(cells, shape[0], shape[1], m.CHECK, at, data, places, rows, constants)
     at = _write(cells, shape[0] + shape[1], shape[2], m.NEXT, at, data, places, rows, constants)
-    _write(cells, shape[0], shape[1], m.JUDGE, at, data, places, rows, constants)
+    at = _write(cells, shape[0], shape[1], m.JUDGE, at, data, places, rows, constants)
+    if shape[5]:
+        _write(cells, shape[0] + shape[1] + shape[2], 1, m.NEXT, at, data, places, rows, constants)
     shape[3] = places[highest + 1, 0]
 
 
@@ -223,3 +232,68 @@ def _may_join(cells, i, j, cell, slot, live_after):  # type: ignore[no-untyped-d
             if cells[k, 1 + operand] == cell or (cells[i, 1 + operand] == cells[k, 6]):
                 return False
     return True
+
+
+# ---------------------------------------------------------------------------------------------- across examples
+
+
+@compiled
+def _carried(cells, ends, shape):  # type: ignore[no-untyped-def]
+    """Finds an update in Learn and a product in Predict that `carry.py` can run in one pass, and moves them together.
+
+    The update goes to the end of Learn and the product, of the same matrix and the features, to the beginning of
+    Predict, if nothing on the way touches what they use. Returns whether there are two such.
+    """
+    first, last = shape[0], shape[0] + shape[1]
+    for j in range(first, last):
+        if cells[j, 0] != N.MATRIX_VECTOR_PRODUCT and cells[j, 0] != m.MATVEC_SUM:
+            continue
+        matrix, out, added = cells[j, 1], cells[j, 6], cells[j, 3]
+        if cells[j, 2] != ends[1] or added == ends[1] or out == ends[0] or out == ends[1]:
+            continue
+        for i in range(last + shape[2] - 1, last - 1, -1):
+            if cells[i, 6] != matrix:
+                continue
+            operands = 3 if cells[i, 0] == m.RANK_ONE else 4
+            if (cells[i, 0] != m.RANK_ONE and cells[i, 0] != m.SCALED_RANK_ONE) or cells[i, operands] != matrix:
+                break
+            if not (_may_wait(cells, i, last + shape[2], out) and _may_lead(cells, first, j)):
+                break
+            _move(cells, i, last + shape[2] - 1)
+            _move(cells, j, first)
+            return True
+    return False
+
+
+@compiled
+def _may_wait(cells, i, end, out):  # type: ignore[no-untyped-def]
+    """Whether row i does not use `out`, and no row behind it, up to `end`, writes what it uses or uses its output."""
+    for operand in range(1, 5):
+        if cells[i, operand] == out:
+            return False
+        for k in range(i + 1, end):
+            if cells[k, operand] == cells[i, 6] or (cells[i, operand] >= 0 and cells[k, 6] == cells[i, operand]):
+                return False
+    return True
+
+
+@compiled
+def _may_lead(cells, first, j):  # type: ignore[no-untyped-def]
+    """Whether nothing before row j, from `first` on, writes what it uses, or uses or writes what it writes."""
+    for k in range(first, j):
+        if cells[k, 6] == cells[j, 6]:
+            return False
+        for operand in range(1, 5):
+            if cells[k, operand] == cells[j, 6] or (cells[j, operand] >= 0 and cells[k, 6] == cells[j, operand]):
+                return False
+    return True
+
+
+@compiled
+def _move(cells, at, to):  # type: ignore[no-untyped-def]
+    """Moves one row to another place; those in between make room."""
+    step = 1 if to > at else -1
+    while at != to:
+        for field in range(8):
+            cells[at, field], cells[at + step, field] = cells[at + step, field], cells[at, field]
+        at += step

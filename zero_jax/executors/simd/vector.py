@@ -205,7 +205,7 @@ def restore(typing_context: Any, before: Any) -> Any:
 def _operation(name: str, arity: int, emit: Callable[..., Any], doc: str) -> Any:
     """An intrinsic on `arity` Lanes; `emit` takes the builder and the values.
 
-    The name is part of the type, so of the symbol of a helper compiled for the operation, as `_map2` for `sub`. Besides
+    The name is part of the type, so of the symbol of a helper compiled for the operation, as `map2` for `sub`. Besides
     it Numba only puts a number in a symbol, counted anew in each process; of two symbols of one name in what processes
     left on disk, the first to be loaded serves both.
     """
