@@ -163,7 +163,7 @@ def test_files_that_lie_are_refused_in_one_line(tmp_path, members, message):
 
 
 def test_no_more_is_unpacked_than_is_allowed(tmp_path, monkeypatch):
-    monkeypatch.setattr("zero_jax.tasks.sets.MAX_BYTES", 2**20)
+    monkeypatch.setattr("zero_jax.tasks.npz.MAX_BYTES", 2**20)
     bomb = header((2**18,), data=bytes(2**21))  # some kilobytes in the file
     path = file_of(tmp_path, train_x=bomb)
     assert path.stat().st_size < 10_000

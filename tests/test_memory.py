@@ -34,11 +34,11 @@ def is_entry_point(value):
 
 
 def leaves(values):
-    """The objects that calls are handed, but for plain numbers, which everyone shares."""
+    """The objects that calls are handed, but for plain numbers and None, which everyone shares."""
     for value in values:
         if isinstance(value, tuple):
             yield from leaves(value)
-        if not isinstance(value, int | float | np.generic):
+        if not isinstance(value, int | float | np.generic | None):
             yield value
 
 

@@ -128,7 +128,7 @@ def out_of_lanes(laid_out: np.ndarray, like: Sequence[np.ndarray], layout: Layou
     """Memory by kind, `[T, S]`, `[T, V, F]`, `[T, M, F, F]`, each of the shape of one in `like`."""
     out = []
     for part, place in zip(like, _parts(laid_out, like, layout), strict=True):
-        by_task = np.moveaxis(place, -1, 1).reshape(-1, *part.shape[1:])
+        by_task = np.moveaxis(place, -1, 1).reshape(len(place) * WIDTH, *part.shape[1:])
         out.append(np.ascontiguousarray(by_task[: len(part)]))
     return tuple(out)
 

@@ -166,7 +166,9 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
         elif op == m.NEXT:
             if v.raised(stop):
                 return
-            i += 1
+            updated = at == job.update + 1 and job.update > 0
+            if not updated:
+                i += 1
             if i < n:
                 example, at = order[epoch, i], job.predict
                 if job.update and i > 0:
@@ -174,14 +176,9 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
                     at += 1
                 _present(size, registers, settings, job, job.train_x, example, nothing)
                 draw = ((epoch * (n + k) + i) << 10) | _PREDICT
+            elif job.update and not updated:
+                at = job.update  # and then comes another NEXT
             else:
-                if job.update:
-                    row = job.rows + job.update * m.ROW_BYTES
-                    op = v.integer(row, m.OP)
-                    if registers is None:
-                        m.step(size, features, op, row, row, memory, scratch, seed, ids, lane, draw)
-                    else:
-                        f.step(registers, size, features, tasks, op, row, row, memory, scratch, seed, ids, lane, draw)
                 _present(size, registers, settings, job, job.valid_x, 0, nothing)
                 i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
         elif op == m.CHECK:
