@@ -91,8 +91,8 @@ class TaskSet:
         return cls(f"tasks-{tasks.digest()[:16]}.npz")._with(tasks)
 
     def in_memory(self, folder: str | Path = "") -> "TaskSet":
-        """The same, arrays of a file read now and for good, and its path absolute, as that of images; a path without a
-        folder is one in the folder of a run, if one is named.
+        """The same, arrays of a file read now and for good, and its path absolute (that of images too, which are read
+        when they are needed); a path without a folder is one in the folder of a run, if one is named.
 
         Raises:
           ValueError: as `load`.
@@ -259,7 +259,7 @@ class Examples(NamedTuple):
       name: What tells sources apart, wherever files lie.
       classes: How many there are, or ten of more.
       of: Examples `[n, ...]` and class ids `[n]`, at least those of the classes asked for.
-      test: Test examples and their class ids; None where there are none.
+      test: Test examples and their class ids; None if the source has no such examples.
     """
 
     name: str

@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, features: int, tasks: int) -> "Layout":
-        """The faster layout for so many features and tasks.
+        """The faster layout for these numbers of features and tasks.
 
         Example:
           >>> Layout.of(16, 10), Layout.of(16, 16)

@@ -60,7 +60,7 @@ _TAKES = np.asarray((_FUSION >= 0).any(axis=0))
 
 @functools.lru_cache(maxsize=64)
 def places(memory: MemorySize, layout: Layout, tasks: int = m.W) -> np.ndarray:
-    """Where each address is in memory, in floats, and how many registers it is for so many tasks: `[A + 4, 2]` int64.
+    """Where each address is in memory, in floats, and how many registers it takes, `[A + 4, 2]` int64.
 
     The last but three is where free memory begins; those behind it stand for operands that are not there.
     """
