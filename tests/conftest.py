@@ -29,6 +29,17 @@ def strict():
         jax.config.update(name, value)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registry():
+    """Searchers that a file's tests register, those of an experiment they import among them, are gone after it."""
+    from zero_jax.search import SEARCHERS
+
+    before = dict(SEARCHERS)
+    yield
+    SEARCHERS.clear()
+    SEARCHERS.update(before)
+
+
 @pytest.fixture(scope="session")
 def ended(tmp_path_factory):
     """A run that has ended; tests that change its files copy its folder."""

@@ -4,9 +4,10 @@
     python experiments/throughput/layouts.py --beside ../before --features 4 8 16 32 --tasks 10 16
 
 It trains the library's 2-layer network on linear tasks of 8,000 + 1,000 examples with each layout in turns; a ratio is of
-the fastest of each. `limit` is what the multiply-adds alone would take at the rate that `zero-jax bench` measures, for
-the lanes that a layout computes, used or not. With `--beside`, another checkout of this repository takes turns too, with
-its own choice, in a process of its own. All goes to `layouts.json`, and without `--beside` a figure to `layouts.svg`.
+the fastest of each. Cycles are those of `zero-jax bench`; the roofline has on one axis the operations that the tasks
+need for each byte that goes between registers and the first cache, on the other how many are done in a second. With
+`--beside`, another checkout of this repository takes turns too, with its own choice, in a process of its own. All goes
+to `layouts.json`, and without `--beside` a figure to `layouts.svg`.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zero_jax.cli.options import parsed
@@ -99,13 +101,21 @@ class Measured:
         return took
 
 
-def operations(layout: Layout, tasks: int) -> float:
-    """Floating-point operations on all lanes, for one program on all tasks."""
-    predict, both = bench.network_operations(layout.features)
-    used = bench.TRAIN * both + bench.VALID * predict
-    groups = -(-tasks // WIDTH)
-    padded = groups * WIDTH if not layout.registers else tasks * layout.registers * WIDTH / layout.features
-    return used * padded
+def operations(features: int, tasks: int) -> int:
+    """Floating-point operations that one program needs on all tasks."""
+    predict, both = bench.network_operations(features)
+    return tasks * (bench.TRAIN * both + bench.VALID * predict)
+
+
+def bytes_moved(layout: Layout, tasks: int) -> int:
+    """What one program loads and stores on all tasks.
+
+    In training the matrix is loaded and stored, in validation loaded; of vectors, counting each operand and result of
+    each row, 16 and 8.
+    """
+    vector = tasks * layout.registers if layout.registers else -(-tasks // WIDTH) * layout.features
+    matrix = vector * layout.features
+    return 4 * WIDTH * (bench.TRAIN * (2 * matrix + 16 * vector) + bench.VALID * (matrix + 8 * vector))
 
 
 def row(features: int, tasks: int, chosen: Options, peak: float, other: Other | None) -> dict:
@@ -120,9 +130,17 @@ def row(features: int, tasks: int, chosen: Options, peak: float, other: Other | 
         if other:
             before = max(before, other.rate(features, tasks, chosen.seconds))
     out: dict = {"features": features, "tasks": tasks}
+    examples = bench.TRAIN + bench.VALID
     for name, layout in layouts.items():
-        limit = peak * 1e9 / operations(layout, tasks)
-        out[name] = {"programs_per_second": measured[name].best, "limit": limit, "share": measured[name].best / limit}
+        best, (train, valid) = measured[name].best, layout.least_cycles(tasks)
+        cycles = peak * 1e9 / (2 * WIDTH) / (best * examples)
+        least = (bench.TRAIN * train + bench.VALID * valid) / examples
+        gflops, intensity = (
+            best * operations(features, tasks) / 1e9,
+            operations(features, tasks) / bytes_moved(layout, tasks),
+        )
+        out[name] = {"programs_per_second": best, "cycles": cycles, "least_cycles": least, "share": least / cycles}
+        out[name] |= {"gflops": gflops, "operations_per_byte": intensity}
     out["ratio"] = measured["features as lanes"].best / measured["tasks as lanes"].best
     if other:
         mine = measured["features as lanes" if Layout.of(features, tasks).registers else "tasks as lanes"].best
@@ -130,10 +148,32 @@ def row(features: int, tasks: int, chosen: Options, peak: float, other: Other | 
     return out
 
 
-def draw(rows: list[dict], to: Path) -> None:
+def draw(rows: list[dict], peak: float, to: Path) -> None:
+    """The roofline, and how many times as fast features as lanes are."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_roofline(left, [one for one in rows if one["tasks"] == 10], peak)
+    draw_ratios(right, rows)
+    figure.savefig(to)
+
+
+def draw_roofline(axes: Axes, rows: list[dict], peak: float) -> None:
+    """GFLOP/s over operations per byte, under what the core can do."""
+    bytes_a_second = peak / (2 * WIDTH) * 1.5 * 4 * WIDTH  # a load of sixteen numbers in a cycle, a store in two
+    for layout, marker in (("tasks as lanes", "o"), ("features as lanes", "s")):
+        x, y = ([one[layout][key] for one in rows] for key in ("operations_per_byte", "gflops"))
+        axes.plot(x, y, marker, label=layout)
+        for one, at in zip(rows, zip(x, y, strict=True), strict=True):
+            if one["features"] in (4, 8, 16, 32, 64):
+                axes.annotate(f"F = {one['features']}", at, (5, -3), textcoords="offset points", fontsize=8)
+    x = np.geomspace(0.03, 3, 100)
+    axes.plot(x, np.minimum(bytes_a_second * x, peak), color="0.4", label="multiply-adds; first cache")
+    axes.set(xscale="log", yscale="log", xlabel="operations per byte, 10 tasks", ylabel="GFLOP/s")
+    axes.legend()
+
+
+def draw_ratios(axes: Axes, rows: list[dict]) -> None:
     """How many times as fast features as lanes are, over F, a line for each number of tasks."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
     for tasks in dict.fromkeys(one["tasks"] for one in rows):
         some = [one for one in rows if one["tasks"] == tasks]
         axes.plot([one["features"] for one in some], [one["ratio"] for one in some], marker="o", label=f"{tasks} tasks")
@@ -142,7 +182,6 @@ def draw(rows: list[dict], to: Path) -> None:
     axes.set_xticks([4, 8, 16, 32, 64], [4, 8, 16, 32, 64])
     axes.minorticks_off()
     axes.legend()
-    figure.savefig(to)
 
 
 def main() -> None:
@@ -156,7 +195,7 @@ def main() -> None:
     about = {"date": date.today().isoformat(), "machine": bench.machine(), "peak_gflops": peak}
     chosen.out.write_text(json.dumps(about | {"beside": str(chosen.beside or ""), "rows": rows}, indent=1) + "\n")
     if not other:
-        draw(rows, chosen.out.with_suffix(".svg"))
+        draw(rows, peak, chosen.out.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

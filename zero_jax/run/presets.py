@@ -136,6 +136,15 @@ _DIGITS = RunConfig(
     output=_BASELINES,
 )
 
+_FASHION = _DIGITS.replace(
+    name="fashion_mnist",
+    tasks=TaskConfig(
+        search=TaskSet("fashion_mnist", tasks=48, features=16, train=240, valid=50),
+        select=TaskSet("fashion_mnist", tasks=180, features=16, train=240, valid=50),
+        unseen=TaskSet("fashion_mnist", tasks=45, features=16, train=240, valid=50),
+    ),
+)
+
 _IMAGES = TaskSet("synthetic_images", tasks=10, features=16, train=8000, valid=1000)
 _OTHER_IMAGES = dataclasses.replace(_IMAGES, tasks=9)
 
@@ -152,6 +161,7 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "affine": ("the paper's affine regression (Fig. 4)", _AFFINE),
     "teacher": ("find a network that learns, from random programs (Fig. 5)", _TEACHER),
     "digits": ("classify pairs of handwritten digits, from random programs", _DIGITS),
+    "fashion_mnist": ("classify pairs of kinds of clothing, images of Fashion-MNIST, from random programs", _FASHION),
     "demo": ("the demo of the original AutoML-Zero code, linear regression by regularized evolution, as there", _DEMO),
     "empty": ("pairs of handwritten digits by evolution of empty programs (supplement S10, scaled down)", _EMPTY),
     "paper": (

@@ -14,6 +14,7 @@ import zero_jax
 from zero_jax.executors import devices
 from zero_jax.executors.base import Executor, Options, Request
 from zero_jax.executors.registry import EXECUTORS, choose
+from zero_jax.executors.simd.layout import WIDTH, Layout
 from zero_jax.program import library
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
@@ -29,6 +30,9 @@ TRAIN, VALID = 8000, 1000
 
 LEARNING_RATE = 0.001
 """Of the network: so small that no run stops early."""
+
+FEATURES = 4, 8, 16, 32, 64
+"""The numbers of features that the network is measured with."""
 
 REPEATS = 3
 """How many times to measure; the fastest counts, since others share the machine."""
@@ -50,6 +54,10 @@ class Measurement(NamedTuple):
       share_of_peak: of the multiply-add rate that `peak` measured on as many threads, or `device_rates` on the device;
         0 where unknown.
       first_seconds: what the first call took, compilation or loading of compiled code included.
+      cycles: how many an example takes on all tasks together, in training and validation on average. A cycle is a
+        multiply-add on sixteen numbers, at the rate that `peak` measured on as many threads. 0 where unknown.
+      least_cycles: what it takes at least with tasks and with features as lanes (`Layout.least_cycles`).
+      features_as_lanes: which of the two it was.
     """
 
     what: str
@@ -63,6 +71,9 @@ class Measurement(NamedTuple):
     gflops: float
     share_of_peak: float
     first_seconds: float
+    cycles: float = 0.0
+    least_cycles: tuple[float, float] = (0.0, 0.0)
+    features_as_lanes: bool = False
 
 
 def machine() -> dict[str, Any]:
@@ -76,11 +87,25 @@ def machine() -> dict[str, Any]:
         versions["numba"] = numba.__version__
     return {
         "cpu": model,
+        "vectors": vectors() if HAVE_NUMBA else "",
         "cores": parallel.cores(),
         "devices": [str(device) for device in jax.devices()],
         "system": platform.platform(),
         "versions": versions,
     }
+
+
+def vectors() -> str:
+    """The widest vector instructions that loops are compiled for.
+
+    Raises:
+      ModuleNotFoundError: without Numba.
+    """
+    from numba.core.registry import cpu_target
+
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    kinds = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2", "neon": "NEON"}
+    return next((name for flag, name in kinds.items() if f"+{flag}" in features), "no vector instructions")
 
 
 def peaks(threads: Iterable[int]) -> dict[str, Any]:
@@ -204,9 +229,19 @@ def network(
     gflops = rate * tasks * (train * both + valid * predict) / 1e9
     best = 0.0 if effort.interpret and chosen.interprets else _peak_of(chosen, threads)
     share = gflops / best if best else 0.0
-    return Measurement(
+    measured = Measurement(
         "network", features, tasks, threads, chosen.name, fused and chosen.fuses, rate, steps, gflops, share, first
     )
+    return _with_cycles(measured, best, effort.examples) if chosen.fuses and best else measured
+
+
+def _with_cycles(measured: Measurement, best: float, examples: tuple[int, int]) -> Measurement:
+    """Adds cycles, given the GFLOP/s that the threads reach at best."""
+    layouts = Layout(measured.features, 0), Layout.with_features(measured.features)
+    tasks, least = (float(np.dot(one.least_cycles(measured.tasks), examples) / sum(examples)) for one in layouts)
+    cycles = best * 1e9 / (2 * WIDTH) / (measured.programs_per_second * sum(examples))
+    as_lanes = Layout.of(measured.features, measured.tasks).registers > 0
+    return measured._replace(cycles=cycles, least_cycles=(tasks, least), features_as_lanes=as_lanes)
 
 
 def demo(threads: int = 1, *, executor: str = "auto", effort: Effort = Effort()) -> Measurement:
@@ -221,11 +256,9 @@ def demo(threads: int = 1, *, executor: str = "auto", effort: Effort = Effort())
     return Measurement("demo", tasks.features, len(tasks), threads, chosen.name, False, rate, steps, 0.0, 0.0, first)
 
 
-def run(
-    features: tuple[int, ...] = (4, 8, 16, 32), *, executor: str = "auto", seconds: float = 1.0
-) -> Iterator[Measurement]:
-    """All measurements, one by one: on a CPU on one thread and on all, with and without superinstructions, with 10
-    tasks and with 16; on a GPU or TPU those of the device.
+def run(features: tuple[int, ...] = FEATURES, *, executor: str = "auto", seconds: float = 1.0) -> Iterator[Measurement]:
+    """All measurements, one by one: on a CPU on one thread and on all with 10 tasks; on one also with 4, 16 and 45
+    tasks, and without superinstructions. On a GPU or TPU those of the device.
     """
     effort = Effort(seconds)
     host = devices.platform() == "cpu"
@@ -234,9 +267,10 @@ def run(
         for f in features:
             measured = network(f, 10, threads, executor=executor, effort=effort)
             yield measured
-            if EXECUTORS[measured.executor].fuses:
-                yield network(f, 16, threads, executor=executor, effort=effort)
-                yield network(f, 10, threads, executor=executor, fused=False, effort=effort)
+            if EXECUTORS[measured.executor].fuses and threads == 1:
+                for tasks in (4, 16, 45):
+                    yield network(f, tasks, executor=executor, effort=effort)
+                yield network(f, 10, executor=executor, fused=False, effort=effort)
 
 
 _peaks: dict[int, float] = {}
@@ -304,7 +338,10 @@ _BATCH = 16_000
 """Programs in one call, at most twice as many."""
 
 
-HEAD = "what      F  tasks  threads  executor      programs/s  train steps/s  GFLOP/s  of peak  first call"
+HEAD = """\
+                                                                                cycles an example, and at least with
+what      F  tasks  threads  executor    lanes     programs/s  GFLOP/s  of peak    taken    tasks  features  first call\
+"""
 
 
 def machine_line(about: dict[str, Any]) -> str:
@@ -313,15 +350,19 @@ def machine_line(about: dict[str, Any]) -> str:
         rates = about["device"]
         speed = f"copies {rates['copy']:,.0f} GB/s, multiply-adds {rates['multiply_adds']:,.0f} GFLOP/s"
         return f"{', '.join(about['devices'])}: {speed}; host {about['cpu']}, {about['cores']} cores"
+    cores = f"{about['cores']} cores{', ' * bool(about['vectors'])}{about['vectors']}"
     rates = ", ".join(f"{rate:.0f} GFLOP/s on {n} thread{'s' * (n > 1)}" for n, rate in about["peak_gflops"].items())
-    return f"{about['cpu']}, {about['cores']} cores; multiply-adds: {rates}"
+    return f"{about['cpu']}, {cores}; multiply-adds: {rates}"
 
 
 def line(m: Measurement) -> str:
     """A row of the table below `HEAD`."""
     name = f"{m.executor}{' fused' * m.fused}"
+    lanes = ("tasks", "features")[m.features_as_lanes] if m.cycles else ""
     speed = f"{m.gflops:7.1f}  {m.share_of_peak:6.1%}" if m.gflops else " " * 15
+    tasks, features = m.least_cycles
+    cycles = f"{m.cycles:7,.0f}  {tasks:7,.0f} {features:9,.0f}" if m.cycles else " " * 26
     return (
-        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:12} {m.programs_per_second:11,.0f}  "
-        f"{m.train_steps_per_second:13,.0f}  {speed}  {m.first_seconds:8.2f} s"
+        f"{m.what:8} {m.features:2}  {m.tasks:5}  {m.threads:7}  {name:10}  {lanes:8} {m.programs_per_second:11,.0f}  "
+        f"{speed}  {cycles}  {m.first_seconds:8.2f} s"
     )

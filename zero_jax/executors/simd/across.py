@@ -1,4 +1,4 @@
-"""What reaches across the lanes of a `Lanes`: sums, transpositions, and single numbers in memory."""
+"""What reaches across the lanes of a `Lanes`: sums and transpositions."""
 
 from typing import Any
 
@@ -9,16 +9,12 @@ from numba.extending import intrinsic
 from zero_jax.executors.simd import vector as v
 
 _W = v.WIDTH
-_FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, _W), ir.VectorType(_INT32, _W)
 
 
 def _numbers(values: list[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(_INT32, len(values)), [ir.Constant(_INT32, value) for value in values])
-
-
-def _place(builder: Any, address: Any, index: Any, element: Any, to: Any) -> Any:
-    return builder.bitcast(builder.gep(builder.inttoptr(address, element.as_pointer()), [index]), to.as_pointer())
 
 
 @intrinsic
@@ -53,28 +49,6 @@ def kept(typing_context: Any, value: Any, count: Any) -> Any:
 
 
 @intrinsic
-def put(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
-    """One float32 to `index` floats behind an address."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], _place(builder, args[0], args[1], _FLOAT, _FLOAT), align=4)
-        return context.get_dummy_value()
-
-    return types.none(types.intp, types.intp, types.float32), generate
-
-
-@intrinsic
-def put_integer(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
-    """One int64 to `index` int64 behind an address."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], _place(builder, args[0], args[1], _INT64, _INT64), align=8)
-        return context.get_dummy_value()
-
-    return types.none(types.intp, types.intp, types.int64), generate
-
-
-@intrinsic
 def transpose(typing_context: Any, address: Any, source: Any, apart: Any, to: Any, to_apart: Any) -> Any:
     """Sixteen Lanes as the columns of what sixteen others were the rows of.
 
@@ -86,7 +60,7 @@ def transpose(typing_context: Any, address: Any, source: Any, apart: Any, to: An
         b, (memory, source, apart, to, to_apart) = builder, args
         rows = []
         for _ in range(_W):
-            rows.append(b.load(_place(b, memory, source, _FLOAT, _FLOATS), align=64))
+            rows.append(b.load(v.pointer(b, memory, source, _FLOAT, _FLOATS), align=64))
             source = b.add(source, apart)
         for half in (8, 4, 2, 1):
             low = _numbers([i if not i & half else _W + i - half for i in range(_W)])
@@ -96,7 +70,7 @@ def transpose(typing_context: Any, address: Any, source: Any, apart: Any, to: An
                     pair = rows[i], rows[i + half]
                     rows[i], rows[i + half] = b.shuffle_vector(*pair, low), b.shuffle_vector(*pair, high)
         for row in rows:
-            b.store(row, _place(b, memory, to, _FLOAT, _FLOATS), align=64)
+            b.store(row, v.pointer(b, memory, to, _FLOAT, _FLOATS), align=64)
             to = b.add(to, to_apart)
         return context.get_dummy_value()
 

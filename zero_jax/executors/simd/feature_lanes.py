@@ -33,7 +33,7 @@ _READS_OUTPUT = np.array([op.reads_output for op in ops.OPS])
 
 
 @compiled
-def step(registers, size, features, tasks, op, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def step(registers, size, features, tasks, op, row, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """Runs one instruction on `memory`, for the first `tasks` of sixteen tasks.
 
     `registers` is a `vector.Size` of R, `scratch` the place in memory of `Layout.scratch_numbers` that are free; the
@@ -49,7 +49,7 @@ def step(registers, size, features, tasks, op, row, constants, memory, scratch, 
     elif op == N.SCALAR_PRODUCT:
         v.store(memory, out, v.mul(v.load(memory, a), v.load(memory, b)))
     elif op == N.SCALAR_CONST_SET:
-        v.store(memory, out, v.splat(v.real(constants, 0)))
+        v.store(memory, out, v.splat(v.real(row, m.CONSTANTS)))
     elif op == m.SCALAR_FMA:
         v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, c)))
     elif op == m.SCALAR_DIFF_PRODUCT:
@@ -75,11 +75,11 @@ def step(registers, size, features, tasks, op, row, constants, memory, scratch, 
             v.store(memory, out + i * W, v.splat(v.real(memory, a + i // r)))
     elif op == N.VECTOR_INNER_PRODUCT:
         for t in range(tasks):
-            across.put(memory, out + t, _dot(memory, a + t * r * W, b + t * r * W, n, r))
+            v.put_real(memory, out + t, _dot(memory, a + t * r * W, b + t * r * W, n, r))
     elif op == m.DOT_SUM:
         for t in range(tasks):
             product = _dot(memory, a + t * r * W, b + t * r * W, n, r)
-            across.put(memory, out + t, product + v.real(memory, c + t))
+            v.put_real(memory, out + t, product + v.real(memory, c + t))
     elif op == N.VECTOR_OUTER_PRODUCT:
         _outer(memory, a, b, out, tasks, n, r)
     elif op == N.MATRIX_VECTOR_PRODUCT or op == m.MATVEC_SUM:
@@ -119,9 +119,9 @@ def step(registers, size, features, tasks, op, row, constants, memory, scratch, 
             factor = v.splat(v.real(memory, a + i // r) - v.real(memory, b + i // r))
             v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
     elif _ALIKE[op]:
-        m.other(op, features, row, constants, memory, scratch, seed, ids, at, count)
+        m.other(op, features, row, memory, scratch, seed, ids, at, count)
     else:
-        _transposed(r, features, op, row, constants, memory, scratch, seed, ids, at, count)
+        _transposed(r, features, op, row, memory, scratch, seed, ids, at, count)
 
 
 @compiled
@@ -188,7 +188,7 @@ def _rank_one(memory, scale, a, b, scaled, c, out, tasks, n, r):  # type: ignore
 
 
 @compiled
-def _transposed(r, n, op, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def _transposed(r, n, op, row, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """An op as `machine.other` runs it, on operands with tasks as lanes."""
     value = r * W * n * W
     first, second, result = scratch, scratch + value, scratch + 2 * value
@@ -202,12 +202,13 @@ def _transposed(r, n, op, row, constants, memory, scratch, seed, ids, at, count)
         to_tasks(memory, kind_out, out, result, n, r)
     numbers = 1 if kind_out == 0 else (n if kind_out == 1 else n * n)
     address = memory + 4 * mine
-    across.put_integer(address, m.A, a)
-    across.put_integer(address, m.B, b)
-    across.put_integer(address, m.OUT, here)
-    across.put_integer(address, m.COUNT, numbers)
-    across.put_integer(address, m.ORDINAL, v.integer(row, m.ORDINAL))
-    m.other(op, n, address, constants, memory, free, seed, ids, at, count)
+    for column in range(m.COLUMNS):
+        v.put_integer(address, column, v.integer(row, column))
+    v.put_integer(address, m.A, a)
+    v.put_integer(address, m.B, b)
+    v.put_integer(address, m.OUT, here)
+    v.put_integer(address, m.COUNT, numbers)
+    m.other(op, n, address, memory, free, seed, ids, at, count)
     to_features(memory, kind_out, here, out, n, r)
 
 

@@ -121,7 +121,7 @@ def evaluate(
 
     def work(chosen: np.ndarray = rows) -> None:
         scratch = _scratch(programs)
-        places = np.array([part.ctypes.data for part in (*scratch[1:3], _buffer(used))])
+        places = np.array([part.ctypes.data for part in (scratch[1], _buffer(used))])
         train_programs(*before, chosen, *after, scratch, places, fitness, steps, errors, prints)
 
     work(rows[:0])  # compiles for types that are new, on the thread that Ctrl-C reaches
@@ -221,8 +221,8 @@ def execute(
     numbers = layout.memory_numbers(programs.memory)
     buffer = arrays.aligned((1, numbers + layout.scratch_numbers(programs.memory), v.WIDTH))
     results = tuple(np.zeros(part.shape, np.float32) for part in memory)
-    rows = np.zeros((programs.starts[-1], 8), np.int64)
-    constants = np.zeros((programs.starts[-1], 3), np.float32)
+    rows = np.zeros((programs.starts[-1], m.COLUMNS), np.int64)
+    constants = rows.view(np.float32)
     for p in range(n_programs):
         for first in range(0, n_tasks, v.WIDTH):
             some = slice(first, min(first + v.WIDTH, n_tasks))
@@ -233,7 +233,7 @@ def execute(
             values, buffer[:] = [np.asarray(part[p, some]) for part in memory], 0
             arrays.into_lanes(values, layout, buffer)
             group = np.resize(np.asarray(ids)[some], v.WIDTH).astype(np.uint32)
-            places = np.array([part.ctypes.data for part in (rows, constants, buffer, group)])
+            places = np.array([part.ctypes.data for part in (rows, buffer, group)])
             _run_once(*sizes(layout), features, tasks, places, count, numbers * v.WIDTH, seed, component)
             for result, after in zip(results, arrays.out_of_lanes(buffer, values, layout), strict=True):
                 result[p, some] = after
@@ -269,10 +269,10 @@ def _buffer(numbers: int) -> np.ndarray:
 
 def _scratch(programs: Programs) -> tuple[Any, ...]:
     """What `translate` works with and writes."""
-    slots, rows = programs.starts[-1], translate.most_rows(programs)
+    slots, made = programs.starts[-1], np.zeros((translate.most_rows(programs), m.COLUMNS), np.int64)
     return (
         (tuple(np.zeros((4, slots), np.uint64)), np.zeros(slots, np.bool_), np.zeros((slots, 8), np.int64)),
-        np.zeros((rows, 8), np.int64), np.zeros((rows, 3), np.float32), np.zeros(6, np.int64),
+        made, made.view(np.float32), np.zeros(6, np.int64),
     )  # fmt: skip
 
 
@@ -282,14 +282,14 @@ def _scratch(programs: Programs) -> tuple[Any, ...]:
 @entry_point
 def _run_once(size, registers, features, tasks, addresses, count, scratch, seed, draw):  # type: ignore[no-untyped-def]
     before = v.flush_subnormals()
-    memory, ids = addresses[2], addresses[3]
+    memory, ids = addresses[1], addresses[2]
     for k in range(count):
-        row, constants = addresses[0] + k * m.ROW_BYTES, addresses[1] + k * m.CONSTANT_BYTES
+        row = addresses[0] + k * m.ROW_BYTES
         op = v.integer(row, m.OP)
         if registers is None:
-            m.step(size, features, op, row, constants, memory, scratch, seed, ids, 0, draw)
+            m.step(size, features, op, row, memory, scratch, seed, ids, 0, draw)
         else:
-            f.step(registers, size, features, tasks, op, row, constants, memory, scratch, seed, ids, 0, draw)
+            f.step(registers, size, features, tasks, op, row, memory, scratch, seed, ids, 0, draw)
     v.restore(before)
 
 
@@ -306,6 +306,6 @@ def _plain_rows(
             places[first[kind] + field] if kind >= 0 else (0, 0) for kind, field in zip(kinds, fields, strict=True)
         )
         ordinal = int(programs.data[p, start + i, 2]) if op in ops.RANDOM else 0
-        rows[i] = [op, a[0], b[0], 0, 0, *out, ordinal]
-        data[i] = programs.data[p, start + i]
+        rows[i, : m.ORDINAL + 1] = [op, a[0], b[0], 0, 0, *out, ordinal]
+        data[i, m.CONSTANTS : m.CONSTANTS + 3] = programs.data[p, start + i]
     return count

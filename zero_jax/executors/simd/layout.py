@@ -47,6 +47,21 @@ class Layout(NamedTuple):
         """With features as lanes."""
         return cls(features, -(-features // WIDTH))
 
+    def least_cycles(self, tasks: int) -> tuple[int, int]:
+        """What a matrix of every task costs at least: for an example in training, and for one in validation.
+
+        In training it is loaded, updated by rank one, stored, and multiplied by a vector, all in one pass (`carry.py`);
+        in validation it is only loaded and multiplied. A cycle is what a core takes for a multiply-add on sixteen
+        numbers; it loads as many in a cycle and stores them in two, all three at a time, whether in one register
+        (AVX-512) or in two (AVX2).
+
+        Example:
+          >>> Layout(16, 0).least_cycles(10), Layout(16, 1).least_cycles(10)
+          ((512, 256), (320, 160))
+        """
+        registers = tasks * self.registers if self.registers else -(-tasks // WIDTH) * self.features
+        return 2 * self.features * registers, self.features * registers
+
     def value_numbers(self) -> tuple[int, int, int]:
         """How many numbers a scalar, a vector and a matrix hold for each of sixteen tasks, what fills registers too."""
         vector = self.registers * WIDTH or self.features
@@ -63,7 +78,7 @@ class Layout(NamedTuple):
         """
         _, vector, matrix = self.value_numbers()
         if self.registers:
-            return 4 * matrix + 1
+            return 4 * matrix + 2
         return matrix if memory.matrices else vector
 
     def program_bytes(self, memory: MemorySize) -> int:

@@ -1,10 +1,10 @@
 """The interpreter with tasks as lanes: one instruction at a time, sixteen tasks at once.
 
 Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
-F * F, row by row. An instruction is a row of eight int64: op, the places of up to four operands (in floats), the place
-of the output, how many numbers the output has, and the ordinal in the random stream. Ops 0 to 64 are those of
-`ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved programs use most are
-unrolled for a known F (`step`), the others loop (`other`).
+F * F, row by row. An instruction is a row of ten int64: op, the places of up to four operands (in floats), the place
+of the output, how many numbers the output has, the ordinal in the random stream, and three constants as float32. Ops 0
+to 64 are those of `ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved
+programs use most are unrolled for a known F (`step`), the others loop (`other`).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from zero_jax.program.ops import Number as N
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)  # the columns of a row
-ROW_BYTES, CONSTANT_BYTES = 64, 12
+COLUMNS, ROW_BYTES, CONSTANTS = 10, 80, 16  # the last: where the first constant is in a row, counted in float32
 
 # Superinstructions: what they compute, with operands a, b, c, d in the order given. s, v and m as everywhere.
 SCALAR_FMA = 65  # s = a * b + c
@@ -122,13 +122,13 @@ def _matvec(memory, a, b, c, plus, out, n):  # type: ignore[no-untyped-def]
 
 
 @compiled_into_caller
-def step(size, features, op, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def step(size, features, op, row, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """Runs one instruction on `memory`.
 
     Args:
       size: a `vector.Size` of F, or of 0: compiled for that F, or for any.
       features: F.
-      op, row, constants: its op, and the addresses of its row and of its constants, three float32.
+      op, row: its op, and the address of its row.
       memory, scratch: the address of float32, aligned; the place in it of F * F numbers that are free.
       seed, ids, at, count: of the random stream: the seed, the task ids, the first of this group, and the number of the
         draw but for the ordinal.
@@ -170,7 +170,7 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
     elif op == N.VECTOR_MAX:
         map2(v.maximum, memory, a, b, out, n)
     elif op == N.SCALAR_CONST_SET:
-        v.store(memory, out, v.splat(v.real(constants, 0)))
+        v.store(memory, out, v.splat(v.real(row, CONSTANTS)))
     elif op == SCALAR_FMA:
         v.store(memory, out, v.fma(v.load(memory, a), v.load(memory, b), v.load(memory, v.integer(row, C))))
     elif op == SCALAR_DIFF_PRODUCT:
@@ -223,11 +223,11 @@ def step(size, features, op, row, constants, memory, scratch, seed, ids, at, cou
         for i in range(n):
             v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
     else:
-        other(op, features, row, constants, memory, scratch, seed, ids, at, count)
+        other(op, features, row, memory, scratch, seed, ids, at, count)
 
 
 @compiled
-def other(op, features, row, constants, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def other(op, features, row, memory, scratch, seed, ids, at, count):  # type: ignore[no-untyped-def]
     """The ops that are not unrolled."""
     n, a, b, out, size = features, v.integer(row, A), v.integer(row, B), v.integer(row, OUT), v.integer(row, COUNT)
     if op == N.SCALAR_DIVISION or op == N.VECTOR_DIVISION or op == N.MATRIX_DIVISION:
@@ -273,13 +273,13 @@ def other(op, features, row, constants, memory, scratch, seed, ids, at, count): 
     elif op <= N.MATRIX_ST_DEV:
         _reduction(op, memory, a, out, n)
     elif op == N.VECTOR_CONST_SET:
-        place = _place(n, v.real(constants, 0))
-        v.store(memory, out + place * W, v.splat(v.real(constants, 1)))
+        place = _place(n, v.real(row, CONSTANTS))
+        v.store(memory, out + place * W, v.splat(v.real(row, CONSTANTS + 1)))
     elif op == N.MATRIX_CONST_SET:
-        place = _place(n, v.real(constants, 0)) * n + _place(n, v.real(constants, 1))
-        v.store(memory, out + place * W, v.splat(v.real(constants, 2)))
+        place = _place(n, v.real(row, CONSTANTS)) * n + _place(n, v.real(row, CONSTANTS + 1))
+        v.store(memory, out + place * W, v.splat(v.real(row, CONSTANTS + 2)))
     elif op >= N.SCALAR_UNIFORM_SET:
-        _random(op, row, constants, memory, seed, ids, at, count)
+        _random(op, row, memory, seed, ids, at, count)
 
 
 @compiled
@@ -384,16 +384,16 @@ def _place(n, index):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _random(op, row, constants, memory, seed, ids, at, count):  # type: ignore[no-untyped-def]
+def _random(op, row, memory, seed, ids, at, count):  # type: ignore[no-untyped-def]
     draw = count | (v.integer(row, ORDINAL) << 2)
-    first, second = v.splat(v.real(constants, 0)), v.splat(v.real(constants, 1))
+    first, second = v.splat(v.real(row, CONSTANTS)), v.splat(v.real(row, CONSTANTS + 1))
     for i in range(v.integer(row, COUNT)):
         u, w = v.draws(seed, ids, at, i, draw)
         if op >= N.SCALAR_GAUSSIAN_SET:
             radius = v.root(v.mul(v.splat(np.float32(-2)), v.logarithm(v.sub(v.splat(np.float32(1)), u))))
             value = v.mul(radius, v.cosine(v.mul(v.splat(np.float32(2 * np.pi)), w)))
             value = v.fma(second, value, first)
-        elif v.real(constants, 0) > v.real(constants, 1):
+        elif v.real(row, CONSTANTS) > v.real(row, CONSTANTS + 1):
             value = first
         else:
             value = v.fma(v.sub(second, first), u, first)

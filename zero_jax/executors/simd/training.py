@@ -29,9 +29,9 @@ class _Job(NamedTuple):
     """One program on one group of tasks; all are numbers.
 
     Attributes:
-      rows, constants, memory: addresses of the program's rows and constants, and of its memory.
-      predict, validate: the rows that Predict begins at, in training and in validation.
-      update: the row of a matrix's update that waits for the next example, see `carry.py`; 0 if none does.
+      setup, memory: addresses of the program's rows, and of its memory.
+      predict, validate: the addresses of the rows that Predict begins at, in training and in validation.
+      update: that of a matrix's update that waits for the next example, see `carry.py`; 0 if none does.
       features_place, label, prediction, scratch: places in memory, of what each name says; scratch is free.
       classes: C where labels are vectors, else 0; rewrites: whether Predict writes features or label.
       seed, ids, lane: of the random stream; the first lane of the group.
@@ -39,8 +39,7 @@ class _Job(NamedTuple):
       program: its number; tasks: how many tasks the group has.
     """
 
-    rows: int
-    constants: int
+    setup: int
     memory: int
     predict: int
     validate: int
@@ -104,7 +103,9 @@ def train_programs(  # type: ignore[no-untyped-def]
                 shape,
             )
             job = _Job(
-                places[0], places[1], places[2], shape[0] + 1, shape[0] + shape[1] + shape[2] + 3, shape[5],
+                places[0], places[1], places[0] + (shape[0] + 1) * m.ROW_BYTES,
+                places[0] + (shape[0] + shape[1] + shape[2] + 3) * m.ROW_BYTES,
+                places[0] + shape[5] * m.ROW_BYTES if shape[5] else 0,
                 where[ends[1], 0], where[ends[0], 0], where[ends[2], 0], where[len(where) - 4, 0], settings[CLASSES],
                 shape[4],
                 settings[SEED], addresses[IDS], g * v.WIDTH,
@@ -152,35 +153,27 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
     memory, scratch, seed, ids, lane, tasks = job.memory, job.scratch, job.seed, job.ids, job.lane, job.tasks
     limit, zero, one = v.splat(max_error), v.splat(np.float32(0)), v.splat(np.float32(1))
     nothing = v.splat(np.float32(-1 if job.classes else 0))  # for a label: no class, or 0
-    lost, epoch, i, example, at, draw = zero, 0, -1, 0, 0, 0
+    lost, epoch, i, example, row, draw = zero, 0, -1, 0, job.setup, 0
     while True:
-        row = job.rows + at * m.ROW_BYTES
         op = v.integer(row, m.OP)
-        if op < m.NEXT:
-            constants = job.constants + at * m.CONSTANT_BYTES
-            if registers is None:
-                m.step(size, features, op, row, constants, memory, scratch, seed, ids, lane, draw)
-            else:
-                f.step(registers, size, features, tasks, op, row, constants, memory, scratch, seed, ids, lane, draw)
-            at += 1
-        elif op == m.NEXT:
+        if op == m.NEXT:
             if v.raised(stop):
                 return
-            updated = at == job.update + 1 and job.update > 0
+            updated = job.update != 0 and row == job.update + m.ROW_BYTES
             if not updated:
                 i += 1
             if i < n:
-                example, at = order[epoch, i], job.predict
+                example, row = order[epoch, i], job.predict
                 if job.update and i > 0:
                     _carry(size, registers, settings, job, example)
-                    at += 1
+                    row += m.ROW_BYTES
                 _present(size, registers, settings, job, job.train_x, example, nothing)
                 draw = ((epoch * (n + k) + i) << 10) | _PREDICT
             elif job.update and not updated:
-                at = job.update  # and then comes another NEXT
+                row = job.update  # and then comes another NEXT
             else:
                 _present(size, registers, settings, job, job.valid_x, 0, nothing)
-                i, lost, at, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
+                i, lost, row, draw = 0, zero, job.validate, ((epoch * (n + k) + n) << 10) | _PREDICT
         elif op == m.CHECK:
             label, prediction = v.load(job.train_y, example * v.WIDTH), v.load(memory, job.prediction)
             if job.classes:
@@ -206,8 +199,8 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
                 alive = going
                 if alive == 0:
                     return
-            at, draw = at + 1, ((epoch * n + i) << 10) | _LEARN
-        else:
+            row, draw = row + m.ROW_BYTES, ((epoch * n + i) << 10) | _LEARN
+        elif op == m.JUDGE:
             label, prediction = v.load(job.valid_y, i * v.WIDTH), v.load(memory, job.prediction)
             error = v.sub(label, prediction)
             if job.classes and (signed or kept):
@@ -233,7 +226,7 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
                 if v.raised(stop):
                     return
                 _present(size, registers, settings, job, job.valid_x, i, nothing)
-                at, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
+                row, draw = job.validate, ((epoch * (n + k) + n + i) << 10) | _PREDICT
             else:
                 if not signed:
                     _score(job, lost, k, accuracy, alive, fitness)
@@ -241,7 +234,13 @@ def _train(size, registers, settings, job, order, alive, max_error, stop, fitnes
                 if epoch == epochs:
                     _stop(alive, steps, job, epochs * n)
                     return
-                i, at = -1, job.predict - 1
+                i, row = -1, job.predict - m.ROW_BYTES
+        else:
+            if registers is None:
+                m.step(size, features, op, row, memory, scratch, seed, ids, lane, draw)
+            else:
+                f.step(registers, size, features, tasks, op, row, memory, scratch, seed, ids, lane, draw)
+            row += m.ROW_BYTES
 
 
 @compiled
@@ -276,14 +275,13 @@ def _present(size, registers, settings, job, x, example, label):  # type: ignore
 @compiled
 def _carry(size, registers, settings, job, example):  # type: ignore[no-untyped-def]
     """Learn's last update and Predict's first product, on an example that is still to be presented."""
-    update, product = job.rows + job.update * m.ROW_BYTES, job.rows + job.predict * m.ROW_BYTES
     features, to_data = settings[FEATURES], (job.train_x - job.memory) // 4
     if registers is None:
         x = to_data + example * v.number(size, features) * v.WIDTH
-        carry.with_task_lanes(size, features, update, product, job.memory, x)
+        carry.with_task_lanes(size, features, job.update, job.predict, job.memory, x)
     else:
         x = to_data + example * settings[TASKS] * v.number(registers, 0) * v.WIDTH
-        carry.with_feature_lanes(registers, size, features, job.tasks, update, product, job.memory, x)
+        carry.with_feature_lanes(registers, size, features, job.tasks, job.update, job.predict, job.memory, x)
 
 
 @compiled

@@ -91,9 +91,9 @@ def translate(code, data, length, starts, table, ends, places, fuse, scratch, ro
       fuse: whether to make superinstructions; only where there are at most 64 addresses.
       scratch: bits, four arrays uint64 `[L]`, used bool `[L]`, cells int64 `[L, 8]`: op, four operands, the instruction
         it came from, output, ordinal; operands and output as addresses among all kinds.
-      rows: int64 `[most_rows, 8]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE, and an
-        update of Learn's that waits for the next example, if there is one (`carry.py`).
-      constants: float32 `[most_rows, 3]`, to be filled.
+      rows: int64 `[most_rows, 10]`, to be filled: Setup, NEXT, Predict, CHECK, Learn, NEXT, Predict again, JUDGE, and
+        an update of Learn's that waits for the next example, if there is one (`carry.py`).
+      constants: the same as float32 `[most_rows, 20]`.
       shape: int64 `[6]`, to be filled: how many rows each component has, the end of the memory in use, whether Predict
         writes features or label, and the row of the update that waits, or 0.
     """
@@ -138,7 +138,7 @@ def _write(cells, first, count, then, at, data, places, rows, constants):  # typ
         out, source = cells[k, 6], cells[k, 5]
         rows[at, m.OUT], rows[at, m.COUNT], rows[at, m.ORDINAL] = places[out, 0], places[out, 1], cells[k, 7]
         for i in range(3):
-            constants[at, i] = data[source, i]
+            constants[at, m.CONSTANTS + i] = data[source, i]
         at += 1
     rows[at, m.OP] = then
     return at + 1

@@ -90,14 +90,14 @@ def number(typing_context: Any, size: Any, otherwise: Any) -> Any:
 # ---------------------------------------------------------------------------------------------- memory
 
 
-def _pointer(builder: Any, address: Any, index: Any, element: Any, to: Any) -> Any:
+def pointer(builder: Any, address: Any, index: Any, element: Any, to: Any) -> Any:
     """A pointer to `to` at the place of that `element` behind an address."""
     return builder.bitcast(builder.gep(builder.inttoptr(address, element.as_pointer()), [index]), to.as_pointer())
 
 
 def _loaded(name: str, element: Any, to: Any, align: int, numba_type: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_pointer(builder, args[0], args[1], element, to), align=align)
+        return builder.load(pointer(builder, args[0], args[1], element, to), align=align)
 
     def loaded(typing_context: Any, address: Any, index: Any) -> Any:
         return numba_type(types.intp, types.intp), generate
@@ -112,15 +112,21 @@ word = _loaded("word", _INT32, _INT32, 4, types.uint32)
 real = _loaded("real", _FLOAT, _FLOAT, 4, types.float32)
 
 
-@intrinsic
-def store(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
-    """Sixteen floats to `index` floats behind an address."""
-
+def _stored(name: str, element: Any, to: Any, align: int, numba_type: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(builder, args[0], args[1], _FLOAT, _FLOATS), align=64)
+        builder.store(args[2], pointer(builder, args[0], args[1], element, to), align=align)
         return context.get_dummy_value()
 
-    return types.none(types.intp, types.intp, lanes), generate
+    def stored(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
+        return types.none(types.intp, types.intp, numba_type), generate
+
+    stored.__name__ = name
+    return intrinsic(stored)
+
+
+store = _stored("store", _FLOAT, _FLOATS, 64, lanes)
+put_integer = _stored("put_integer", _INT64, _INT64, 8, types.int64)
+put_real = _stored("put_real", _FLOAT, _FLOAT, 4, types.float32)
 
 
 @intrinsic
@@ -368,7 +374,7 @@ def draws(typing_context: Any, seed: Any, tasks: Any, at: Any, element: Any, dra
             first = b.insert_element(ir.Constant(_INTS, ir.Undefined), narrow, ir.Constant(_INT32, 0))
             return b.shuffle_vector(first, ir.Constant(_INTS, ir.Undefined), _ints(0))
 
-        ids = b.load(_pointer(b, args[1], args[2], _INT32, _INTS), align=4)
+        ids = b.load(pointer(b, args[1], args[2], _INT32, _INTS), align=4)
         v = [every(args[0]), ids, every(args[3]), every(args[4])]
         v = [b.add(b.mul(x, _ints(1664525)), _ints(1013904223)) for x in v]
         for mixing in (True, False):
