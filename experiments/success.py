@@ -71,7 +71,7 @@ class Options(results.Options):
     seeds: tuple[int, ...] = tuple(range(20))
     methods: tuple[str, ...] = tuple(METHODS)
     islands: tuple[int, ...] = (1, 4, 16)
-    steps: int = 200_000_000
+    steps: int = 100_000_000
     jobs: int = 2
 
     def check(self) -> None:
