@@ -104,8 +104,10 @@ def vectors() -> str:
     from numba.core.registry import cpu_target
 
     features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    kinds = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2", "neon": "NEON"}
-    return next((name for flag, name in kinds.items() if f"+{flag}" in features), "no vector instructions")
+    always = {"x86_64": "SSE2", "AMD64": "SSE2", "aarch64": "NEON", "arm64": "NEON"}
+    wide = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+    known = always.get(platform.machine(), "LLVM's generic vectors")
+    return next((name for flag, name in wide.items() if f"+{flag}" in features), known)
 
 
 def peaks(threads: Iterable[int]) -> dict[str, Any]:
