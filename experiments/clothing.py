@@ -138,12 +138,12 @@ def contenders(searches: Sequence[dict[str, Any]], seeds: Sequence[int], dimensi
     listed = {"linear": library.program("linear"), "network": library.program("network")}
     texts = {f"{name}, program": pruned(one).listing(0) for name, one in listed.items()}
     texts |= {"S1b, program": programs()[REFERENCE]}
-    found = [(row["start"], row["seed"], row["program"]) for row in searches]
+    found = sorted((row["start"], row["seed"], row["program"]) for row in searches)[::-1]
     few = seeds[: 1 if dimension == "full" else 3]
     again = [(name, seed, texts.get(name, "")) for name in BY_HAND for seed in few]
     return [
         {"dimension": dimension, "method": method, "seed": seed, "program": text}
-        for method, seed, text in [*found, *again]
+        for method, seed, text in [*again, *found]
     ]
 
 

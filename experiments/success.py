@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import results
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zero_jax import Tasks, evaluate, library, program_fitness, tune
@@ -135,22 +134,28 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def plot(lines: Sequence[dict[str, Any]], to: Path) -> None:
-    """The share of searches above each baseline, with 95% intervals."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
-    for panel, name in zip(axes, BASELINES, strict=True):
-        for place, line in enumerate(lines):
-            low, high = line[name]["interval"]
-            share = line[name]["above"] / line["searches"]
-            panel.errorbar(share, place, xerr=[[share - low], [high - share]], fmt="o", capsize=3, color="C0")
-        panel.set(xlim=(-0.02, 1.02), xlabel=f"share of searches above the {name} program")
-    islands = [f", {line['islands']} islands" if line["method"] != "niches" else "" for line in lines]
-    axes[0].set_yticks(
-        range(len(lines)), [f"{line['method']}{more}" for line, more in zip(lines, islands, strict=True)]
-    )
-    axes[0].invert_yaxis()
+def plot(rows: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]], to: Path) -> None:
+    """The accuracy of every search, beside the baselines' means, and how many are above the linear program."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for place, line in enumerate(lines):
+        some = [row["select"] for row in rows if (row["method"], row["islands"]) == (line["method"], line["islands"])]
+        axes.plot(some, np.full(len(some), place), "o", markersize=4, alpha=0.5, color="C0")
+        axes.plot(line["median"], place, "|", markersize=14, color="C0")
+    for name, style in zip(BASELINES, ("-", "--"), strict=True):
+        mean = np.mean([row["baselines"][name] for row in rows])
+        axes.axvline(mean, color="0.4", linestyle=style, linewidth=1, label=f"{name} program")
+    axes.set_yticks(range(len(lines)), [label(line) for line in lines])
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy on T_select of each search; | is the median")
+    axes.legend()
     figure.savefig(to)
+
+
+def label(line: dict[str, Any]) -> str:
+    """What a line is of, and how many of its searches are above the linear program."""
+    islands = f", {line['islands']} island{'s' * (line['islands'] > 1)}" if line["method"] != "niches" else ""
+    return f"{line['method']}{islands}: {line['linear']['above']} of {line['searches']} above"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -172,7 +177,7 @@ def main(words: list[str] | None = None) -> None:
             f"{line['method']:10} {line['islands']:3}  median {line['median']:.4f}  mean {line['mean']:.4f}  {shares}"
         )
     results.write(to, began, chosen.seeds, {"table": lines, "rows": rows})
-    plot(lines, to.with_suffix(".svg"))
+    plot(rows, lines, to.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
