@@ -87,7 +87,9 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     assert [r["method"] for r in rows] == ["Basic", "efficient"]
 
     monkeypatch.setattr(clothing, "EVALUATIONS", {"projected": 3, "full": 2})
-    monkeypatch.setattr(clothing, "STARTS", {"efficient, empty programs": "efficient"})
+    starts = {"efficient, empty programs": "efficient"}
+    monkeypatch.setattr(clothing, "STARTS", starts)
+    monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
     to = tmp_path / "clothing.json"
     clothing.main(["--seeds", "0", "--steps", "20000", "--jobs", "1", "--out", str(to)])
     stored = json.loads(to.read_text())["results"]
