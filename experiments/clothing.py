@@ -213,6 +213,7 @@ def plot(lines: Sequence[dict[str, Any]], to: Path) -> None:
                 axes.plot(line["best"], place, "*", color="C1", markersize=11, label="best on the tasks to choose on")
         axes.set_yticks(range(len(some)), [line["method"] for line in some])
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"accuracy on held-out pairs, {dimension}")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)

@@ -213,7 +213,7 @@ def test_presets_are_the_specifications():
         2,
     )
     assert (paper.tasks.search.features, paper.tasks.search.train, paper.tasks.search.tasks) == (16, 8000, 10)
-    assert set(PRESETS) == {"linear", "affine", "teacher", "digits", "demo", "empty", "paper"}
+    assert set(PRESETS) == {"linear", "affine", "teacher", "digits", "fashion_mnist", "demo", "empty", "paper"}
     for _, preset in PRESETS.values():
         build.searcher(preset)
 
