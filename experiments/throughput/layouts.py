@@ -180,6 +180,7 @@ def draw_ratios(axes: Axes, rows: list[dict]) -> None:
     axes.axhline(1, color="0.6", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="features", ylabel="features as lanes / tasks as lanes, programs/s")
     axes.set_xticks([4, 8, 16, 32, 64], [4, 8, 16, 32, 64])
+    axes.set_yticks([0.2, 0.5, 1, 2, 4], [0.2, 0.5, 1, 2, 4])
     axes.minorticks_off()
     axes.legend()
 
