@@ -20,7 +20,8 @@ the network of 64 hidden units, nor above either baseline at full dimension; sea
 
 What else there is to know: digits has 1,797 images, so splits share images, those of different pairs too: held out are pairs
 of classes, and of each task the images that it is judged on, not images for good. Standard errors over tasks are too small
-for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault.
+for that reason; those over the 9 pairs are the most careful. With --dataset, sets of more images do not have this fault;
+for Fashion-MNIST see `clothing.py`, which also judges on the set's own test images.
 """
 
 import dataclasses

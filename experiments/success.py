@@ -9,8 +9,9 @@ them. Its best program on T_search is judged on T_select: 180 tasks of the 9 oth
 are the library's linear program and 2-layer network, their constants tuned by 300 evaluations on the same T_search. A
 search succeeds where its program is the more accurate.
 
-Basic is regularized evolution alone; Full adds functional equivalence checks, hurdles, and migration among islands;
-both and efficient evolution start from empty programs in the paper's space (S10). Niches start from random programs in
+Basic is regularized evolution alone; Full adds functional equivalence checks, hurdles, and migration among islands.
+Efficient evolution has these too, but for the hurdle on examples. All three start from empty programs in the paper's
+space (S10). Niches start from random programs in
 the space of the preset `fashion_mnist`, with its settings; they have no islands. Rows are written to `success.json` one by
 one; a rerun skips those that are there.
 """

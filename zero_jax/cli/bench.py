@@ -18,7 +18,7 @@ def bench_command(
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Measures how fast this machine trains programs, on one thread and on all: the library's 2-layer network on linear
-    tasks of 8,000 + 1,000 examples, and random programs from the space of the linear preset. A cycle is what a core
+    tasks of 8,000 + 1,000 examples, and random programs from the space of the demo preset. A cycle is what a core
     takes for a multiply-add on sixteen numbers; how many an example takes stands beside the least that its matrix would
     take with sixteen tasks, and with features, as lanes of a register.
 
