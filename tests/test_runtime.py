@@ -320,6 +320,28 @@ def test_signals_that_python_handles_keep_their_meaning(disk):
     assert ended.value.code == 143
 
 
+# ---------------------------------------------------------------------------------------------- helpers
+
+
+def triple(x):
+    return 3 * x
+
+
+@pytest.mark.parametrize("kind", [compiled.compiled, compiled.compiled_into_caller])
+def test_a_helper_is_part_of_entry_points_also_from_disk_and_python_cannot_call_it(disk, kind):
+    helper = kind(triple)
+
+    def sextuple(x):
+        return helper(x) + helper(x)
+
+    assert entry_point(sextuple)(2.0) == 12
+    again = entry_point(sextuple)
+    with on_compile(lambda: pytest.fail("it is on disk")):
+        assert again(3.0) == 18
+    with pytest.raises(TypeError, match="triple has no machine code of its own: only compiled functions can call it"):
+        helper(2.0)
+
+
 # ---------------------------------------------------------------------------------------------- processes that fork
 
 FORKED = """

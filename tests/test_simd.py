@@ -17,6 +17,7 @@ from zero_jax.executors.simd import lanes as simd
 from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.memory import Interface
+from zero_jax.support.compiled import entry_point
 from zero_jax.tasks import synthetic
 
 EVERY = tuple(range(1, 65))
@@ -89,13 +90,18 @@ def test_threads_and_batches_do_not_matter():
 # ---------------------------------------------------------------------------------------------- superinstructions
 
 
+@entry_point
+def translated(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape):
+    translate.translate(code, data, length, starts, table, ends, places, fuse, scratch, rows, constants, shape)
+
+
 def rows(program, features=4):
     form = canonical(program).programs
     work, made, constants, shape = simd._scratch(form)
     places = translate.places(form.memory, Layout(features, 0))
     ends = np.array(Interface.scalar(form.memory))
     arrays = (form.code[0], form.data[0], form.length[0], np.array(form.starts), table(form.memory), ends)
-    translate.translate(*arrays, places, True, work, made, constants, shape)
+    translated(*arrays, places, True, work, made, constants, shape)
     ops = made[:, machine.OP].tolist()
     return ops[: ops.index(machine.JUDGE) + 1 + (shape[5] > 0)]
 

@@ -47,18 +47,14 @@ index = np.uint64
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiles a helper, which other compiled functions call."""
-    if numba is None:
-        return _interpreted(function)
-    return numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
+    return _interpreted(function) if numba is None else linked.helper(function, into_caller=False)
 
 
 def compiled_into_caller(function: Callable[..., Any]) -> Any:
     """Compiles a helper as part of each function that calls it: where in an inner loop arrays are handed over, each of
     which would travel as seven arguments.
     """
-    if numba is None:
-        return _interpreted(function)
-    return numba.njit(error_model="numpy", nogil=True, _nrt=False, inline="always")(function)
+    return _interpreted(function) if numba is None else linked.helper(function, into_caller=True)
 
 
 def entry_point(function: Callable[..., Any]) -> Any:
@@ -92,7 +88,7 @@ def on_compile(callback: Callable[[], object]) -> Iterator[None]:
       callback: called on the thread that compiles, once for each loop.
 
     Example:
-      >>> with on_compile(lambda: print("compiling, about 30 s (cached for next time)...")):
+      >>> with on_compile(lambda: print("compiling, about 20 s (cached for next time)...")):
       ...     pass
     """
     _on_compile.append(callback)
@@ -136,7 +132,7 @@ class _Cache:
         self.cache_path = None
         try:
             files = caching.FunctionCache(function)
-            stamp = files._impl.locator.get_source_stamp(), source_version(__file__)
+            stamp = files._impl.locator.get_source_stamp(), source_version(__file__, linked.__file__)
         except (RuntimeError, OSError):
             return
         self.files, self.cache_path = files, files.cache_path
@@ -209,7 +205,7 @@ def _say_uncached(why: str) -> None:
     if not _said_uncached.is_set():
         _said_uncached.set()
         warnings.warn(
-            f"compiled code is not kept, so that each process compiles anew, which takes some 30 s: {why}. Set "
+            f"compiled code is not kept, so that each process compiles anew, which takes some 20 s: {why}. Set "
             "NUMBA_CACHE_DIR to a folder that can be written to.",
             stacklevel=2,
         )
@@ -218,6 +214,8 @@ def _say_uncached(why: str) -> None:
 if numba is not None:
     from numba.core import caching
     from numba.core.compiler_lock import global_compiler_lock
+
+    from zero_jax.support import linked
 
     class _CheckedFiles(caching.IndexDataCacheFile):
         """Numba's files, plus a check that each is whole and holds the function and types that the index says.
