@@ -1,4 +1,4 @@
-"""Strictness that users' code may turn on, several CPU devices, and what XLA compiled is kept from run to run."""
+"""Strictness that users' code may turn on, several CPU devices, and XLA that compiles quickly, once for all runs."""
 
 import os
 import shutil
@@ -27,6 +27,12 @@ def strict():
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimized(request):
+    """XLA compiles twice as fast where it does not optimise; files that say `OPTIMIZED = True` run what users run."""
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,13 +74,15 @@ def folder(ended, tmp_path):
 
 
 def pytest_configure(config):
-    """XLA keeps what it compiled in pytest's cache folder (`pytest --cache-clear` empties it)."""
+    """XLA keeps what it compiled in pytest's cache folder (`pytest --cache-clear` empties it), and does not optimise."""
     if cache := getattr(config, "cache", None):
         folder = str(cache.mkdir("jax"))
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         # Processes that tests start read it. They do not write to it: JAX does not write atomically, and some are killed.
         os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # likewise
 
 
 def pytest_addoption(parser):

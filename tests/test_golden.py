@@ -11,6 +11,7 @@ from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.ops import OPS
 
 GOLDEN = Path(__file__).parent / "golden"
+OPTIMIZED = True
 LARGEST = float(np.finfo(np.float32).max)
 
 
