@@ -122,6 +122,7 @@ def test_rows_of_a_group_stay_together_and_time_goes_forward(monkeypatch):
     assert all(rows.max() < out.min() for rows, out in trained)
 
 
+@pytest.mark.slow
 def test_rows_without_weight_are_not_there_and_baselines_have_the_weights():
     x, y = load_iris(return_X_y=True)
     weights = np.where(y == 2, 0.0, 1.0)

@@ -130,6 +130,7 @@ def test_chunks_batches_and_empty_populations():
     assert evaluate(programs[:0], tasks, **INTERPRETED).fitness.shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_programs_without_slots_and_empty_memories():
     nothing = Programs.from_lists([[[], [], []]], memory=(4, 3, 1))
     tasks = synthetic.linear(3, train=6, valid=4)

@@ -79,6 +79,7 @@ def test_every_method_finds_a_learning_rate_and_says_what_it_spent(method):
     assert not np.array_equal(other.history, tuned.history)
 
 
+@pytest.mark.slow
 def test_gradients_alone_climb_from_the_original():
     tuned = tune(SLOW, few(), "gradient", evaluations=101, scout=0, learning_rate=0.5)
     assert tuned.fitness > 0.9

@@ -84,6 +84,7 @@ def test_random_programs_agree_with_the_oracle(features, epochs):
     assert (steps < epochs * 12).any()
 
 
+@pytest.mark.slow
 def test_executors_agree_on_many_random_programs():
     programs = random_programs(FEW_OPS, 1000, np.random.default_rng(1))
     tasks = blobs(5, 8, 5, train=30, valid=20, epochs=2)

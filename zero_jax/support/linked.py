@@ -16,11 +16,10 @@ from numba.core import codegen, compiler, dispatcher
 class _Library(codegen.JITCodeLibrary):
     """The code of a helper, to be linked into that of its callers, who optimise it as part of their own."""
 
-    def finalize(self) -> None:
-        self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
         self._finalized = True
 
