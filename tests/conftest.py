@@ -29,10 +29,14 @@ def strict():
         jax.config.update(name, value)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def optimized(request):
-    """XLA compiles twice as fast where it does not optimise; files that say `OPTIMIZED = True` run what users run."""
-    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+@pytest.fixture(autouse=True)
+def optimization(request, monkeypatch):
+    """XLA compiles twice as fast where it does not optimise. It does, as for users, in slow tests, whose loops are long,
+    and in those marked `optimized`, which ask for exact numbers.
+    """
+    quick = not any(request.node.get_closest_marker(name) for name in ("slow", "optimized"))
+    jax.config.update("jax_disable_most_optimizations", quick)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(quick).lower())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,15 +78,13 @@ def folder(ended, tmp_path):
 
 
 def pytest_configure(config):
-    """XLA keeps what it compiled in pytest's cache folder (`pytest --cache-clear` empties it), and does not optimise."""
+    """XLA keeps what it compiled in pytest's cache folder (`pytest --cache-clear` empties it)."""
     if cache := getattr(config, "cache", None):
         folder = str(cache.mkdir("jax"))
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         # Processes that tests start read it. They do not write to it: JAX does not write atomically, and some are killed.
         os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
-    jax.config.update("jax_disable_most_optimizations", True)
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # likewise
 
 
 def pytest_addoption(parser):

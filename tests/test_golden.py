@@ -11,7 +11,8 @@ from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.ops import OPS
 
 GOLDEN = Path(__file__).parent / "golden"
-OPTIMIZED = True
+pytestmark = pytest.mark.optimized
+
 LARGEST = float(np.finfo(np.float32).max)
 
 

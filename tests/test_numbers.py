@@ -7,7 +7,8 @@ from zero_jax import Programs, evaluate, execute
 from zero_jax.program.ops import OPS
 from zero_jax.tasks import synthetic
 
-OPTIMIZED = True
+pytestmark = pytest.mark.optimized
+
 EXECUTORS = ("xla", "simd", "pallas")
 TINY = np.finfo(np.float32).tiny
 SUBNORMAL = np.float32(TINY / 10)

@@ -21,7 +21,7 @@ from zero_jax.executors.pallas import gpu as pallas
 from zero_jax.executors.pallas import layout
 from zero_jax.tasks import synthetic
 
-OPTIMIZED = True
+pytestmark = pytest.mark.optimized
 GOLDEN = Path(__file__).parent / "golden"
 INTERPRETED = {"executor": "pallas", "interpret": True}
 LAST_BITS = {"rtol": 0, "atol": 1e-6}

@@ -24,7 +24,7 @@ from zero_jax.executors.pallas import tpu as pallas_tpu
 from zero_jax.executors.registry import EXECUTORS, choose
 from zero_jax.tasks import synthetic
 
-OPTIMIZED = True
+pytestmark = pytest.mark.optimized
 GOLDEN = Path(__file__).parent / "golden"
 INTERPRETED = {"executor": "pallas", "interpret": True}
 

@@ -27,7 +27,7 @@ RANDOM = SearchSpace((5, 5, 3), Component(EVERY, (6, 6, 6)), Component(EVERY, (5
 @pytest.mark.slow
 @pytest.mark.parametrize(("features", "loss"), [(8, "rmse"), (20, "accuracy")])  # the loops for one F, and for any
 def test_random_programs_with_every_op_agree_with_xla(features, loss):
-    programs = random_programs(RANDOM, 1000, np.random.default_rng(features))
+    programs = random_programs(RANDOM, 500, np.random.default_rng(features))
     rng = np.random.default_rng(1)
     x, w = rng.normal(size=(5, 50, features)), rng.normal(size=(5, features))
     y = np.einsum("tnf,tf->tn", x, w)
@@ -36,7 +36,7 @@ def test_random_programs_with_every_op_agree_with_xla(features, loss):
     want, got = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
-    assert len(np.unique(np.asarray(want.fitness).round(4))) > (300 if loss == "rmse" else 15)
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > (150 if loss == "rmse" else 15)
 
 
 @pytest.mark.parametrize("features", [pytest.param(3, marks=pytest.mark.slow), 4])  # loops for any F, and for one
