@@ -36,7 +36,7 @@ def test_random_programs_with_every_op_agree_with_xla(features, loss):
     want, got = (evaluate(programs, tasks, 3, executor=executor) for executor in ("xla", "simd"))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
-    assert len(np.unique(np.asarray(want.fitness).round(4))) > (150 if loss == "rmse" else 15)
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > (150 if loss == "rmse" else 10)
 
 
 @pytest.mark.parametrize("features", [pytest.param(3, marks=pytest.mark.slow), 4])  # loops for any F, and for one
