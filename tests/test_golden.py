@@ -10,9 +10,8 @@ from zero_jax import Programs, Tasks, evaluate, execute
 from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.ops import OPS
 
-GOLDEN = Path(__file__).parent / "golden"
 pytestmark = pytest.mark.optimized
-
+GOLDEN = Path(__file__).parent / "golden"
 LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -8,7 +8,6 @@ from zero_jax.program.ops import OPS
 from zero_jax.tasks import synthetic
 
 pytestmark = pytest.mark.optimized
-
 EXECUTORS = ("xla", "simd", "pallas")
 TINY = np.finfo(np.float32).tiny
 SUBNORMAL = np.float32(TINY / 10)

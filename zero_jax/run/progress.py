@@ -16,7 +16,7 @@ from zero_jax.support.compiled import on_compile
 SECONDS_PER_LINE = 10.0
 """How often a line is printed where there is no bar."""
 
-COMPILING = "compiling, about 20 s (cached for next time)..."
+COMPILING = "compiling, about 30 s (cached for next time)..."
 
 
 class Display:

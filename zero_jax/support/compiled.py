@@ -88,7 +88,7 @@ def on_compile(callback: Callable[[], object]) -> Iterator[None]:
       callback: called on the thread that compiles, once for each loop.
 
     Example:
-      >>> with on_compile(lambda: print("compiling, about 20 s (cached for next time)...")):
+      >>> with on_compile(lambda: print("compiling, about 30 s (cached for next time)...")):
       ...     pass
     """
     _on_compile.append(callback)
@@ -205,7 +205,7 @@ def _say_uncached(why: str) -> None:
     if not _said_uncached.is_set():
         _said_uncached.set()
         warnings.warn(
-            f"compiled code is not kept, so that each process compiles anew, which takes some 20 s: {why}. Set "
+            f"compiled code is not kept, so that each process compiles anew, which takes some 30 s: {why}. Set "
             "NUMBA_CACHE_DIR to a folder that can be written to.",
             stacklevel=2,
         )
