@@ -293,7 +293,8 @@ def test_a_closed_pipe_is_no_error_worth_a_traceback(command):
     call = [sys.executable, "-m", "zero_jax.cli", *command.split()]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
-        assert process.stderr.read() == ""
+        said = [line for line in process.stderr.read().splitlines() if "waiting for another process" not in line]
+        assert not said  # beside that another test's process happens to compile the same
         assert process.wait(60) == 1
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, Tasks, evaluate, execute
+from zero_jax.executors.registry import EXECUTORS
 from zero_jax.executors.simd.layout import Layout
 from zero_jax.program.ops import OPS
 
@@ -45,10 +46,10 @@ def executor(request, monkeypatch):
     return "simd"
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", FEATURES, "pallas"], indirect=True)
+@pytest.mark.parametrize("executor", ["xla", "simd", FEATURES, "cuda", "pallas"], indirect=True)
 def test_every_deterministic_op_gives_upstreams_values(single_ops, executor):
     programs, memory, results = single_ops
-    after = execute(programs, memory, "predict", executor, interpret=executor == "pallas")
+    after = execute(programs, memory, "predict", executor, interpret=EXECUTORS[executor].interprets)
     seen, wrong = set(), []
     for i, want in enumerate(results):
         op, out = OPS[programs.code[i, 0, 0]], programs.code[i, 0, 3]

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from zero_jax import Programs, evaluate, execute
+from zero_jax.executors.registry import EXECUTORS
 from zero_jax.program.ops import OPS
 from zero_jax.tasks import synthetic
 
 pytestmark = pytest.mark.optimized
-EXECUTORS = ("xla", "simd", "pallas")
 TINY = np.finfo(np.float32).tiny
 SUBNORMAL = np.float32(TINY / 10)
 
 
 def ran(program, memory, executor):
-    after = execute(program, memory, "predict", executor, interpret=executor == "pallas")
+    after = execute(program, memory, "predict", executor, interpret=EXECUTORS[executor].interprets)
     return [np.asarray(part) for part in after]
 
 
@@ -69,7 +69,9 @@ def test_subnormal_numbers_are_zero_in_arithmetic(executor, text, normal, subnor
     tasks = synthetic.linear(3, features=4, train=5, valid=5)
     steps = [
         np.asarray(
-            evaluate(Programs.parse(text.format(value)), tasks, executor=executor, interpret=executor == "pallas")[1]
+            evaluate(
+                Programs.parse(text.format(value)), tasks, executor=executor, interpret=EXECUTORS[executor].interprets
+            )[1]
         )
         for value in (normal, subnormal)
     ]

@@ -47,8 +47,8 @@ def test_no_file_grows_too_long(folder, longest):
         assert lines <= longest, path
 
 
-COMPILED = {"compiled", "compiled_into_caller", "entry_point"}
-"""Numba's functions take arrays one by one; so do Pallas kernels."""
+COMPILED = {"compiled", "compiled_into_caller", "entry_point", "wp.func_native", "wp.kernel"}
+"""Numba's and Warp's functions take arrays one by one; so do Pallas kernels."""
 
 
 def test_functions_take_at_most_8_parameters():

@@ -245,6 +245,7 @@ def chosen(memory, tasks, **options):
 
 
 def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(monkeypatch):
+    monkeypatch.delitem(registry.EXECUTORS, "cuda")
     memory, tasks = library.program("network").memory, synthetic.linear(2, features=4, train=5, valid=5)
     wide = synthetic.linear(2, features=33, train=5, valid=5)
     on(monkeypatch, FakeGPU())

@@ -21,6 +21,8 @@ SPACE = SearchSpace(
     Component(["SCALAR_DIFF", "SCALAR_PRODUCT", "SCALAR_VECTOR_PRODUCT", "VECTOR_SUM"], (4, 4, 4)),
 )
 ENAS = Enas(SPACE, cohort=30, hidden=16, memory_cohorts=2, policy_cohorts=3, judged=5)
+SIMD = {"executor": "simd"}
+CUDA = {"executor": "cuda", "interpret": True}
 
 
 def carried(programs, tasks, memory=None, **how):
@@ -47,12 +49,13 @@ def drawn(size, tasks, seed=0):
 def test_executors_leave_the_same_memory(name, given):
     program = library.program(name)
     memory = drawn(program.memory, TASKS) if given else None
-    one, other = (carried(program, TASKS, memory, executor=executor) for executor in ("simd", "xla"))
-    np.testing.assert_array_equal(one.train_steps, other.train_steps)
-    np.testing.assert_allclose(one.fitness, other.fitness, atol=1e-5)
-    for left, right in zip(one.memory, other.memory, strict=True):
-        assert left.shape[:2] == (1, 18)
-        np.testing.assert_allclose(left, right, atol=1e-4)
+    one, *others = (carried(program, TASKS, memory, **how) for how in (SIMD, {"executor": "xla"}, CUDA))
+    for other in others:
+        np.testing.assert_array_equal(one.train_steps, other.train_steps)
+        np.testing.assert_allclose(one.fitness, other.fitness, atol=1e-5)
+        for left, right in zip(one.memory, other.memory, strict=True):
+            assert left.shape[:2] == (1, 18)
+            np.testing.assert_allclose(left, right, atol=1e-4)
 
 
 @pytest.mark.parametrize("executor", ["simd", pytest.param("xla", marks=pytest.mark.slow)])
@@ -64,18 +67,18 @@ def test_without_memory_given_fitness_is_the_usual_one(executor):
     assert scores.fresh.tolist() == [0]
 
 
-@pytest.mark.parametrize("executor", ["simd", "xla"])
-def test_a_second_evaluation_goes_on_where_the_first_ended(executor):
+@pytest.mark.parametrize("how", [SIMD, {"executor": "xla"}, CUDA])
+def test_a_second_evaluation_goes_on_where_the_first_ended(how):
     tasks = synthetic.linear(3, features=4, train=50, valid=10, epochs=2)
     program = library.program("linear")
-    twice = carried(program, tasks, executor=executor)
+    twice = carried(program, tasks, **how)
 
     def epoch(number):
         order = np.asarray(tasks.order)[number]
         return Tasks(tasks.train_x[:, order], tasks.train_y[:, order], tasks.valid_x, tasks.valid_y)
 
-    first = carried(program, epoch(0), executor=executor)
-    second = carried(program, epoch(1), of(first.memory, 0), executor=executor)
+    first = carried(program, epoch(0), **how)
+    second = carried(program, epoch(1), of(first.memory, 0), **how)
     np.testing.assert_allclose(second.memory.vectors, twice.memory.vectors, atol=1e-6)
     assert (second.fitness > first.fitness).all()
     assert not len(second.fresh)  # a fitness that is not the program's own enters no hall of fame

@@ -12,6 +12,7 @@ from zero_jax import Component, Evaluator, Programs, SearchSpace, Tasks, evaluat
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.executors import dispatch, stream
 from zero_jax.executors.fitness import Classes
+from zero_jax.executors.registry import EXECUTORS
 from zero_jax.program.canonical import canonical, live, pruned
 from zero_jax.program.liveness import liveness
 from zero_jax.program.memory import Interface, MemorySize
@@ -60,12 +61,12 @@ def as_lists(program):
     return components
 
 
-@pytest.mark.parametrize("executor", ["xla", "simd", pytest.param("pallas", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("executor", ["xla", "simd", "cuda", pytest.param("pallas", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["softmax_linear", "softmax_network"])
 def test_the_programs_of_the_library_learn(name, executor):
     tasks = blobs()
     program = library.program(name, learning_rate=0.1)
-    results = evaluate(program, tasks, executor=executor, interpret=executor == "pallas")
+    results = evaluate(program, tasks, executor=executor, interpret=EXECUTORS[executor].interprets)
     want, steps = by_oracle(program, tasks, 0)
     np.testing.assert_allclose(results.fitness, want, atol=1e-6)
     np.testing.assert_array_equal(results.train_steps, steps)

@@ -54,25 +54,25 @@ def evaluate(
       tasks: `T` tasks.
       seed: of the random instructions: a whole number, of which the lower 32 bits count.
       executor: `xla` runs wherever JAX does; `simd` runs on the CPU, with sixteen tasks in a vector register, and needs
-        Numba; `pallas` runs on NVIDIA GPUs, a program a block, for up to 32 features, and on TPUs; `auto` takes
-        `pallas` on a GPU where it can, and `simd` on a CPU unless the arguments are traced, there is no Numba or it
-        would not fit.
+        Numba; `cuda` and `pallas` run on NVIDIA GPUs, a program a block, for up to 32 features, the first with NVIDIA
+        Warp (`zero-jax[gpu]`), and `pallas` on TPUs; `auto` takes the first of them that it can on a GPU, and `simd` on
+        a CPU unless the arguments are traced, there is no Numba or it would not fit.
       ops: the ops that the dispatcher covers (static): names, numbers, or three collections for Setup, Predict and
         Learn. By default those present, or all 65 when traced. Fewer are faster; passing those of the search space
         avoids a compilation for each new set. When traced, ops that are not covered do nothing.
       max_abs_error: a larger error in training, or NaN, stops a run.
       chunk_size: how many programs to hand to the device at a time: for `xla` on a CPU rounded up to whole blocks, by
-        default one block; for `pallas` at most as many as fit `max_bytes`. `simd` takes them one by one.
+        default one block; for `cuda` and `pallas` at most as many as fit `max_bytes`. `simd` takes them one by one.
       max_bytes: a bound on the memory that programs in training take, whatever `P`; the tasks themselves not counted,
         but for `simd` the copy of them that it lays out in lanes.
       differentiable: makes `fitness` differentiable with respect to `programs.data` (RMSE only). Costs two evaluations
         and a memory per training example.
       threads: how many threads to use on a CPU; by default as many as there are cores. The result is the same.
-      devices: the devices over which `xla` and `pallas` share out the programs; by default JAX's default device alone.
-        The result is the same, bit for bit. With `differentiable` only the first counts. When traced they are ignored:
+      devices: the devices over which all but `simd` share out the programs; by default JAX's default device alone. The
+        result is the same, bit for bit. With `differentiable` only the first counts. When traced they are ignored:
         `shard_map` the call instead. (Under `jit` alone, XLA shards itself for sharded programs, while every device
-        runs all of `pallas`, and one device all of `simd`, which has threads.)
-      interpret: lets `pallas` run on any device, slowly: for tests.
+        runs all of `cuda` or `pallas`, and one device all of `simd`, which has threads.)
+      interpret: lets `cuda` and `pallas` run on a CPU, slowly: for tests.
 
     Returns:
       `Evaluation`: fitness `[P, T]` float32 and train_steps `[P, T]` int32.

@@ -63,6 +63,12 @@ def at_home(devices: Sequence[jax.Device] | None) -> AbstractContextManager[Any]
     return nullcontext() if devices is None else jax.default_device(chosen_devices(devices)[0])
 
 
+def compute_capability(device: jax.Device) -> tuple[int, ...]:
+    """An NVIDIA GPU's compute capability; (0,) of another device."""
+    text = str(getattr(device, "compute_capability", ""))
+    return tuple(map(int, text.split("."))) if text.replace(".", "").isdigit() else (0,)
+
+
 def mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     """A mesh of the population axis alone."""
     return Mesh(np.array(devices), (AXIS,))

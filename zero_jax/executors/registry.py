@@ -5,12 +5,13 @@ import functools
 import warnings
 
 from zero_jax.executors.base import Executor, Request
+from zero_jax.executors.gpu.executor import Cuda
 from zero_jax.executors.pallas.executor import Pallas
 from zero_jax.executors.simd.executor import Simd
 from zero_jax.executors.xla.executor import Xla
 from zero_jax.support.foreign import shown
 
-EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (Pallas(), Simd(), Xla())}
+EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (Cuda(), Pallas(), Simd(), Xla())}
 """The executors by name; `auto` takes the first that is preferred for a request and does not refuse it."""
 
 REFERENCE = next(reversed(EXECUTORS))

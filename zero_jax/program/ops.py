@@ -93,8 +93,8 @@ class Op:
 _INFIX = "{o} = {a} %s {b}"
 _ROOT = " o = sqrtf(o);"
 _SHARE = " o *= 1.0f / F;"
-_PLACE = "(int)fminf(fmaxf(floorf(c%d * F), 0.0f), F - 1.0f)"
-_UNIFORM = "o = c0 > c1 ? c0 : c0 + (c1 - c0) * u;"
+_PLACE = "(c{0} * F > 0.0f ? (int)(c{0} * F < F - 1.0f ? c{0} * F : F - 1.0f) : 0)".format
+_UNIFORM = "o = c0 > c1 ? c0 : fmaf(c1 - c0, u, c0);"
 _GAUSSIAN = "o = c0 + c1 * (sqrtf(-2.0f * logf(1.0f - u)) * cosf(6.28318531f * w));"
 
 
@@ -243,11 +243,11 @@ _ROWS = [
     ),
     _row(
         "VECTOR_CONST_SET", ">v", "{o}[{0}] = {1}", f.set_vector, 3_991_421,
-        f"if (i == {_PLACE % 0}) o = c1;", constants=("index", "value"), zero="never", reads_output=True, featured=True,
+        f"if (i == {_PLACE(0)}) o = c1;", constants=("index", "value"), zero="never", reads_output=True, featured=True,
     ),
     _row(
         "MATRIX_CONST_SET", ">m", "{o}[{0}, {1}] = {2}",
-        f.set_matrix, 3_693_035, f"if (i == {_PLACE % 0} && j == {_PLACE % 1}) o = c2;",
+        f.set_matrix, 3_693_035, f"if (i == {_PLACE(0)} && j == {_PLACE(1)}) o = c2;",
         constants=("index", "index", "value"), zero="never", reads_output=True, featured=True,
     ),
     _row(

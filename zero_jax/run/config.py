@@ -64,11 +64,11 @@ class EvaluationConfig:
 
     Attributes:
       combine: How the fitness over T_search is combined: mean or median.
-      executor: auto, xla, simd or pallas.
+      executor: auto, xla, simd, pallas or cuda.
       max_abs_error: Stop training a program on a task, with fitness 0, once a training error exceeds this.
-      probe: With the SIMD and Pallas executors, new programs are first compared on this many training and validation
-        examples, and are not trained if an earlier program did the same (the functional equivalence cache; paper,
-        supplement S4); 0 for never.
+      probe: With the SIMD, CUDA and Pallas executors, new programs are first compared on this many training and
+        validation examples, and are not trained if an earlier program did the same (the functional equivalence cache;
+        paper, supplement S4); 0 for never.
       cache_size: Number of programs cached per trial to avoid retraining; 0 disables the cache.
       forget_every: Retrain a program after its cached probe result has been used this many times; 0 for never.
       train_budget: Skip training (fitness 0) for programs that cost more than this multiple of the 2-layer network; 0

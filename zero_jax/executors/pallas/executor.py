@@ -7,25 +7,15 @@ import importlib.util
 from types import ModuleType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from zero_jax.executors import batches, devices, dispatch, stream
+from zero_jax.executors import devices, stream
 from zero_jax.executors.base import Request
-from zero_jax.executors.blocks import Kernel, Plan, prepared
-from zero_jax.executors.jax_executor import JaxExecutor, Job, check_one
+from zero_jax.executors.blocks import Kernel, Plan
+from zero_jax.executors.branching import BranchingExecutor, ready
 from zero_jax.executors.pallas import layout
-from zero_jax.program import liveness
-from zero_jax.program.canonical import canonical
-from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
-from zero_jax.support.compiled import HAVE_NUMBA
 from zero_jax.tasks import Tasks
-
-_GRIDS = (1024, 16384)
-"""How many programs a call takes: two widths, so that populations of all sizes compile at most twice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +35,14 @@ class _Kernel:
     def train(
         self, plan: Plan, programs: Programs, tasks: Tasks, seed: Array, max_abs_error: Array
     ) -> tuple[Array, ...]:
-        ready = programs
-        if not plan.ready:
-            ready = prepared(programs, plan.sets, prune=True, interface=Interface.of(programs.memory, tasks))
-            filling = jnp.asarray(programs.length)[:, :1] < 0
-            ready = ready.with_arrays(ready.code, ready.data, jnp.where(filling, -1, ready.length))
         results = self._imported().evaluate_programs(
-            ready, tasks, seed, max_abs_error, plan.sets, interpret=plan.interpret, errors=plan.fingerprints
+            ready(plan, programs, tasks),
+            tasks,
+            seed,
+            max_abs_error,
+            plan.sets,
+            interpret=plan.interpret,
+            errors=plan.fingerprints,
         )
         return (stream.fingerprints(results[2]),) if plan.fingerprints else results[:2]
 
@@ -63,12 +54,10 @@ class _Kernel:
         )
 
 
-class Pallas(JaxExecutor):
+class Pallas(BranchingExecutor):
     """A program is a block of a GPU's threads, or a step of a TPU core."""
 
     name = "pallas"
-    fingerprints = True
-    interprets = True
 
     def refusal(self, request: Request) -> str | None:
         memory, features, options = request.memory, request.tasks.features, request.options
@@ -83,7 +72,7 @@ class Pallas(JaxExecutor):
         if not _have_triton():
             return "this version of JAX has no Pallas for Triton any more, which the pallas executor needs"
         device = devices.default_device()
-        if options.interpret or (device.platform == "gpu" and _capability(device) >= (8, 0)):
+        if options.interpret or (device.platform == "gpu" and devices.compute_capability(device) >= (8, 0)):
             return None
         kind = device.device_kind or device.platform
         return (
@@ -109,33 +98,11 @@ class Pallas(JaxExecutor):
     def tasks_bytes(self, tasks: Tasks) -> int:
         return super().tasks_bytes(tasks) + (layout.tpu_tasks_bytes(tasks) if devices.platform() == "tpu" else 0)
 
-    def programs_to_fill(self, features: int) -> int:
-        """Some blocks for every multiprocessor, whatever their size."""
-        return max(512, 2**18 // features**2)
-
     def kernel(self) -> Kernel:
         return _Kernel("tpu" if devices.platform() == "tpu" else "gpu")
 
-    def width(self, request: Request, programs: int, devices: int) -> int:
-        options, room, one = request.options, self.room(request), self.bytes(request)
-        check_one(one, room)
-        most = min(room // one, layout.most_programs(one), options.chunk_size or 2**31)
-        needed = max(1, -(-programs // devices))
-        if options.interpret:
-            return min(most, batches.rounded_up(needed))
-        return min(most, next((width for width in _GRIDS if width >= needed), _GRIDS[-1]))
-
-    def _ready(self, job: Job) -> Job:
-        """Dead code is removed on the host: on a GPU that takes milliseconds of many small steps."""
-        if not HAVE_NUMBA:
-            return job
-        if job.options.canonical_form:
-            plain = jax.tree.map(np.asarray, job.programs)
-        else:
-            plain = canonical(job.programs.check(), interface=Interface.of(job.programs.memory, job.tasks)).programs
-        if dispatch.draws(job.plan.sets):
-            plain = liveness.number_draws(plain, np.ones(plain.code.shape[:2], bool))
-        return dataclasses.replace(job, plan=job.plan._replace(ready=True), programs=plain)
+    def most_programs(self, one: int) -> int:
+        return layout.most_programs(one)
 
 
 def _tpu_refusal(request: Request) -> str | None:
@@ -161,9 +128,3 @@ def _have_triton() -> bool:
         return importlib.util.find_spec("jax.experimental.pallas.triton") is not None
     except ModuleNotFoundError:
         return False
-
-
-def _capability(device: jax.Device) -> tuple[int, ...]:
-    """An NVIDIA GPU's compute capability; (0,) of another device."""
-    text = str(getattr(device, "compute_capability", ""))
-    return tuple(map(int, text.split("."))) if text.replace(".", "").isdigit() else (0,)

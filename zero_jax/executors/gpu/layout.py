@@ -1,0 +1,154 @@
+"""How the CUDA executor lays out a block of threads and its memory. Imports nothing that needs a GPU.
+
+A block trains one program on up to sixteen tasks, its lanes. A value is `[element, lane]` in the block's memory, so
+that threads that work on neighbouring lanes touch neighbouring words.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from zero_jax.executors import stream
+from zero_jax.program.memory import MemorySize
+from zero_jax.tasks import Tasks
+
+MAX_FEATURES = 32
+"""Beyond this a thread would keep more elements of a product of matrices than it has registers for."""
+
+MAX_LANES = 16
+"""How many tasks a block takes at most."""
+
+SHARED_BYTES = 96 * 2**10
+"""How much shared memory a block may take: all that GPUs of capability 8.6 have for one. On an H100 or H200 two such
+blocks fit side by side. What does not fit lies in global memory."""
+
+
+class Layout(NamedTuple):
+    """How a kernel is laid out on a GPU.
+
+    Attributes:
+      features: the most that it serves.
+      threads: of a block.
+      blocks: how many fit a multiprocessor side by side at least, which bounds the registers of a thread.
+    """
+
+    features: int
+    threads: int
+    blocks: int
+
+
+LAYOUTS = (Layout(4, 32, 32), Layout(8, 64, 10), Layout(16, 256, 3), Layout(32, 512, 1))
+"""What NVIDIA's compiler makes of it without spills up to 16 features: 64, 96, 80 and 128 registers a thread. To be
+measured on a GPU."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the kernel's text depends on.
+
+    Attributes:
+      memory: how many addresses there are of each kind.
+      slots: the first slot of each component, and the end of the last.
+      features: F.
+      lanes: tasks of a block.
+      groups: blocks of a program.
+      threads: of a block.
+      blocks: how many of them a multiprocessor holds at least.
+      shared_bytes: how much shared memory a block may take.
+      accuracy: whether the loss is accuracy.
+      classes: C where labels are vectors, else 0.
+      errors: whether to return the error of each example.
+      carries: whether to return the memory that training leaves.
+      component: the one to run, once and on a given memory; None to train.
+    """
+
+    memory: MemorySize
+    slots: tuple[int, ...]
+    features: int
+    lanes: int
+    groups: int
+    threads: int
+    blocks: int
+    shared_bytes: int
+    accuracy: bool = False
+    classes: int = 0
+    errors: bool = False
+    carries: bool = False
+    component: int | None = None
+
+    @property
+    def all_lanes(self) -> int:
+        """The lanes of all groups: T, and those that no task fills."""
+        return self.groups * self.lanes
+
+    @property
+    def row(self) -> int:
+        """How far apart the rows of a matrix are, in elements: an odd number, so that threads that read two rows at a
+        time find them in different banks of shared memory.
+        """
+        return self.features | 1
+
+    @property
+    def elements(self) -> tuple[int, int, int]:
+        """Elements that a value takes in memory: scalar, vector, matrix."""
+        return 1, self.features, self.features * self.row
+
+    @property
+    def starts(self) -> tuple[int, int, int, int]:
+        """Where scalars, vectors and matrices begin in a block's memory and where it ends, in elements."""
+        s, v, m = (n * size for n, size in zip(self.memory, self.elements, strict=True))
+        return 0, s, s + v, s + v + m
+
+    @property
+    def code_words(self) -> int:
+        """32-bit words that a block's instructions take, seven each."""
+        return 7 * (self.slots[-1] + 1)
+
+    @property
+    def code_in_shared(self) -> bool:
+        """Whether a block's instructions lie in shared memory."""
+        return 4 * self.code_words <= self.shared_bytes // 6
+
+    @property
+    def state_words(self) -> int:
+        """32-bit words of shared memory that a block takes for its instructions and the state of its runs."""
+        return self.code_in_shared * self.code_words + 3 + 4 * self.lanes + 1
+
+    @property
+    def memory_words(self) -> int:
+        """32-bit words of the memory of a block."""
+        return max(1, self.starts[-1] * self.lanes)
+
+    @property
+    def in_shared(self) -> bool:
+        """Whether the memory of a block lies in shared memory."""
+        return 4 * (self.state_words + self.memory_words) <= self.shared_bytes
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether a kernel fills an array with the memory of all blocks."""
+        return self.carries or self.component is not None or not self.in_shared
+
+    @property
+    def shared_words(self) -> int:
+        """32-bit words of shared memory that a block takes."""
+        return self.state_words + (self.memory_words if self.in_shared else 0)
+
+
+def shape_of(
+    memory: MemorySize, slots: tuple[int, ...], features: int, tasks: int, layout: Layout | None = None, **more: Any
+) -> Shape:
+    """The shape for programs of that memory and those slots on so many tasks, which the groups share evenly."""
+    groups = -(-tasks // MAX_LANES)
+    layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
+    lanes = -(-tasks // groups)
+    return Shape(memory, slots, features, lanes, groups, layout.threads, layout.blocks, SHARED_BYTES, **more)
+
+
+def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int:
+    """What one program takes of the GPU's memory beside its instructions: results; its memory, where that does not fit
+    a multiprocessor; and the errors of all examples, if wanted, with a copy of them.
+    """
+    shape = shape_of(memory, (0, 0, 0, SHARED_BYTES // 6 // 28 - 1), tasks.features, len(tasks))
+    kept = 2 * stream.runs(tasks) if errors else 0
+    spilled = 0 if shape.in_shared else shape.groups * shape.memory_words
+    return 4 * (shape.all_lanes * (4 + kept) + spilled)

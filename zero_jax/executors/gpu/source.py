@@ -1,0 +1,290 @@
+"""The text of the kernel: an interpreter of one program on a group of tasks by a block of threads, in CUDA C++.
+
+The text is the body of a function that compilers for CPUs take too, so that the same source can be run, and its
+barriers raced, without a GPU. Who carries it supplies `ARGUMENTS` and `RESULTS` as pointers; `block` and `thread`,
+numbers from 0 on; `shared`, as many words (of 32 bits) as `Shape.shared_words` says, which all threads of a block see;
+and a macro `BARRIER()`, behind which each thread of a block sees what the others have written.
+
+Threads share out the elements of an instruction's output, one lane of one element each in turn, and each adds up
+by itself what its element needs. So no sum depends on the number of threads: results are the same to the bit for any.
+"""
+
+from zero_jax.executors.gpu.layout import Shape
+from zero_jax.program import ops as op_table
+from zero_jax.program.ops import Op
+
+ARGUMENTS: dict[str, str] = {
+    "sizes": "int", "seed": "unsigned", "limit": "float", "rows": "int", "constants": "float", "lengths": "int",
+    "order": "int", "x": "float", "y": "float", "ids": "int", "before": "float",
+}  # fmt: skip
+"""What a kernel reads, and the type of its elements in C, for `P` programs of `L` slots on `G` groups of tasks:
+
+  sizes: `[5]` T, N, K, E, and whether runs begin with the memory in `before`.
+  seed, limit: `[1]` of the random stream; the error beyond which a run stops.
+  rows: `[P, L, 4]` op, in1, in2 and out; operands as places in a block's memory, in words.
+  constants: `[P, L, 3]`; the third of a random op is its ordinal.
+  lengths: `[P, 3]` instructions in use, the first negative where there is no program.
+  order: `[E, N + K]` where the examples of each epoch lie in the next two.
+  x, y: `[N + K, G, F, lanes]` and `[N + K, G, lanes]`.
+  ids: `[G * lanes]` task ids.
+  before: `[P * G, words]` the memory of each block, or `[1, 1]`."""
+
+RESULTS: dict[str, str] = {"fitness": "float", "steps": "int", "errors": "float", "after": "float"}
+"""What a kernel fills:
+
+  fitness, steps: `[P, G * lanes]`.
+  errors: `[P, E * (N + K), G * lanes]` with `Shape.errors`, else `[1, 1, 1]`.
+  after: `[P * G, words]` the memory that runs leave, and the place of all memory that does not fit a multiprocessor;
+    `[1, 1]` where neither is wanted (`Shape.keeps_memory`)."""
+
+
+def body(shape: Shape) -> str:
+    """The text for one shape."""
+    if shape.component is not None:
+        parts = _ONCE.replace("@COMPONENT@", str(shape.component))
+    else:
+        label, judge = (_CLASS_LABEL, _CLASS_JUDGE) if shape.classes else (_LABEL, _JUDGE if shape.accuracy else _ERROR)
+        parts = _TRAIN.replace("@LABEL@", label).replace("@JUDGE@", judge)
+        parts = parts.replace("@FITNESS@", _SHARE_RIGHT if shape.accuracy else _RMSE)
+    numbers = {
+        "F": shape.features, "ROW": shape.row, "LANES": shape.lanes, "GROUPS": shape.groups, "THREADS": shape.threads,
+        "SLOTS": shape.slots[-1] + 1, "PREDICT_AT": shape.slots[1], "LEARN_AT": shape.slots[2],
+        "VECTORS_AT": shape.starts[1], "WORDS": shape.memory_words, "IN_SHARED": int(shape.in_shared),
+        "CODE_IN_SHARED": int(shape.code_in_shared), "STATE_WORDS": shape.state_words,
+        "KEEPS_MEMORY": int(shape.keeps_memory), "ERRORS": int(shape.errors), "CLASSES": shape.classes,
+    }  # fmt: skip
+    given = ", ".join(f"{name} = {number}" for name, number in numbers.items())
+    cases = "".join(map(_case, op_table.OPS[1:]))
+    return f"enum {{ {given} }};\n{_MACROS}{_BEGIN}{parts.replace('@RUN@', _RUN.replace('@CASES@', cases))}{_END}"
+
+
+# ---------------------------------------------------------------------------------------------- the ops
+
+_PLACES = {"s": "[lane]", "v": "[i * LANES + lane]", "m": "[(i * ROW + j) * LANES + lane]"}
+_SIZES = {"s": "LANES", "v": "F * LANES", "m": "F * F * LANES"}
+_WHERE = {
+    "s": "const int lane = e;",
+    "v": "const int lane = e % LANES, i = e / LANES; (void)i;",
+    "m": "const int lane = e % LANES, i = e / LANES / F, j = e / LANES % F; (void)i; (void)j;",
+}
+
+_TWO_PHASES = frozenset({"MATRIX_VECTOR_PRODUCT", "MATRIX_TRANSPOSE", "MATRIX_MATRIX_PRODUCT"})
+"""The ops whose output may be an input of which one thread reads elements that another one writes."""
+
+_ROLLED, _UNROLLED, _ALL = 1, 16, 64
+"""How many elements of its own a thread works on at a time: more hide latency, and take registers and instructions.
+What it keeps from one phase to the next lies in registers only if all are."""
+
+
+def _case(op: Op) -> str:
+    """An op's branch of the switch."""
+    out = "OUT" + _PLACES[op.output]
+    where, size = _WHERE[op.output], _SIZES[op.output]
+    element = f"{_operands(op)}{_draws(op)}float o = {out if op.reads_output else '0.0f'}; {op.c}"
+    if op.name in _TWO_PHASES:
+        work = (
+            f"float kept[(({size}) + THREADS - 1) / THREADS];\n"
+            f"    EACH({_ALL}, {size}, {where} {element} kept[turn] = o;)\n"
+            f"    BARRIER();\n"
+            f"    EACH({_ALL}, {size}, {where} {out} = kept[turn];)"
+        )
+    else:
+        work = f"EACH({_ROLLED if _long(op) else _UNROLLED}, {size}, {where} {element} {out} = o;)"
+    return f"  case {op.number}: {{  // {op.name}\n    {_constants(op)}{work}\n    break;\n  }}\n"
+
+
+def _long(op: Op) -> bool:
+    """Whether one element takes many machine instructions."""
+    return op.random or op.name.endswith("ST_DEV") or "for (r" in op.c
+
+
+def _operands(op: Op) -> str:
+    """What the op's statement reads of its inputs at the output's place."""
+    read = ""
+    for name, kind in zip("ab", op.inputs, strict=False):
+        if kind == "s" or (kind == op.output and f"{kind.upper()}{name.upper()}(" not in op.c):
+            read += f"const float {name} = {name.upper()}{_PLACES[kind]}; "
+    return read
+
+
+def _constants(op: Op) -> str:
+    """The op's constants and, of a random one, its ordinal."""
+    used = [*range(len(op.constants)), *([2] * op.random)]
+    return "".join(f"const float c{i} = numbers[3 * slot + {i}]; " for i in used)
+
+
+def _draws(op: Op) -> str:
+    """Two uniform draws for this element, where the op is a random one (`stream.draws`)."""
+    if not op.random:
+        return ""
+    element = {"s": "0u", "v": "(unsigned)i", "m": "(unsigned)(i * F + j)"}[op.output]
+    return f"DRAW({element}) "
+
+
+# ---------------------------------------------------------------------------------------------- the frame
+
+_MACROS = r"""
+#if defined(__CUDA_ARCH__)
+#define UNROLL(n) _Pragma(ZERO_TEXT(unroll n))
+#define ZERO_TEXT(text) #text
+#define DECREMENT(p) atomicSub(p, 1)
+#else
+#define UNROLL(n)
+#define DECREMENT(p) (--*(p))
+#endif
+#define EACH(unrolled, size, ...)                                      \
+  UNROLL(unrolled)                                                     \
+  for (int turn = 0; turn < ((size) + THREADS - 1) / THREADS; turn++) { \
+    const int e = thread + turn * THREADS;                             \
+    if ((size) % THREADS == 0 || e < (size)) { __VA_ARGS__ }           \
+  }
+#define VA(x) A[(x) * LANES + lane]
+#define VB(x) B[(x) * LANES + lane]
+#define MA(x, y) A[((x) * ROW + (y)) * LANES + lane]
+#define MB(x, y) B[((x) * ROW + (y)) * LANES + lane]
+#define DRAW(element)                                                                       \
+  unsigned d0 = seed[0], d1 = (unsigned)ids[group * LANES + lane], d2 = element;            \
+  unsigned d3 = count << 10 | (unsigned)(int)c2 << 2 | (unsigned)component;                 \
+  d0 = d0 * 1664525u + 1013904223u; d1 = d1 * 1664525u + 1013904223u;                       \
+  d2 = d2 * 1664525u + 1013904223u; d3 = d3 * 1664525u + 1013904223u;                       \
+  d0 += d1 * d3; d1 += d2 * d0; d2 += d0 * d1; d3 += d1 * d2;                               \
+  d0 ^= d0 >> 16; d1 ^= d1 >> 16; d2 ^= d2 >> 16; d3 ^= d3 >> 16;                           \
+  d0 += d1 * d3; d1 += d2 * d0;                                                             \
+  const float u = (float)(int)(d0 >> 8) * 5.9604644775390625e-8f;                           \
+  const float w = (float)(int)(d1 >> 8) * 5.9604644775390625e-8f; (void)w;
+"""
+
+_BEGIN = """
+const int program = block / GROUPS, group = block % GROUPS;
+int *const length = (int *)shared, *const seen = length + 3, *const alive = seen + LANES, *const living = alive + LANES;
+float *const lost = shared + 4 + 2 * LANES, *const best = lost + LANES;
+int *const own = (int *)(best + LANES);
+float *const memory = IN_SHARED ? shared + STATE_WORDS : after + (size_t)block * WORDS;
+float *const scalars = memory, *const vectors = memory + VECTORS_AT * LANES;
+const int *const its_rows = rows + (size_t)program * 4 * SLOTS;
+const float *const its_constants = constants + (size_t)program * 3 * SLOTS;
+if (CODE_IN_SHARED) {
+  for (int e = thread; e < 4 * SLOTS; e += THREADS) own[e] = its_rows[e];
+  for (int e = thread; e < 3 * SLOTS; e += THREADS) ((float *)own)[4 * SLOTS + e] = its_constants[e];
+}
+const int *const code = CODE_IN_SHARED ? own : its_rows;
+const float *const numbers = CODE_IN_SHARED ? (float *)own + 4 * SLOTS : its_constants;
+for (int e = thread; e < 3; e += THREADS) length[e] = lengths[3 * program + e];
+for (int e = thread; e < WORDS; e += THREADS) memory[e] = sizes[4] ? before[(size_t)block * WORDS + e] : 0.0f;
+"""
+
+_RUN = """
+const int first = component == 0 ? 0 : component == 1 ? PREDICT_AT : LEARN_AT, end = first + length[component];
+for (int slot = first; slot < end; slot++) {
+  const float *const A = memory + code[4 * slot + 1], *const B = memory + code[4 * slot + 2];
+  float *const OUT = memory + code[4 * slot + 3];
+  int k, r;
+  (void)A; (void)B; (void)k; (void)r;
+  switch (code[4 * slot]) {
+@CASES@  default:
+    break;
+  }
+  BARRIER();
+}
+"""
+
+_ONCE = """
+BARRIER();
+const int component = @COMPONENT@;
+const unsigned count = 0u;
+@RUN@
+"""
+
+_TRAIN = """
+const int train = sizes[1], examples = train + sizes[2], epochs = sizes[3];
+EACH(1, LANES, lost[e] = 0.0f; best[e] = 0.0f; seen[e] = 0;
+     alive[e] = group * LANES + e < sizes[0] && lengths[3 * program] >= 0;)
+if (thread == 0) {
+  const int left = sizes[0] - group * LANES;
+  living[0] = lengths[3 * program] < 0 ? 0 : left < LANES ? left : LANES;
+}
+const size_t runs = (size_t)epochs * examples, all_lanes = GROUPS * LANES, first_lane = group * LANES;
+float *const its_errors = ERRORS ? errors + program * runs * all_lanes + first_lane : errors;
+if (ERRORS)
+  for (size_t n = 0; n < runs; n++) EACH(1, LANES, its_errors[n * all_lanes + e] = 0.0f;)
+BARRIER();
+int component = 0, epoch = 0, example = 0;
+while (epoch < epochs) {
+  const size_t at = (size_t)order[epoch * examples + example] * GROUPS + group;
+  EACH(16, F * LANES, vectors[e] = component == 0 ? 0.0f : x[at * (F * LANES) + e];)
+  @LABEL@
+  BARRIER();
+  if (living[0] == 0) break;  // the barrier of an instruction keeps it from changing before all threads have read it
+  if (length[component] == 0) BARRIER();
+  const unsigned count = (unsigned)(epoch * (component == 2 ? train : examples) + example);
+@RUN@
+  const bool training = example < train;
+  if (component == 1) {
+    EACH(1, LANES, const int lane = e; const float label = y[at * LANES + lane];
+         @JUDGE@
+         if (alive[lane]) {
+           if (ERRORS) its_errors[((size_t)epoch * examples + example) * all_lanes + lane] = error;
+           if (training) seen[lane]++; else lost[lane] += loss;
+           if (!fine) { alive[lane] = 0; DECREMENT(living); }
+         })
+  }
+  if (component == 1 && training) {
+    component = 2;
+  } else {
+    example += component != 0;
+    component = 1;
+  }
+  if (example == examples) {
+    EACH(1, LANES, if (alive[e]) {
+           const float mean = lost[e] / (float)sizes[2];
+           const float fitness_now = @FITNESS@;
+           best[e] = best[e] < fitness_now ? fitness_now : best[e];
+         }
+         lost[e] = 0.0f;)
+    example = 0;
+    epoch++;
+  }
+}
+EACH(1, LANES, const size_t place = program * all_lanes + first_lane + e; fitness[place] = best[e];
+     steps[place] = seen[e];)
+"""
+
+_END = """
+if (KEEPS_MEMORY && IN_SHARED)
+  for (int e = thread; e < WORDS; e += THREADS) after[(size_t)block * WORDS + e] = memory[e];
+"""
+
+_LABEL = "EACH(1, LANES, scalars[e] = component == 2 ? y[at * LANES + e] : 0.0f;)"
+
+_CLASS_LABEL = """EACH(16, F * LANES, vectors[F * LANES + e] =
+         component == 2 && (float)(e / LANES) == y[at * LANES + e % LANES] ? 1.0f : 0.0f;)"""
+
+_ERROR = """const float error = label - scalars[LANES + lane], loss = error * error;
+         const bool fine = fabsf(error) <= limit[0];"""
+
+_JUDGE = """const float logit = scalars[LANES + lane], probability = 1.0f / (1.0f + expf(-logit));
+         if (training) scalars[LANES + lane] = probability;
+         const float error = label - probability, loss = (logit > 0.0f) != (label > 0.5f) ? 1.0f : 0.0f;
+         const bool fine = !training || fabsf(error) <= limit[0];"""
+
+_CLASS_JUDGE = """float *const logits = vectors + 2 * F * LANES + lane;
+         float top = logits[0], sum = 0.0f, away = 0.0f, highest = 0.0f;
+         int predicted = 0, usable = 0, undefined = 0;
+         for (int c = 0; c < CLASSES; c++) {
+           const float logit = logits[c * LANES];
+           if (!(top >= logit)) top = logit;
+           if (logit == logit && (!usable || logit >= highest)) { highest = logit; predicted = c; usable = 1; }
+         }
+         for (int c = 0; c < CLASSES; c++) sum += expf(logits[c * LANES] - top);
+         for (int c = 0; c < CLASSES; c++) {
+           const float probability = expf(logits[c * LANES] - top) / sum;
+           const float far = fabsf(((float)c == label ? 1.0f : 0.0f) - probability);
+           if (far != far) undefined = 1;
+           if (far > away) away = far;
+           if (training) logits[c * LANES] = probability;
+         }
+         const float error = undefined ? sqrtf(-1.0f) : away, loss = (float)predicted == label ? 0.0f : 1.0f;
+         const bool fine = !training || fabsf(error) <= limit[0];"""
+
+_RMSE = "1.0f - 0.63661977236758134f * atanf(sqrtf(mean))"
+_SHARE_RIGHT = "1.0f - mean"
