@@ -17,7 +17,7 @@ import numpy as np
 from zero_jax.cli.options import parsed
 from zero_jax.evaluation import KnownForms, Probe
 from zero_jax.evaluation.evaluator import Evaluator
-from zero_jax.executors.simd.translate import FUSIONS
+from zero_jax.executors.fusion import FUSIONS
 from zero_jax.program.canonical import canonical, table
 from zero_jax.program.ops import OPS
 from zero_jax.program.programs import Programs

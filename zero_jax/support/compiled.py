@@ -57,18 +57,20 @@ def compiled_into_caller(function: Callable[..., Any]) -> Any:
     return _interpreted(function) if numba is None else linked.helper(function, into_caller=True)
 
 
-def entry_point(function: Callable[..., Any]) -> Any:
+def entry_point(function: Callable[..., Any] | None = None, *, helpers: tuple[str, ...] = ()) -> Any:
     """Compiles a function that Python calls, and keeps the machine code on disk for the next process.
 
-    To decide whether the code on disk is still valid, Numba looks only at the file that the function is in. So the
-    helpers it calls must be in that file, or `source_version` must be part of its arguments' types.
+    To decide whether the code on disk is still valid, Numba looks only at the file that the function is in. So files of
+    other helpers that it calls must be among `helpers`, or `source_version` be part of its arguments' types.
 
     One process compiles it at a time: the others wait, and load it.
     """
+    if function is None:
+        return functools.partial(entry_point, helpers=helpers)
     if numba is None:
         return _interpreted(function)
     dispatcher = numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
-    cache = dispatcher._cache = _Cache(function)
+    cache = dispatcher._cache = _Cache(function, helpers)
     compile_or_load = dispatcher.compile
 
     @functools.wraps(compile_or_load)
@@ -127,12 +129,12 @@ class _Cache:
       files: Numba's own cache; None without a folder for it.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], helpers: tuple[str, ...]) -> None:
         self.files: Any = None
         self.cache_path = None
         try:
             files = caching.FunctionCache(function)
-            stamp = files._impl.locator.get_source_stamp(), source_version(__file__, linked.__file__)
+            stamp = files._impl.locator.get_source_stamp(), source_version(__file__, linked.__file__, *helpers)
         except (RuntimeError, OSError):
             return
         self.files, self.cache_path = files, files.cache_path

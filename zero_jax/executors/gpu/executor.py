@@ -14,7 +14,10 @@ from zero_jax.executors import batches, devices, stream
 from zero_jax.executors.base import Memory, Pending, Prepared, Request
 from zero_jax.executors.blocks import Kernel, Plan
 from zero_jax.executors.branching import BranchingExecutor, ready
+from zero_jax.executors.fusion import fused
 from zero_jax.executors.gpu import kernel, layout
+from zero_jax.executors.jax_executor import Job
+from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
 
@@ -47,6 +50,7 @@ class Cuda(BranchingExecutor):
 
     name = "cuda"
     carries = True
+    fuses = True
 
     def refusal(self, request: Request) -> str | None:
         features, options = request.tasks.features, request.options
@@ -76,6 +80,15 @@ class Cuda(BranchingExecutor):
 
     def kernel(self) -> Kernel:
         return _Kernel()
+
+    def _ready(self, job: Job) -> Job:
+        """With superinstructions: fingerprints are exact, so a superinstruction's rounding must not enter them."""
+        clean = super()._ready(job)
+        if not clean.plan.ready or job.plan.fingerprints or job.options.fuse is False:
+            return clean
+        return dataclasses.replace(
+            clean, programs=fused(clean.programs, Interface.of(clean.programs.memory, job.tasks))
+        )
 
     def launch_carrying(self, programs: Programs, prepared: Prepared, seed: Any, memory: Memory | None) -> Pending:
         """Block after block, on the default device."""

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from zero_jax.executors.dispatch import OpSets
+from zero_jax.executors.fusion import ALL_OPS, Superinstruction
 from zero_jax.executors.gpu.layout import Layout, Shape, shape_of
 from zero_jax.program import ops as op_table
 from zero_jax.program.memory import COMPONENTS
@@ -102,7 +103,6 @@ def _call(
     given = {
         "seed": seed.reshape(1),
         "rows": jnp.pad(rows(shape, programs, sets), slots),
-        "constants": jnp.pad(jnp.asarray(programs.data, jnp.float32), slots),
         "lengths": jnp.asarray(programs.length, jnp.int32),
         "ids": jnp.pad(ids.astype(jnp.int32), (0, shape.all_lanes - len(ids))),
         "before": jnp.zeros((1, 1)),
@@ -121,19 +121,34 @@ def _call(
 
 
 def rows(shape: Shape, programs: Programs, sets: OpSets) -> Array:
-    """`[P, L, 4]` int32: op, in1, in2 and out, operands as places in a block's memory, in words. Ops that are not
-    covered do nothing.
-    """
-    covered = np.zeros((len(COMPONENTS), len(op_table.OPS)), np.int32)
+    """`[P, L, 8]` int32, as `source.ARGUMENTS` says. Ops that are not covered do nothing."""
+    covered = np.zeros((len(COMPONENTS), len(ALL_OPS)), np.int32)
+    covered[:, len(op_table.OPS) :] = np.arange(len(op_table.OPS), len(ALL_OPS))
     for component, part in enumerate(sets):
         covered[component, list(part)] = list(part)
     of_slot = np.repeat(np.arange(len(COMPONENTS)), programs.capacity)
-    code = jnp.asarray(programs.code, jnp.int32)
+    code, data = jnp.asarray(programs.code, jnp.int32), jnp.asarray(programs.data, jnp.float32)
     op = jnp.asarray(covered)[of_slot[None], code[..., 0]]
-    kinds = jnp.asarray(np.concatenate([op_table.INPUT_KINDS, op_table.OUTPUT_KINDS[:, None]], 1))[op]
     first, size = (shape.lanes * jnp.asarray(part, jnp.int32) for part in (shape.starts[:3], shape.elements))
-    places = jnp.where(kinds >= 0, first[kinds] + size[kinds] * code[..., 1:4], 0)
-    return jnp.concatenate([op[..., None], places], -1)
+
+    def places(kinds: np.ndarray, addresses: Array) -> Array:
+        kind = jnp.asarray(kinds)[op]
+        return jnp.where(kind >= 0, first[kind] + size[kind] * addresses, 0)
+
+    operands, more = places(_KINDS[:, :3], code[..., 1:4]), places(_KINDS[:, 3:], data[..., :2].astype(jnp.int32))
+    fused = (op >= len(op_table.OPS))[..., None]
+    bits = lax.bitcast_convert_type(data, jnp.int32)
+    rest = jnp.where(fused, more, bits[..., :2]), bits[..., 2:], jnp.zeros_like(op)[..., None]
+    return jnp.concatenate([op[..., None], operands, *rest], -1)
+
+
+def _kinds(op: op_table.Op | Superinstruction) -> list[int]:
+    """Of in1, in2, out, and two more inputs; -1 where there is none."""
+    inputs = [op_table.KINDS.index(kind) for kind in op.inputs] + [-1] * (4 - len(op.inputs))
+    return [*inputs[:2], op_table.KINDS.index(op.output) if op.output else -1, *inputs[2:]]
+
+
+_KINDS = np.array([_kinds(op) for op in ALL_OPS])
 
 
 # ---------------------------------------------------------------------------------------------- tasks in groups

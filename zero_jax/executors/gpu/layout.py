@@ -22,6 +22,10 @@ SHARED_BYTES = 96 * 2**10
 blocks fit side by side. What does not fit lies in global memory."""
 
 
+ROW_WORDS = 8
+"""32-bit words of an instruction as the kernel reads it: 32 bytes, so that a thread loads 16 at a time."""
+
+
 class Layout(NamedTuple):
     """How a kernel is laid out on a GPU.
 
@@ -100,8 +104,8 @@ class Shape:
 
     @property
     def code_words(self) -> int:
-        """32-bit words that a block's instructions take, seven each."""
-        return 7 * (self.slots[-1] + 1)
+        """32-bit words that a block's instructions take."""
+        return ROW_WORDS * (self.slots[-1] + 1)
 
     @property
     def code_in_shared(self) -> bool:
@@ -148,7 +152,7 @@ def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int
     """What one program takes of the GPU's memory beside its instructions: results; its memory, where that does not fit
     a multiprocessor; and the errors of all examples, if wanted, with a copy of them.
     """
-    shape = shape_of(memory, (0, 0, 0, SHARED_BYTES // 6 // 28 - 1), tasks.features, len(tasks))
+    shape = shape_of(memory, (0, 0, 0, SHARED_BYTES // 6 // (4 * ROW_WORDS) - 1), tasks.features, len(tasks))
     kept = 2 * stream.runs(tasks) if errors else 0
     spilled = 0 if shape.in_shared else shape.groups * shape.memory_words
     return 4 * (shape.all_lanes * (4 + kept) + spilled)

@@ -9,20 +9,20 @@ Threads share out the elements of an instruction's output, one lane of one eleme
 by itself what its element needs. So no sum depends on the number of threads: results are the same to the bit for any.
 """
 
+from zero_jax.executors.fusion import ALL_OPS, Superinstruction
 from zero_jax.executors.gpu.layout import Shape
-from zero_jax.program import ops as op_table
 from zero_jax.program.ops import Op
 
 ARGUMENTS: dict[str, str] = {
-    "sizes": "int", "seed": "unsigned", "limit": "float", "rows": "int", "constants": "float", "lengths": "int",
+    "sizes": "int", "seed": "unsigned", "limit": "float", "rows": "int", "lengths": "int",
     "order": "int", "x": "float", "y": "float", "ids": "int", "before": "float",
 }  # fmt: skip
 """What a kernel reads, and the type of its elements in C, for `P` programs of `L` slots on `G` groups of tasks:
 
   sizes: `[5]` T, N, K, E, and whether runs begin with the memory in `before`.
   seed, limit: `[1]` of the random stream; the error beyond which a run stops.
-  rows: `[P, L, 4]` op, in1, in2 and out; operands as places in a block's memory, in words.
-  constants: `[P, L, 3]`; the third of a random op is its ordinal.
+  rows: `[P, L, 8]` op, in1, in2 and out, operands as places in a block's memory, in words; then the bits of the three
+    constants, of which the third of a random op is its ordinal, or two more operands of a superinstruction.
   lengths: `[P, 3]` instructions in use, the first negative where there is no program.
   order: `[E, N + K]` where the examples of each epoch lie in the next two.
   x, y: `[N + K, G, F, lanes]` and `[N + K, G, lanes]`.
@@ -54,7 +54,7 @@ def body(shape: Shape) -> str:
         "KEEPS_MEMORY": int(shape.keeps_memory), "ERRORS": int(shape.errors), "CLASSES": shape.classes,
     }  # fmt: skip
     given = ", ".join(f"{name} = {number}" for name, number in numbers.items())
-    cases = "".join(map(_case, op_table.OPS[1:]))
+    cases = "".join(map(_case, ALL_OPS[1:]))
     return f"enum {{ {given} }};\n{_MACROS}{_BEGIN}{parts.replace('@RUN@', _RUN.replace('@CASES@', cases))}{_END}"
 
 
@@ -68,7 +68,7 @@ _WHERE = {
     "m": "const int lane = e % LANES, i = e / LANES / F, j = e / LANES % F; (void)i; (void)j;",
 }
 
-_TWO_PHASES = frozenset({"MATRIX_VECTOR_PRODUCT", "MATRIX_TRANSPOSE", "MATRIX_MATRIX_PRODUCT"})
+_TWO_PHASES = frozenset({"MATRIX_VECTOR_PRODUCT", "MATRIX_TRANSPOSE", "MATRIX_MATRIX_PRODUCT", "MATVEC_SUM"})
 """The ops whose output may be an input of which one thread reads elements that another one writes."""
 
 _ROLLED, _UNROLLED, _ALL = 1, 16, 64
@@ -76,7 +76,7 @@ _ROLLED, _UNROLLED, _ALL = 1, 16, 64
 What it keeps from one phase to the next lies in registers only if all are."""
 
 
-def _case(op: Op) -> str:
+def _case(op: Op | Superinstruction) -> str:
     """An op's branch of the switch."""
     out = "OUT" + _PLACES[op.output]
     where, size = _WHERE[op.output], _SIZES[op.output]
@@ -93,27 +93,30 @@ def _case(op: Op) -> str:
     return f"  case {op.number}: {{  // {op.name}\n    {_constants(op)}{work}\n    break;\n  }}\n"
 
 
-def _long(op: Op) -> bool:
+def _long(op: Op | Superinstruction) -> bool:
     """Whether one element takes many machine instructions."""
     return op.random or op.name.endswith("ST_DEV") or "for (r" in op.c
 
 
-def _operands(op: Op) -> str:
+def _operands(op: Op | Superinstruction) -> str:
     """What the op's statement reads of its inputs at the output's place."""
     read = ""
-    for name, kind in zip("ab", op.inputs, strict=False):
+    for name, kind in zip("abcd", op.inputs, strict=False):
         if kind == "s" or (kind == op.output and f"{kind.upper()}{name.upper()}(" not in op.c):
             read += f"const float {name} = {name.upper()}{_PLACES[kind]}; "
     return read
 
 
-def _constants(op: Op) -> str:
-    """The op's constants and, of a random one, its ordinal."""
+def _constants(op: Op | Superinstruction) -> str:
+    """The op's constants and, of a random one, its ordinal; of a superinstruction its other operands."""
+    if isinstance(op, Superinstruction):
+        more = "CD"[: len(op.inputs) - 2]
+        return "".join(f"const float *const {name} = memory + row[{4 + i}]; " for i, name in enumerate(more))
     used = [*range(len(op.constants)), *([2] * op.random)]
-    return "".join(f"const float c{i} = numbers[3 * slot + {i}]; " for i in used)
+    return "".join(f"const float c{i} = ((const float *)row)[{4 + i}]; " for i in used)
 
 
-def _draws(op: Op) -> str:
+def _draws(op: Op | Superinstruction) -> str:
     """Two uniform draws for this element, where the op is a random one (`stream.draws`)."""
     if not op.random:
         return ""
@@ -142,6 +145,7 @@ _MACROS = r"""
 #define VB(x) B[(x) * LANES + lane]
 #define MA(x, y) A[((x) * ROW + (y)) * LANES + lane]
 #define MB(x, y) B[((x) * ROW + (y)) * LANES + lane]
+#define VC(x) C[(x) * LANES + lane]
 #define DRAW(element)                                                                       \
   unsigned d0 = seed[0], d1 = (unsigned)ids[group * LANES + lane], d2 = element;            \
   unsigned d3 = count << 10 | (unsigned)(int)c2 << 2 | (unsigned)component;                 \
@@ -161,14 +165,10 @@ float *const lost = shared + 4 + 2 * LANES, *const best = lost + LANES;
 int *const own = (int *)(best + LANES);
 float *const memory = IN_SHARED ? shared + STATE_WORDS : after + (size_t)block * WORDS;
 float *const scalars = memory, *const vectors = memory + VECTORS_AT * LANES;
-const int *const its_rows = rows + (size_t)program * 4 * SLOTS;
-const float *const its_constants = constants + (size_t)program * 3 * SLOTS;
-if (CODE_IN_SHARED) {
-  for (int e = thread; e < 4 * SLOTS; e += THREADS) own[e] = its_rows[e];
-  for (int e = thread; e < 3 * SLOTS; e += THREADS) ((float *)own)[4 * SLOTS + e] = its_constants[e];
-}
+const int *const its_rows = rows + (size_t)program * (8 * SLOTS);
+if (CODE_IN_SHARED)
+  for (int e = thread; e < 8 * SLOTS; e += THREADS) own[e] = its_rows[e];
 const int *const code = CODE_IN_SHARED ? own : its_rows;
-const float *const numbers = CODE_IN_SHARED ? (float *)own + 4 * SLOTS : its_constants;
 for (int e = thread; e < 3; e += THREADS) length[e] = lengths[3 * program + e];
 for (int e = thread; e < WORDS; e += THREADS) memory[e] = sizes[4] ? before[(size_t)block * WORDS + e] : 0.0f;
 """
@@ -176,11 +176,12 @@ for (int e = thread; e < WORDS; e += THREADS) memory[e] = sizes[4] ? before[(siz
 _RUN = """
 const int first = component == 0 ? 0 : component == 1 ? PREDICT_AT : LEARN_AT, end = first + length[component];
 for (int slot = first; slot < end; slot++) {
-  const float *const A = memory + code[4 * slot + 1], *const B = memory + code[4 * slot + 2];
-  float *const OUT = memory + code[4 * slot + 3];
+  const int *const row = code + 8 * slot;
+  const float *const A = memory + row[1], *const B = memory + row[2];
+  float *const OUT = memory + row[3];
   int k, r;
   (void)A; (void)B; (void)k; (void)r;
-  switch (code[4 * slot]) {
+  switch (row[0]) {
 @CASES@  default:
     break;
   }

@@ -47,20 +47,20 @@ def kernel(shape: Shape) -> wp.Kernel:
     # fmt: off
     @wp.func_native(text(shape))
     def train(
-        sizes_: _I1, seed_: _U1, limit_: _F1, rows_: _I3, constants_: _F3, lengths_: _I2, order_: _I2, x_: _F4, y_: _F3,
+        sizes_: _I1, seed_: _U1, limit_: _F1, rows_: _I3, lengths_: _I2, order_: _I2, x_: _F4, y_: _F3,
         ids_: _I1, before_: _F2, fitness_: _F2, steps_: _I2, errors_: _F3, after_: _F2,
         shared_: wp.tile(dtype=wp.float32, shape=(words,)), block: int, thread: int,
     ): ...
 
     @wp.kernel(module="unique", enable_backward=False, grid_stride=False, launch_bounds=bounds)
     def zero_jax(
-        sizes: _I1, seed: _U1, limit: _F1, rows: _I3, constants: _F3, lengths: _I2, order: _I2, x: _F4, y: _F3,
+        sizes: _I1, seed: _U1, limit: _F1, rows: _I3, lengths: _I2, order: _I2, x: _F4, y: _F3,
         ids: _I1, before: _F2, fitness: _F2, steps: _I2, errors: _F3, after: _F2,
     ):
         block, thread = wp.tid()
         shared = wp.tile_zeros(shape=(words,), dtype=wp.float32, storage="shared")
         train(
-            sizes, seed, limit, rows, constants, lengths, order, x, y, ids, before, fitness, steps, errors, after,
+            sizes, seed, limit, rows, lengths, order, x, y, ids, before, fitness, steps, errors, after,
             shared, block, thread,
         )
     # fmt: on

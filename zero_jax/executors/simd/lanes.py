@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from zero_jax.executors import fusion
 from zero_jax.executors.simd import arrays, translate
 from zero_jax.executors.simd import feature_lanes as f
 from zero_jax.executors.simd import machine as m
@@ -244,7 +245,8 @@ def execute(
 
 
 _SOURCES = source_version(
-    str(Path(canonical.__file__)),
+    canonical.__file__,
+    fusion.__file__,
     *(str(Path(__file__).parent / f"{name}.py") for name in ("across", "carry", "feature_lanes", "layout", "machine")),
     *(str(Path(__file__).parent / f"{name}.py") for name in ("training", "translate", "vector")),
 )

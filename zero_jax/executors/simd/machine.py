@@ -3,32 +3,32 @@
 Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
 F * F, row by row. An instruction is a row of ten int64: op, the places of up to four operands (in floats), the place
 of the output, how many numbers the output has, the ordinal in the random stream, and three constants as float32. Ops 0
-to 64 are those of `ops.py`; the ones above are superinstructions, which `translate.py` puts in. Ops that evolved
+to 64 are those of `ops.py`; the ones above are superinstructions (`fusion.py`). Ops that evolved
 programs use most are unrolled for a known F (`step`), the others loop (`other`).
 """
 
 import numpy as np
 
+from zero_jax.executors.fusion import (
+    DIFF_SCALE,
+    DOT_SUM,
+    GATED_SCALE,
+    MATVEC_SUM,
+    RANK_ONE,
+    SCALAR_DIFF_PRODUCT,
+    SCALAR_FMA,
+    SCALED_PRODUCT,
+    SCALED_RANK_ONE,
+    SCALED_SUM,
+    STEP_PRODUCT,
+    VECTOR_SUM_OF_THREE,
+)
 from zero_jax.executors.simd import vector as v
 from zero_jax.program.ops import Number as N
 from zero_jax.support.compiled import compiled, compiled_into_caller
 
 OP, A, B, C, D, OUT, COUNT, ORDINAL = range(8)  # the columns of a row
 COLUMNS, ROW_BYTES, CONSTANTS = 10, 80, 16  # the last: where the first constant is in a row, counted in float32
-
-# Superinstructions: what they compute, with operands a, b, c, d in the order given. s, v and m as everywhere.
-SCALAR_FMA = 65  # s = a * b + c
-SCALAR_DIFF_PRODUCT = 66  # s = (a - b) * c
-DOT_SUM = 67  # s = dot(va, vb) + sc
-SCALED_SUM = 68  # v = sa * vb + vc
-SCALED_PRODUCT = 69  # v = (sa * vb) * vc
-STEP_PRODUCT = 70  # v = heaviside(va) * vb
-GATED_SCALE = 71  # v = (sa * vb) * heaviside(vc)
-MATVEC_SUM = 72  # v = dot(ma, vb) + vc
-RANK_ONE = 73  # m = outer(va, vb) + mc
-SCALED_RANK_ONE = 74  # m = outer(sa * vb, vc) + md
-VECTOR_SUM_OF_THREE = 75  # v = (va + vb) + vc
-DIFF_SCALE = 76  # v = (sa - sb) * vc
 
 # What `training.py` does between the components; no instructions of a program.
 NEXT, CHECK, JUDGE = 77, 78, 79

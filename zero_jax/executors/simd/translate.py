@@ -1,61 +1,17 @@
-"""From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions.
-
-A superinstruction does the work of two or three instructions where nothing else reads the value that one hands to the
-other. They need not stand side by side, if nothing in between touches what either uses.
-"""
+"""From programs in canonical form to the rows that `machine.py` runs: places in memory, and superinstructions."""
 
 import functools
 
 import numpy as np
 
+from zero_jax.executors.fusion import MATVEC_SUM, RANK_ONE, SCALED_RANK_ONE, TAKES, fuse_all, write_cell
 from zero_jax.executors.simd import machine as m
 from zero_jax.executors.simd.layout import Layout
-from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM, decode, liveness
+from zero_jax.program.canonical import IN1, IN2, OUT, RANDOM
 from zero_jax.program.memory import MemorySize
 from zero_jax.program.ops import Number as N
 from zero_jax.program.programs import Programs
 from zero_jax.support.compiled import compiled, compiled_into_caller
-
-_P1, _P2, _Q1, _Q2, _Q3, _Q4 = 0, 1, 4, 5, 6, 7
-"""The operands of the instruction that gives its value, and of the one that takes it."""
-
-FUSIONS = (
-    # the giver, the taker, which operand it takes, what they become, and the operands of that
-    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 0, m.SCALAR_FMA, (_P1, _P2, _Q2)),
-    (N.SCALAR_PRODUCT, N.SCALAR_SUM, 1, m.SCALAR_FMA, (_P1, _P2, _Q1)),
-    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 0, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q2)),
-    (N.SCALAR_DIFF, N.SCALAR_PRODUCT, 1, m.SCALAR_DIFF_PRODUCT, (_P1, _P2, _Q1)),
-    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 0, m.DOT_SUM, (_P1, _P2, _Q2)),
-    (N.VECTOR_INNER_PRODUCT, N.SCALAR_SUM, 1, m.DOT_SUM, (_P1, _P2, _Q1)),
-    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.SCALED_SUM, (_P1, _P2, _Q2)),
-    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.SCALED_SUM, (_P1, _P2, _Q1)),
-    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 0, m.SCALED_PRODUCT, (_P1, _P2, _Q2)),
-    (N.SCALAR_VECTOR_PRODUCT, N.VECTOR_PRODUCT, 1, m.SCALED_PRODUCT, (_P1, _P2, _Q1)),
-    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 0, m.STEP_PRODUCT, (_P1, _Q2)),
-    (N.VECTOR_HEAVYSIDE, N.VECTOR_PRODUCT, 1, m.STEP_PRODUCT, (_P1, _Q1)),
-    (N.VECTOR_HEAVYSIDE, m.SCALED_PRODUCT, 2, m.GATED_SCALE, (_Q1, _Q2, _P1)),
-    (N.SCALAR_VECTOR_PRODUCT, m.STEP_PRODUCT, 1, m.GATED_SCALE, (_P1, _P2, _Q1)),
-    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 0, m.MATVEC_SUM, (_P1, _P2, _Q2)),
-    (N.MATRIX_VECTOR_PRODUCT, N.VECTOR_SUM, 1, m.MATVEC_SUM, (_P1, _P2, _Q1)),
-    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 0, m.RANK_ONE, (_P1, _P2, _Q2)),
-    (N.VECTOR_OUTER_PRODUCT, N.MATRIX_SUM, 1, m.RANK_ONE, (_P1, _P2, _Q1)),
-    (N.SCALAR_VECTOR_PRODUCT, m.RANK_ONE, 0, m.SCALED_RANK_ONE, (_P1, _P2, _Q2, _Q3)),
-    (N.VECTOR_SUM, N.VECTOR_SUM, 0, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q2)),
-    (N.VECTOR_SUM, N.VECTOR_SUM, 1, m.VECTOR_SUM_OF_THREE, (_P1, _P2, _Q1)),
-    (N.SCALAR_DIFF, N.SCALAR_VECTOR_PRODUCT, 0, m.DIFF_SCALE, (_P1, _P2, _Q2)),
-)
-"""What becomes one: the pairs of the 2-layer network, and those that head a count over evolved populations
-(`experiments/throughput/pairs.py`)."""
-
-_N_OPS = m.DIFF_SCALE + 1
-_FUSION = np.full((_N_OPS, _N_OPS, 3), -1, np.int64)
-_SOURCES = np.full((len(FUSIONS), 4), -1, np.int64)
-for _i, (_from, _to, _slot, _, _operands) in enumerate(FUSIONS):
-    _FUSION[_from, _to, _slot] = _i
-    _SOURCES[_i, : len(_operands)] = _operands
-_FUSED = np.array([fusion[3] for fusion in FUSIONS])
-_TAKES = np.asarray((_FUSION >= 0).any(axis=0))
-"""`[op, operand]`: whether there is a superinstruction for what some instruction hands it there."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -105,17 +61,17 @@ def translate(code, data, length, starts, table, ends, places, fuse, scratch, ro
         for k in range(starts[c], starts[c] + length[c]):
             op = code[k, 0]
             a, b, out = table[op, IN1] + code[k, 1], table[op, IN2] + code[k, 2], table[op, OUT] + code[k, 3]
-            cells[n, 0], cells[n, 1], cells[n, 2], cells[n, 3], cells[n, 4] = op, a, b, -1, -1
-            cells[n, 5], cells[n, 6], cells[n, 7] = k, out, ordinal
+            write_cell(cells, n, k, code, table)
+            cells[n, 7] = ordinal
             ordinal += table[op, RANDOM]
-            takers = takers or _TAKES[op, 0]
+            takers = takers or TAKES[op, 0]
             highest = max(highest, max(out, max(a if a < free else 0, b if b < free else 0)))
             if c == 1 and (out == ends[0] or out == ends[1]):
                 shape[4] = 1
             n += 1
         shape[c] = n - first
     if fuse and takers:
-        _fuse_all(code, length, starts, table, ends, bits, used, cells, shape)
+        fuse_all(code, length, starts, table, ends, bits, used, cells, shape)
         if _carried(cells, ends, shape):
             shape[2] -= 1
             shape[5] = shape[0] + 2 * shape[1] + shape[2] + 4
@@ -144,96 +100,6 @@ def _write(cells, first, count, then, at, data, places, rows, constants):  # typ
     return at + 1
 
 
-@compiled
-def _fuse_all(code, length, starts, table, ends, bits, used, cells, shape):  # type: ignore[no-untyped-def]
-    """Makes superinstructions in each component."""
-    decode(code, length, starts, table, bits)
-    after = liveness(length, starts, ends, bits, used)
-    n = first = 0
-    for c in range(3):
-        live = after[0] if c == 0 else (after[1] if c == 1 else after[2])
-        _live_after(starts[c], starts[c] + length[c], live, bits)
-        for k in range(shape[c]):
-            for field in range(8):
-                cells[n + k, field] = cells[first + k, field]
-        first += shape[c]
-        end = _fuse(cells, n, n + shape[c], bits)
-        shape[c], n = end - n, end
-
-
-@compiled
-def _live_after(first, last, live, bits):  # type: ignore[no-untyped-def]
-    """`bits[3]` `[L]`: what is live after each instruction, all of which are live."""
-    for k in range(last - 1, first - 1, -1):
-        bits[3][k] = live
-        live = (live & ~bits[1][k]) | bits[0][k] | bits[2][k]
-
-
-@compiled
-def _fuse(cells, first, n, bits):  # type: ignore[no-untyped-def]
-    """Joins instructions of one component, rows `first` to `n - 1` of `cells`; returns where the rows now end.
-
-    A row of `cells`: op, four operands, the instruction it came from, output, ordinal.
-    """
-    j = first
-    while j < n:
-        joined = False
-        for slot in range(3):
-            if not _TAKES[cells[j, 0], slot]:
-                continue
-            cell = cells[j, 1 + slot]
-            i = _giver(cells, first, j, cell)
-            if i < 0 or not _may_join(cells, i, j, cell, slot, bits[3][cells[j, 5]]):
-                continue
-            fusion = _FUSION[cells[i, 0], cells[j, 0], slot]
-            a, b, c, d = cells[j, 1], cells[j, 2], cells[j, 3], cells[j, 4]
-            for operand in range(4):
-                source = _SOURCES[fusion, operand]
-                taken = -1
-                if source >= 4:
-                    taken = a if source == 4 else (b if source == 5 else (c if source == 6 else d))
-                elif source >= 0:
-                    taken = cells[i, 1 + source]
-                cells[j, 1 + operand] = taken
-            cells[j, 0] = _FUSED[fusion]
-            for k in range(i, n - 1):
-                for field in range(8):
-                    cells[k, field] = cells[k + 1, field]
-            n -= 1
-            j -= 1
-            joined = True
-            break
-        if not joined:
-            j += 1
-    return n
-
-
-@compiled
-def _giver(cells, first, j, cell):  # type: ignore[no-untyped-def]
-    """The last row before j that writes a cell, or -1."""
-    for i in range(j - 1, first - 1, -1):
-        if cells[i, 6] == cell:
-            return i
-    return -1
-
-
-@compiled
-def _may_join(cells, i, j, cell, slot, live_after):  # type: ignore[no-untyped-def]
-    """Whether what row i writes to a cell reaches only operand `slot` of row j, and i may run as late as j."""
-    if _FUSION[cells[i, 0], cells[j, 0], slot] < 0:
-        return False
-    if cells[j, 6] != cell and (live_after >> np.uint64(cell)) & np.uint64(1) != np.uint64(0):
-        return False
-    for other in range(4):
-        if other != slot and cells[j, 1 + other] == cell:
-            return False
-    for k in range(i + 1, j):
-        for operand in range(4):
-            if cells[k, 1 + operand] == cell or (cells[i, 1 + operand] == cells[k, 6]):
-                return False
-    return True
-
-
 # ---------------------------------------------------------------------------------------------- across examples
 
 
@@ -246,7 +112,7 @@ def _carried(cells, ends, shape):  # type: ignore[no-untyped-def]
     """
     first, last = shape[0], shape[0] + shape[1]
     for j in range(first, last):
-        if cells[j, 0] != N.MATRIX_VECTOR_PRODUCT and cells[j, 0] != m.MATVEC_SUM:
+        if cells[j, 0] != N.MATRIX_VECTOR_PRODUCT and cells[j, 0] != MATVEC_SUM:
             continue
         matrix, out, added = cells[j, 1], cells[j, 6], cells[j, 3]
         if cells[j, 2] != ends[1] or added == ends[1] or out == ends[0] or out == ends[1]:
@@ -254,8 +120,8 @@ def _carried(cells, ends, shape):  # type: ignore[no-untyped-def]
         for i in range(last + shape[2] - 1, last - 1, -1):
             if cells[i, 6] != matrix:
                 continue
-            operands = 3 if cells[i, 0] == m.RANK_ONE else 4
-            if (cells[i, 0] != m.RANK_ONE and cells[i, 0] != m.SCALED_RANK_ONE) or cells[i, operands] != matrix:
+            operands = 3 if cells[i, 0] == RANK_ONE else 4
+            if (cells[i, 0] != RANK_ONE and cells[i, 0] != SCALED_RANK_ONE) or cells[i, operands] != matrix:
                 break
             if not (_may_wait(cells, i, last + shape[2], out) and _may_lead(cells, first, j)):
                 break
