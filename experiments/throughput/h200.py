@@ -1,4 +1,4 @@
-"""Compiles the GPU executor's kernel for an NVIDIA H200 on a machine that has none, and counts registers and spills.
+"""Compiles the Pallas executor's kernel for an NVIDIA H200 on a machine that has none, and counts registers and spills.
 
     python3 -m venv .venv-h200 && .venv-h200/bin/pip install -r experiments/throughput/h200-requirements.txt
     .venv-h200/bin/python experiments/throughput/h200.py
@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
+from target import H200
 
 from zero_jax.cli import options
 from zero_jax.executors import dispatch
@@ -38,19 +39,6 @@ from zero_jax.executors.pallas.layout import Layout, layout_for
 from zero_jax.program.memory import Interface, MemorySize
 from zero_jax.program.programs import Programs
 from zero_jax.tasks import Tasks
-
-TARGET = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 4800000000000 l2_cache_size: 62914560 clock_rate_ghz: 1.98 device_memory_size: 150000000000
-  shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 }
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-}
-runtime_version { major: 13 minor: 0 patch: 0 } platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 12 } device_description_str: "NVIDIA H200"
-"""
 
 COUNT = 64
 """How many programs; the code does not depend on it."""
@@ -89,7 +77,7 @@ class Options:
 
 def main() -> None:
     chosen = options.parsed(Options, sys.argv[1:], description=__doc__)
-    topology = topologies.get_topology_desc("h200", "cuda", topology="1x1x1", target_config=TARGET)
+    topology = topologies.get_topology_desc("h200", "cuda", topology="1x1x1", target_config=H200)
     sharding = SingleDeviceSharding(topology.devices[0])
     print("kernel    F   tasks  lanes  warps  registers  spilled  static shared  compiled   beside the study")
     rows = []

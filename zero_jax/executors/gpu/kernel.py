@@ -115,7 +115,7 @@ def _call(
         "errors": (count, runs, shape.all_lanes) if shape.errors else (1, 1, 1),
         "after": (blocks, shape.memory_words) if shape.keeps_memory else (1, 1),
     }
-    carrier = importlib.import_module("zero_jax.executors.gpu.warp_carrier")
+    carrier = importlib.import_module(f"zero_jax.executors.gpu.{shape.carrier}_carrier")
     filled: dict[str, Array] = carrier.call(shape, blocks, given, results)
     return filled
 

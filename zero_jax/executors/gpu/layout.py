@@ -27,22 +27,24 @@ ROW_WORDS = 8
 
 
 class Layout(NamedTuple):
-    """How a kernel is laid out on a GPU.
+    """How a kernel is laid out on a GPU, and what brings it there.
 
     Attributes:
       features: the most that it serves.
       threads: of a block.
       blocks: how many fit a multiprocessor side by side at least, which bounds the registers of a thread.
+      carrier: `warp` or `ptx`, after the modules `warp_carrier` and `ptx_carrier`.
     """
 
     features: int
     threads: int
     blocks: int
+    carrier: str = "warp"
 
 
-LAYOUTS = (Layout(4, 32, 32), Layout(8, 64, 10), Layout(16, 256, 3), Layout(32, 512, 1))
-"""What NVIDIA's compiler makes of it without spills up to 16 features: 64, 96, 80 and 128 registers a thread. To be
-measured on a GPU."""
+LAYOUTS = (Layout(4, 32, 32), Layout(8, 64, 8), Layout(16, 256, 2), Layout(32, 512, 1))
+"""For which NVIDIA's compiler needs no spills up to 16 features, with 64 registers a thread, and 128 from 8 features on
+(`experiments/throughput/registers.py`). To be measured on a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Shape:
       groups: blocks of a program.
       threads: of a block.
       blocks: how many of them a multiprocessor holds at least.
+      carrier: what brings it to the GPU.
       shared_bytes: how much shared memory a block may take.
       accuracy: whether the loss is accuracy.
       classes: C where labels are vectors, else 0.
@@ -72,6 +75,7 @@ class Shape:
     groups: int
     threads: int
     blocks: int
+    carrier: str
     shared_bytes: int
     accuracy: bool = False
     classes: int = 0
@@ -145,7 +149,9 @@ def shape_of(
     groups = -(-tasks // MAX_LANES)
     layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
     lanes = -(-tasks // groups)
-    return Shape(memory, slots, features, lanes, groups, layout.threads, layout.blocks, SHARED_BYTES, **more)
+    shape = Shape(memory, slots, features, lanes, groups, *layout[1:], SHARED_BYTES, **more)
+    # Pointers to global memory are twice as long, and take registers.
+    return shape if shape.in_shared else dataclasses.replace(shape, blocks=1)
 
 
 def program_bytes(memory: MemorySize, tasks: Tasks, errors: bool = False) -> int:

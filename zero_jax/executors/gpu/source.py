@@ -9,6 +9,8 @@ Threads share out the elements of an instruction's output, one lane of one eleme
 by itself what its element needs. So no sum depends on the number of threads: results are the same to the bit for any.
 """
 
+from collections.abc import Sequence
+
 from zero_jax.executors.fusion import ALL_OPS, Superinstruction
 from zero_jax.executors.gpu.layout import Shape
 from zero_jax.program.ops import Op
@@ -38,8 +40,8 @@ RESULTS: dict[str, str] = {"fitness": "float", "steps": "int", "errors": "float"
     `[1, 1]` where neither is wanted (`Shape.keeps_memory`)."""
 
 
-def body(shape: Shape) -> str:
-    """The text for one shape."""
+def body(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> str:
+    """The text for one shape, and for all ops or some of them; others do nothing."""
     if shape.component is not None:
         parts = _ONCE.replace("@COMPONENT@", str(shape.component))
     else:
@@ -54,7 +56,7 @@ def body(shape: Shape) -> str:
         "KEEPS_MEMORY": int(shape.keeps_memory), "ERRORS": int(shape.errors), "CLASSES": shape.classes,
     }  # fmt: skip
     given = ", ".join(f"{name} = {number}" for name, number in numbers.items())
-    cases = "".join(map(_case, ALL_OPS[1:]))
+    cases = "".join(map(_case, ops))
     return f"enum {{ {given} }};\n{_MACROS}{_BEGIN}{parts.replace('@RUN@', _RUN.replace('@CASES@', cases))}{_END}"
 
 

@@ -1,0 +1,249 @@
+"""How fast the CUDA executor should be on an H100 or H200, on paper: from the machine code to programs/s.
+
+    python3 -m venv .venv-h200 && .venv-h200/bin/pip install -r experiments/throughput/h200-requirements.txt .
+    .venv-h200/bin/python experiments/throughput/model.py
+
+No GPU is needed. NVRTC compiles the kernel once for each op, with that op alone in its switch, and the machine instructions of
+its loop are counted (inner loops unrolled); likewise those around the components. The ops are those that programs run, as
+superinstructions: the 2-layer network, and 2,000 random programs of the `demo` preset with as many steps as they took on its
+tasks. What the switch takes to find one of all ops is added (`DISPATCH`). From the counts follow two limits of a
+multiprocessor, and an estimate:
+
+- issue:    its four schedulers start one instruction a cycle each;
+- shared:   its memory pipe takes one load or store of a warp a cycle;
+- expected: a warp starts an instruction every `STALL` cycles at most, so few warps cannot fill the schedulers.
+
+What would falsify it: `gpu.py` measures less than half of the lower estimate, or more than the smaller limit. What it leaves
+out: bank conflicts, misses of the instruction cache (the kernel's code is larger than the 32 KB next to a scheduler's), what
+blocks cost to start, global memory. All goes to `model.json`, the roofline to `model.svg`.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from registers import MULTIPROCESSORS, TASKS, compiled
+
+from zero_jax import library, random_programs
+from zero_jax.cli import options
+from zero_jax.executors import fusion
+from zero_jax.executors.base import Options as Evaluation
+from zero_jax.executors.gpu import ptx_carrier
+from zero_jax.executors.gpu.layout import Shape, shape_of
+from zero_jax.executors.registry import EXECUTORS
+from zero_jax.program.canonical import canonical
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
+from zero_jax.run.presets import PRESETS
+from zero_jax.use import bench
+
+HERE = Path(__file__).parent
+ARCHITECTURE = 90
+
+DISPATCH = 18
+"""Instructions from a row's op to its branch: six comparisons and jumps, loads from a table, and a jump."""
+
+STALL = 6.0, 14.0
+"""Cycles between two instructions of a warp, if nothing else is in the way: at best those of dependent arithmetic, at worst of
+chains of loads from shared memory (23 cycles) with a few instructions in between (Jia et al. 2018 and later, of Volta to Hopper).
+An assumption."""
+
+
+class Gpu(NamedTuple):
+    """A GPU (NVIDIA's data sheets): the clock is the highest."""
+
+    multiprocessors: int
+    hertz: float
+    bytes_per_second: float
+
+    @property
+    def flops(self) -> float:
+        return self.multiprocessors * self.hertz * 256
+
+
+GPUS = {"H100": Gpu(132, 1.98e9, 3.35e12), "H200": Gpu(132, 1.98e9, 4.8e12)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the script is asked for."""
+
+    features: tuple[int, ...] = (4, 8, 16, 32)
+    out: Path = HERE / "model.json"
+
+
+class Cost(NamedTuple):
+    """Machine instructions of a warp, and those of them that go to shared memory."""
+
+    instructions: float
+    shared: float
+
+    def __add__(self, other: tuple) -> "Cost":
+        return Cost(self.instructions + other[0], self.shared + other[1])
+
+    def times(self, n: float) -> "Cost":
+        return Cost(n * self.instructions, n * self.shared)
+
+
+class Work(NamedTuple):
+    """What a program does on its tasks: how often each op runs in all, and how often a component."""
+
+    ops: Counter
+    components: float
+    flops: float
+
+
+def main() -> None:
+    chosen = options.parsed(Options, sys.argv[1:], description=__doc__)
+    cases = [("demo", 4, demo())] + [("network", features, network(features)) for features in chosen.features]
+    rows = [row for case in cases for row in modelled(*case)]
+    print("GPU   program   F   blocks  warps  instructions  of them shared   issue limit  shared limit  expected, programs/s")
+    for row in rows:
+        print(line(row))
+    chosen.out.write_text(json.dumps({"stall": STALL, "dispatch": DISPATCH, "rows": rows}, indent=1) + "\n")
+    draw(rows, chosen.out.with_suffix(".svg"))
+
+
+# ---------------------------------------------------------------------------------------------- what programs do
+
+
+def network(features: int) -> Work:
+    program = fused(library.program("network", learning_rate=bench.LEARNING_RATE))
+    runs = 1, bench.TRAIN + bench.VALID, bench.TRAIN
+    predict, both = bench.network_operations(features)
+    return Work(ops(program, np.array([runs])), sum(runs), TASKS * (bench.TRAIN * both + bench.VALID * predict))
+
+
+def demo() -> Work:
+    """Of an average program."""
+    config, count = PRESETS["demo"][1], 2000
+    tasks, space = config.tasks.search.make(0), config.searcher.space
+    form = canonical(random_programs(space, count, np.random.default_rng(0))).programs
+    simd = EXECUTORS["simd"]
+    fitness, steps = simd.launch(form, simd.prepare(tasks, Evaluation(canonical_form=True)), 0)()
+    # A block runs until its last task stops, and validates then if it has not.
+    longest = steps.max(1)
+    lives = (longest == tasks.train_x.shape[1]) & (fitness > 0).any(1)
+    runs = np.stack([np.ones(count), longest + lives * tasks.valid_x.shape[1], longest], 1)
+    done = ops(fused(form), runs)
+    return Work(Counter({op: n / count for op, n in done.items()}), runs.sum() / count, 0.0)
+
+
+def fused(programs: Programs) -> Programs:
+    form = canonical(programs).programs
+    return fusion.fused(form, Interface.scalar(form.memory))
+
+
+def ops(programs: Programs, runs: np.ndarray) -> Counter:
+    """How often each op runs, if components run so often, `[P, 3]`."""
+    done: Counter = Counter()
+    for p, counts in enumerate(runs):
+        for component, first in enumerate(programs.starts[:3]):
+            for op in programs.code[p, first : first + programs.length[p, component], 0]:
+                done[int(op)] += float(counts[component])
+    return done
+
+
+# ---------------------------------------------------------------------------------------------- what it costs
+
+
+def modelled(name: str, features: int, work: Work) -> list[dict]:
+    space = PRESETS["demo"][1].searcher.space
+    program = library.program("network") if name == "network" else random_programs(space, 1, np.random.default_rng(0))
+    shape = shape_of(program.memory, tuple(program.starts), features, TASKS)
+    total = frame(shape).times(work.components)
+    for op, times in work.ops.items():
+        total += (one(shape, op) + (DISPATCH, 0)).times(times)
+    of_block = -(-shape.threads // 32)
+    whole = compiled(shape, ARCHITECTURE)
+    rows = []
+    for gpu_name, gpu in GPUS.items():
+        cycles = gpu.multiprocessors * gpu.hertz / of_block
+        limits = {"issue": 4 * cycles / total.instructions, "shared": cycles / total.shared}
+        slow, fast = (whole["warps"] * cycles / stall / total.instructions for stall in reversed(STALL))
+        expected = [min(*limits.values(), rate) for rate in (slow, fast)]
+        rows.append(
+            {"gpu": gpu_name, "program": name, "features": features, "threads": shape.threads}
+            | {key: whole[key] for key in ("registers", "shared", "blocks", "warps")}
+            | {"instructions": total.instructions, "to_shared": total.shared, "limits": limits, "expected": expected}
+            | {"flops": work.flops, "peak": gpu.flops, "bandwidth": gpu.multiprocessors * gpu.hertz * 128}
+        )
+    return rows
+
+
+def one(shape: Shape, op: int) -> Cost:
+    """One run of an op, without finding it."""
+    return longest_loop(dataclasses.replace(shape, component=1), (fusion.ALL_OPS[op],))
+
+
+def frame(shape: Shape) -> Cost:
+    """What goes around a component."""
+    return longest_loop(shape, ())
+
+
+def longest_loop(shape: Shape, only: tuple) -> Cost:
+    """The largest loop of the kernel with these ops alone."""
+    text = ptx_carrier.text(shape, only).replace("for (k = 0;", "UNROLL(64) for (k = 0;")
+    lines = machine_code(text)
+    places = {label: n for n, line in enumerate(lines) for label in re.findall(r"^(\.L_x_\d+):", line)}
+    loops = []
+    for n, line in enumerate(lines):
+        for label in re.findall(r"BRA.*\(?(\.L_x_\d+)", line):
+            if places.get(label, n) < n:
+                loops.append([part for part in lines[places[label] : n + 1] if ";" in part])
+    loop = max(loops, key=len)
+    return Cost(len(loop), sum(bool(re.search(r"\b(LDS|STS|ATOMS)", part)) for part in loop))
+
+
+def machine_code(text: str) -> list[str]:
+    made = ptx_carrier.compiled(text, f"sm_{ARCHITECTURE}")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(made)
+        here = [str(path) for root in sys.path for path in Path(root).glob("nvidia/*/bin/nvdisasm")]
+        command = [next(iter(here), "nvdisasm"), "-c", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+# ---------------------------------------------------------------------------------------------- what is shown
+
+
+def line(row: dict) -> str:
+    limits, (slow, fast) = row["limits"], row["expected"]
+    return (
+        f"{row['gpu']}  {row['program']:8} {row['features']:2}  {row['blocks']:6}  {row['warps']:5}  {row['instructions']:12,.0f}  "
+        f"{row['to_shared']:14,.0f}  {limits['issue']:12,.0f}  {limits['shared']:12,.0f}  {slow:,.0f} to {fast:,.0f}"
+    )
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """The roofline of an H200's shared memory, with the network on it."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes: Axes = figure.subplots()
+    mine = [row for row in rows if row["gpu"] == "H200" and row["program"] == "network"]
+    peak, bandwidth = mine[0]["peak"], mine[0]["bandwidth"]
+    intensity = np.geomspace(0.02, 20, 100)
+    axes.plot(intensity, np.minimum(peak, intensity * bandwidth) / 1e12, color="0.3", label="H200: multiply-adds, shared memory")
+    for row in mine:
+        warps = -(-row["threads"] // 32)
+        x = row["flops"] / (row["to_shared"] * warps * 128)
+        low, high = (row["flops"] * rate / 1e12 for rate in row["expected"])
+        axes.plot([x, x], [low, high], "_-", label=f"modelled, network at F = {row['features']}")
+    axes.set(xscale="log", yscale="log", xlabel="operations for each byte to or from shared memory", ylabel="TFLOP/s")
+    axes.legend(fontsize=8)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
