@@ -222,7 +222,7 @@ def test_presets_are_the_specifications():
     "method", ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("evolution", "efficient"))]
 )
 def test_a_search_with_nothing_new_left_ends_and_says_so(method, monkeypatch):
-    monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 20_000)
+    monkeypatch.setattr("zero_jax.run.trial.EXHAUSTED", 5000)
     narrow = SearchSpace(
         (3, 2, 1),
         Component(("VECTOR_INNER_PRODUCT",), (1, 1, 1)),

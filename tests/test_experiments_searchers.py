@@ -51,13 +51,28 @@ def test_tasks_to_judge_on_are_others(comparison):
 
 
 @pytest.mark.slow
-def test_every_searcher_runs_on_every_problem(comparison, tmp_path):
+def test_every_searcher_runs(comparison, tmp_path):
     to = tmp_path / "searchers.json"
-    comparison.main(["--small", "--seconds", "0.5", "--seeds", "100", "--jobs", "2", "--out", str(to)])
+    comparison.main(
+        [
+            "--small",
+            "--seconds",
+            "0.5",
+            "--seeds",
+            "100",
+            "--jobs",
+            "2",
+            "--problems",
+            "linear",
+            "digits",
+            "--out",
+            str(to),
+        ]
+    )
     rows = json.loads(to.read_text())["results"]["rows"]
-    assert len(rows) == len(SEARCHERS) * 4
+    assert len(rows) == len(SEARCHERS) * 2
     refused = [(one["problem"], one["method"]) for one in rows if "refused" in one]
     assert refused == [("digits", "darts")]
     assert all(0 <= one["select_fitness"] <= 1 for one in rows if "refused" not in one)
     assert to.with_suffix(".svg").exists()
-    assert comparison.markdown(rows).count("| darts |") == 4
+    assert comparison.markdown(rows).count("| darts |") == 2

@@ -79,7 +79,7 @@ def test_library_programs_predict_as_the_executors_do(name, to):
 
 @pytest.mark.parametrize(
     ("to", "n"),
-    [("numpy", 6), ("jax", 4), *(pytest.param(to, 80, marks=pytest.mark.slow) for to in ("numpy", "jax"))],
+    [("numpy", 6), ("jax", 4), *(pytest.param(to, 40, marks=pytest.mark.slow) for to in ("numpy", "jax"))],
 )
 def test_random_programs_predict_as_the_executors_do(to, n):
     programs, rng = random_programs(ALL_OPS, n, np.random.default_rng(2)), np.random.default_rng(0)

@@ -1,20 +1,19 @@
-"""What only a GPU can tell about the Pallas executor, in one command of under 8 minutes.
+"""What only a GPU can tell about the executors `cuda` and `pallas`, in one command of under 5 minutes.
 
     python experiments/throughput/gpu.py
 
-It needs the package's base install and a CUDA jax. Results go to `<device>.json` and `<device>.png` beside this file, or
-into `--out`. `--rehearse` runs all of it small, the kernel interpreted, on any machine.
+It needs a CUDA jax, `zero-jax[gpu]` and cuda-bindings. Results go to `<device>.json` and `<device>.png` beside this file, or
+into `--out`. `--rehearse` runs all of it small, the kernels interpreted, on any machine.
 
-1. golden:    the golden data on the device, at every number of warps, ten times: right, and equal every time?
+1. golden:    the golden data on the device, in every layout and by both carriers, ten times: right, and equal every time?
    random:    the same of random programs at other F, with epochs and errors, against XLA on the CPU.
-2. caches:    do stores keep L1 lines valid? The network at F = 16, with hit rates where `ncu` is at hand.
-3. rates:     demo and network in programs/s, populations of 1,000, 10,000 and 100,000, against the device's copy
-              bandwidth and float32 rate; then the table of `zero-jax bench`.
-4. ptx:       does XLA's custom call for PTX load and run, so that a kernel in CUDA C++ could be shipped as text?
-5. compiling: how long is a first call, and does JAX's persistent compilation cache remove it?
-6. layouts:   other lanes and warps than the table's (`zero_jax/executors/pallas/layout.py`).
-7. overlap:   how long the device waits for the host (`overlap.py`).
-8. searches:  `linear` and `digits`, whole.
+2. rates:     demo and network in programs/s, populations of 1,000, 10,000 and 100,000, against the device's copy
+              bandwidth and float32 rate, and beside what `model.py` expects of `cuda`.
+3. caches:    the network at F = 16, with instructions a cycle and hit rates where `ncu` is at hand.
+4. compiling: how long is a first call, and do caches on disk remove it?
+5. layouts:   others than those of the tables (`zero_jax/executors/gpu/layout.py`, `.../pallas/layout.py`).
+6. overlap:   how long the device waits for the host (`overlap.py`).
+7. searches:  `demo` and `empty`, whole.
 """
 
 import dataclasses
@@ -26,6 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,10 @@ from zero_jax import Component, Programs, SearchSpace, Tasks, evaluate, library,
 from zero_jax.cli.options import parsed  # noqa: E402
 from zero_jax.executors import blocks, dispatch  # noqa: E402
 from zero_jax.executors.base import Options  # noqa: E402
-from zero_jax.executors.pallas import gpu as kernel  # noqa: E402
-from zero_jax.executors.pallas.layout import Layout, layout_for  # noqa: E402
+from zero_jax.executors.gpu import kernel as cuda  # noqa: E402
+from zero_jax.executors.gpu import layout as cuda_layout  # noqa: E402
+from zero_jax.executors.pallas import gpu as pallas  # noqa: E402
+from zero_jax.executors.pallas import layout as pallas_layout  # noqa: E402
 from zero_jax.executors.registry import EXECUTORS  # noqa: E402
 from zero_jax.run.api import run as run_experiment  # noqa: E402
 from zero_jax.run.presets import PRESETS  # noqa: E402
@@ -55,10 +57,10 @@ from zero_jax.tasks import synthetic  # noqa: E402
 from zero_jax.use import bench  # noqa: E402
 
 GOLDEN = HERE.parent.parent / "tests" / "golden" / "programs.json"
-BUDGET = 420.0
-"""Seconds after which nothing new begins: the command is to end in under 8 minutes."""
+BUDGET = 240.0
+"""Seconds after which nothing new begins: the command is to end in under 5 minutes."""
 
-SEARCH_SECONDS = 40.0
+SEARCH_SECONDS = 20.0
 """The seconds after which a search ends and keeps its results."""
 
 BEGAN = time.perf_counter()
@@ -75,7 +77,8 @@ class Size:
     interpret: bool
     programs: int = 1000
     repeats: int = 10
-    warps: tuple[int, ...] = (1, 2, 4, 8)
+    columns: tuple[int, ...] = (1, 2, 4)
+    warps: tuple[int, ...] = (1, 8)
     features: tuple[int, ...] = (4, 8, 16, 32)
     examples: tuple[int, int] = (bench.TRAIN, bench.VALID)
     demo: tuple[int, ...] = (1_000, 10_000, 98_304)
@@ -83,7 +86,41 @@ class Size:
     seconds: float = 0.5
 
 
-REHEARSAL = Size(True, 40, 2, (1, 2), (2, 4), (20, 10), (50, 100), (2, 4), 0.05)
+REHEARSAL = Size(True, 40, 2, (1, 2), (1,), (2, 4), (20, 10), (50, 100), (2, 4), 0.05)
+
+
+EXECUTED = ("cuda", "pallas")
+
+Train = Callable[..., tuple[jax.Array, jax.Array]]
+"""Fitness and train steps of prepared programs, given tasks, seed and bound."""
+
+
+def trainings(executor: str, layouts: dict, interpret: bool) -> dict[str, Train]:
+    """Training by an executor's kernel, for all ops, in each layout by name."""
+    made = {}
+    for name, layout in layouts.items():
+
+        def train(ready, tasks, seed, limit, layout=layout):
+            sets = dispatch.op_sets(None, ready.memory)
+            if executor == "cuda":
+                done = cuda.train(ready, tasks, seed, limit, sets, layout=layout)
+                return done.fitness, done.steps
+            return pallas.evaluate_programs(ready, tasks, seed, limit, sets, interpret=interpret, layout=layout)
+
+        made[name] = jax.jit(train)
+    return made
+
+
+def of_cuda(features: int, columns: tuple[int, ...], interpret: bool) -> dict:
+    """Layouts of `cuda`: its own and others, and its own by the other carrier, which needs a GPU."""
+    own = next(row for row in cuda_layout.LAYOUTS if features <= row.features)
+    layouts = {f"columns {n}": own._replace(columns=n, blocks=1) for n in columns} | {"the table's": own}
+    return layouts if interpret else layouts | {"the table's, by XLA's call": own._replace(carrier="ptx")}
+
+
+def of_pallas(features: int, tasks: int, warps: tuple[int, ...]) -> dict:
+    own = pallas_layout.layout_for(features, tasks)
+    return {f"warps {n}": own._replace(warps=n) for n in warps}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +130,7 @@ class Script:
     rehearse: bool = False
     out: Path = HERE
     only: tuple[str, ...] = ()  # which parts; all of them by default
-    child: Literal["compile", "network"] | None = None
+    child: Literal["cuda", "pallas", "network"] | None = None
 
 
 def main() -> None:
@@ -148,34 +185,36 @@ def golden(size: Size) -> dict:
     for loss in ("rmse", "accuracy"):
         data = stored[loss]
         tasks = Tasks(data["train_x"], data["train_y"], data["valid_x"], data["valid_y"], loss=loss)
-        for warps in size.warps if loss == "rmse" else size.warps[::3]:
-            layout = layout_for(tasks.features, len(tasks))._replace(warps=warps)
-            train = jax.jit(
-                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=layout, errors=False)
-            )
-            runs = [
-                jax.device_get(train(ready, tasks, jnp.uint32(0), jnp.float32(stored["max_abs_error"])))
-                for _ in range(size.repeats)
-            ]
-            fitness, steps = (np.array(data[key])[: size.programs] for key in ("fitness", "train_steps"))
-            results[f"{loss}, {warps} warps"] = {
-                "close": float((np.abs(runs[0][0] - fitness) <= 1e-3).mean()),
-                "steps": float((runs[0][1] == steps).mean()),
-                "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
-            }
+        fitness, steps = (np.array(data[key])[: size.programs] for key in ("fitness", "train_steps"))
+        layouts = {
+            "cuda": of_cuda(tasks.features, size.columns, size.interpret),
+            "pallas": of_pallas(tasks.features, len(tasks), size.warps),
+        }
+        for executor in EXECUTED:
+            for name, train in trainings(executor, layouts[executor], size.interpret).items():
+                call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(stored["max_abs_error"]))
+                runs = [jax.device_get(call()) for _ in range(size.repeats)]
+                results[f"{executor}, {loss}, {name}"] = {
+                    "close": float((np.abs(runs[0][0] - fitness) <= 1e-3).mean()),
+                    "steps": float((runs[0][1] == steps).mean()),
+                    "equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True)),
+                }
     return results
 
 
 def random(size: Size) -> dict:
     results = {}
-    for features in size.features[1:]:
-        for kind in ("epochs", "errors"):
-            if not late():
-                results[f"{kind}, F={features}"] = against_cpu(size, features, kind == "errors")
+    for executor in EXECUTED:
+        for features in size.features[1:]:
+            for kind in ("epochs", "errors"):
+                if not late():
+                    results[f"{executor}, {kind}, F={features}"] = against_cpu(
+                        size, executor, features, kind == "errors"
+                    )
     return results
 
 
-def against_cpu(size: Size, features: int, errors: bool) -> dict:
+def against_cpu(size: Size, executor: str, features: int, errors: bool) -> dict:
     """Random programs with all ops on 19 tasks, in the layout that `evaluate` takes, against XLA on the CPU."""
     every = tuple(range(65))
     space = SearchSpace(
@@ -183,9 +222,9 @@ def against_cpu(size: Size, features: int, errors: bool) -> dict:
     )
     programs = random_programs(space, 20 if size.interpret else 300, np.random.default_rng(features))
     tasks = synthetic.linear(19, features=features, train=12, valid=6, epochs=1 if errors else 2)
-    pallas, xla = EXECUTORS["pallas"], EXECUTORS["xla"]
-    prepared = pallas.prepare(tasks, Options(ops=every, interpret=size.interpret))
-    runs = [pallas.launch(programs, prepared, 5, fingerprints=errors)() for _ in range(size.repeats)]
+    on_gpu, xla = EXECUTORS[executor], EXECUTORS["xla"]
+    prepared = on_gpu.prepare(tasks, Options(ops=every, interpret=size.interpret))
+    runs = [on_gpu.launch(programs, prepared, 5, fingerprints=errors)() for _ in range(size.repeats)]
     agreement = {"equal_runs": all(np.array_equal(a, b) for r in runs[1:] for a, b in zip(r, runs[0], strict=True))}
     if not errors:
         on_cpu = Options(ops=every, devices=jax.devices("cpu")[:1])
@@ -196,10 +235,10 @@ def against_cpu(size: Size, features: int, errors: bool) -> dict:
 
 
 def caches(size: Size) -> dict:
-    measured = network(size, size.features[-2])._asdict()
+    measured = network(size, "cuda", size.features[-2])._asdict()
     if shutil.which("ncu") and not size.interpret:
         metrics = "l1tex__t_sector_hit_rate.pct,lts__t_sector_hit_rate.pct,sm__warps_active.avg.pct_of_peak_sustained_active,smsp__inst_executed.avg.per_cycle_active"
-        command = ["ncu", "--clock-control", "none", "-k", "regex:zero_jax_train", "-c", "1", "--metrics", metrics]
+        command = ["ncu", "--clock-control", "none", "-k", "regex:zero_jax", "-c", "1", "--metrics", metrics]
         command = ["timeout", "90", *command, sys.executable, __file__, "--child", "network"]
         profiled = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [line.strip() for line in profiled.stdout.splitlines() if "__" in line]
@@ -211,113 +250,105 @@ def caches(size: Size) -> dict:
     return measured
 
 
-def network(size: Size, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
+def network(size: Size, executor: str, features: int, tasks: int = 10, batch: int = 0) -> bench.Measurement:
     effort = bench.Effort(size.seconds, size.examples, batch or (2 if size.interpret else 0), size.interpret)
-    return bench.network(features, tasks, executor="pallas", effort=effort)
+    return bench.network(features, tasks, executor=executor, effort=effort)
 
 
 def rates(size: Size) -> dict:
     device = bench.device_rates(2**20, 16) if size.interpret else bench.device_rates()
     measured = {"copy_gb_per_s": device.copy, "multiply_add_gflops": device.multiply_adds}
     efforts = [bench.Effort(size.seconds, batch=n, interpret=size.interpret) for n in size.demo]
-    demos = [bench.demo(executor="pallas", effort=effort) for effort in efforts]
-    measured["demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
     middle = size.features[-2]
-    measured[f"network, F={middle}"] = {n: network(size, middle, 10, n).programs_per_second for n in size.network}
-    cases = [(f, 10) for f in size.features] + [(middle, 16)]
-    measured["table"] = [network(size, *case)._asdict() for case in cases]
-    return measured
+    for executor in EXECUTED:
+        demos = [bench.demo(executor=executor, effort=effort) for effort in efforts]
+        measured[f"{executor}, demo"] = {n: m.programs_per_second for n, m in zip(size.demo, demos, strict=True)}
+        networks = {n: network(size, executor, middle, 10, n).programs_per_second for n in size.network}
+        measured[f"{executor}, network, F={middle}"] = networks
+        cases = [(f, 10) for f in size.features] + [(middle, 16)]
+        measured[f"{executor}, table"] = [network(size, executor, *case)._asdict() for case in cases]
+    return measured | {"modelled": modelled()}
 
 
-PTX = """
-.version 8.0
-.target sm_80
-.address_size 64
-.visible .entry add_one(.param .u64 x, .param .u64 y) {
-  .reg .b64 %rd<6>; .reg .b32 %r<2>; .reg .f32 %f<2>;
-  ld.param.u64 %rd0, [x]; ld.param.u64 %rd1, [y];
-  cvta.to.global.u64 %rd2, %rd0; cvta.to.global.u64 %rd3, %rd1;
-  mov.u32 %r0, %tid.x; mul.wide.u32 %rd4, %r0, 4;
-  add.s64 %rd2, %rd2, %rd4; add.s64 %rd3, %rd3, %rd4;
-  ld.global.f32 %f0, [%rd2]; add.f32 %f0, %f0, 0f3F800000; st.global.f32 [%rd3], %f0;
-  ret;
-}
-"""
-
-
-def ptx(size: Size) -> dict:
-    if size.interpret:
-        return {"runs": None}
-    i = np.int32
-    call = jax.ffi.ffi_call("__gpu$xla.gpu.ptx", jax.ShapeDtypeStruct((32,), jnp.float32))
-    geometry = {"grid_x": i(1), "grid_y": i(1), "grid_z": i(1), "block_x": i(32), "block_y": i(1), "block_z": i(1)}
-    result = jax.jit(
-        lambda x: call(x, name="add_one", kernel_type="ptx", kernel_data=PTX, shared_mem_bytes=i(0), **geometry)
-    )(jnp.arange(32, dtype=jnp.float32))
-    return {"runs": bool((np.asarray(result) == np.arange(32) + 1).all())}
+def modelled() -> dict:
+    """What `model.py` expects of `cuda` on an H200, in programs/s: the range, and the lower of its limits."""
+    rows = json.loads((HERE / "model.json").read_text())["rows"]
+    return {
+        f"{row['program']}, F={row['features']}": [*row["expected"], min(row["limits"].values())]
+        for row in rows
+        if row["gpu"] == "H200"
+    }
 
 
 def compiling(size: Size) -> dict:
     times = {}
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        for name in ("without", "with"):
-            command = [sys.executable, __file__, "--child", "compile", *(["--rehearse"] if size.interpret else [])]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                return times | {"failed": done.stderr[-800:]}
-            times[f"first call {name} cache, s"] = float(done.stdout.split()[-1])
+    for executor in EXECUTED:
+        with tempfile.TemporaryDirectory() as cache:
+            environment = os.environ | {
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "WARP_CACHE_PATH": cache,
+            }
+            for name in ("without", "with"):
+                command = [sys.executable, __file__, "--child", executor, *(["--rehearse"] if size.interpret else [])]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                key = f"{executor}, first call {name} cache, s"
+                times[key] = done.stderr[-800:] if done.returncode else float(done.stdout.split()[-1])
     return times
 
 
 def child(what: str, size: Size) -> None:
     """A process of its own, for `compiling` and for `ncu`."""
     if what == "network":
-        network(size, 16, 10, 1024)
+        network(size, "cuda", 16, 10, 1024)
         return
     tasks = synthetic.linear(10, features=4, train=100, valid=100)
     programs = random_programs(PRESETS["demo"][1].searcher.space, 100, np.random.default_rng(0))
     jnp.zeros(3).block_until_ready()
     began = time.perf_counter()
-    np.asarray(evaluate(programs, tasks, ops=range(65), executor="pallas", interpret=size.interpret).fitness)
+    np.asarray(evaluate(programs, tasks, ops=range(65), executor=what, interpret=size.interpret).fitness)
     print(time.perf_counter() - began)
 
 
 def layouts(size: Size) -> dict:
     rates = {}
+    own = {row.features: row for row in cuda_layout.LAYOUTS}
     tried = {
-        4: [(16, 1, False), (16, 1, True), (16, 2, True), (32, 1, False)],
-        8: [(16, 2, True), (16, 1, True), (16, 4, True)],
-        16: [(16, 8, True), (16, 4, True), (8, 4, True), (16, 16, True)],
-        32: [(16, 8, True), (16, 16, True), (8, 8, True)],
+        4: [(4, 16), (4, 32), (1, 32)],
+        8: [(4, 12), (2, 20), (2, 16)],
+        16: [(8, 7), (8, 5), (16, 4), (4, 7)],
+        32: [(16, 2), (8, 2)],
     }
+    tried_by_pallas = {4: [(16, 2, True)], 8: [(16, 1, True)], 16: [(16, 4, True), (8, 4, True)], 32: [(16, 8, True)]}
     if size.interpret:
-        tried = {4: [(16, 1, False), (16, 2, True)]}
+        tried, tried_by_pallas = {4: [(4, 1)]}, {4: [(16, 1, False)]}
+    for features in tried:
+        cudas = {f"columns {c}, blocks {b}": own[features]._replace(columns=c, blocks=b) for c, b in tried[features]}
+        other = {str(layout): pallas_layout.Layout(*layout) for layout in tried_by_pallas[features]}
+        for executor, some in zip(EXECUTED, (cudas, other), strict=True):
+            for name, train in trainings(executor, some, size.interpret).items():
+                if late():
+                    return rates | {"left out": "no time was left"}
+                rates[f"{executor}, F={features}, {name}"] = rate(size, features, train)
+    return rates
+
+
+def rate(size: Size, features: int, train: Train) -> float:
+    """Programs/s of the network on an eighth of the examples."""
     program = library.program("network", learning_rate=bench.LEARNING_RATE)
     sets = dispatch.op_sets(None, program.memory)
     n, k = (size.examples[0] // 8 or 5, size.examples[1] // 8 or 5)
-    for features, layouts_tried in tried.items():
-        count = 2 if size.interpret else max(512, 2**17 // features**2)
-        ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(program[np.zeros(count, int)])
-        tasks = jax.device_put(synthetic.linear(16, features=features, train=n, valid=k))
-        for layout in layouts_tried:
-            if late():
-                return rates | {"left out": "no time was left"}
-            train = jax.jit(
-                partial(kernel.evaluate_programs, sets=sets, interpret=size.interpret, layout=Layout(*layout))
-            )
-            call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(100))
-            jax.block_until_ready(call())
-            times = []
-            for _ in range(3):
-                began = time.perf_counter()
-                jax.block_until_ready(call())
-                times.append(time.perf_counter() - began)
-            rates[f"F={features}, lanes {layout[0]}, warps {layout[1]}, by_row {layout[2]}"] = count / min(times)
-    return rates
+    count = 2 if size.interpret else max(512, 2**17 // features**2)
+    ready = jax.jit(lambda p: blocks.prepared(p, sets, prune=True))(program[np.zeros(count, int)])
+    tasks = jax.device_put(synthetic.linear(10, features=features, train=n, valid=k))
+    call = partial(train, ready, tasks, jnp.uint32(0), jnp.float32(100))
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - began)
+    return count / min(times)
 
 
 def overlapping(size: Size) -> list:
@@ -353,7 +384,6 @@ PARTS = {
     "random": random,
     "rates": rates,
     "caches": caches,
-    "ptx": ptx,
     "compiling": compiling,
     "overlap": overlapping,
     "layouts": layouts,
@@ -373,13 +403,13 @@ def draw(result: dict, out: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
     for name, values in rates.items():
-        if isinstance(values, dict):
+        if isinstance(values, dict) and name != "modelled":
             left.plot([int(n) for n in values], list(values.values()), "o-", label=name)
     left.set(xscale="log", yscale="log", xlabel="programs in a call", ylabel="programs/s", title=result["device"])
     left.legend()
-    for tasks in sorted({row["tasks"] for row in rates["table"]}):
-        rows = [row for row in rates["table"] if row["tasks"] == tasks]
-        right.plot([r["features"] for r in rows], [r["gflops"] for r in rows], "o-", label=f"{tasks} tasks")
+    for executor in EXECUTED:
+        rows = [row for row in rates[f"{executor}, table"] if row["tasks"] == 10]
+        right.plot([r["features"] for r in rows], [r["gflops"] for r in rows], "o-", label=executor)
     right.axhline(rates["multiply_add_gflops"], color="0.5", linestyle=":", label="measured multiply-adds")
     right.set(xscale="log", yscale="log", xlabel="features", ylabel="GFLOP/s", title="the 2-layer network")
     right.legend()

@@ -34,7 +34,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from registers import MULTIPROCESSORS, TASKS, compiled
+from registers import TASKS, compiled
 
 from zero_jax import library, random_programs
 from zero_jax.cli import options
@@ -90,8 +90,8 @@ class Cost(NamedTuple):
     instructions: float
     shared: float
 
-    def __add__(self, other: tuple) -> "Cost":
-        return Cost(self.instructions + other[0], self.shared + other[1])
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.instructions + other.instructions, self.shared + other.shared)
 
     def times(self, n: float) -> "Cost":
         return Cost(n * self.instructions, n * self.shared)
@@ -109,7 +109,9 @@ def main() -> None:
     chosen = options.parsed(Options, sys.argv[1:], description=__doc__)
     cases = [("demo", 4, demo())] + [("network", features, network(features)) for features in chosen.features]
     rows = [row for case in cases for row in modelled(*case)]
-    print("GPU   program   F   blocks  warps  instructions  of them shared   issue limit  shared limit  expected, programs/s")
+    print(
+        "GPU   program   F   blocks  warps  instructions  of them shared   issue limit  shared limit  expected, programs/s"
+    )
     for row in rows:
         print(line(row))
     chosen.out.write_text(json.dumps({"stall": STALL, "dispatch": DISPATCH, "rows": rows}, indent=1) + "\n")
@@ -165,7 +167,8 @@ def modelled(name: str, features: int, work: Work) -> list[dict]:
     shape = shape_of(program.memory, tuple(program.starts), features, TASKS)
     total = frame(shape).times(work.components)
     for op, times in work.ops.items():
-        total += (one(shape, op) + (DISPATCH, 0)).times(times)
+        total += one(shape, op).times(times)
+        total += Cost(DISPATCH, 0).times(times)
     of_block = -(-shape.threads // 32)
     whole = compiled(shape, ARCHITECTURE)
     rows = []
@@ -194,8 +197,10 @@ def frame(shape: Shape) -> Cost:
 
 
 def longest_loop(shape: Shape, only: tuple) -> Cost:
-    """The largest loop of the kernel with these ops alone."""
+    """The largest loop with a barrier in it, of the kernel with these ops alone."""
     text = ptx_carrier.text(shape, only).replace("for (k = 0;", "UNROLL(64) for (k = 0;")
+    text = text.replace("CELLS(16,", "CELLS(1024,")
+    text = text.replace("__syncwarp()", "__syncthreads()")  # which machine code shows
     lines = machine_code(text)
     places = {label: n for n, line in enumerate(lines) for label in re.findall(r"^(\.L_x_\d+):", line)}
     loops = []
@@ -203,7 +208,7 @@ def longest_loop(shape: Shape, only: tuple) -> Cost:
         for label in re.findall(r"BRA.*\(?(\.L_x_\d+)", line):
             if places.get(label, n) < n:
                 loops.append([part for part in lines[places[label] : n + 1] if ";" in part])
-    loop = max(loops, key=len)
+    loop = max((loop for loop in loops if any("BAR.SYNC" in part for part in loop)), key=len)
     return Cost(len(loop), sum(bool(re.search(r"\b(LDS|STS|ATOMS)", part)) for part in loop))
 
 
@@ -234,7 +239,12 @@ def draw(rows: list[dict], path: Path) -> None:
     mine = [row for row in rows if row["gpu"] == "H200" and row["program"] == "network"]
     peak, bandwidth = mine[0]["peak"], mine[0]["bandwidth"]
     intensity = np.geomspace(0.02, 20, 100)
-    axes.plot(intensity, np.minimum(peak, intensity * bandwidth) / 1e12, color="0.3", label="H200: multiply-adds, shared memory")
+    axes.plot(
+        intensity,
+        np.minimum(peak, intensity * bandwidth) / 1e12,
+        color="0.3",
+        label="H200: multiply-adds, shared memory",
+    )
     for row in mine:
         warps = -(-row["threads"] // 32)
         x = row["flops"] / (row["to_shared"] * warps * 128)

@@ -69,7 +69,7 @@ class Options:
 
     features: tuple[int, ...] = (2, 4, 8, 16, 32)
     architectures: tuple[int, ...] = (80, 90, 100)
-    layout: tuple[str, ...] = ()  # threads,blocks (as 64,10) to try in place of the table's
+    layout: tuple[str, ...] = ()  # columns,blocks (as 8,7) to try in place of the table's
     xla: bool = True  # compile the other carrier's call too
     out: Path | None = None
 

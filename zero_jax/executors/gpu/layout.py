@@ -31,20 +31,20 @@ class Layout(NamedTuple):
 
     Attributes:
       features: the most that it serves.
-      threads: of a block.
+      columns: how many elements of a vector, or of a row of a matrix, threads work on side by side at most.
       blocks: how many fit a multiprocessor side by side at least, which bounds the registers of a thread.
       carrier: `warp` or `ptx`, after the modules `warp_carrier` and `ptx_carrier`.
     """
 
     features: int
-    threads: int
+    columns: int
     blocks: int
     carrier: str = "warp"
 
 
-LAYOUTS = (Layout(4, 32, 32), Layout(8, 64, 8), Layout(16, 256, 2), Layout(32, 512, 1))
-"""For which NVIDIA's compiler needs no spills up to 16 features, with 64 registers a thread, and 128 from 8 features on
-(`experiments/throughput/registers.py`). To be measured on a GPU."""
+LAYOUTS = (Layout(4, 2, 32), Layout(8, 2, 20), Layout(16, 8, 7), Layout(32, 16, 2))
+"""What `experiments/throughput/model.py` thinks the fastest: few warps a block, since each of them fetches and
+dispatches every instruction, and registers enough for no spills. To be measured on a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Shape:
       features: F.
       lanes: tasks of a block.
       groups: blocks of a program.
-      threads: of a block.
+      columns: as in `Layout`, shared out evenly over the turns that F elements take.
       blocks: how many of them a multiprocessor holds at least.
       carrier: what brings it to the GPU.
       shared_bytes: how much shared memory a block may take.
@@ -73,7 +73,7 @@ class Shape:
     features: int
     lanes: int
     groups: int
-    threads: int
+    columns: int
     blocks: int
     carrier: str
     shared_bytes: int
@@ -82,6 +82,11 @@ class Shape:
     errors: bool = False
     carries: bool = False
     component: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block: a multiple of 32, which a GPU would make of it anyway."""
+        return -(-self.lanes * self.columns // 32) * 32
 
     @property
     def all_lanes(self) -> int:
@@ -149,7 +154,9 @@ def shape_of(
     groups = -(-tasks // MAX_LANES)
     layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
     lanes = -(-tasks // groups)
-    shape = Shape(memory, slots, features, lanes, groups, *layout[1:], SHARED_BYTES, **more)
+    turns = -(-features // layout.columns)
+    columns, blocks, carrier = -(-features // turns), layout.blocks, layout.carrier
+    shape = Shape(memory, slots, features, lanes, groups, columns, blocks, carrier, SHARED_BYTES, **more)
     # Pointers to global memory are twice as long, and take registers.
     return shape if shape.in_shared else dataclasses.replace(shape, blocks=1)
 

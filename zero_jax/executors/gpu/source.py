@@ -5,8 +5,9 @@ barriers raced, without a GPU. Who carries it supplies `ARGUMENTS` and `RESULTS`
 numbers from 0 on; `shared`, as many words (of 32 bits) as `Shape.shared_words` says, which all threads of a block see;
 and a macro `BARRIER()`, behind which each thread of a block sees what the others have written.
 
-Threads share out the elements of an instruction's output, one lane of one element each in turn, and each adds up
-by itself what its element needs. So no sum depends on the number of threads: results are the same to the bit for any.
+A thread belongs to one lane, and within it works on some columns: on elements `column`, `column + COLUMNS` and so on of
+vectors and of each row of matrices, so that all places but the first are known when the text is compiled. Each thread
+adds up by itself what its element needs. So no sum depends on the number of threads: results are the same to the bit.
 """
 
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def body(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> st
         parts = parts.replace("@FITNESS@", _SHARE_RIGHT if shape.accuracy else _RMSE)
     numbers = {
         "F": shape.features, "ROW": shape.row, "LANES": shape.lanes, "GROUPS": shape.groups, "THREADS": shape.threads,
+        "COLUMNS": shape.columns, "TURNS": -(-shape.features // shape.columns),
         "SLOTS": shape.slots[-1] + 1, "PREDICT_AT": shape.slots[1], "LEARN_AT": shape.slots[2],
         "VECTORS_AT": shape.starts[1], "WORDS": shape.memory_words, "IN_SHARED": int(shape.in_shared),
         "CODE_IN_SHARED": int(shape.code_in_shared), "STATE_WORDS": shape.state_words,
@@ -63,41 +65,37 @@ def body(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> st
 # ---------------------------------------------------------------------------------------------- the ops
 
 _PLACES = {"s": "[lane]", "v": "[i * LANES + lane]", "m": "[(i * ROW + j) * LANES + lane]"}
-_SIZES = {"s": "LANES", "v": "F * LANES", "m": "F * F * LANES"}
-_WHERE = {
-    "s": "const int lane = e;",
-    "v": "const int lane = e % LANES, i = e / LANES; (void)i;",
-    "m": "const int lane = e % LANES, i = e / LANES / F, j = e / LANES % F; (void)i; (void)j;",
-}
+_EACH = {"s": "SCALAR(", "v": "ELEMENTS({unrolled}, ", "m": "CELLS({unrolled}, "}
 
 _TWO_PHASES = frozenset({"MATRIX_VECTOR_PRODUCT", "MATRIX_TRANSPOSE", "MATRIX_MATRIX_PRODUCT", "MATVEC_SUM"})
 """The ops whose output may be an input of which one thread reads elements that another one writes."""
 
-_ROLLED, _UNROLLED, _ALL = 1, 16, 64
-"""How many elements of its own a thread works on at a time: more hide latency, and take registers and instructions.
-What it keeps from one phase to the next lies in registers only if all are."""
+_ROLLED, _UNROLLED = 1, 16
+"""How many elements of its own a thread works on at a time: more hide latency, and take registers and instructions."""
 
 
 def _case(op: Op | Superinstruction) -> str:
     """An op's branch of the switch."""
     out = "OUT" + _PLACES[op.output]
-    where, size = _WHERE[op.output], _SIZES[op.output]
+    each = _EACH[op.output].format(unrolled=_ROLLED if _long(op) else _UNROLLED)
     element = f"{_operands(op)}{_draws(op)}float o = {out if op.reads_output else '0.0f'}; {op.c}"
     if op.name in _TWO_PHASES:
+        turns = {"v": "TURNS", "m": "(F * TURNS)"}[op.output]
         work = (
-            f"float kept[(({size}) + THREADS - 1) / THREADS];\n"
-            f"    EACH({_ALL}, {size}, {where} {element} kept[turn] = o;)\n"
+            f"float kept[{turns}];\n"
+            f"    {each}{element} kept[turn] = o;)\n"
             f"    BARRIER();\n"
-            f"    EACH({_ALL}, {size}, {where} {out} = kept[turn];)"
+            f"    {each}{out} = kept[turn];)"
         )
     else:
-        work = f"EACH({_ROLLED if _long(op) else _UNROLLED}, {size}, {where} {element} {out} = o;)"
+        work = f"{each}{element} {out} = o;)"
     return f"  case {op.number}: {{  // {op.name}\n    {_constants(op)}{work}\n    break;\n  }}\n"
 
 
 def _long(op: Op | Superinstruction) -> bool:
-    """Whether one element takes many machine instructions."""
-    return op.random or op.name.endswith("ST_DEV") or "for (r" in op.c
+    """Whether one element takes many machine instructions, or all that are kept would take too many registers."""
+    keeps_matrix = op.name in _TWO_PHASES and op.output == "m"
+    return op.random or keeps_matrix or op.name.endswith("ST_DEV") or "for (r" in op.c
 
 
 def _operands(op: Op | Superinstruction) -> str:
@@ -137,11 +135,24 @@ _MACROS = r"""
 #define UNROLL(n)
 #define DECREMENT(p) (--*(p))
 #endif
-#define EACH(unrolled, size, ...)                                      \
-  UNROLL(unrolled)                                                     \
-  for (int turn = 0; turn < ((size) + THREADS - 1) / THREADS; turn++) { \
-    const int e = thread + turn * THREADS;                             \
-    if ((size) % THREADS == 0 || e < (size)) { __VA_ARGS__ }           \
+#define SCALAR(...) \
+  if (column == 0) { __VA_ARGS__ }
+#define ELEMENTS(unrolled, ...)                              \
+  if (column < COLUMNS) {                                    \
+    UNROLL(unrolled)                                         \
+    for (int turn = 0; turn < TURNS; turn++) {               \
+      const int i = column + turn * COLUMNS;                 \
+      if (F % COLUMNS == 0 || i < F) { __VA_ARGS__ }         \
+    }                                                        \
+  }
+#define CELLS(unrolled, ...)                                             \
+  if (column < COLUMNS) {                                                \
+    UNROLL(unrolled)                                                     \
+    for (int turn = 0; turn < F * TURNS; turn++) {                       \
+      const int i = turn / TURNS, j = column + turn % TURNS * COLUMNS;   \
+      (void)i;                                                           \
+      if (F % COLUMNS == 0 || j < F) { __VA_ARGS__ }                     \
+    }                                                                    \
   }
 #define VA(x) A[(x) * LANES + lane]
 #define VB(x) B[(x) * LANES + lane]
@@ -161,7 +172,7 @@ _MACROS = r"""
 """
 
 _BEGIN = """
-const int program = block / GROUPS, group = block % GROUPS;
+const int program = block / GROUPS, group = block % GROUPS, lane = thread % LANES, column = thread / LANES;
 int *const length = (int *)shared, *const seen = length + 3, *const alive = seen + LANES, *const living = alive + LANES;
 float *const lost = shared + 4 + 2 * LANES, *const best = lost + LANES;
 int *const own = (int *)(best + LANES);
@@ -177,6 +188,7 @@ for (int e = thread; e < WORDS; e += THREADS) memory[e] = sizes[4] ? before[(siz
 
 _RUN = """
 const int first = component == 0 ? 0 : component == 1 ? PREDICT_AT : LEARN_AT, end = first + length[component];
+UNROLL(1)
 for (int slot = first; slot < end; slot++) {
   const int *const row = code + 8 * slot;
   const float *const A = memory + row[1], *const B = memory + row[2];
@@ -200,8 +212,8 @@ const unsigned count = 0u;
 
 _TRAIN = """
 const int train = sizes[1], examples = train + sizes[2], epochs = sizes[3];
-EACH(1, LANES, lost[e] = 0.0f; best[e] = 0.0f; seen[e] = 0;
-     alive[e] = group * LANES + e < sizes[0] && lengths[3 * program] >= 0;)
+SCALAR(lost[lane] = 0.0f; best[lane] = 0.0f; seen[lane] = 0;
+       alive[lane] = group * LANES + lane < sizes[0] && lengths[3 * program] >= 0;)
 if (thread == 0) {
   const int left = sizes[0] - group * LANES;
   living[0] = lengths[3 * program] < 0 ? 0 : left < LANES ? left : LANES;
@@ -209,12 +221,12 @@ if (thread == 0) {
 const size_t runs = (size_t)epochs * examples, all_lanes = GROUPS * LANES, first_lane = group * LANES;
 float *const its_errors = ERRORS ? errors + program * runs * all_lanes + first_lane : errors;
 if (ERRORS)
-  for (size_t n = 0; n < runs; n++) EACH(1, LANES, its_errors[n * all_lanes + e] = 0.0f;)
+  for (size_t n = 0; n < runs; n++) SCALAR(its_errors[n * all_lanes + lane] = 0.0f;)
 BARRIER();
 int component = 0, epoch = 0, example = 0;
 while (epoch < epochs) {
   const size_t at = (size_t)order[epoch * examples + example] * GROUPS + group;
-  EACH(16, F * LANES, vectors[e] = component == 0 ? 0.0f : x[at * (F * LANES) + e];)
+  ELEMENTS(16, vectors[i * LANES + lane] = component == 0 ? 0.0f : x[(at * F + i) * LANES + lane];)
   @LABEL@
   BARRIER();
   if (living[0] == 0) break;  // the barrier of an instruction keeps it from changing before all threads have read it
@@ -223,13 +235,13 @@ while (epoch < epochs) {
 @RUN@
   const bool training = example < train;
   if (component == 1) {
-    EACH(1, LANES, const int lane = e; const float label = y[at * LANES + lane];
-         @JUDGE@
-         if (alive[lane]) {
-           if (ERRORS) its_errors[((size_t)epoch * examples + example) * all_lanes + lane] = error;
-           if (training) seen[lane]++; else lost[lane] += loss;
-           if (!fine) { alive[lane] = 0; DECREMENT(living); }
-         })
+    SCALAR(const float label = y[at * LANES + lane];
+           @JUDGE@
+           if (alive[lane]) {
+             if (ERRORS) its_errors[((size_t)epoch * examples + example) * all_lanes + lane] = error;
+             if (training) seen[lane]++; else lost[lane] += loss;
+             if (!fine) { alive[lane] = 0; DECREMENT(living); }
+           })
   }
   if (component == 1 && training) {
     component = 2;
@@ -238,18 +250,18 @@ while (epoch < epochs) {
     component = 1;
   }
   if (example == examples) {
-    EACH(1, LANES, if (alive[e]) {
-           const float mean = lost[e] / (float)sizes[2];
-           const float fitness_now = @FITNESS@;
-           best[e] = best[e] < fitness_now ? fitness_now : best[e];
-         }
-         lost[e] = 0.0f;)
+    SCALAR(if (alive[lane]) {
+             const float mean = lost[lane] / (float)sizes[2];
+             const float fitness_now = @FITNESS@;
+             best[lane] = best[lane] < fitness_now ? fitness_now : best[lane];
+           }
+           lost[lane] = 0.0f;)
     example = 0;
     epoch++;
   }
 }
-EACH(1, LANES, const size_t place = program * all_lanes + first_lane + e; fitness[place] = best[e];
-     steps[place] = seen[e];)
+SCALAR(const size_t place = program * all_lanes + first_lane + lane; fitness[place] = best[lane];
+       steps[place] = seen[lane];)
 """
 
 _END = """
@@ -257,10 +269,10 @@ if (KEEPS_MEMORY && IN_SHARED)
   for (int e = thread; e < WORDS; e += THREADS) after[(size_t)block * WORDS + e] = memory[e];
 """
 
-_LABEL = "EACH(1, LANES, scalars[e] = component == 2 ? y[at * LANES + e] : 0.0f;)"
+_LABEL = "SCALAR(scalars[lane] = component == 2 ? y[at * LANES + lane] : 0.0f;)"
 
-_CLASS_LABEL = """EACH(16, F * LANES, vectors[F * LANES + e] =
-         component == 2 && (float)(e / LANES) == y[at * LANES + e % LANES] ? 1.0f : 0.0f;)"""
+_CLASS_LABEL = """ELEMENTS(16, vectors[(F + i) * LANES + lane] =
+           component == 2 && (float)i == y[at * LANES + lane] ? 1.0f : 0.0f;)"""
 
 _ERROR = """const float error = label - scalars[LANES + lane], loss = error * error;
          const bool fine = fabsf(error) <= limit[0];"""
