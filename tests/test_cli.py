@@ -133,6 +133,7 @@ def arrays(**change):
         (["search", "demo", "--devices", "3"], ["devices=3 needs several GPUs or TPUs"]),
         (["search", "demo", "--groups", "3"], ["2 islands cannot be divided into 3 groups of one size"]),
         (["bench", "--executor", "pallas"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
+        (["bench", "--executor", "cuda"], ["needs an NVIDIA GPU", "'xla' or 'simd'"]),
         (["evaluate", "linear", "--executor", "pallas"], ["needs an NVIDIA GPU"]),
         (["search", "demo", "--search-tasks.source", "foo"], ["unknown tasks 'foo'"]),
         (["search", "demo", "--search-tasks.tasks", "0"], ["at least 1"]),

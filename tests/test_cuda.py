@@ -75,18 +75,20 @@ def test_programs_train_as_upstream_trains_them(loss):
     assert (np.asarray(result.train_steps) == np.array(data["train_steps"])).mean() >= 0.995
 
 
-@pytest.mark.parametrize("features", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 16, 20))])
-def test_random_programs_with_every_op_agree_with_xla(features, request):
-    slow = features != 4
-    programs = random_programs(ALL_OPS, 2000 if slow else 300, np.random.default_rng(features))
+@pytest.mark.parametrize(
+    ("features", "count"), [(4, 300), *(pytest.param(n, 2000, marks=pytest.mark.slow) for n in (3, 4, 16, 20))]
+)
+def test_random_programs_with_every_op_agree(features, count):
+    programs = random_programs(ALL_OPS, count, np.random.default_rng(features))
     tasks = synthetic.linear(3, features=features, train=12, valid=6)
-    want, got = (evaluate(programs, tasks, 5, **how) for how in ({"executor": "xla"} if slow else SIMD, INTERPRETED))
+    other = SIMD if count < 1000 else {"executor": "xla"}  # which takes a minute to compile
+    want, got = (evaluate(programs, tasks, 5, **how) for how in (other, INTERPRETED))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.995
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.995
     assert len(np.unique(np.asarray(want.fitness).round(4))) > 50
 
 
-@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.parametrize("features", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly(features):
     rng, ops = np.random.default_rng(59), np.repeat(np.arange(59, 65), 3)
     lists = [[[(int(op), 0, 0, 1, *rng.normal(size=3))] * 2, [], []] for op in ops]
@@ -101,7 +103,7 @@ def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly(features):
         assert len(np.unique(part)) > 5
 
 
-@pytest.mark.parametrize("loss", ["rmse", "accuracy"])
+@pytest.mark.parametrize("loss", ["accuracy", pytest.param("rmse", marks=pytest.mark.slow)])
 def test_epochs_draws_and_many_tasks_agree_with_simd(loss):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(19, 15, 3))
@@ -182,7 +184,8 @@ def test_more_addresses_than_fusing_can_tell_apart_are_left_as_they_are():
 # ---------------------------------------------------------------------------------------------- threads and memory
 
 
-@pytest.mark.parametrize("features", [4, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [4, 7])
 def test_no_number_of_threads_changes_a_bit(features):
     programs = random_programs(ALL_OPS, 40, np.random.default_rng(2))
     tasks = synthetic.linear(5, features=features, train=8, valid=4)
@@ -315,6 +318,7 @@ def test_one_run_of_a_component_needs_each_barrier(number, kernels):
     assert differ(want, executed())
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_fit_a_multiprocessor_lies_in_global_memory(monkeypatch):
     programs = random_programs(ALL_OPS, 20, np.random.default_rng(5))
     tasks = synthetic.linear(3, features=5, train=8, valid=4)
@@ -342,6 +346,7 @@ def test_chunks_batches_and_empty_populations():
     assert call(programs[:0], tasks).fitness.shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_programs_without_slots_and_empty_memories():
     nothing = Programs.from_lists([[[], [], []]], memory=(4, 3, 1))
     tasks = synthetic.linear(3, train=6, valid=4)
@@ -354,6 +359,7 @@ def test_programs_without_slots_and_empty_memories():
         assert [part.shape for part in after] == [part.shape for part in memory]
 
 
+@pytest.mark.slow
 def test_inside_jit_vmap_and_scan():
     programs = random_programs(SMALL, 10, np.random.default_rng(0))
     tasks = synthetic.linear(18, train=6, valid=4)  # two blocks a program
@@ -379,6 +385,7 @@ def test_ops_that_are_not_covered_do_nothing():
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives():
     programs = random_programs(SMALL, 1000, np.random.default_rng(0))
     tasks = synthetic.linear(3, train=6, valid=4)

@@ -232,27 +232,59 @@ def line(row: dict) -> str:
     )
 
 
+UPSTREAM = {4: 199.0, 8: 110.0, 16: 64.0}
+"""Programs/s of the authors' C++ on one core, the network on 10 tasks, measured beside our SIMD executor."""
+
+PALLAS = 5_000.0, 9_000.0
+"""Programs/s of the Pallas kernel on an H200 at F = 16, as an earlier study estimates them: it has never run on one."""
+
+
 def draw(rows: list[dict], path: Path) -> None:
-    """The roofline of an H200's shared memory, with the network on it."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    """The roofline of an H200's shared memory, with the network on it; and what CPUs measure, by the bytes to their first
+    cache.
+    """
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes: Axes = figure.subplots()
     mine = [row for row in rows if row["gpu"] == "H200" and row["program"] == "network"]
     peak, bandwidth = mine[0]["peak"], mine[0]["bandwidth"]
-    intensity = np.geomspace(0.02, 20, 100)
+    intensity = np.geomspace(0.05, 10, 100)
     axes.plot(
         intensity,
-        np.minimum(peak, intensity * bandwidth) / 1e12,
+        np.minimum(peak, intensity * bandwidth) / 1e9,
         color="0.3",
         label="H200: multiply-adds, shared memory",
     )
     for row in mine:
-        warps = -(-row["threads"] // 32)
-        x = row["flops"] / (row["to_shared"] * warps * 128)
-        low, high = (row["flops"] * rate / 1e12 for rate in row["expected"])
-        axes.plot([x, x], [low, high], "_-", label=f"modelled, network at F = {row['features']}")
-    axes.set(xscale="log", yscale="log", xlabel="operations for each byte to or from shared memory", ylabel="TFLOP/s")
-    axes.legend(fontsize=8)
+        x = row["flops"] / (row["to_shared"] * -(-row["threads"] // 32) * 128)
+        bar(axes, x, row["flops"], row["expected"], "C0", "cuda on an H200, modelled", row["features"])
+        if row["features"] == 16:
+            bar(axes, 0.9 * x, row["flops"], PALLAS, "C1", "pallas on an H200, estimated", 16)
+    core = json.loads((HERE / "layouts.json").read_text())
+    axes.axhline(core["peak_gflops"], color="0.7", linestyle=":", label="one CPU core: multiply-adds, measured")
+    for row in core["rows"]:
+        if row["tasks"] != TASKS or row["features"] not in {mine["features"] for mine in mine}:
+            continue
+        best = max((row[name] for name in ("tasks as lanes", "features as lanes")), key=lambda one: one["gflops"])
+        x, flops = best["operations_per_byte"], best["gflops"] * 1e9 / best["programs_per_second"]
+        bar(axes, x, flops, [best["programs_per_second"]] * 2, "C2", "simd on one core, measured", row["features"])
+        if row["features"] in UPSTREAM:
+            bar(
+                axes, x, flops, [UPSTREAM[row["features"]]] * 2, "C3", "upstream on one core, measured", row["features"]
+            )
+    axes.set(
+        xscale="log", yscale="log", xlabel="operations for each byte to or from the nearest memory", ylabel="GFLOP/s"
+    )
+    axes.set_title("The 2-layer network on 10 tasks; the numbers are F")
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(handles.values(), handles.keys(), fontsize=8)
     figure.savefig(path)
+
+
+def bar(axes: Axes, x: float, flops: float, rates, color: str, label: str, features: int) -> None:
+    """A range of programs/s, in GFLOP/s."""
+    low, high = (flops * rate / 1e9 for rate in rates)
+    axes.plot([x, x], [low, high], "_-", color=color, label=label)
+    axes.annotate(f" {features}", (x, high), fontsize=8, color=color)
 
 
 if __name__ == "__main__":

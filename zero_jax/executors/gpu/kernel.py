@@ -98,12 +98,14 @@ def _call(
     shape: Shape, programs: Programs, sets: OpSets, seed: Array, ids: Array, more: dict[str, Array]
 ) -> dict[str, Array]:
     """What the kernel fills; `more` is what has nothing to do with the programs."""
-    count = programs.code.shape[0]
-    slots = ((0, 0), (0, 1), (0, 0))
+    count, lengths = programs.code.shape[0], jnp.asarray(programs.length, jnp.int32)
+    # Longest first, or a few would go on when all others have ended. Memories of blocks stay where they are.
+    in_place = shape.carries or shape.component is not None
+    order = jnp.arange(count) if in_place else jnp.argsort(-lengths[:, 1:].sum(1))
     given = {
         "seed": seed.reshape(1),
-        "rows": jnp.pad(rows(shape, programs, sets), slots),
-        "lengths": jnp.asarray(programs.length, jnp.int32),
+        "rows": jnp.pad(rows(shape, programs, sets), ((0, 0), (0, 1), (0, 0)))[order],
+        "lengths": lengths[order],
         "ids": jnp.pad(ids.astype(jnp.int32), (0, shape.all_lanes - len(ids))),
         "before": jnp.zeros((1, 1)),
         **more,
@@ -117,7 +119,8 @@ def _call(
     }
     carrier = importlib.import_module(f"zero_jax.executors.gpu.{shape.carrier}_carrier")
     filled: dict[str, Array] = carrier.call(shape, blocks, given, results)
-    return filled
+    back = jnp.argsort(order)
+    return {name: part[back] if part.shape[0] == count and not in_place else part for name, part in filled.items()}
 
 
 def rows(shape: Shape, programs: Programs, sets: OpSets) -> Array:
