@@ -139,6 +139,18 @@ def test_fingerprints_are_equal_for_equal_errors_alone():
     assert (prints[0] != prints[2]).all()
 
 
+@pytest.mark.parametrize(
+    ("features", "tasks"), [(33, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((64, 2), (130, 1)))]
+)
+def test_many_features_agree_with_simd(features, tasks):
+    programs = random_programs(ALL_OPS, 40, np.random.default_rng(features))
+    on = synthetic.linear(tasks, features=features, train=6, valid=4, epochs=2)
+    want, got = (evaluate(programs, on, 5, **how) for how in (SIMD, INTERPRETED))
+    assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.99
+    assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.99
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > 5
+
+
 # ---------------------------------------------------------------------------------------------- superinstructions
 
 
@@ -426,11 +438,11 @@ def gpu(monkeypatch):
         check.cache_clear()
 
 
-def test_auto_takes_it_on_an_nvidia_gpu_for_few_features(gpu, monkeypatch):
+def test_auto_takes_it_on_an_nvidia_gpu_unless_there_are_many_features(gpu, monkeypatch):
     monkeypatch.setattr(cuda, "_without_driver", lambda: None)
     gpu()
-    assert chosen() == chosen(traced=True) == chosen(features=32) == "cuda"
-    assert chosen(differentiable=True) == chosen(features=33) == "xla"
+    assert chosen() == chosen(traced=True) == chosen(features=512) == "cuda"
+    assert chosen(differentiable=True) == chosen(features=513) == "xla"
     gpu(platform="tpu")
     assert chosen() == "xla"
 
@@ -468,8 +480,11 @@ def test_a_machine_that_cannot_run_it_says_which_it_can():
     program, tasks = library.program("network"), synthetic.linear(2, features=4, train=5, valid=5)
     with pytest.raises(ValueError, match=r"needs an NVIDIA GPU.*device here is cpu: use executor='xla' or 'simd'"):
         evaluate(program, tasks, executor="cuda")
-    with pytest.raises(ValueError, match="at most 32 features, not 64: use executor='xla'"):
-        evaluate(program, synthetic.linear(2, features=64, train=5, valid=5), **INTERPRETED)
+    wide = synthetic.linear(1, features=30_000, train=2, valid=2)
+    with pytest.raises(
+        ValueError, match=r"at 30,000 features .* takes 2,\d+,\d+,\d+ numbers on a task.*use executor='xla'"
+    ):
+        evaluate(library.program("network")[[0]], wide, max_bytes=2**40, **INTERPRETED)
     with pytest.raises(ValueError, match="no gradients"):
         evaluate(program, tasks, differentiable=True, **INTERPRETED)
     one = layout.program_bytes(program.memory, tasks)

@@ -41,12 +41,13 @@ from zero_jax.cli import options
 from zero_jax.executors import fusion
 from zero_jax.executors.base import Options as Evaluation
 from zero_jax.executors.gpu import ptx_carrier
-from zero_jax.executors.gpu.layout import Shape, shape_of
+from zero_jax.executors.gpu.layout import Shape, program_bytes, shape_of
 from zero_jax.executors.registry import EXECUTORS
 from zero_jax.program.canonical import canonical
 from zero_jax.program.memory import Interface
 from zero_jax.program.programs import Programs
 from zero_jax.run.presets import PRESETS
+from zero_jax.tasks import Tasks
 from zero_jax.use import bench
 
 HERE = Path(__file__).parent
@@ -81,6 +82,7 @@ class Options:
     """What the script is asked for."""
 
     features: tuple[int, ...] = (4, 8, 16, 32)
+    many: tuple[int, ...] = (128, 256, 512, 784, 1024, 3072)
     out: Path = HERE / "model.json"
 
 
@@ -114,7 +116,12 @@ def main() -> None:
     )
     for row in rows:
         print(line(row))
-    chosen.out.write_text(json.dumps({"stall": STALL, "dispatch": DISPATCH, "rows": rows}, indent=1) + "\n")
+    large = [many_features(features) for features in chosen.many]
+    print("\nH200, the network   F   bytes a program  programs at a time      cuda       xla, programs/s")
+    for row in large:
+        print(f"{row['features']:20}  {row['bytes']:16,}  {row['programs']:18,}  {row['cuda']:8.2f}  {row['xla']:8.2f}")
+    found = {"stall": STALL, "dispatch": DISPATCH, "rows": rows, "many_features": large}
+    chosen.out.write_text(json.dumps(found, indent=1) + "\n")
     draw(rows, chosen.out.with_suffix(".svg"))
 
 
@@ -219,6 +226,40 @@ def machine_code(text: str) -> list[str]:
         here = [str(path) for root in sys.path for path in Path(root).glob("nvidia/*/bin/nvdisasm")]
         command = [next(iter(here), "nvdisasm"), "-c", file.name]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+# ---------------------------------------------------------------------------------------------- many features
+
+SUSTAINED = 0.6
+"""The share of the memory's bandwidth that either executor can have at best."""
+
+IN_FLIGHT, LATENCY = 8, 600e-9
+"""How many loads of 4 bytes a thread has under way, and seconds that one takes. Assumptions, as are those around them."""
+
+LAUNCH = 2.5e-6
+"""Seconds for each instruction by XLA, which makes a kernel of it."""
+
+
+def many_features(features: int) -> dict:
+    """Programs/s of the network where its matrices lie in an H200's memory, and are read for each product, read and written
+    for each update. `cuda` has as many blocks as fit 1 GiB or the GPU; XLA one program at a time, spread over all of it.
+    """
+    gpu, program = GPUS["H200"], fused(library.program("network"))
+    shape = shape_of(program.memory, tuple(program.starts), features, TASKS)
+    tasks = Tasks(*(np.zeros((TASKS, 1, *rest)) for rest in ((features,), (), (features,), ())))
+    one = program_bytes(program.memory, tasks)
+    programs = max(1, 2**30 // one)
+    blocks = min(programs * shape.groups, gpu.multiprocessors * (2048 // shape.threads // 4))
+    moved = TASKS * (3 * bench.TRAIN + bench.VALID) * features**2 * 4
+    bandwidth = SUSTAINED * gpu.bytes_per_second
+    instructions = int(program.length[0, 1:].sum())
+    return {
+        "features": features,
+        "bytes": one,
+        "programs": programs,
+        "cuda": min(bandwidth, blocks * shape.threads * IN_FLIGHT * 4 / LATENCY) / moved,
+        "xla": min(bandwidth / moved, 1 / (LAUNCH * instructions * (bench.TRAIN + bench.VALID))),
+    }
 
 
 # ---------------------------------------------------------------------------------------------- what is shown

@@ -54,9 +54,9 @@ def evaluate(
       tasks: `T` tasks.
       seed: of the random instructions: a whole number, of which the lower 32 bits count.
       executor: `xla` runs wherever JAX does; `simd` runs on the CPU, with sixteen tasks in a vector register, and needs
-        Numba; `cuda` and `pallas` run on NVIDIA GPUs, a program a block, for up to 32 features, the first with NVIDIA
-        Warp (`zero-jax[gpu]`), and `pallas` on TPUs; `auto` takes the first of them that it can on a GPU, and `simd` on
-        a CPU unless the arguments are traced, there is no Numba or it would not fit.
+        Numba; `cuda` and `pallas` run on NVIDIA GPUs, a program a block, the first with NVIDIA Warp (`zero-jax[gpu]`),
+        the second for up to 32 features, and on TPUs; `auto` takes the first of them that it can on a GPU (`cuda` up to
+        512 features), and `simd` on a CPU unless the arguments are traced, there is no Numba or it would not fit.
       ops: the ops that the dispatcher covers (static): names, numbers, or three collections for Setup, Predict and
         Learn. By default those present, or all 65 when traced. Fewer are faster; passing those of the search space
         avoids a compilation for each new set. When traced, ops that are not covered do nothing.

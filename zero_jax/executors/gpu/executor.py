@@ -56,8 +56,12 @@ class Cuda(BranchingExecutor):
         features, options = request.tasks.features, request.options
         if options.differentiable:
             return "the cuda executor has no gradients"
-        if features > layout.MAX_FEATURES:
-            return f"the cuda executor takes at most {layout.MAX_FEATURES} features, not {features}"
+        words = layout.shape_of(request.memory, (0, 0, 0, 0), features, len(request.tasks)).memory_words
+        if words > layout.MAX_WORDS:
+            return (
+                f"at {features:,} features a program with memory {tuple(request.memory)} takes {words:,} numbers on a "
+                f"task, of which the cuda executor can count {layout.MAX_WORDS:,}"
+            )
         if options.interpret:
             return _without_warp()
         device = devices.default_device()
@@ -70,8 +74,8 @@ class Cuda(BranchingExecutor):
         return _without_warp() or _without_driver()
 
     def preferred(self, request: Request) -> bool:
-        """On a GPU, for few features: for more XLA is faster."""
-        few = request.tasks.features <= layout.MAX_FEATURES
+        """On a GPU, unless there are many features."""
+        few = request.tasks.features <= layout.MANY_FEATURES
         return devices.platform() == "gpu" and few and not request.options.differentiable
 
     def bytes(self, request: Request) -> int:

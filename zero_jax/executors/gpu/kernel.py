@@ -172,7 +172,7 @@ def packed_memory(shape: Shape, memory: Any) -> Array:
     flat = jnp.concatenate([part.reshape(*part.shape[:2], -1) for part in (scalars, vectors, padded)], -1)
     grouped = _in_groups(shape, flat)
     words = jnp.swapaxes(grouped, 2, 3).reshape(count * shape.groups, -1)
-    return words if words.shape[1] else jnp.zeros((count * shape.groups, 1))
+    return jnp.pad(words, ((0, 0), (0, shape.memory_words - words.shape[1])))
 
 
 def unpacked_memory(shape: Shape, words: Array, tasks: int) -> tuple[Array, ...]:

@@ -11,16 +11,25 @@ from zero_jax.executors import stream
 from zero_jax.program.memory import MemorySize
 from zero_jax.tasks import Tasks
 
-MAX_FEATURES = 32
-"""Beyond this a thread would keep more elements of a product of matrices than it has registers for."""
-
 MAX_LANES = 16
 """How many tasks a block takes at most."""
+
+FEW_FEATURES = 32
+"""Up to so many features a thread keeps its elements of a product of matrices to itself, and a block takes several
+tasks. Beyond, they go to a matrix in the block's memory, and a block takes one task, so that the few programs that
+fit a GPU keep all of it busy."""
+
+MANY_FEATURES = 512
+"""From about there on, XLA should be faster (`experiments/throughput/model.py`): too few programs fit beside each other
+to ask the GPU's memory for all that it can give, while XLA spreads each instruction over the whole of it."""
 
 SHARED_BYTES = 96 * 2**10
 """How much shared memory a block may take: all that GPUs of capability 8.6 have for one. On an H100 or H200 two such
 blocks fit side by side. What does not fit lies in global memory."""
 
+
+MAX_WORDS = 2**31 - 1
+"""How many 32-bit words the memory of a block may have: instructions hold places in it."""
 
 ROW_WORDS = 8
 """32-bit words of an instruction as the kernel reads it: 32 bytes, so that a thread loads 16 at a time."""
@@ -42,7 +51,14 @@ class Layout(NamedTuple):
     carrier: str = "warp"
 
 
-LAYOUTS = (Layout(4, 2, 32), Layout(8, 2, 20), Layout(16, 8, 7), Layout(32, 16, 2))
+LAYOUTS = (
+    Layout(4, 2, 32),
+    Layout(8, 2, 20),
+    Layout(16, 8, 7),
+    Layout(32, 16, 2),
+    Layout(64, 64, 8),
+    Layout(128, 128, 8),
+)
 """What `experiments/throughput/model.py` thinks the fastest: few warps a block, since each of them fetches and
 dispatches every instruction, and registers enough for no spills. To be measured on a GPU."""
 
@@ -127,9 +143,14 @@ class Shape:
         return self.code_in_shared * self.code_words + 3 + 4 * self.lanes + 1
 
     @property
+    def needs_scratch(self) -> bool:
+        """Whether a block's memory ends with a matrix for what a product of matrices keeps."""
+        return self.features > FEW_FEATURES
+
+    @property
     def memory_words(self) -> int:
         """32-bit words of the memory of a block."""
-        return max(1, self.starts[-1] * self.lanes)
+        return max(1, (self.starts[-1] + self.needs_scratch * self.elements[2]) * self.lanes)
 
     @property
     def in_shared(self) -> bool:
@@ -151,7 +172,7 @@ def shape_of(
     memory: MemorySize, slots: tuple[int, ...], features: int, tasks: int, layout: Layout | None = None, **more: Any
 ) -> Shape:
     """The shape for programs of that memory and those slots on so many tasks, which the groups share evenly."""
-    groups = -(-tasks // MAX_LANES)
+    groups = -(-tasks // (MAX_LANES if features <= FEW_FEATURES else 1))
     layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
     lanes = -(-tasks // groups)
     turns = -(-features // layout.columns)

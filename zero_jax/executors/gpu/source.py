@@ -55,7 +55,10 @@ def body(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> st
         "SLOTS": shape.slots[-1] + 1, "PREDICT_AT": shape.slots[1], "LEARN_AT": shape.slots[2],
         "VECTORS_AT": shape.starts[1], "WORDS": shape.memory_words, "IN_SHARED": int(shape.in_shared),
         "CODE_IN_SHARED": int(shape.code_in_shared), "STATE_WORDS": shape.state_words,
-        "KEEPS_MEMORY": int(shape.keeps_memory), "ERRORS": int(shape.errors), "CLASSES": shape.classes,
+        "KEEPS_MEMORY": int(shape.keeps_memory), "KEEPS_IN_SCRATCH": int(shape.needs_scratch),
+        "KEPT": 1 if shape.needs_scratch else shape.features * -(-shape.features // shape.columns),
+        "SCRATCH_AT": shape.starts[-1],
+        "ERRORS": int(shape.errors), "CLASSES": shape.classes,
     }  # fmt: skip
     given = ", ".join(f"{name} = {number}" for name, number in numbers.items())
     cases = "".join(map(_case, ops))
@@ -80,12 +83,16 @@ def _case(op: Op | Superinstruction) -> str:
     each = _EACH[op.output].format(unrolled=_ROLLED if _long(op) else _UNROLLED)
     element = f"{_operands(op)}{_draws(op)}float o = {out if op.reads_output else '0.0f'}; {op.c}"
     if op.name in _TWO_PHASES:
-        turns = {"v": "TURNS", "m": "(F * TURNS)"}[op.output]
+        turns, place = {
+            "v": ("TURNS", "[turn]"),
+            "m": ("KEPT", "[KEEPS_IN_SCRATCH ? (i * ROW + j) * LANES + lane : turn]"),
+        }[op.output]
+        kept = "KEEPS_IN_SCRATCH ? scratch : own_elements" if op.output == "m" else "own_elements"
         work = (
-            f"float kept[{turns}];\n"
-            f"    {each}{element} kept[turn] = o;)\n"
+            f"float own_elements[{turns}], *const kept = {kept};\n"
+            f"    {each}{element} kept{place} = o;)\n"
             f"    BARRIER();\n"
-            f"    {each}{out} = kept[turn];)"
+            f"    {each}{out} = kept{place};)"
         )
     else:
         work = f"{each}{element} {out} = o;)"
@@ -177,6 +184,8 @@ int *const length = (int *)shared, *const seen = length + 3, *const alive = seen
 float *const lost = shared + 4 + 2 * LANES, *const best = lost + LANES;
 int *const own = (int *)(best + LANES);
 float *const memory = IN_SHARED ? shared + STATE_WORDS : after + (size_t)block * WORDS;
+float *const scratch = memory + (size_t)SCRATCH_AT * LANES;
+(void)scratch;
 float *const scalars = memory, *const vectors = memory + VECTORS_AT * LANES;
 const int *const its_rows = rows + (size_t)program * (8 * SLOTS);
 if (CODE_IN_SHARED)
