@@ -14,6 +14,7 @@ import zero_jax
 from tests.spaces import ALL_OPS, GENES, SMALL
 from zero_jax.evaluation import KnownForms, Probe, Scores, TrainBudget
 from zero_jax.evaluation.evaluator import Evaluator
+from zero_jax.program.memory import Interface
 from zero_jax.program.space import random_programs
 from zero_jax.search import EfficientEvolution, Mutations, NicheSearch, RegularizedEvolution, mutate
 from zero_jax.search.operators.mutation import TYPES
@@ -85,6 +86,7 @@ def test_no_compiled_loop_keeps_what_it_is_given(monkeypatch):
     mutate(programs, ALL_OPS, Mutations(types=TYPES), np.random.default_rng(1))
     zero_jax.evaluate(programs, tasks, executor="simd", threads=1)
     importlib.import_module("zero_jax.program.canonical").live(programs)
+    importlib.import_module("zero_jax.executors.fusion").fused(programs, Interface.scalar(programs.memory))
     memory = tuple(np.zeros(shape, np.float32) for shape in ((20, 3, 5), (20, 3, 4, 4), (20, 3, 3, 4, 4)))
     zero_jax.execute(programs, memory, "setup", executor="simd")
     importlib.import_module("zero_jax.executors.simd.peak").multiply_add(1)
