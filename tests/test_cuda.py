@@ -261,7 +261,7 @@ def kernels(monkeypatch):
 FEW = Layout(4, 2, 1)
 
 
-def test_what_a_barrier_is_needed_for_covers_all():
+def test_the_text_has_no_other_barriers_than_those_tested_below():
     for component, count in ((None, 8), (1, 6)):
         shape = layout.shape_of(Programs.parse(CROSSING).memory, (0, 3, 10, 15), 4, 6, FEW, component=component)
         assert source.body(shape).count("BARRIER();") == count

@@ -23,7 +23,7 @@ class Superinstruction:
     """A row like those of the op table, with up to four inputs.
 
     Attributes:
-      number, name, inputs, output, c: as in `ops.Op`; `c` may read `c` and `d`, `VC(i)`, `MC(i, j)` and `MD(i, j)` too.
+      number, name, inputs, output, c: as in `ops.Op`; `c` may read `c`, `d` and `VC(i)` too.
     """
 
     number: int

@@ -15,7 +15,7 @@ MAX_LANES = 16
 """How many tasks a block takes at most."""
 
 FEW_FEATURES = 32
-"""Up to so many features a thread keeps its elements of a product of matrices to itself, and a block takes several
+"""Up to that many features a thread keeps its elements of a product of matrices to itself, and a block takes several
 tasks. Beyond, they go to a matrix in the block's memory, and a block takes one task, so that the few programs that
 fit a GPU keep all of it busy."""
 
@@ -26,7 +26,6 @@ to ask the GPU's memory for all that it can give, while XLA spreads each instruc
 SHARED_BYTES = 96 * 2**10
 """How much shared memory a block may take: all that GPUs of capability 8.6 have for one. On an H100 or H200 two such
 blocks fit side by side. What does not fit lies in global memory."""
-
 
 MAX_WORDS = 2**31 - 1
 """How many 32-bit words the memory of a block may have: instructions hold places in it."""
@@ -59,8 +58,9 @@ LAYOUTS = (
     Layout(64, 64, 8),
     Layout(128, 128, 8),
 )
-"""What `experiments/throughput/model.py` thinks the fastest: few warps a block, since each of them fetches and
-dispatches every instruction, and registers enough for no spills. To be measured on a GPU."""
+"""Up to 32 features, what `experiments/throughput/model.py` thinks the fastest: few warps a block, since each of them
+fetches and dispatches every instruction, and registers enough for no spills. Beyond, a guess: threads enough to have
+loads under way. To be measured on a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Shape:
 def shape_of(
     memory: MemorySize, slots: tuple[int, ...], features: int, tasks: int, layout: Layout | None = None, **more: Any
 ) -> Shape:
-    """The shape for programs of that memory and those slots on so many tasks, which the groups share evenly."""
+    """The shape for programs of that memory and those slots; groups share the tasks evenly."""
     groups = -(-tasks // (MAX_LANES if features <= FEW_FEATURES else 1))
     layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
     lanes = -(-tasks // groups)

@@ -3,8 +3,8 @@
 Memory is one array of floats, `[number, lane]`: an address names its first number, and a vector is F numbers, a matrix
 F * F, row by row. An instruction is a row of ten int64: op, the places of up to four operands (in floats), the place
 of the output, how many numbers the output has, the ordinal in the random stream, and three constants as float32. Ops 0
-to 64 are those of `ops.py`; the ones above are superinstructions (`fusion.py`). Ops that evolved
-programs use most are unrolled for a known F (`step`), the others loop (`other`).
+to 64 are those of `ops.py`; the ones above are superinstructions (`fusion.py`). Ops that evolved programs
+use most are unrolled for a known F (`step`), the others loop (`other`).
 """
 
 import numpy as np
