@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import warp
 
 from tests.spaces import ALL_OPS, SMALL
 from zero_jax import Component, Programs, SearchSpace, Tasks, evaluate, execute, library, random_programs
@@ -449,10 +450,11 @@ def test_auto_takes_it_on_an_nvidia_gpu_unless_there_are_many_features(gpu, monk
 
 def test_auto_says_what_the_faster_one_needs(gpu, monkeypatch):
     gpu()
-    with pytest.warns(
-        UserWarning, match=r"slower pallas executor: the cuda executor needs NVIDIA's driver 580 or later"
-    ):
-        assert chosen() == "pallas"
+    for driver, message in ((None, "finds none"), ((12, 8), r"cannot use the one here, which is for CUDA 12\.8")):
+        cuda._without_driver.cache_clear()
+        monkeypatch.setattr(warp, "get_cuda_driver_version", lambda driver=driver: driver)
+        with pytest.warns(UserWarning, match=f"slower pallas executor: .* driver 580 or later: Warp .* {message}"):
+            assert chosen() == "pallas"
     for version, message in (
         (None, r"needs NVIDIA Warp \(pip install 'zero-jax\[gpu\]'\)"),
         ("1.20.1", r"Warp 1\.19.* and 1\.20\.1 is installed"),

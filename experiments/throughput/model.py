@@ -40,7 +40,7 @@ from zero_jax import library, random_programs
 from zero_jax.cli import options
 from zero_jax.executors import fusion
 from zero_jax.executors.base import Options as Evaluation
-from zero_jax.executors.gpu import ptx_carrier
+from zero_jax.executors.gpu import ptx_carrier, source
 from zero_jax.executors.gpu.layout import Shape, program_bytes, shape_of
 from zero_jax.executors.registry import EXECUTORS
 from zero_jax.program.canonical import canonical
@@ -87,7 +87,7 @@ class Options:
 
 
 class Cost(NamedTuple):
-    """Machine instructions of a warp, and those of them that go to shared memory."""
+    """Machine instructions of a warp or block, and those of them that go to shared memory."""
 
     instructions: float
     shared: float
@@ -172,17 +172,24 @@ def modelled(name: str, features: int, work: Work) -> list[dict]:
     space = PRESETS["demo"][1].searcher.space
     program = library.program("network") if name == "network" else random_programs(space, 1, np.random.default_rng(0))
     shape = shape_of(program.memory, tuple(program.starts), features, TASKS)
-    total = frame(shape).times(work.components)
-    for op, times in work.ops.items():
-        total += one(shape, op).times(times)
-        total += Cost(DISPATCH, 0).times(times)
     of_block = -(-shape.threads // 32)
     whole = compiled(shape, ARCHITECTURE)
+    passed_over = longest_loop(dataclasses.replace(shape, component=1), ())
+    first = total = Cost(0, 0)
+    for cost, times, is_scalar in [
+        (frame(shape), work.components, False),
+        *((one(shape, op), times, fusion.ALL_OPS[op].output == "s") for op, times in work.ops.items()),
+        (Cost(DISPATCH, 0), sum(work.ops.values()), False),
+    ]:
+        first += cost.times(times)
+        total += cost.times(times)
+        # The threads that own a lane's scalars are in the first warp.
+        total += (passed_over if is_scalar else cost).times((of_block - 1) * times)
     rows = []
     for gpu_name, gpu in GPUS.items():
-        cycles = gpu.multiprocessors * gpu.hertz / of_block
+        cycles = gpu.multiprocessors * gpu.hertz
         limits = {"issue": 4 * cycles / total.instructions, "shared": cycles / total.shared}
-        slow, fast = (whole["warps"] * cycles / stall / total.instructions for stall in reversed(STALL))
+        slow, fast = (whole["blocks"] * cycles / stall / first.instructions for stall in reversed(STALL))
         expected = [min(*limits.values(), rate) for rate in (slow, fast)]
         rows.append(
             {"gpu": gpu_name, "program": name, "features": features, "threads": shape.threads}
@@ -199,14 +206,15 @@ def one(shape: Shape, op: int) -> Cost:
 
 
 def frame(shape: Shape) -> Cost:
-    """What goes around a component."""
+    """What goes around a component, but for the fitness at the end of an epoch."""
     return longest_loop(shape, ())
 
 
 def longest_loop(shape: Shape, only: tuple) -> Cost:
     """The largest loop with a barrier in it, of the kernel with these ops alone."""
     text = ptx_carrier.text(shape, only).replace("for (k = 0;", "UNROLL(64) for (k = 0;")
-    text = text.replace("CELLS(16,", "CELLS(1024,")
+    text = text.replace("UNROLL(1)\n    for (int from", "UNROLL(1024)\n    for (int from")
+    text = text.replace(source.RMSE, "0.0f")
     text = text.replace("__syncwarp()", "__syncthreads()")  # which machine code shows
     lines = machine_code(text)
     places = {label: n for n, line in enumerate(lines) for label in re.findall(r"^(\.L_x_\d+):", line)}
@@ -296,7 +304,7 @@ def draw(rows: list[dict], path: Path) -> None:
         label="H200: multiply-adds, shared memory",
     )
     for row in mine:
-        x = row["flops"] / (row["to_shared"] * -(-row["threads"] // 32) * 128)
+        x = row["flops"] / (row["to_shared"] * 128)
         bar(axes, x, row["flops"], row["expected"], "C0", "cuda on an H200, modelled", row["features"])
         if row["features"] == 16:
             bar(axes, 0.9 * x, row["flops"], PALLAS, "C1", "pallas on an H200, estimated", 16)

@@ -138,4 +138,6 @@ def _without_driver() -> str | None:
 
     if warp.is_cuda_available():
         return None
-    return f"the cuda executor needs NVIDIA's driver 580 or later: Warp {warp.__version__} cannot use the one here"
+    served = warp.get_cuda_driver_version()
+    found = "finds none" if served is None else f"cannot use the one here, which is for CUDA {served[0]}.{served[1]}"
+    return f"the cuda executor needs NVIDIA's driver 580 or later: Warp {warp.__version__} {found}"

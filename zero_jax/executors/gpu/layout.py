@@ -105,6 +105,11 @@ class Shape:
         return -(-self.lanes * self.columns // 32) * 32
 
     @property
+    def turns(self) -> int:
+        """How many elements of a vector, or of a row of a matrix, a thread works on."""
+        return -(-self.features // self.columns)
+
+    @property
     def all_lanes(self) -> int:
         """The lanes of all groups: T, and those that no task fills."""
         return self.groups * self.lanes
@@ -175,8 +180,8 @@ def shape_of(
     groups = -(-tasks // (MAX_LANES if features <= FEW_FEATURES else 1))
     layout = layout or next((row for row in LAYOUTS if features <= row.features), LAYOUTS[-1])
     lanes = -(-tasks // groups)
-    turns = -(-features // layout.columns)
-    columns, blocks, carrier = -(-features // turns), layout.blocks, layout.carrier
+    columns = -(-features // -(-features // layout.columns))
+    blocks, carrier = layout.blocks, layout.carrier
     shape = Shape(memory, slots, features, lanes, groups, columns, blocks, carrier, SHARED_BYTES, **more)
     # Pointers to global memory are twice as long, and take registers.
     return shape if shape.in_shared else dataclasses.replace(shape, blocks=1)

@@ -26,7 +26,7 @@ def text(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> st
     barrier = "__syncwarp()" if shape.threads == 32 else "__syncthreads()"
     return f"""#define BARRIER() {barrier}
 extern "C" __global__ void __launch_bounds__({shape.threads}, {shape.blocks}) zero_jax({", ".join(given + filled)}) {{
-extern __shared__ float shared[];
+extern __shared__ __align__(16) float shared[];
 const int block = blockIdx.x, thread = threadIdx.x;
 {source.body(shape, ops)}
 }}

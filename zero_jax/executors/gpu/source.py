@@ -48,55 +48,59 @@ def body(shape: Shape, ops: Sequence[Op | Superinstruction] = ALL_OPS[1:]) -> st
     else:
         label, judge = (_CLASS_LABEL, _CLASS_JUDGE) if shape.classes else (_LABEL, _JUDGE if shape.accuracy else _ERROR)
         parts = _TRAIN.replace("@LABEL@", label).replace("@JUDGE@", judge)
-        parts = parts.replace("@FITNESS@", _SHARE_RIGHT if shape.accuracy else _RMSE)
+        parts = parts.replace("@FITNESS@", _SHARE_RIGHT if shape.accuracy else RMSE)
     numbers = {
         "F": shape.features, "ROW": shape.row, "LANES": shape.lanes, "GROUPS": shape.groups, "THREADS": shape.threads,
-        "COLUMNS": shape.columns, "TURNS": -(-shape.features // shape.columns),
+        "COLUMNS": shape.columns, "TURNS": shape.turns,
         "SLOTS": shape.slots[-1] + 1, "PREDICT_AT": shape.slots[1], "LEARN_AT": shape.slots[2],
         "VECTORS_AT": shape.starts[1], "WORDS": shape.memory_words, "IN_SHARED": int(shape.in_shared),
         "CODE_IN_SHARED": int(shape.code_in_shared), "STATE_WORDS": shape.state_words,
-        "KEEPS_MEMORY": int(shape.keeps_memory), "KEEPS_IN_SCRATCH": int(shape.needs_scratch),
-        "KEPT": 1 if shape.needs_scratch else shape.features * -(-shape.features // shape.columns),
+        "KEEPS_MEMORY": int(shape.keeps_memory),
         "SCRATCH_AT": shape.starts[-1],
         "ERRORS": int(shape.errors), "CLASSES": shape.classes,
     }  # fmt: skip
     given = ", ".join(f"{name} = {number}" for name, number in numbers.items())
-    cases = "".join(map(_case, ops))
+    cases = "".join(_case(shape, op) for op in ops)
     return f"enum {{ {given} }};\n{_MACROS}{_BEGIN}{parts.replace('@RUN@', _RUN.replace('@CASES@', cases))}{_END}"
 
 
 # ---------------------------------------------------------------------------------------------- the ops
 
 _PLACES = {"s": "[lane]", "v": "[i * LANES + lane]", "m": "[(i * ROW + j) * LANES + lane]"}
-_EACH = {"s": "SCALAR(", "v": "ELEMENTS({unrolled}, ", "m": "CELLS({unrolled}, "}
 
 _TWO_PHASES = frozenset({"MATRIX_VECTOR_PRODUCT", "MATRIX_TRANSPOSE", "MATRIX_MATRIX_PRODUCT", "MATVEC_SUM"})
 """The ops whose output may be an input of which one thread reads elements that another one writes."""
 
-_ROLLED, _UNROLLED = 1, 16
-"""How many elements of its own a thread works on at a time: more hide latency, and take registers and instructions."""
+_AT_ONCE = 16
+"""How many elements of its own a thread reads and computes before it writes the first: more hide latency, and take
+registers and instructions. (A compiler cannot do that by itself, since an output may be an input.)"""
 
 
-def _case(op: Op | Superinstruction) -> str:
+def _case(shape: Shape, op: Op | Superinstruction) -> str:
     """An op's branch of the switch."""
     out = "OUT" + _PLACES[op.output]
-    each = _EACH[op.output].format(unrolled=_ROLLED if _long(op) else _UNROLLED)
     element = f"{_operands(op)}{_draws(op)}float o = {out if op.reads_output else '0.0f'}; {op.c}"
-    if op.name in _TWO_PHASES:
-        turns, place = {
-            "v": ("TURNS", "[turn]"),
-            "m": ("KEPT", "[KEEPS_IN_SCRATCH ? (i * ROW + j) * LANES + lane : turn]"),
-        }[op.output]
-        kept = "KEEPS_IN_SCRATCH ? scratch : own_elements" if op.output == "m" else "own_elements"
-        work = (
-            f"float own_elements[{turns}], *const kept = {kept};\n"
-            f"    {each}{element} kept{place} = o;)\n"
-            f"    BARRIER();\n"
-            f"    {each}{out} = kept{place};)"
-        )
-    else:
-        work = f"{each}{element} {out} = o;)"
+    work = f"SCALAR({element} {out} = o;)" if op.output == "s" else _elements(shape, op, element, out)
     return f"  case {op.number}: {{  // {op.name}\n    {_constants(op)}{work}\n    break;\n  }}\n"
+
+
+def _elements(shape: Shape, op: Op | Superinstruction, element: str, out: str) -> str:
+    """The loops over a thread's own elements of a vector or matrix: some are computed and kept, then written."""
+    each, own = ("ELEMENTS", shape.turns) if op.output == "v" else ("CELLS", shape.features * shape.turns)
+    two_phases = op.name in _TWO_PHASES
+    at_once = own if two_phases else 1 if _long(op) else min(_AT_ONCE, own)
+    unrolled = 1 if _long(op) else _AT_ONCE
+    place, declared = "[n]", f"float kept[{at_once}];"
+    if two_phases and op.output == "m" and shape.needs_scratch:
+        place, declared = "[(i * ROW + j) * LANES + lane]", "float *const kept = scratch;"
+    return (
+        f"UNROLL(1)\n    for (int from = 0; from < {own}; from += {at_once}) {{\n"
+        f"      {declared}\n"
+        f"      {each}({unrolled}, {at_once}, {element} kept{place} = o;)\n"
+        f"      {'BARRIER();' if two_phases else ''}\n"
+        f"      {each}({unrolled}, {at_once}, {out} = kept{place};)\n"
+        f"    }}"
+    )
 
 
 def _long(op: Op | Superinstruction) -> bool:
@@ -138,28 +142,32 @@ _MACROS = r"""
 #define UNROLL(n) _Pragma(ZERO_TEXT(unroll n))
 #define ZERO_TEXT(text) #text
 #define DECREMENT(p) atomicSub(p, 1)
+#define HEAD(row) int4 head = *(const int4 *)(row)  // which lies where one load of 16 bytes may
 #else
 #define UNROLL(n)
 #define DECREMENT(p) (--*(p))
+#define HEAD(row) struct { int x, y, z, w; } head = {(row)[0], (row)[1], (row)[2], (row)[3]}
 #endif
 #define SCALAR(...) \
   if (column == 0) { __VA_ARGS__ }
-#define ELEMENTS(unrolled, ...)                              \
-  if (column < COLUMNS) {                                    \
-    UNROLL(unrolled)                                         \
-    for (int turn = 0; turn < TURNS; turn++) {               \
-      const int i = column + turn * COLUMNS;                 \
-      if (F % COLUMNS == 0 || i < F) { __VA_ARGS__ }         \
-    }                                                        \
+#define ELEMENTS(unrolled, at_once, ...)                                          \
+  if (column < COLUMNS) {                                                         \
+    UNROLL(unrolled)                                                              \
+    for (int n = 0; n < at_once; n++) {                                           \
+      const int turn = from + n, i = column + turn * COLUMNS;                     \
+      if ((F % COLUMNS == 0 && TURNS % at_once == 0) || i < F) { __VA_ARGS__ }    \
+    }                                                                             \
   }
-#define CELLS(unrolled, ...)                                             \
-  if (column < COLUMNS) {                                                \
-    UNROLL(unrolled)                                                     \
-    for (int turn = 0; turn < F * TURNS; turn++) {                       \
-      const int i = turn / TURNS, j = column + turn % TURNS * COLUMNS;   \
-      (void)i;                                                           \
-      if (F % COLUMNS == 0 || j < F) { __VA_ARGS__ }                     \
-    }                                                                    \
+#define CELLS(unrolled, at_once, ...)                                             \
+  if (column < COLUMNS) {                                                         \
+    UNROLL(unrolled)                                                              \
+    for (int n = 0; n < at_once; n++) {                                           \
+      const int turn = from + n;                                                  \
+      const int i = turn / TURNS, j = column + turn % TURNS * COLUMNS;            \
+      (void)i;                                                                    \
+      if (F % COLUMNS == 0 || j < F)                                              \
+        if (F * TURNS % at_once == 0 || i < F) { __VA_ARGS__ }                    \
+    }                                                                             \
   }
 #define VA(x) A[(x) * LANES + lane]
 #define VB(x) B[(x) * LANES + lane]
@@ -200,11 +208,12 @@ const int first = component == 0 ? 0 : component == 1 ? PREDICT_AT : LEARN_AT, e
 UNROLL(1)
 for (int slot = first; slot < end; slot++) {
   const int *const row = code + 8 * slot;
-  const float *const A = memory + row[1], *const B = memory + row[2];
-  float *const OUT = memory + row[3];
+  const HEAD(row);
+  const float *const A = memory + head.y, *const B = memory + head.z;
+  float *const OUT = memory + head.w;
   int k, r;
   (void)A; (void)B; (void)k; (void)r;
-  switch (row[0]) {
+  switch (head.x) {
 @CASES@  default:
     break;
   }
@@ -235,7 +244,8 @@ BARRIER();
 int component = 0, epoch = 0, example = 0;
 while (epoch < epochs) {
   const size_t at = (size_t)order[epoch * examples + example] * GROUPS + group;
-  ELEMENTS(16, vectors[i * LANES + lane] = component == 0 ? 0.0f : x[(at * F + i) * LANES + lane];)
+  const int from = 0;
+  ELEMENTS(16, TURNS, vectors[i * LANES + lane] = component == 0 ? 0.0f : x[(at * F + i) * LANES + lane];)
   @LABEL@
   BARRIER();
   if (living[0] == 0) break;  // the barrier of an instruction keeps it from changing before all threads have read it
@@ -280,7 +290,7 @@ if (KEEPS_MEMORY && IN_SHARED)
 
 _LABEL = "SCALAR(scalars[lane] = component == 2 ? y[at * LANES + lane] : 0.0f;)"
 
-_CLASS_LABEL = """ELEMENTS(16, vectors[(F + i) * LANES + lane] =
+_CLASS_LABEL = """ELEMENTS(16, TURNS, vectors[(F + i) * LANES + lane] =
            component == 2 && (float)i == y[at * LANES + lane] ? 1.0f : 0.0f;)"""
 
 _ERROR = """const float error = label - scalars[LANES + lane], loss = error * error;
@@ -310,5 +320,5 @@ _CLASS_JUDGE = """float *const logits = vectors + 2 * F * LANES + lane;
          const float error = undefined ? sqrtf(-1.0f) : away, loss = (float)predicted == label ? 0.0f : 1.0f;
          const bool fine = !training || fabsf(error) <= limit[0];"""
 
-_RMSE = "1.0f - 0.63661977236758134f * atanf(sqrtf(mean))"
+RMSE = "1.0f - 0.63661977236758134f * atanf(sqrtf(mean))"
 _SHARE_RIGHT = "1.0f - mean"
