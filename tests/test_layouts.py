@@ -19,7 +19,7 @@ FUSING = SearchSpace(
     Component(HOT, (6, 6, 6)),
     Component(HOT, (8, 8, 8)),
 )
-SIZES = [(16, 17), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((3, 1), (16, 10), (20, 17)))]
+SIZES = [(16, 17), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((3, 1), (16, 10), (20, 17), (100, 5)))]
 
 
 def both(programs, tasks, **more):
@@ -152,5 +152,5 @@ def test_memory_comes_out_of_lanes_as_it_went_in(features, n_tasks):
 
 
 def test_features_are_lanes_where_that_leaves_fewer_to_compute():
-    assert [Layout.of(f, 10).registers for f in (4, 11, 12, 16, 17, 32, 64, 65)] == [0, 0, 0, 1, 0, 2, 4, 0]
+    assert [Layout.of(f, 10).registers for f in (4, 11, 12, 16, 17, 32, 64, 65, 784)] == [0, 0, 0, 1, 0, 2, 4, 0, 49]
     assert [Layout.of(16, tasks).registers for tasks in (1, 12, 13, 16, 20, 28, 45)] == [1, 1, 0, 0, 1, 0, 0]

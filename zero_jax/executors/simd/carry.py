@@ -61,7 +61,11 @@ def with_task_lanes(size, features, update, product, memory, x):  # type: ignore
 @compiled
 def with_feature_lanes(registers, size, features, tasks, update, product, memory, x):  # type: ignore[no-untyped-def]
     """Runs both where features are lanes: the arguments are as for `feature_lanes.step` and `with_task_lanes`."""
-    r, n, scaled = v.number(registers, 0), v.number(size, features), v.integer(update, m.OP) == m.SCALED_RANK_ONE
+    r, n, scaled = (
+        v.registers(registers, features),
+        v.number(size, features),
+        v.integer(update, m.OP) == m.SCALED_RANK_ONE,
+    )
     plus, c, out = v.integer(product, m.OP) == m.MATVEC_SUM, v.integer(product, m.C), v.integer(product, m.OUT)
     if scaled:
         a, b = v.integer(update, m.B), v.integer(update, m.C)

@@ -39,7 +39,7 @@ def step(registers, size, features, tasks, op, row, memory, scratch, seed, ids, 
     `registers` is a `vector.Size` of R, `scratch` the place in memory of `Layout.scratch_numbers` that are free; the
     others are as for `machine.step`.
     """
-    r, n = v.number(registers, 0), v.number(size, features)
+    r, n = v.registers(registers, features), v.number(size, features)
     a, b, out = v.integer(row, m.A), v.integer(row, m.B), v.integer(row, m.OUT)
     c, d = v.integer(row, m.C), v.integer(row, m.D)
     if op == N.SCALAR_SUM:

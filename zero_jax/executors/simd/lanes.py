@@ -30,6 +30,9 @@ UNROLLED: tuple[int, ...] = (4, 8, 16, 32)
 """The numbers of features that loops are unrolled for, each compiled when it is first met: it trains the network 1.1 to
 1.25 times as fast as the loops for any F."""
 
+UNROLLED_REGISTERS = 4
+"""Up to that many registers of a vector loops are compiled for their number."""
+
 _BRIEF_SECONDS = 0.1
 """A call that should take less time runs on the caller's thread too, where Ctrl-C waits for it to end."""
 
@@ -255,7 +258,8 @@ _SOURCES = source_version(
 def sizes(layout: Layout) -> tuple[v.Size, v.Size | None]:
     """F and R, as loops are compiled for them."""
     features = v.Size(layout.features if layout.features in UNROLLED else 0, _SOURCES)
-    return features, v.Size(layout.registers, _SOURCES) if layout.registers else None
+    known = layout.registers if layout.features <= UNROLLED_REGISTERS * v.WIDTH else 0
+    return features, v.Size(known, _SOURCES) if layout.registers else None
 
 
 _kept = threading.local()

@@ -8,8 +8,8 @@ from zero_jax.tasks import Tasks
 WIDTH = 16
 """How many numbers stand side by side, as many as a vector register has lanes."""
 
-FEATURE_LANES = range(12, 65)
-"""The numbers of features that may be lanes; with others tasks are."""
+FEW_FEATURES = 12
+"""With fewer features tasks are lanes."""
 
 SAVED = 3 / 4
 """Features are lanes where that leaves no more than this share of lanes to compute.
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
         """
         wide, groups = cls.with_features(features), -(-tasks // WIDTH)
         share = tasks * wide.registers * WIDTH / (groups * WIDTH * features)
-        return wide if features in FEATURE_LANES and share <= SAVED else cls(features, 0)
+        return wide if features >= FEW_FEATURES and share <= SAVED else cls(features, 0)
 
     @classmethod
     def with_features(cls, features: int) -> "Layout":

@@ -72,7 +72,9 @@ def train_programs(  # type: ignore[no-untyped-def]
     `translate.places` for a group that is full and for the last one.
     """
     features, n, k = settings[FEATURES], settings[TRAIN], settings[VALID]
-    example_bytes = _LANE_BYTES * (features if registers is None else settings[TASKS] * v.number(registers, 0))
+    example_bytes = _LANE_BYTES * (
+        features if registers is None else settings[TASKS] * v.registers(registers, features)
+    )
     groups = len(masks)
     work, rows, constants, shape = scratch
     last, block = len(chosen) * groups, settings[BLOCK]
@@ -261,9 +263,9 @@ def _score(job, lost, k, accuracy, alive, fitness):  # type: ignore[no-untyped-d
 def _present(size, registers, settings, job, x, example, label):  # type: ignore[no-untyped-def]
     """Features to v0, the label, -1 for no class, to s0 or v1."""
     count = v.number(size, settings[FEATURES])
-    each = count if registers is None else settings[TASKS] * v.number(registers, 0)
+    each = count if registers is None else settings[TASKS] * v.registers(registers, settings[FEATURES])
     if registers is not None:
-        count = job.tasks * v.number(registers, 0)
+        count = job.tasks * v.registers(registers, settings[FEATURES])
     for i in range(count):
         v.store(job.memory, job.features_place + i * v.WIDTH, v.load(x, (example * each + i) * v.WIDTH))
     if job.classes:
@@ -280,7 +282,7 @@ def _carry(size, registers, settings, job, example):  # type: ignore[no-untyped-
         x = to_data + example * v.number(size, features) * v.WIDTH
         carry.with_task_lanes(size, features, job.update, job.predict, job.memory, x)
     else:
-        x = to_data + example * settings[TASKS] * v.number(registers, 0) * v.WIDTH
+        x = to_data + example * settings[TASKS] * v.registers(registers, features) * v.WIDTH
         carry.with_feature_lanes(registers, size, features, job.tasks, job.update, job.predict, job.memory, x)
 
 
@@ -299,7 +301,7 @@ def _write_class(size, registers, features, job, label):  # type: ignore[no-unty
     for i in range(numbers):
         v.store(job.memory, to + i * v.WIDTH, _is_class(i, label))
     if registers is not None:
-        f.to_features(job.memory, 1, to, job.label, numbers, v.number(registers, 0))
+        f.to_features(job.memory, 1, to, job.label, numbers, v.registers(registers, features))
 
 
 @compiled
@@ -307,7 +309,9 @@ def _predicted(size, registers, features, job):  # type: ignore[no-untyped-def]
     """Where the predicted vector is with tasks as lanes."""
     if registers is None:
         return job.prediction
-    return f.to_tasks(job.memory, 1, job.prediction, job.scratch, v.number(size, features), v.number(registers, 0))
+    return f.to_tasks(
+        job.memory, 1, job.prediction, job.scratch, v.number(size, features), v.registers(registers, features)
+    )
 
 
 @compiled
@@ -327,7 +331,7 @@ def _softmax(size, registers, features, job, label, keep):  # type: ignore[no-un
         v.store(job.memory, to + c * v.WIDTH, probability)
         worst = v.maximum(v.absolute(v.sub(_is_class(c, label), probability)), worst)
     if registers is not None and keep:
-        f.to_features(job.memory, 1, to, job.prediction, v.number(size, features), v.number(registers, 0))
+        f.to_features(job.memory, 1, to, job.prediction, v.number(size, features), v.registers(registers, features))
     return worst
 
 

@@ -17,6 +17,7 @@ from numba.core.datamodel import models
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
 from zero_jax.executors.simd.layout import WIDTH as WIDTH
+from zero_jax.support.compiled import compiled
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS = ir.VectorType(_FLOAT, WIDTH)
@@ -85,6 +86,12 @@ def number(typing_context: Any, size: Any, otherwise: Any) -> Any:
         return ir.Constant(_INT64, size.number) if size.number else args[1]
 
     return types.intp(size, types.intp), generate
+
+
+@compiled
+def registers(size, features):  # type: ignore[no-untyped-def]
+    """R, a constant unless `size` is `Size(0)`."""
+    return number(size, (features + WIDTH - 1) // WIDTH)
 
 
 # ---------------------------------------------------------------------------------------------- memory
