@@ -87,7 +87,9 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     assert [r["method"] for r in rows] == ["Basic", "efficient"]
 
     monkeypatch.setattr(clothing, "EVALUATIONS", {"projected": 3, "full": 2})
-    starts = {"efficient, empty programs": "efficient"}
+    monkeypatch.setattr(clothing, "TUNED_ON", (300, 100))
+    monkeypatch.setattr(clothing, "TRAINED_ON", (1_000, 500))
+    starts = {"efficient, empty programs": ("efficient", 16)}
     monkeypatch.setattr(clothing, "STARTS", starts)
     monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
     to = tmp_path / "clothing.json"

@@ -10,7 +10,7 @@ import pytest
 
 from zero_jax import Component, Evaluator, Scores, SearchSpace
 from zero_jax.search import ModelSearch, Reinforce
-from zero_jax.search.base import check_ops
+from zero_jax.search.checks import check_ops
 from zero_jax.search.tpe import _choices_of
 from zero_jax.support.codec import encode
 from zero_jax.tasks import synthetic

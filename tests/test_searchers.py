@@ -21,7 +21,7 @@ from zero_jax.search import (
     SuccessiveHalving,
     WeightedEvolution,
 )
-from zero_jax.search.base import check_ops
+from zero_jax.search.checks import check_ops
 from zero_jax.search.lexicase import chosen, deviations
 from zero_jax.search.nsga2 import crowding, fronts, repeats
 from zero_jax.search.operators.morphs import _Program, morph

@@ -1,5 +1,7 @@
 """Tasks: their checks, and where they come from."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -143,6 +145,62 @@ def test_digits_have_45_pairs_of_which_9_select():
     assert len(set(search) | set(select)) == 45
     assert (len(search), len(select)) == (36, 9)
     assert len(arrays.digits([*search, *select])) == 45
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_groups_of_classes_for_the_search_are_those_without_a_pair_kept_for_selection(size):
+    kept = set(arrays.class_pairs(select=True))
+    search, select = (arrays.class_groups(part, size) for part in (False, True))
+    for part, sides in ((search, True), (select, False)):
+        between = [{(min(p), max(p)) for p in itertools.product(*both)} for both in part]
+        assert all(len(pairs) == size * size and pairs.isdisjoint(kept) == sides for pairs in between)
+    ways = {2: 45 * 28 // 2, 3: 120 * 35 // 2}[size]  # two groups of ten classes, in either order
+    assert len(set(search) | set(select)) == len(search) + len(select) == ways
+
+
+def test_classes_put_together_count_as_one():
+    labels = np.arange(400) % 5
+    tasks = arrays.projected_classes(
+        np.eye(5)[labels], labels, [(0, 3), (1, 4)], features=None, train=200, valid=50, projections=(0,)
+    )
+    classes = tasks.train_x[0].argmax(1)
+    assert set(classes) == {0, 1, 3, 4}
+    np.testing.assert_array_equal(tasks.train_y[0], np.isin(classes, (1, 4)))
+
+
+def test_tasks_between_groups_are_others_than_between_pairs():
+    pairs, groups = (TaskSet("digits", 5, 16, 240, 50, classes_per_side=(size,)).make(3) for size in (1, 2))
+    assert not set(pairs.ids) & set(groups.ids)
+    assert groups.classes == 2
+    network = library.program("network", learning_rate=0.1)
+    easy, hard = (np.asarray(evaluate(network, tasks).fitness).mean() for tasks in (pairs, groups))
+    assert 0.6 < hard < easy
+    both = TaskSet("digits", 9, 16, 240, 50, classes_per_side=(1, 2)).make(3)
+    assert both.ids[::2].tolist() == pairs.ids.tolist()
+    assert both.ids[1::2].tolist() == groups.ids[:4].tolist()
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"source": "digits", "classes_per_side": (1, 6)}, "classes_per_side must be 1 to 5 for digits, not 6"),
+        ({"source": "digits", "classes_per_side": ()}, r"must be whole numbers, such as \(1, 3\), not \(\)"),
+        ({"source": "digits", "classes_per_side": (0,)}, "classes_per_side must be at least 1, not 0"),
+        ({"source": "digits", "classes_per_side": (5,)}, "of 10 classes no 5 can be told from as many others"),
+        ({"source": "linear", "classes_per_side": (2,)}, r"classes_per_side=\(2,\) is for tasks with two classes"),
+        (
+            {"source": "digits", "features": 16, "classes": 3, "classes_per_side": (2,)},
+            r"classes_per_side=\(2,\) is for tasks with two classes",
+        ),
+        (
+            {"source": "digits", "classes_per_side": (2,), "train": 700},
+            "the smallest 4 classes of digits has 708 examples; cannot take 700 to train",
+        ),
+    ],
+)
+def test_groups_that_there_are_not_are_refused(described, message):
+    with pytest.raises(ValueError, match=message):
+        TaskSet(**{"tasks": 2, "features": 4, "train": 100, "valid": 20} | described).make()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 from tests.spaces import DEMO
 from zero_jax import Evaluator, RegularizedEvolution
 from zero_jax.evaluation import KnownForms, Probe, TrainBudget
+from zero_jax.run.presets import PRESETS
 from zero_jax.run.trial import Terms, Trial
+from zero_jax.search import NicheSearch
 from zero_jax.tasks import synthetic
 
 TASKS = synthetic.linear(3, features=4, train=20, valid=10)
@@ -101,3 +103,19 @@ def test_what_groups_find_does_not_depend_on_executor_devices_or_memory():
             np.testing.assert_array_equal(a.programs.data, b.programs.data)
             np.testing.assert_array_equal(a.fitness, b.fitness)
     assert len(np.unique(trials[0].fitness)) > 10
+
+
+@pytest.mark.parametrize("fidelity", [((1.0, 1.0),), ((0.5, 1.0),)])
+def test_the_best_of_each_niche_is_a_candidate_once_it_is_evaluated_in_full(fidelity):
+    space = PRESETS["teacher"][1].searcher.space
+    searcher = NicheSearch(space, niches=20, niche_size=10, children=30, fidelity=fidelity)
+    one = Trial(1, searcher, 7, [Evaluator(TASKS, ops=space.ops)], Terms())
+    for _ in range(8):
+        one.evaluate_cohort()
+    state = one.states[0]
+    of_niches = {float(fitness) for fitness in state.champion_fitness if fitness > 0}
+    candidates = [entry.fitness for entry in one.candidates(1000)]
+    assert len(of_niches) > 10
+    assert candidates == sorted(candidates, reverse=True)
+    assert of_niches.issubset(candidates) == (fidelity == ((1.0, 1.0),))
+    assert [entry.fitness for entry in one.candidates(3)] == candidates[:3]

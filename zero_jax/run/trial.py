@@ -11,7 +11,7 @@ import numpy as np
 from zero_jax.evaluation import Candidates, Counts, Evaluator, Scores
 from zero_jax.program.memory import Interface
 from zero_jax.run.hall import Entries, Entry, HallOfFame
-from zero_jax.search import Best, HasLineage, HasPopulation, Islands, Searcher
+from zero_jax.search import Best, HasLineage, HasNiches, HasPopulation, Islands, Searcher
 from zero_jax.support.codec import Count, Length, Part, decode, encode
 
 
@@ -256,7 +256,15 @@ class Trial:
         if first is None:
             return []
         best = hall.entry(first)
-        return [best, *(entry for entry in hall.entries() if entry.fitness < best.fitness)][:count]
+        found = [*hall.entries(), *(hall.entry(one) for one in self._of_niches())]
+        others = {(entry.fitness, entry.cost): entry for entry in found if entry.fitness < best.fitness}
+        return [best, *sorted(others.values(), key=lambda entry: -entry.fitness)][:count]
+
+    def _of_niches(self) -> list[Best]:
+        """The best program of each niche, where the search has niches: more different than the best of all."""
+        if not isinstance(self.searcher, HasNiches):
+            return []
+        return [best for state in self.states for best in self.searcher.best_of_niches(state)]
 
     def entries(self) -> list[Entry]:
         """All that its halls of fame hold."""

@@ -3,6 +3,7 @@
 from zero_jax.search.base import SEARCHERS as SEARCHERS
 from zero_jax.search.base import Best as Best
 from zero_jax.search.base import HasLineage as HasLineage
+from zero_jax.search.base import HasNiches as HasNiches
 from zero_jax.search.base import HasPopulation as HasPopulation
 from zero_jax.search.base import Islands as Islands
 from zero_jax.search.base import Searcher as Searcher

@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores, Stage
-from zero_jax.program.memory import COMPONENTS, Interface
-from zero_jax.program.programs import Programs, program_bytes
+from zero_jax.program.memory import Interface
+from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace
+from zero_jax.search.checks import check_layout, check_ops
 from zero_jax.search.operators import lineage
 from zero_jax.search.operators.lineage import AnyAncestor, Lines
 from zero_jax.support import files
-from zero_jax.support.bounds import check_bytes
 from zero_jax.support.checked import shown
 from zero_jax.support.codec import Count, Length, Part, Range, decode, encode
 from zero_jax.tasks import Tasks
@@ -276,6 +276,14 @@ class HasPopulation(Protocol):
 
 
 @runtime_checkable
+class HasNiches(Protocol):
+    """A searcher that keeps programs of several kinds, of which the best so far may not generalise best."""
+
+    def best_of_niches(self, state: Any) -> list[Best]:
+        """The best of each, those that were evaluated on all tasks and examples."""
+
+
+@runtime_checkable
 class HasLineage(Protocol):
     """A state that knows what candidates descend from."""
 
@@ -286,7 +294,6 @@ class HasLineage(Protocol):
 
 
 # ---------------------------------------------------------------------------------------------- the registry
-
 
 SEARCHERS: dict[str, type[Searcher]] = {}
 """All searchers by name."""
@@ -361,38 +368,3 @@ def combined(candidates: Candidates, scores: Scores) -> np.ndarray:
             f"fitness must be {len(candidates)} finite numbers, but that of candidate {wrong[0]} is {fitness[wrong[0]]}"
         )
     return fitness
-
-
-def check_layout(programs: Programs, space: SearchSpace) -> None:
-    """Refuses programs of another layout than those of a space: compiled loops rely on it.
-
-    Raises:
-      ValueError: saying what differs.
-    """
-    for name in ("capacity", "memory"):
-        has, expected = tuple(getattr(programs, name)), tuple(getattr(space, name))
-        if has != expected:
-            raise ValueError(f"the state is of another search: programs of {name} {has}, not {expected}")
-
-
-def check_ops(programs: Programs, ops: Sequence[Sequence[int]]) -> None:
-    """Refuses programs with other ops in a component than these and NO_OP.
-
-    Raises:
-      ValueError: naming the first.
-    """
-    starts, code = programs.starts, np.asarray(programs.code)
-    for name, allowed, first, last in zip(COMPONENTS, ops, starts[:3], starts[1:], strict=True):
-        others = np.setdiff1d(code[:, first:last, 0], [0, *allowed])
-        if len(others):
-            raise ValueError(f"the state is of another search: op {others[0]} in {name}, which this one does not use")
-
-
-def check_population(space: SearchSpace, islands: int, population: int) -> None:
-    """Refuses a population that would take too much memory, before any is taken.
-
-    Raises:
-      ValueError: if so.
-    """
-    what = f"{islands:,} islands of {population:,} programs of up to {sum(space.capacity):,} instructions"
-    check_bytes(what, islands * population * program_bytes(space.capacity), "take fewer islands or programs")

@@ -15,7 +15,8 @@ from zero_jax.evaluation.hurdles import Hurdles
 from zero_jax.executors.base import Memory
 from zero_jax.program.canonical import canonical
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.search.base import State, check_layout, combined, register, with_scores
+from zero_jax.search.base import State, combined, register, with_scores
+from zero_jax.search.checks import check_layout
 from zero_jax.search.operators.inheritance import inheriting, learned
 from zero_jax.search.reinforce import ControllerState, Reinforce, stored
 from zero_jax.support.codec import Array, Count, Length

@@ -15,7 +15,8 @@ from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program import ops
 from zero_jax.program.memory import COMPONENTS
 from zero_jax.program.programs import Programs, concatenate
-from zero_jax.search.base import Rng, Searcher, State, check_population, combined, register, with_scores
+from zero_jax.search.base import Rng, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_population
 from zero_jax.support.bounds import check_bytes, check_number
 from zero_jax.support.codec import Array, Count
 

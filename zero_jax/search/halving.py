@@ -11,16 +11,8 @@ import numpy as np
 
 from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.programs import Programs
-from zero_jax.search.base import (
-    SEARCHERS,
-    Searcher,
-    State,
-    check_layout,
-    check_ops,
-    combined,
-    register,
-    with_scores,
-)
+from zero_jax.search.base import SEARCHERS, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_layout, check_ops
 from zero_jax.support.bounds import check_number
 from zero_jax.support.codec import Array, Count, Length, Part, encode
 from zero_jax.support.foreign import shown

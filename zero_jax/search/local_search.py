@@ -11,7 +11,8 @@ import numpy as np
 from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import random_programs
-from zero_jax.search.base import Rng, Searcher, State, check_layout, check_ops, combined, register, with_scores
+from zero_jax.search.base import Rng, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_layout, check_ops
 from zero_jax.search.operators.mutation import Mutations, mutate
 from zero_jax.support.bounds import check_number
 from zero_jax.support.codec import Array, Length

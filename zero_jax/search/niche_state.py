@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from zero_jax.program.programs import Programs
-from zero_jax.search.base import State
+from zero_jax.search.base import Best, State
 from zero_jax.search.operators import credit
 from zero_jax.search.operators.credit import Credit
 from zero_jax.search.operators.learners import copied, copy_rows, settle
@@ -146,6 +146,11 @@ class NicheState(State):
             champion_hashes=emptied(self.champion_hashes, 0),
             tuned_fitness=emptied(self.tuned_fitness, EMPTY),
         )
+
+    def best_of_niches(self) -> list[Best]:
+        """The best of each niche that has one, the best first."""
+        order = np.argsort(-self.champion_fitness, kind="stable")[: int((self.champion_fitness > EMPTY).sum())]
+        return [Best(self.champions[i], float(self.champion_fitness[i]), self.evaluations) for i in order]
 
     @property
     def programs(self) -> Programs:

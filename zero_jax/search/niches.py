@@ -13,7 +13,8 @@ import numpy as np
 from zero_jax.evaluation.base import Candidates, Scores, Share
 from zero_jax.program.programs import Programs, concatenate, program_bytes
 from zero_jax.program.space import Component
-from zero_jax.search.base import Rng, Searcher, State, check_layout, check_ops, combined, register, with_scores
+from zero_jax.search.base import Best, Rng, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_layout, check_ops
 from zero_jax.search.niche_state import EMPTY, KNOWN, NicheState
 from zero_jax.search.operators import credit
 from zero_jax.search.operators.expressions import Prediction
@@ -249,6 +250,10 @@ class NicheSearch(Searcher):
         """As in `Searcher`: whether it has stalled."""
         return state.best is not None and state.evaluations - state.best.evaluations >= self.patience
 
+    def best_of_niches(self, state: NicheState) -> list[Best]:
+        """As in `HasNiches`."""
+        return state.best_of_niches() if self.fidelity[state.rung] == (1.0, 1.0) else []
+
     # ------------------------------------------------------------------------------------------ children
 
     def _seat(self, programs: Programs, champions: Programs, niches: np.ndarray) -> None:
@@ -372,10 +377,8 @@ class NicheSearch(Searcher):
         credit.check(state.credit, self.mutations, len(state.asked))
         n, size = len(self.predictions), self.niche_size
         if state.place_fitness.shape != (n, size):
-            raise ValueError(
-                f"the state is of another search: niches and programs of each {state.place_fitness.shape}, not "
-                f"{(n, size)}"
-            )
+            has = f"niches and programs of each {state.place_fitness.shape}, not {(n, size)}"
+            raise ValueError(f"the state is of another search: {has}")
         for programs in (state.places, state.champions, state.tuned):
             if programs is not None:
                 check_layout(programs, self.space)

@@ -13,7 +13,8 @@ from zero_jax.evaluation.base import Candidates, Scores
 from zero_jax.program import library
 from zero_jax.program.programs import Programs
 from zero_jax.program.space import SearchSpace, random_programs
-from zero_jax.search.base import Rng, Searcher, State, check_layout, check_population, combined, register, with_scores
+from zero_jax.search.base import Rng, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_layout, check_population
 from zero_jax.search.operators import credit, migration
 from zero_jax.search.operators.credit import Credit
 from zero_jax.search.operators.lineage import Lines, first_lines, inherited

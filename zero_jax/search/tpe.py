@@ -16,7 +16,8 @@ from zero_jax.program import ops
 from zero_jax.program.memory import COMPONENTS
 from zero_jax.program.programs import Programs, concatenate
 from zero_jax.program.space import SearchSpace
-from zero_jax.search.base import Rng, Searcher, State, check_layout, combined, register, with_scores
+from zero_jax.search.base import Rng, Searcher, State, combined, register, with_scores
+from zero_jax.search.checks import check_layout
 from zero_jax.support.bounds import check_number
 from zero_jax.support.codec import Array, Length
 

@@ -33,6 +33,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "valid": (1, 10_000_000),
     "epochs": (1, 1_000_000),
     "classes": (2, 20_000),
+    "classes_per_side": (1, 1_000),
     # runs
     "train_steps": (1, _MANY),
     "trials": (0, 1_000_000_000),

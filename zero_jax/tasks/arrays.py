@@ -4,6 +4,7 @@ Axes: `n` examples, `T` tasks, `N` training, `K` validation examples, `F` featur
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
@@ -14,6 +15,7 @@ from zero_jax.support.given import given_array, real_array
 from zero_jax.tasks.tasks import Tasks
 
 Pair = tuple[int, int]
+Group = tuple[int, ...]
 Part = Literal["valid", "test"]
 
 N_SELECT_PAIRS = 9
@@ -89,7 +91,7 @@ def projected_binary(
 def projected_classes(
     x: Any,
     labels: Any,
-    classes: Sequence[int],
+    classes: Sequence[int | Group],
     *,
     projections: Sequence[int] = (0,),
     epochs: int = 1,
@@ -102,7 +104,7 @@ def projected_classes(
       x: `[n, ...]` examples; axes behind the first are flattened.
       labels: `[n]` class ids.
       classes: which of them, C; their places in this list are the labels of the tasks. For three and more labels are
-        vectors, so that F must be at least C.
+        vectors, so that F must be at least C. Several together, as a tuple, count as one.
       projections: seeds of split and projection; each gives a task.
       epochs: how often training examples are seen.
       seed: of their order in the second and later epochs.
@@ -213,6 +215,32 @@ def class_pairs(select: bool, seed: int = 0, classes: int = 10) -> list[Pair]:
 
 
 @functools.cache
+def class_groups(select: bool, size: int, classes: int = 10) -> list[tuple[Group, Group]]:
+    """Two groups of that many classes, to tell one from the other.
+
+    For a search those between which no pair is kept for selection (`class_pairs`); with `select` the others, in an
+    arbitrary order.
+
+    Example:
+      >>> len(class_groups(select=False, size=3)), class_groups(select=False, size=3)[0]
+      (259, ((0, 1, 3), (6, 7, 8)))
+    """
+    kept = set(class_pairs(select=True, classes=classes))
+    every = [
+        (one, other)
+        for one in itertools.combinations(range(classes), size)
+        for other in itertools.combinations(sorted(set(range(classes)) - set(one)), size)
+        if one < other
+    ]
+    chosen = [sides for sides in every if select != kept.isdisjoint(map(_sorted, itertools.product(*sides)))]
+    return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))] if select else chosen
+
+
+def _sorted(pair: tuple[int, int]) -> Pair:
+    return min(pair), max(pair)
+
+
+@functools.cache
 def digit_examples() -> tuple[np.ndarray, np.ndarray]:
     """`[1797, 64]` handwritten digits, and which they are."""
     from sklearn.datasets import load_digits  # takes a second to import
@@ -261,7 +289,7 @@ class _Split(NamedTuple):
         return self.train, self.valid, self.test
 
     def tasks(
-        self, x: Any, labels: Any, groups: Sequence[Sequence[int]], seeds: Sequence[int]
+        self, x: Any, labels: Any, groups: Sequence[Sequence[int | Group]], seeds: Sequence[int]
     ) -> list[tuple[np.ndarray, ...]]:
         """For each group of classes and each seed a task's (train_x, train_y, valid_x, valid_y)."""
         flat, ids = _examples(x, labels)
@@ -277,19 +305,22 @@ class _Split(NamedTuple):
             made += [self._task(chosen, target, seed, others) for seed in seeds]
         return equally_many(made)
 
-    def _chosen(self, labels: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _chosen(self, labels: np.ndarray, classes: Sequence[int | Group]) -> tuple[np.ndarray, np.ndarray]:
         """Which examples serve, and the place of their class among these."""
-        rows = [np.flatnonzero(labels == c)[: self.per_class] for c in classes]
-        for c, of_class in zip(classes, rows, strict=True):
-            if not len(of_class):
-                raise ValueError(
-                    f"there is no class {c}; the classes are {', '.join(map(str, np.unique(labels)[:20]))}"
-                )
+        rows = []
+        for together in classes:
+            some = []
+            for c in together if isinstance(together, tuple) else (together,):
+                some.append(np.flatnonzero(labels == c)[: self.per_class])
+                if not len(some[-1]):
+                    there = ", ".join(map(str, np.unique(labels)[:20]))
+                    raise ValueError(f"there is no class {c}; the classes are {there}")
+            rows.append(np.concatenate(some))
         index = np.concatenate(rows)
         order = np.argsort(index)
         return index[order], np.repeat(np.arange(len(rows), dtype=np.float32), [len(r) for r in rows])[order]
 
-    def _check(self, d: int, target: np.ndarray, classes: Sequence[int]) -> None:
+    def _check(self, d: int, target: np.ndarray, classes: Sequence[int | Group]) -> None:
         if self.features is not None and not 1 <= self.features <= d:
             raise ValueError(f"examples of {d} dimensions can be projected to 1 to {d}, not {self.features}")
         if self.part not in ("valid", "test"):

@@ -44,6 +44,9 @@ class TaskSet:
       epochs: Number of passes over the training examples.
       classes: 2 for tasks with pairs of classes; more for tasks with that many classes (C), whose labels are vectors,
         so F must be at least C.
+      classes_per_side: How many classes are put together on either side of a task, tasks taking turns: 1 for pairs of
+        classes; 1 3 for pairs and, every other task, three classes to be told from three others, where a linear
+        function does much worse than a network.
     """
 
     source: str = "linear"
@@ -53,12 +56,18 @@ class TaskSet:
     valid: int = 100
     epochs: int = 1
     classes: int = 2
+    classes_per_side: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str):
             raise ValueError(f"source must be a text, not {shown(self.source)}")
         for name in ("tasks", "features", "train", "valid", "epochs", "classes"):
             check_number(name, getattr(self, name), most_only=True)  # `check` refuses what is too small
+        sizes = self.classes_per_side
+        if not isinstance(sizes, tuple | list) or not sizes:
+            raise ValueError(f"classes_per_side must be whole numbers, such as (1, 3), not {shown(sizes)}")
+        sizes = tuple(check_number("classes_per_side", size) for size in sizes)
+        object.__setattr__(self, "classes_per_side", sizes)
 
     @property
     def is_own(self) -> bool:
@@ -139,6 +148,10 @@ class TaskSet:
         if self.classes < 2 or (self.source in SYNTHETIC and self.classes > 2):
             problem = "have no classes: leave classes out" if self.source in SYNTHETIC else "have two or more classes"
             raise ValueError(f"{self.source} tasks {problem}, not {self.classes}")
+        if self.classes_per_side != (1,) and (self.source in SYNTHETIC or self.classes > 2):
+            raise ValueError(
+                f"classes_per_side={self.classes_per_side} is for tasks with two classes: set it to 1 here"
+            )
         if self.source in SYNTHETIC:
             synthetic.check_sizes(self.tasks, self.features, self.train, self.valid, self.epochs)
         else:
@@ -148,6 +161,10 @@ class TaskSet:
         known, classes = _KNOWN.get(self.source.removeprefix(_OTHER_SETS).partition(":")[0]), self.classes
         if self.tasks < 1:
             raise ValueError(f"tasks must be at least 1, not {self.tasks}")
+        most = known.classes // 2 if known else images.CLASSES // 2
+        for size in self.classes_per_side:
+            if not 1 <= size <= most:
+                raise ValueError(f"classes_per_side must be 1 to {most} for {self.source}, not {size}")
         if known and classes > known.classes:
             raise ValueError(f"{self.source} has {known.classes} classes, not {classes}")
         if self.features < 0:
@@ -161,6 +178,7 @@ class TaskSet:
         if min(self.train, self.valid) < classes:
             each = f"at least {classes}, an example of each class"
             raise ValueError(f"train and valid must be {each}, not {self.train} and {self.valid}")
+        classes *= min(self.classes_per_side)
         if self.train + 2 * self.valid > classes * arrays.PER_CLASS:
             raise ValueError(
                 f"{arrays.PER_CLASS:,} examples of a class are used at most, {classes * arrays.PER_CLASS:,} of "
@@ -176,7 +194,8 @@ class TaskSet:
 
         Regression tasks differ by `seed` alone. Pairs of classes differ by role too: 36 class pairs serve the search,
         which draws pairs and projections at random; the other 9 serve selection; and unseen tasks are those of
-        selection validated on examples that were set apart. More classes at once are the same ones in every role:
+        selection validated on examples that were set apart. With several classes on a side the search has those
+        groups between which none of the 9 pairs is. More classes at once are the same ones in every role:
         search draws from 100 projections, selection and unseen tasks have others.
 
         Raises:
@@ -208,13 +227,24 @@ class TaskSet:
         return self._classification(examples, 0, "test")
 
     def _classification(self, examples: "Examples", seed: int, role: Role | Literal["test"]) -> Tasks:
-        pairs = arrays.class_pairs(role != "search", classes=examples.classes)
-        groups: list[Sequence[int]] = [range(self.classes)] if self.vector_labels else [*pairs]
+        sizes = self.classes_per_side
+        made = [self._of_size(examples, size, seed, role) for size in sizes]
+        turns = [(t % len(sizes), t // len(sizes)) for t in range(self.tasks)]
+        ids = np.array([made[place][0][n] for place, n in turns], np.int32)
+        chosen = arrays.equally_many([made[place][1][n] for place, n in turns])
+        return Tasks.stack(chosen, "accuracy", self.epochs, seed=seed, ids=ids, classes=self.classes)
+
+    def _of_size(
+        self, examples: "Examples", size: int, seed: int, role: Role | Literal["test"]
+    ) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
+        """The ids of tasks with so many classes on a side, and their parts."""
+        count = -(-self.tasks // len(self.classes_per_side))
+        groups = self._groups(size, role != "search", examples.classes)
         if role == "search":
             n = len(groups) * N_PROJECTIONS
-            drawn = np.random.default_rng(seed).choice(n, self.tasks, replace=self.tasks > n)
+            drawn = np.random.default_rng(seed if size == 1 else [seed, size]).choice(n, count, replace=count > n)
         else:
-            drawn = np.arange(self.tasks)  # all pairs on one projection, then on the next
+            drawn = np.arange(count)  # all pairs on one projection, then on the next
             drawn += N_PROJECTIONS * self.vector_labels  # there the projections of the search are not to be met again
         parts: dict[int, tuple[np.ndarray, ...]] = {}
         for i, group in enumerate(groups):
@@ -224,18 +254,37 @@ class TaskSet:
                 cut = zip(made.train_x, made.train_y, made.valid_x, made.valid_y, strict=True)
                 parts |= zip(map(int, numbers), cut, strict=True)
         name = f"{examples.name} {role}" + f" {self.classes}" * self.vector_labels
-        more = {"ids": _ids(name, 0, drawn), "classes": self.classes}
-        chosen = arrays.equally_many([parts[int(i)] for i in drawn])
-        return Tasks.stack(chosen, "accuracy", self.epochs, seed=seed, **more)
+        name += f" {size} a side" * (size > 1)
+        return _ids(name, 0, drawn), [parts[int(i)] for i in drawn]
+
+    def _groups(self, size: int, select: bool, classes: int) -> list[Sequence[int | arrays.Group]]:
+        """What a task's classes are: two, or groups of them, or more."""
+        if self.vector_labels:
+            return [range(self.classes)]
+        if size == 1:
+            return [*arrays.class_pairs(select, classes=classes)]
+        groups = arrays.class_groups(select, size, classes)
+        if not groups:
+            raise ValueError(
+                f"of {classes} classes no {size} can be told from as many others without a pair that "
+                "is kept for selection: take a smaller classes_per_side"
+            )
+        return [*groups]
 
     def _projected(
-        self, examples: "Examples", group: Sequence[int], projections: np.ndarray, role: Role | Literal["test"]
+        self,
+        examples: "Examples",
+        group: Sequence[int | arrays.Group],
+        projections: np.ndarray,
+        role: Role | Literal["test"],
     ) -> Tasks:
-        x, labels = examples.of(group)
+        per_side = len(group[0]) if isinstance(group[0], tuple) else 1
+        x, labels = examples.of(np.hstack([*group]).tolist())
         counts = np.sort(np.minimum(np.unique(labels, return_counts=True)[1], arrays.PER_CLASS))
-        if not self.vector_labels and self.train + 2 * self.valid > counts[:2].sum():
+        if not self.vector_labels and self.train + 2 * self.valid > (smallest := counts[: 2 * per_side].sum()):
+            which = "smallest pair of classes" if per_side == 1 else f"smallest {2 * per_side} classes"
             raise ValueError(
-                f"the smallest pair of classes of {self.source} has {counts[:2].sum()} examples; cannot take "
+                f"the {which} of {self.source} has {smallest} examples; cannot take "
                 f"{self.train} to train, {self.valid} to validate and as many to test"
             )
         return arrays.projected_classes(
