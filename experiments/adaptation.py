@@ -1,6 +1,7 @@
 """What evolution adds to a 2-layer network under other conditions (paper, section 4.3): few examples, few epochs, ten classes.
 
     python experiments/adaptation.py --small
+    python experiments/adaptation.py --small --dataset fashion_mnist
 
 Every search starts from the library's network (for ten classes, from the one with softmax) and may use all ops. The paper
 says of three things that they come under one condition and not, or less, under its opposite: noise (8 of 30 searches with
@@ -100,10 +101,10 @@ SIZES = {
 }
 
 
-def experiment(size: str, tasks: dict, seed: int) -> RunConfig:
+def experiment(size: str, dataset: str, tasks: dict, seed: int) -> RunConfig:
     """The search under a condition: so many programs of the cost of the network."""
     chosen = SIZES[size]
-    described = TaskSet(chosen["source"], tasks=10, **tasks)
+    described = TaskSet(dataset, tasks=10, **tasks)
     examples = 10 * described.train * described.epochs
     select, unseen = (dataclasses.replace(described, tasks=n) for n in (18, 9))
     steps = chosen["programs"] * examples // 4  # programs that are known or stopped are not charged in full
@@ -189,16 +190,13 @@ def _normalise(scalars, vectors, tasks) -> None:
 # ---------------------------------------------------------------------------------------------- the experiment
 
 
-def one(job: tuple) -> dict:
-    size, case, opposite, seed = job
+def one(size: str, dataset: str, case: str, opposite: bool, seed: int) -> dict:
+    """One search: what it found, and what that is worth."""
     of = CASES[size][case]
-    asked = experiment(size, of.tasks | (of.opposite if opposite else {}), seed)
+    asked = experiment(size, dataset, of.tasks | (of.opposite if opposite else {}), seed)
     outcome = run(asked)
     interface = Interface.of(outcome.program.memory, asked.tasks.search)
     return {
-        "case": case,
-        "opposite": opposite,
-        "seed": seed,
         **traits(outcome.program, build.tasks(asked, "select")),
         "evaluations": outcome.progress.evaluations,
         "trained": outcome.progress.trained,
@@ -288,25 +286,40 @@ def figure(rows: list[dict], to: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Options(results.Options):
-    """How many searches at a time.
+    """Which searches, and how many at a time.
 
     Attributes:
+      dataset: The images: digits, fashion_mnist, cifar10 and so on; by default what the size says.
       processes: How many processes.
     """
 
     seeds: tuple[int, ...] = tuple(range(10))
+    dataset: str = ""
     processes: int = 2
 
     def check(self) -> None:
         super().check()
         results.check_whole(self.processes, 1)
+        TaskSet(self.dataset or "digits", features=16, classes=10).check()
+
+    @property
+    def images(self) -> str:
+        return self.dataset or SIZES[self.size]["source"]
 
 
 def main(words: list[str] | None = None) -> None:
     chosen = results.options(Options, __doc__, words)
     began, size, seeds = time.monotonic(), chosen.size, chosen.seeds
-    jobs = [(size, case, opposite, seed) for case in CASES[size] for opposite in (False, True) for seed in seeds]
-    rows = results.mapped(chosen.processes, one, jobs)
+    to = results.path(chosen, __file__)
+    if chosen.dataset and not chosen.out:
+        to = to.with_name(f"{to.stem}_{chosen.dataset.replace(':', '_').replace('/', '_')}.json")
+    keys = [
+        {"size": size, "dataset": chosen.images, "case": case, "opposite": opposite, "seed": seed}
+        for seed in seeds
+        for case in CASES[size]
+        for opposite in (False, True)
+    ]
+    rows = results.finished(chosen.processes, one, keys, to, seeds)
     lines = table(rows, size)
     for row in lines:
         c, o = row["counts"]["condition"], row["counts"]["opposite"]
@@ -318,9 +331,8 @@ def main(words: list[str] | None = None) -> None:
             f"{row['case']:13} noise {c['noise']:2} : {o['noise']:2}  decay {c['decay']:2} : {o['decay']:2}  weights "
             f"{c['weights']:2} : {o['weights']:2}  of {row['searches']}; {row['trait']}: p = {row['p']:.3f}; unseen accuracy {gains}"
         )  # fmt: skip
-    to = results.path(chosen, __file__)
     figure(lines, to.with_suffix(".svg"))
-    results.write(to, began, seeds, {"table": lines, "searches": rows})
+    results.write(to, began, seeds, {"table": lines, "rows": rows})
 
 
 if __name__ == "__main__":

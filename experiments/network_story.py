@@ -223,7 +223,12 @@ def lineage(config: RunConfig, to: Path) -> None:
         "program": described(state.best.program),
     }
     to.with_suffix(".json").write_text(json.dumps(summary | {"steps": steps}, indent=1) + "\n")
-    to.write_text(as_markdown(summary, steps))
+    intro = (
+        f"{summary['generations']} mutations lead from a random program to the one found, after {summary['evaluations']:,} "
+        f"evaluations: {summary['search_fitness']:.3f} on the search tasks (affine fit {summary['affine_fit']:.3f}), "
+        f"{summary['unseen_fitness']:.3f} on unseen tasks (affine fit {summary['unseen_affine_fit']:.3f})."
+    )
+    to.write_text(as_markdown(f"How seed {config.seed} came to a network", intro, steps, summary["program"]))
     print(
         f"{summary['generations']} mutations in {len(steps)} steps; written to {to} and {to.with_suffix('.json').name}"
     )
@@ -278,14 +283,12 @@ def _diff(before: str, after: str) -> list[str]:
     return [line.rstrip() for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] != "?"]
 
 
-def as_markdown(summary: dict[str, Any], steps: list[dict[str, Any]]) -> str:
+def as_markdown(title: str, intro: str, steps: list[dict[str, Any]], program: str) -> str:
     """The story of one discovery: the steps that mattered, each with what it changed."""
     out = [
-        f"# How seed {summary['seed']} came to a network",
+        f"# {title}",
         "",
-        f"{summary['generations']} mutations lead from a random program to the one found, after {summary['evaluations']:,} "
-        f"evaluations: {summary['search_fitness']:.3f} on the search tasks (affine fit {summary['affine_fit']:.3f}), "
-        f"{summary['unseen_fitness']:.3f} on unseen tasks (affine fit {summary['unseen_affine_fit']:.3f}). The text describes the steps "
+        f"{intro} The text describes the steps "
         f"after which the program is better by {MATTERS} than all before it. `short` is the fitness as the search saw "
         f"it, `full` on all search tasks and examples, `best` the same with the best of {TRIED} other sets of initial "
         "values. `#` stands for a constant.",
@@ -317,4 +320,4 @@ def as_markdown(summary: dict[str, Any], steps: list[dict[str, Any]]) -> str:
             "```",
         ]
         best, shown, between, moves = max(best, step["full_best"]), now, 0, []
-    return "\n".join([*out, "", "## The program", "", "```python", summary["program"], "```", ""])
+    return "\n".join([*out, "", "## The program", "", "```python", program, "```", ""])

@@ -96,6 +96,7 @@ def assert_damage_is_refused(name, part, parts, least):
     assert report["refused"] > 0.7 * report["tried"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused_or_goes_on():
     assert_damage_is_refused("groups", 4, 41, 50)
 

@@ -89,7 +89,7 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     monkeypatch.setattr(clothing, "EVALUATIONS", {"projected": 3, "full": 2})
     monkeypatch.setattr(clothing, "TUNED_ON", (300, 100))
     monkeypatch.setattr(clothing, "TRAINED_ON", (1_000, 500))
-    starts = {"efficient, empty programs": ("efficient", 16)}
+    starts = {"niches, random programs": ("niches", 16)}
     monkeypatch.setattr(clothing, "STARTS", starts)
     monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
     to = tmp_path / "clothing.json"
@@ -99,3 +99,14 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     assert all(len(r["pairs"]) == 9 for r in stored["rows"] if "pairs" in r)
     assert to.with_suffix(".svg").exists()
     assert "full      S1b, program" in capsys.readouterr().out
+
+    story, told = experiment("clothing_story"), tmp_path / "clothing_story.json"
+    story.main(["--source", str(to), "--sizes", "250", "1000", "--jobs", "1", "--out", str(told)])
+    found = json.loads(told.read_text())["results"]
+    assert [part["instruction"] for part in found["parts"]] == [
+        line.strip() for line in found["program"].splitlines() if not line.startswith("def")
+    ]
+    assert max(part["lost"][0] for part in found["parts"]) > 5  # something is needed
+    assert np.shape(found["curves"]["linear, program"]) == (2, 9)
+    assert "## Step 0: random" in (tmp_path / "clothing_lineage.md").read_text()
+    assert told.with_suffix(".svg").exists()

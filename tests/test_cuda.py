@@ -141,15 +141,16 @@ def test_fingerprints_are_equal_for_equal_errors_alone():
 
 
 @pytest.mark.parametrize(
-    ("features", "tasks"), [(33, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((64, 2), (130, 1)))]
+    ("features", "tasks", "count"),
+    [(33, 2, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((33, 3, 40), (64, 2, 40), (130, 1, 40)))],
 )
-def test_many_features_agree_with_simd(features, tasks):
-    programs = random_programs(ALL_OPS, 40, np.random.default_rng(features))
+def test_many_features_agree_with_simd(features, tasks, count):
+    programs = random_programs(ALL_OPS, count, np.random.default_rng(features))
     on = synthetic.linear(tasks, features=features, train=6, valid=4, epochs=2)
     want, got = (evaluate(programs, on, 5, **how) for how in (SIMD, INTERPRETED))
     assert (np.abs(np.asarray(want.fitness) - np.asarray(got.fitness)) <= 1e-4).mean() >= 0.99
     assert (np.asarray(want.train_steps) == np.asarray(got.train_steps)).mean() >= 0.99
-    assert len(np.unique(np.asarray(want.fitness).round(4))) > 5
+    assert len(np.unique(np.asarray(want.fitness).round(4))) > min(5, count // 3)
 
 
 # ---------------------------------------------------------------------------------------------- superinstructions
@@ -164,7 +165,7 @@ FUSING = SearchSpace(
 
 
 def test_superinstructions_compute_what_their_instructions_do(monkeypatch):
-    programs = random_programs(FUSING, 400, np.random.default_rng(0))
+    programs = random_programs(FUSING, 150, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=4, train=12, valid=6)
     form = canonical(programs).programs
     joined = fusion.fused(form, Interface.of(form.memory, tasks))

@@ -184,6 +184,7 @@ def with_example(memory, x, label):
     return scalars, vectors, matrices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHAT_IT_DOES)
 def test_a_program_does_what_is_said_of_it(stepped, examples, name):
     """Against the algorithm as the experiment's first lines tell it, written down anew in NumPy."""

@@ -140,6 +140,7 @@ def test_programs_and_choices_are_the_same_thing():
         assert params.keys() == kinds.keys()
 
 
+@pytest.mark.slow
 def test_the_model_proposes_more_of_what_was_good():
     state = MODEL.init(0)
     _, candidates = MODEL.ask(state)

@@ -37,8 +37,8 @@ def _fitness(model, tasks, seed, t):
 # ---------------------------------------------------------------------------------------------- the numbers of evaluate
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("name", ["linear", "network", "cifar10"])
+@pytest.mark.parametrize("epochs", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("name", ["linear", "network", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_it_learns_as_evaluate_does(name, epochs):
     program = library.program(name)
     for tasks in (

@@ -170,6 +170,7 @@ def living():
     return {id(one): one for one in gc.get_objects() if type(one) is Ancestor}
 
 
+@pytest.mark.slow
 def test_lines_that_die_out_are_freed():
     before = living().keys()
     search = searching(2, 20, 10)

@@ -39,6 +39,7 @@ def test_climbers_go_up_or_begin_again():
     assert state.best.fitness == pytest.approx(known, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_it_finds_more_than_random_search_does():
     local, drawn = (race("digits", searcher(name), range(3), 3000).regret[1000] for name in ("local", "random"))
     assert local < drawn + 0.02

@@ -65,6 +65,7 @@ def test_more_tasks_than_lanes_epochs_and_draws_agree_with_simd(tpu):
     assert len(np.unique(np.asarray(want.fitness).round(3))) > 50
 
 
+@pytest.mark.slow
 def test_uniform_draws_are_those_of_simd_to_the_bit_and_all_nearly_those_of_xla(tpu):
     rng, ops = np.random.default_rng(59), np.arange(59, 65)
     lists = [[[(int(op), 0, 0, 1, *rng.normal(size=3))] * 2, [], []] for op in ops]
@@ -99,7 +100,9 @@ def test_a_tpu_imitated_closely_finds_no_race_between_copies_and_reads(capfd):
     assert "RACE" not in "".join(capfd.readouterr()).upper()
 
 
-@pytest.mark.parametrize(("features", "wide"), [(3, False), (16, False), (16, True)])
+@pytest.mark.parametrize(
+    ("features", "wide"), [(3, False), *(pytest.param(16, wide, marks=pytest.mark.slow) for wide in (False, True))]
+)
 def test_every_op_lowers_for_tpus(features, wide):
     with jax.enable_x64(wide) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64(wide):
         lower_for_tpus(features)

@@ -24,6 +24,7 @@ LARGE = SearchSpace(
 )
 
 
+@pytest.mark.slow
 def test_the_functions_of_the_teacher_space_are_those_that_its_programs_can_compute():
     """Against random programs: the Predict of each that reads features and memory is one of the niches, by its values."""
     known = predictions(TEACHER, 1000)

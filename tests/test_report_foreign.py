@@ -360,7 +360,7 @@ def kinds_of(page):
     return {(tag, "drawn" if tag in drawn else attributes) for tag, attributes in Elements(page).parts}
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["best.json", *(pytest.param(name, marks=pytest.mark.slow) for name in FILES[:5])])
 def test_markup_in_any_field_makes_no_element(folder, capsys, undrawn, name):
     usual = kinds_of(reported(folder, name, capsys, "as it was"))
     pages = 0

@@ -46,6 +46,7 @@ def test_the_page_is_that_of_the_report_and_asks_again(served, folder):
     assert get(served, If_None_Match=stamp)[0] == 304
 
 
+@pytest.mark.slow
 def test_it_changes_with_the_run(served, folder):
     _, before, page = get(served)
     assert "The best program" in page

@@ -53,7 +53,7 @@ VARIANTS = {
     "random search": {"method": "random", "train_steps": 150_000},
     "efficient evolution": {"method": "efficient", "migrate_every": 70, "train_steps": 150_000},
 }
-QUICKEST = ("one trial at a time", "probes, hurdles and a budget")
+QUICKEST = ("probes, hurdles and a budget",)
 NO_FILES = ["FIFO", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("device", "folder"))]
 
 

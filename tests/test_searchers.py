@@ -212,6 +212,7 @@ def test_specialists_have_children_and_down_sampling_draws_tasks():
 # ---------------------------------------------------------------------------------------------- grid
 
 
+@pytest.mark.slow
 def test_every_canonical_form_is_asked_for_once_the_shortest_first():
     search = GridSearch(TINY, cohort=200, constants=(0.1, 1.0))
     state, hashes, sizes = search.init(0), [], []

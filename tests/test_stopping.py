@@ -107,6 +107,7 @@ def test_two_signals_end_a_search_at_once(tmp_path):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_a_signal_before_anything_is_there_ends_the_command(tmp_path):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         process = subprocess.Popen([*SEARCH, *ENDLESS, "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True)
