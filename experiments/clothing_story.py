@@ -157,7 +157,7 @@ def lineage(search_row: dict[str, Any], to: Path) -> dict[str, Any]:
     while evaluator.counts.train_steps < steps:
         state, candidates = search.ask(state)
         state = search.tell(state, candidates, evaluator(candidates))
-    others = clothing.choice_tasks("projected", seed)
+    others = clothing.choice_tasks("projected")
     fitness = np.asarray(evaluate(state.champions, others, seed, threads=1).fitness).mean(1)
     best = state.champions[int(fitness.argmax())]
     chain = search.descent(best)
