@@ -301,7 +301,7 @@ def as_markdown(title: str, intro: str, steps: list[dict[str, Any]], program: st
             between += 1
             continue
         now = without_numbers(step["listing"])
-        lead = f"{between} steps that changed little, and then: " * bool(between)
+        lead = f"{between} step{'s' * (between > 1)} that changed little, and then: " * bool(between)
         route = f" Moved through the niches {', '.join(f'`{name}`' for name in moves)}." * bool(moves)
         out += [
             "",

@@ -93,7 +93,8 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     monkeypatch.setattr(clothing, "STARTS", starts)
     monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
     to = tmp_path / "clothing.json"
-    clothing.main(["--seeds", "0", "--steps", "20000", "--jobs", "1", "--out", str(to)])
+    both = ["--dimensions", *clothing.DIMENSIONS]
+    clothing.main(["--seeds", "0", "--steps", "20000", "--jobs", "1", "--out", str(to), *both])
     stored = json.loads(to.read_text())["results"]
     assert len(stored["table"]) == 2 * 6
     assert all(len(r["pairs"]) == 9 for r in stored["rows"] if "pairs" in r)
@@ -107,6 +108,6 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
         line.strip() for line in found["program"].splitlines() if not line.startswith("def")
     ]
     assert max(part["lost"][0] for part in found["parts"]) > 5  # something is needed
-    assert np.shape(found["curves"]["linear, program"]) == (2, 9)
+    assert np.shape(found["curves"]["linear, program"]) == (2, 9)  # of sizes and pairs
     assert "## Step 0: random" in (tmp_path / "clothing_lineage.md").read_text()
     assert told.with_suffix(".svg").exists()
