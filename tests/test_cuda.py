@@ -165,7 +165,7 @@ FUSING = SearchSpace(
 
 
 def test_superinstructions_compute_what_their_instructions_do(monkeypatch):
-    programs = random_programs(FUSING, 150, np.random.default_rng(0))
+    programs = random_programs(FUSING, 400, np.random.default_rng(0))
     tasks = synthetic.linear(3, features=4, train=12, valid=6)
     form = canonical(programs).programs
     joined = fusion.fused(form, Interface.of(form.memory, tasks))
