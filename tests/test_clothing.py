@@ -94,7 +94,7 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
     to = tmp_path / "clothing.json"
     both = ["--dimensions", *clothing.DIMENSIONS]
-    clothing.main(["--seeds", "0", "--steps", "20000", "--jobs", "1", "--out", str(to), *both])
+    clothing.main(["--seeds", "0", "--steps", "1000000", "--jobs", "1", "--out", str(to), *both])
     stored = json.loads(to.read_text())["results"]
     assert len(stored["table"]) == 2 * 6
     assert all(len(r["pairs"]) == 9 for r in stored["rows"] if "pairs" in r)
