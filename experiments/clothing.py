@@ -4,7 +4,7 @@
     python experiments/clothing.py --dimensions full --out experiments/clothing_full.json
 
 Programs evolve on random projections (F = 16, or 8) of the preset `fashion_mnist`'s tasks, 240 examples seen once: 36 pairs
-of classes, and groups of three classes between which there are no others. They evolve by niches from random programs, as
+of classes, and groups of three classes between which no held-out pair lies. They evolve by niches from random programs, as
 in that preset, or by efficient evolution from empty ones in the paper's space (S10). The best candidate is picked, and its
 constants are tuned, on other projections of the 36 pairs. The other 9 pairs are held out. On them it is compared with the
 library's linear program and 2-layer network, with logistic regression and a 2-layer network in JAX (their optimiser, weight

@@ -42,7 +42,7 @@ SIZES = (60, 120, 240, 500, 1_000, 2_000, 4_000)
 
 @dataclasses.dataclass(frozen=True)
 class Options(results.Options):
-    """What to tell.
+    """What to draw.
 
     Attributes:
       source: The results of `clothing.py`.
@@ -102,7 +102,7 @@ def parts(text: str) -> list[dict[str, Any]]:
 
 
 def curve(program: str, sizes: tuple[int, ...]) -> list[list[float]]:
-    """Accuracy on each held-out pair after so many examples."""
+    """Accuracy on each held-out pair after each of these numbers of examples."""
     curve = []
     for n in sizes:
         tasks = TaskSet("fashion_mnist", clothing.PAIRS * clothing.SPLITS, 16, n, 500).make(0, "unseen")
@@ -111,15 +111,15 @@ def curve(program: str, sizes: tuple[int, ...]) -> list[list[float]]:
     return curve
 
 
-def plot(told: list[dict[str, Any]], curves: dict[str, list[list[float]]], sizes: tuple[int, ...], to: Path) -> None:
+def plot(losses: list[dict[str, Any]], curves: dict[str, list[list[float]]], sizes: tuple[int, ...], to: Path) -> None:
     """What each instruction is worth, and the learning curves."""
-    figure = Figure(figsize=(12, 0.25 * len(told) + 3), layout="constrained")
+    figure = Figure(figsize=(12, 0.25 * len(losses) + 3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
-    lost, errors = zip(*(part["lost"] for part in told), strict=True)
-    left.barh(range(len(told)), lost, xerr=errors, color="C0", capsize=3)
+    lost, errors = zip(*(part["lost"] for part in losses), strict=True)
+    left.barh(range(len(losses)), lost, xerr=errors, color="C0", capsize=3)
     left.set_yticks(
-        range(len(told)),
-        [f"{part['component']}:  {part['instruction']}" for part in told],
+        range(len(losses)),
+        [f"{part['component']}:  {part['instruction']}" for part in losses],
         family="monospace",
         fontsize=8,
     )
@@ -155,19 +155,19 @@ def lineage(search_row: dict[str, Any], to: Path) -> dict[str, Any]:
     fitness = np.asarray(evaluate(state.champions, others, seed, threads=1).fitness).mean(1)
     best = state.champions[int(fitness.argmax())]
     chain = search.descent(best)
-    told = network_story.folded(search, chain, evaluator)
+    mattered = network_story.folded(search, chain, evaluator)
     mutations = sum(one.how == "mutation" for one in chain)
     intro = (
         f"{mutations} mutations lead from a random program to the best of a niche after {state.evaluations:,} evaluations, on the "
         f"tasks to choose on: {fitness.max():.3f} there. Search tasks are pairs of kinds of clothing and groups of three."
     )
     title = f"How seed {seed} came to tell clothes apart"
-    to.write_text(network_story.as_markdown(title, intro, told, described(best)))
+    to.write_text(network_story.as_markdown(title, intro, mattered, described(best)))
     return {
         "mutations": mutations,
         "evaluations": state.evaluations,
         "choice": float(fitness.max()),
-        "steps": len(told),
+        "steps": len(mattered),
     }
 
 
@@ -177,17 +177,17 @@ def main(words: list[str] | None = None) -> None:
     rows = json.loads(chosen.source.read_text())["results"]["rows"]
     searched = max((row for row in rows if row.get("start") == START), key=lambda row: row["choice"])
 
-    def tuned(dimension: str, method: str) -> str:
-        some = [row for row in rows if (row.get("dimension"), row.get("method")) == (dimension, method)]
+    def tuned(method: str) -> str:
+        some = [row for row in rows if (row.get("dimension"), row.get("method")) == ("projected", method)]
         return next((row for row in some if row["seed"] == searched["seed"]), some[0])["tuned"]
 
     gaps = to_win()
     print(gaps)
-    program = pruned(Programs.parse(tuned("projected", START))).listing(0)
-    told = parts(program)
-    for part in told:
+    program = pruned(Programs.parse(tuned(START))).listing(0)
+    losses = parts(program)
+    for part in losses:
         print(f"{part['component']:8} {part['instruction']:50} {part['lost'][0]:+.2f} +- {part['lost'][1]:.2f}")
-    texts = [tuned("projected", method) for method in CURVES]
+    texts = [tuned(method) for method in CURVES]
     drawn = results.mapped(chosen.jobs, curve, texts, [chosen.sizes] * len(CURVES))
     curves = dict(zip(CURVES, drawn, strict=True))
     for method, by_size in curves.items():
@@ -197,9 +197,9 @@ def main(words: list[str] | None = None) -> None:
         to,
         began,
         [searched["seed"]],
-        {"to_win": gaps, "program": program, "parts": told, "sizes": chosen.sizes, "curves": curves, "lineage": came},
+        {"to_win": gaps, "program": program, "parts": losses, "sizes": chosen.sizes, "curves": curves, "lineage": came},
     )
-    plot(told, curves, chosen.sizes, to.with_suffix(".svg"))
+    plot(losses, curves, chosen.sizes, to.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -101,13 +101,13 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     assert to.with_suffix(".svg").exists()
     assert "full      S1b, program" in capsys.readouterr().out
 
-    story, told = experiment("clothing_story"), tmp_path / "clothing_story.json"
-    story.main(["--source", str(to), "--sizes", "250", "1000", "--jobs", "1", "--out", str(told)])
-    found = json.loads(told.read_text())["results"]
+    story, out = experiment("clothing_story"), tmp_path / "clothing_story.json"
+    story.main(["--source", str(to), "--sizes", "250", "1000", "--jobs", "1", "--out", str(out)])
+    found = json.loads(out.read_text())["results"]
     assert [part["instruction"] for part in found["parts"]] == [
         line.strip() for line in found["program"].splitlines() if not line.startswith("def")
     ]
     assert max(part["lost"][0] for part in found["parts"]) > 5  # something is needed
     assert np.shape(found["curves"]["linear, program"]) == (2, 9)  # of sizes and pairs
     assert "## Step 0: random" in (tmp_path / "clothing_lineage.md").read_text()
-    assert told.with_suffix(".svg").exists()
+    assert out.with_suffix(".svg").exists()

@@ -133,7 +133,7 @@ class ScheduleConfig:
       sufficient_margin: A lower target fitness, for regression: this much above the best affine fit (least squares) to
         the same tasks. The lower of the two counts; None for `sufficient_fitness` alone.
       candidates: Number of programs of a trial (and task variant) to judge on T_select: the best by fitness on
-        T_search. The hall of fame, from which they come, keeps 20 and the Pareto front.
+        T_search, of its hall of fame (20, and the Pareto front) and of its niches, where it has any.
       migrate_every: Migrate programs between islands every this many evaluations per island; 0 for never.
       groups: Number of island groups. With several, the host creates one group's children while the device evaluates
         another's. The result depends on it.

@@ -252,19 +252,20 @@ class Trial:
     def candidates_of_kind(self, kind: int, count: int) -> list[Entry]:
         """Those on one task variant, the best first."""
         hall = self.halls[kind]
-        first = self._best_of(self.states[kind :: len(self.halls)])
+        states = self.states[kind :: len(self.halls)]
+        first = self._best_of(states)
         if first is None:
             return []
         best = hall.entry(first)
-        found = [*hall.entries(), *(hall.entry(one) for one in self._of_niches())]
+        found = [*hall.entries(), *(hall.entry(one) for one in self._of_niches(states))]
         others = {(entry.fitness, entry.cost): entry for entry in found if entry.fitness < best.fitness}
         return [best, *sorted(others.values(), key=lambda entry: -entry.fitness)][:count]
 
-    def _of_niches(self) -> list[Best]:
+    def _of_niches(self, states: Sequence[Any]) -> list[Best]:
         """The best program of each niche, where the search has niches: more different than the best of all."""
         if not isinstance(self.searcher, HasNiches):
             return []
-        return [best for state in self.states for best in self.searcher.best_of_niches(state)]
+        return [best for state in states for best in self.searcher.best_of_niches(state)]
 
     def entries(self) -> list[Entry]:
         """All that its halls of fame hold."""

@@ -45,8 +45,8 @@ class TaskSet:
       classes: 2 for tasks with pairs of classes; more for tasks with that many classes (C), whose labels are vectors,
         so F must be at least C.
       classes_per_side: How many classes are put together on either side of a task, tasks taking turns: 1 for pairs of
-        classes; 1 3 for pairs and, every other task, three classes to be told from three others, where a linear
-        function does much worse than a network.
+        classes; 1 3 for pairs and, every other task, three classes against three others, where a linear function
+        does much worse than a network.
     """
 
     source: str = "linear"
@@ -161,7 +161,7 @@ class TaskSet:
         known, classes = _KNOWN.get(self.source.removeprefix(_OTHER_SETS).partition(":")[0]), self.classes
         if self.tasks < 1:
             raise ValueError(f"tasks must be at least 1, not {self.tasks}")
-        most = known.classes // 2 if known else images.CLASSES // 2
+        most = (known.classes if known else images.CLASSES) // 2
         for size in self.classes_per_side:
             if not 1 <= size <= most:
                 raise ValueError(f"classes_per_side must be 1 to {most} for {self.source}, not {size}")
@@ -237,7 +237,7 @@ class TaskSet:
     def _of_size(
         self, examples: "Examples", size: int, seed: int, role: Role | Literal["test"]
     ) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
-        """The ids of tasks with so many classes on a side, and their parts."""
+        """The ids of the tasks with `size` classes on a side, and their parts."""
         count = -(-self.tasks // len(self.classes_per_side))
         groups = self._groups(size, role != "search", examples.classes)
         if role == "search":
