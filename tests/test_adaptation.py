@@ -12,7 +12,8 @@ from zero_jax import Programs, evaluate, library
 @pytest.fixture
 def experiment(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "experiments"))
-    sys.modules.pop("adaptation", None)
+    for module in ("adaptation", "traits"):
+        sys.modules.pop(module, None)
     import adaptation
 
     return adaptation
@@ -33,17 +34,46 @@ def test_what_is_counted(experiment, name):
     rate = "s2" if classes == 10 else "s3"
     weights = "m0"
     none = {"noise": False, "decay": False, "weights": False}
-    assert experiment.traits(library.program(name), tasks) == none
-    assert experiment.traits(changed(name, Learn=f"{rate} = arctan({rate})"), tasks) == none | {"decay": True}
+    assert experiment.traits.traits(library.program(name), tasks) == none
+    assert experiment.traits.traits(changed(name, Learn=f"{rate} = arctan({rate})"), tasks) == none | {"decay": True}
     steady = f"{rate} = abs({rate})"
-    assert experiment.traits(changed(name, Learn=steady), tasks) == none
+    assert experiment.traits.traits(changed(name, Learn=steady), tasks) == none
     noisy = changed(name, Predict="v0 = v0 + v9\n  v9 = gaussian(0, 0.1)" if classes == 2 else "v9 = gaussian(0, 0.1)")
-    assert experiment.traits(noisy, tasks)["noise"] == (
+    assert experiment.traits.traits(noisy, tasks)["noise"] == (
         classes == 2
     )  # in the other, v9 is written again before it is read
     mean = changed(name, Learn=f"{rate} = mean({weights})\n  {rate} = abs({rate})")
-    assert experiment.traits(mean, tasks)["weights"]
-    assert not experiment.traits(mean, tasks)["decay"]  # it depends on the data
+    assert experiment.traits.traits(mean, tasks)["weights"]
+    assert not experiment.traits.traits(mean, tasks)["decay"]  # it depends on the data
+
+
+@pytest.mark.parametrize(
+    ("trait", "lines", "constants"),
+    [
+        ("noise", "v9 = gaussian(0.5, 0.1, n_features)\n  v0 = v0 + v9", "gaussian(0.5, 0.0, n_features)"),
+        ("noise", "v9 = uniform(0.25, 0.75, n_features)\n  v0 = v0 + v9", "uniform(0.5, 0.5, n_features)"),
+        ("decay", "s3 = arctan(s3)", "s3 = 0.1"),
+        (
+            "weights",
+            "m1 = uniform(-0.25, -0.25, (n_features, n_features))\n  s3 = mean(m1)\n  s3 = abs(s3)",
+            "s3 = -0.25",
+        ),
+    ],
+)
+def test_what_is_taken_out_leaves_constants(experiment, trait, lines, constants):
+    tasks = experiment.TaskSet("digits", tasks=9, features=4, train=60, valid=50).make(0, "select")
+    program = changed("network", Learn=lines)
+    assert experiment.traits.traits(program, tasks)[trait]
+    lacks = experiment.traits.without(program, trait, tasks)
+    assert constants in lacks.listing(0)
+    assert trait == "noise" or not experiment.traits.traits(lacks, tasks)[trait]
+    before, after = (evaluate(one, tasks).fitness for one in (program, lacks))
+    assert (before != after).any() == (trait != "weights")  # the mean there is the same all the time
+
+
+def test_something_is_useful_where_a_program_is_clearly_worse_without_it(experiment):
+    rows = [{"worth": {"noise": [0.05, 0.01]}}, {"worth": {"noise": [0.05, 0.03]}}, {"worth": {}}]
+    assert [experiment.is_useful(row, "noise") for row in rows] == [True, False, False]
 
 
 def test_only_the_end_of_training_is_judged(experiment):
@@ -59,14 +89,15 @@ def test_only_the_end_of_training_is_judged(experiment):
 @pytest.mark.slow
 def test_from_end_to_end(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(experiment.SIZES, "small", experiment.SIZES["small"] | {"programs": 200})
-    out = tmp_path / "stored.json"
-    experiment.main(["--seeds", "0", "--processes", "1", "--out", str(out)])
+    out, few = tmp_path / "stored.json", ["--seeds", "0", "--processes", "1", "--dataset", "digits"]
+    experiment.main([*few, "--out", str(out)])
     stored = json.loads(out.read_text())["results"]
     assert [row["case"] for row in stored["table"]] == ["few examples", "few epochs", "ten classes"]
     assert all(0 <= row["counts"]["condition"]["noise"] <= row["searches"] == 1 for row in stored["table"])
+    assert all(set(row["worth"]) == {t for t in row["worth"] if row[t]} for row in stored["rows"])
     assert {row["case"] for row in stored["rows"] if row["opposite"]} == {row["case"] for row in stored["table"]}
     assert all(set(row["gain"]["condition"]) == {"network", "linear"} for row in stored["table"])
     assert "ten classes" in capsys.readouterr().out
     assert "<svg" in out.with_suffix(".svg").read_text()
-    experiment.main(["--seeds", "0", "--processes", "1", "--out", str(out)])
+    experiment.main([*few, "--out", str(out)])
     assert json.loads(out.read_text())["results"]["rows"] == stored["rows"]  # with the seconds they took

@@ -99,6 +99,36 @@ def test_draws_are_equal_to_the_bit_and_a_value_may_replace_its_operand(features
     np.testing.assert_array_equal(matrices[0, :, 0], before_m[0, :, 0].swapaxes(1, 2))
 
 
+@pytest.mark.parametrize("features", [12, 16, 33])
+def test_norms_means_and_deviations_are_those_of_numpy_whatever_fills_registers_up(features):
+    text = """
+    def Setup():
+      v2 = v1 / v1
+      v1 = v1 * v2
+      m1 = m0 / m0
+      m0 = m0 * m1
+    def Predict():
+      s0 = norm(v1)
+      s1 = mean(v1)
+      s2 = std(v1)
+      s3 = norm(m0)
+      s4 = mean(m0)
+      s5 = std(m0)
+    def Learn():
+    """
+    rng = np.random.default_rng(features)
+    shapes = (6,), (3, features), (2, features, features)
+    memory = [rng.normal(3, 2, (1, 5, *shape)).astype(np.float32) for shape in shapes]
+    layout, programs = Layout.with_features(features), Programs.parse(text, (6, 3, 2))
+    for component in (0, 1):
+        memory = lanes.execute(programs, memory, component, 0, np.arange(5), layout)
+    vectors, matrices = (np.float64(memory[kind])[0] for kind in (1, 2))
+    for t, got in enumerate(memory[0][0]):
+        for place, values in ((0, vectors[t, 1]), (3, matrices[t, 0])):
+            want = np.sqrt((values**2).sum()), values.mean(), values.std()
+            np.testing.assert_allclose(got[place : place + 3], want, rtol=1e-5)
+
+
 def test_vector_labels_agree():
     rng = np.random.default_rng(0)
     centres, labels = rng.normal(size=(18, 5, 16)) * 2, rng.integers(0, 5, (18, 40))

@@ -28,6 +28,10 @@ _ALIKE = (ops.INPUT_KINDS <= 0).all(1) & (ops.OUTPUT_KINDS <= 0)
 _ALIKE[list(_ELEMENTWISE)] = True
 """`[65]` whether `machine.other` runs an op as it stands: it is scalar, or element by element."""
 
+_REDUCED = np.zeros(len(_ALIKE), np.bool_)
+_REDUCED[[N.VECTOR_NORM, N.MATRIX_NORM, N.VECTOR_MEAN, N.MATRIX_MEAN, N.VECTOR_ST_DEV, N.MATRIX_ST_DEV]] = True
+"""`[65]` whether an op makes one number of all numbers of a vector or a matrix."""
+
 _IN1, _IN2, _OUT = (np.ascontiguousarray(kinds) for kinds in (*ops.INPUT_KINDS.T, ops.OUTPUT_KINDS))
 _READS_OUTPUT = np.array([op.reads_output for op in ops.OPS])
 
@@ -118,6 +122,10 @@ def step(registers, size, features, tasks, op, row, memory, scratch, seed, ids, 
         for i in range(tasks * r):
             factor = v.splat(v.real(memory, a + i // r) - v.real(memory, b + i // r))
             v.store(memory, out + i * W, v.mul(factor, v.load(memory, c + i * W)))
+    elif _REDUCED[op]:
+        for t in range(tasks):
+            columns = n if _IN1[op] == 2 else 1
+            v.put_real(memory, out + t, _reduced(op, memory, a + t * columns * r * W, columns, n, r))
     elif _ALIKE[op]:
         m.other(op, features, row, memory, scratch, seed, ids, at, count)
     else:
@@ -182,6 +190,45 @@ def _rank_one(memory, scale, a, b, scaled, c, out, tasks, n, r):  # type: ignore
                 at_column = columns + i * r * W
                 factor = v.splat(v.real(memory, b + t * r * W + i))
                 v.store(memory, out + at_column, v.fma(x, factor, v.load(memory, c + at_column)))
+
+
+@compiled
+def _reduced(op, memory, a, columns, n, r):  # type: ignore[no-untyped-def]
+    """The norm, mean or standard deviation of one task's vector or matrix."""
+    zero, share = np.float32(0), np.float32(1.0 / (columns * n))
+    if op == N.VECTOR_NORM or op == N.MATRIX_NORM:
+        return np.sqrt(_squares(memory, a, zero, zero, columns, n, r))
+    if op == N.VECTOR_MEAN or op == N.MATRIX_MEAN:
+        return _sum(memory, a, zero, columns, n, r) * share
+    first = v.real(memory, a)  # differences from it, as `functions.stdev`
+    mean = _sum(memory, a, first, columns, n, r) * share
+    return np.sqrt(_squares(memory, a, first, mean, columns, n, r) * share)
+
+
+@compiled
+def _sum(memory, a, first, columns, n, r):  # type: ignore[no-untyped-def]
+    """The sum of differences from `first`; what fills registers up is left out at the end."""
+    last, centre = (r - 1) * W, v.splat(first)
+    full = ends = v.splat(np.float32(0))
+    for column in range(a, a + columns * r * W, r * W):
+        for i in range(column, column + last, W):
+            full = v.add(full, v.sub(v.load(memory, i), centre))
+        ends = v.add(ends, v.sub(v.load(memory, column + last), centre))
+    return across.total(v.add(full, across.kept(ends, n - last)))
+
+
+@compiled
+def _squares(memory, a, first, mean, columns, n, r):  # type: ignore[no-untyped-def]
+    """The sum of squared differences from `first`, less `mean`."""
+    last, centre, shift = (r - 1) * W, v.splat(first), v.splat(mean)
+    full = ends = v.splat(np.float32(0))
+    for column in range(a, a + columns * r * W, r * W):
+        for i in range(column, column + last, W):
+            x = v.sub(v.sub(v.load(memory, i), centre), shift)
+            full = v.fma(x, x, full)
+        x = v.sub(v.sub(v.load(memory, column + last), centre), shift)
+        ends = v.fma(x, x, ends)
+    return across.total(v.add(full, across.kept(ends, n - last)))
 
 
 # ---------------------------------------------------------------------------------------------- with tasks as lanes
