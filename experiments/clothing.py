@@ -55,8 +55,8 @@ BY_HAND = ("linear, program", "network, program", "S1b, program", "linear, JAX",
 DIMENSIONS = ("projected", "full")
 CHOICE, CANDIDATES, PAIRS, SPLITS = 90, 60, 9, 10
 EVALUATIONS = {"projected": 300, "full": 40}
-TUNED_ON, TRAINED_ON = (1_500, 500), (8_000, 500)
-"""Training and validation examples at full dimension."""
+TUNED_ON, TRAINED_ON = (1_500, 500), 8_000
+"""Training and validation examples at full dimension to tune constants on, and training examples to judge by."""
 
 DECADES = 3
 """The machine's settings are multiplied by 1e-3 to 1e3, as `tune` does constants."""
@@ -84,8 +84,17 @@ class Options(results.Options):
         super().check()
         for number in (self.steps, self.jobs):
             results.check_whole(number, 1)
-        if unknown := [name for name in self.dimensions if name not in DIMENSIONS]:
-            raise ValueError(f"--dimensions: unknown '{unknown[0]}'; expected among {', '.join(DIMENSIONS)}")
+        check_dimensions(self.dimensions)
+
+
+def check_dimensions(names: Sequence[str]) -> None:
+    """Refuses what is no dimension.
+
+    Raises:
+      ValueError: if so.
+    """
+    if unknown := [name for name in names if name not in DIMENSIONS]:
+        raise ValueError(f"--dimensions: unknown '{unknown[0]}'; expected among {', '.join(DIMENSIONS)}")
 
 
 # ---------------------------------------------------------------------------------------------- tasks
@@ -106,11 +115,13 @@ def choice_tasks(dimension: str) -> Tasks:
     return every[np.sort(worst)]
 
 
-def held_out(dimension: str) -> Tasks:
-    """Tasks of the 9 other pairs, one after the other, on which nothing is chosen; the same for all."""
+def held_out(dimension: str, train: int = 0) -> Tasks:
+    """Tasks of the 9 other pairs, one after the other, on which nothing is chosen; the same for all. `train` gives
+    another number of training examples.
+    """
     if dimension == "full":
-        return TaskSet("fashion_mnist", PAIRS, 0, *TRAINED_ON).on_test_images()
-    return TaskSet("fashion_mnist", PAIRS * SPLITS, 16, 240, 500).make(0, "unseen")
+        return TaskSet("fashion_mnist", PAIRS, 0, train or TRAINED_ON, 500).on_test_images()
+    return TaskSet("fashion_mnist", PAIRS * SPLITS, 16, train or 240, 500).make(0, "unseen")
 
 
 # ---------------------------------------------------------------------------------------------- searches

@@ -7,8 +7,9 @@ Of the searches by niches on 16 projections, the program that is best on the tas
 - What there is to win: programs written by hand, between pairs of classes and between groups of three.
 - Parts: each instruction is left out in turn, and accuracy measured again on the 90 projected tasks of held-out pairs;
   constants stay as they were tuned. The standard error is that over the nine pairs.
-- Learning curves: accuracy on held-out pairs, 16 projections, after 60 to 4,000 examples, beside the programs written by
-  hand, each with the constants that `clothing.py` tuned for 240.
+- Learning curves: accuracy on held-out pairs, beside the programs written by hand: on 16 projections after 60 to 4,000
+  examples, and at full dimension, on the set's test images, after 250 to 8,000; each program with the constants that
+  `clothing.py` tuned there. A rerun skips curves that are there.
 - Lineage: the search once more, each program with its parent. The mutations that mattered go to `clothing_lineage.md`.
 
 The rest goes to `clothing_story.json` and `.svg`.
@@ -37,7 +38,10 @@ from zero_jax.tasks.sets import TaskSet
 
 START = next(iter(clothing.STARTS))
 CURVES = (START, "linear, program", "network, program", "S1b, program")
-SIZES = (60, 120, 240, 500, 1_000, 2_000, 4_000)
+SIZES = {"projected": (60, 120, 240, 500, 1_000, 2_000, 4_000), "full": (250, 500, 1_000, 2_000, 4_000, 8_000)}
+"""Numbers of training examples at which curves are drawn."""
+
+WHERE = {"projected": "16 projections", "full": "full dimension"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +50,17 @@ class Options(results.Options):
 
     Attributes:
       source: The results of `clothing.py`.
-      sizes: After how many examples to draw the learning curves.
+      dimensions: Of which learning curves are drawn: projected, full.
       jobs: Curves side by side, on one thread each.
     """
 
     source: Path = results.HERE / "clothing.json"
-    sizes: tuple[int, ...] = SIZES
+    dimensions: tuple[str, ...] = clothing.DIMENSIONS
     jobs: int = 2
+
+    def check(self) -> None:
+        super().check()
+        clothing.check_dimensions(self.dimensions)
 
 
 # ---------------------------------------------------------------------------------------------- what there is to win
@@ -101,20 +109,20 @@ def parts(text: str) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------------------------------------- learning curves
 
 
-def curve(program: str, sizes: tuple[int, ...]) -> list[list[float]]:
-    """Accuracy on each held-out pair after each of these numbers of examples."""
-    curve = []
-    for n in sizes:
-        tasks = TaskSet("fashion_mnist", clothing.PAIRS * clothing.SPLITS, 16, n, 500).make(0, "unseen")
-        fitness = np.asarray(evaluate(Programs.parse(program), tasks, 0, threads=1).fitness[0])
-        curve.append(fitness.reshape(-1, clothing.PAIRS).mean(0).round(5).tolist())
-    return curve
+def curve(dimension: str, method: str, program: str) -> dict[str, Any]:
+    """Accuracy on each held-out pair after each number of examples."""
+    by_size = []
+    for n in SIZES[dimension]:
+        fitness = clothing.on_each(Programs.parse(program), clothing.held_out(dimension, n), 0)
+        by_size.append(np.reshape(fitness, (-1, clothing.PAIRS)).mean(0).round(5).tolist())
+    return {"pairs": by_size}
 
 
-def plot(losses: list[dict[str, Any]], curves: dict[str, list[list[float]]], sizes: tuple[int, ...], to: Path) -> None:
+def plot(losses: list[dict[str, Any]], curves: list[dict[str, Any]], to: Path) -> None:
     """What each instruction is worth, and the learning curves."""
-    figure = Figure(figsize=(12, 0.25 * len(losses) + 3), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
+    dimensions = list(dict.fromkeys(row["dimension"] for row in curves))
+    figure = Figure(figsize=(7 + 5 * len(dimensions), 0.25 * len(losses) + 3), layout="constrained")
+    left, *right = figure.subplots(1, 1 + len(dimensions), width_ratios=(1, *[1.2] * len(dimensions)))
     lost, errors = zip(*(part["lost"] for part in losses), strict=True)
     left.barh(range(len(losses)), lost, xerr=errors, color="C0", capsize=3)
     left.set_yticks(
@@ -125,15 +133,23 @@ def plot(losses: list[dict[str, Any]], curves: dict[str, list[list[float]]], siz
     )
     left.invert_yaxis()
     left.set_xlabel("points of accuracy lost without it, 16 projections")
-    for method, by_size in curves.items():
-        mean = 100 * np.mean(by_size, 1)
-        right.plot(sizes, mean, "o-", markersize=4, linewidth=2.2 if method == START else 1.2, label=method)
-    right.set(xscale="log", xlabel="training examples", ylabel="accuracy on held-out pairs, 16 projections, %")
-    right.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    right.minorticks_off()
-    right.grid(alpha=0.3)
-    right.legend(fontsize=8)
+    for axes, dimension in zip(right, dimensions, strict=True):
+        sizes = SIZES[dimension]
+        for row in curves:
+            if row["dimension"] == dimension:
+                width = 2.2 if row["method"] == START else 1.2
+                axes.plot(sizes, mean_curve(row), "o-", markersize=4, linewidth=width, label=row["method"])
+        axes.set(xscale="log", xlabel="training examples", ylabel=f"accuracy on held-out pairs, {WHERE[dimension]}, %")
+        axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(to)
+
+
+def mean_curve(row: dict[str, Any]) -> list[float]:
+    """Over pairs, in %."""
+    return (100 * np.mean(row["pairs"], 1)).tolist()
 
 
 # ---------------------------------------------------------------------------------------------- lineage
@@ -177,29 +193,32 @@ def main(words: list[str] | None = None) -> None:
     rows = json.loads(chosen.source.read_text())["results"]["rows"]
     searched = max((row for row in rows if row.get("start") == START), key=lambda row: row["choice"])
 
-    def tuned(method: str) -> str:
-        some = [row for row in rows if (row.get("dimension"), row.get("method")) == ("projected", method)]
+    def tuned(dimension: str, method: str) -> str:
+        some = [row for row in rows if (row.get("dimension"), row.get("method")) == (dimension, method)]
         return next((row for row in some if row["seed"] == searched["seed"]), some[0])["tuned"]
 
     gaps = to_win()
     print(gaps)
-    program = pruned(Programs.parse(tuned(START))).listing(0)
+    program = pruned(Programs.parse(tuned("projected", START))).listing(0)
     losses = parts(program)
     for part in losses:
         print(f"{part['component']:8} {part['instruction']:50} {part['lost'][0]:+.2f} +- {part['lost'][1]:.2f}")
-    texts = [tuned(method) for method in CURVES]
-    drawn = results.mapped(chosen.jobs, curve, texts, [chosen.sizes] * len(CURVES))
-    curves = dict(zip(CURVES, drawn, strict=True))
-    for method, by_size in curves.items():
-        print(f"{method:26}", *(f"{100 * np.mean(one):.2f}" for one in by_size))
+    keys = [
+        {"dimension": dimension, "method": method, "program": tuned(dimension, method)}
+        for dimension in chosen.dimensions
+        for method in CURVES
+    ]
+    curves = results.finished(chosen.jobs, curve, keys, to, [searched["seed"]])
+    for row in curves:
+        print(f"{row['dimension']:9} {row['method']:26}", *(f"{mean:.2f}" for mean in mean_curve(row)))
     came = lineage(searched, to.with_name(to.stem.replace("_story", "_lineage") + ".md"))
     results.write(
         to,
         began,
         [searched["seed"]],
-        {"to_win": gaps, "program": program, "parts": losses, "sizes": chosen.sizes, "curves": curves, "lineage": came},
+        {"to_win": gaps, "program": program, "parts": losses, "sizes": SIZES, "lineage": came, "rows": curves},
     )
-    plot(losses, curves, chosen.sizes, to.with_suffix(".svg"))
+    plot(losses, curves, to.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
 
     monkeypatch.setattr(clothing, "EVALUATIONS", {"projected": 3, "full": 2})
     monkeypatch.setattr(clothing, "TUNED_ON", (300, 100))
-    monkeypatch.setattr(clothing, "TRAINED_ON", (1_000, 500))
+    monkeypatch.setattr(clothing, "TRAINED_ON", 1_000)
     starts = {"niches, random programs": ("niches", 16)}
     monkeypatch.setattr(clothing, "STARTS", starts)
     monkeypatch.setattr(clothing, "COMPARED", dict.fromkeys(clothing.DIMENSIONS, tuple(starts)))
@@ -96,18 +96,20 @@ def test_both_run_in_small_and_go_on_where_they_were(experiment, clothes, monkey
     both = ["--dimensions", *clothing.DIMENSIONS]
     clothing.main(["--seeds", "0", "--steps", "1000000", "--jobs", "1", "--out", str(to), *both])
     stored = json.loads(to.read_text())["results"]
-    assert len(stored["table"]) == 2 * 6
+    assert len(stored["table"]) == 2 * 7
     assert all(len(r["pairs"]) == 9 for r in stored["rows"] if "pairs" in r)
     assert to.with_suffix(".svg").exists()
     assert "full      S1b, program" in capsys.readouterr().out
 
     story, out = experiment("clothing_story"), tmp_path / "clothing_story.json"
-    story.main(["--source", str(to), "--sizes", "250", "1000", "--jobs", "1", "--out", str(out)])
+    monkeypatch.setattr(story, "SIZES", {"projected": (250, 1_000), "full": (100,)})
+    story.main(["--source", str(to), "--jobs", "1", "--out", str(out)])
     found = json.loads(out.read_text())["results"]
     assert [part["instruction"] for part in found["parts"]] == [
         line.strip() for line in found["program"].splitlines() if not line.startswith("def")
     ]
     assert max(part["lost"][0] for part in found["parts"]) > 5  # something is needed
-    assert np.shape(found["curves"]["linear, program"]) == (2, 9)  # of sizes and pairs
+    assert {np.shape(r["pairs"]) for r in found["rows"] if r["dimension"] == "projected"} == {(2, 9)}  # sizes and pairs
+    assert {r["method"] for r in found["rows"] if r["dimension"] == "full"} == set(story.CURVES)
     assert "## Step 0: random" in (tmp_path / "clothing_lineage.md").read_text()
     assert out.with_suffix(".svg").exists()
