@@ -135,12 +135,12 @@ def one(size: str, dataset: str, case: str, opposite: bool, seed: int) -> dict:
     }
 
 
-def worth(program: Programs, trait: str, asked: RunConfig) -> list[float | None]:
+def worth(program: Programs, trait: str, asked: RunConfig) -> list[float]:
     """What a program loses on unseen tasks without one of the three things: mean and standard error over tasks."""
     unseen = at_end(build.tasks(asked, "unseen"))
     both = program, traits.without(program, trait, build.tasks(asked, "select"))
     have, lack = (evaluate(one, unseen, asked.seed, threads=1).fitness[0] for one in both)
-    return spread(np.float64(have) - lack)
+    return results.spread(np.float64(have) - lack)
 
 
 def is_useful(row: dict, trait: str) -> bool:
@@ -191,7 +191,8 @@ def table(rows: list[dict], size: str) -> list[dict]:
                     side: {name: float(values.mean()) for name, values in of.items()} for side, of in accuracy.items()
                 },
                 "gain": {
-                    side: {name: spread(of[EVOLVED] - of[name]) for name in BASELINES} for side, of in accuracy.items()
+                    side: {name: results.spread(of[EVOLVED] - of[name]) for name in BASELINES}
+                    for side, of in accuracy.items()
                 },
             }
         )
@@ -202,11 +203,6 @@ def more_often(counts: dict[str, dict[str, int]], trait: str, here: int, there: 
     """The p-value of Fisher's exact test that something appears more often under the condition."""
     a, b = counts["condition"][trait], counts["opposite"][trait]
     return float(fisher_exact([[a, here - a], [b, there - b]], alternative="greater").pvalue)
-
-
-def spread(values: np.ndarray) -> list[float | None]:
-    """Mean and standard error."""
-    return [float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None]
 
 
 def figure(rows: list[dict], to: Path) -> None:
@@ -221,9 +217,7 @@ def figure(rows: list[dict], to: Path) -> None:
                 what = label if counted == "counts" else f"{label}, useful"
                 axes.bar(np.arange(3) + 0.4 * place, heights, 0.38, color=f"C{place}", alpha=shade, label=what)
             for other, (mean, error) in enumerate(row["gain"][side].values()):
-                gains.errorbar(
-                    other + 0.2 * place, 100 * mean, 200 * (error or 0), fmt="o", color=f"C{place}", capsize=4
-                )
+                gains.errorbar(other + 0.2 * place, 100 * mean, 200 * error, fmt="o", color=f"C{place}", capsize=4)
         axes.set_xticks(np.arange(3) + 0.2, traits.TRAITS)
         axes.set_title(f"{row['case']}: {row['trait']}?", fontsize=10)
         axes.set_ylim(0, 1)
@@ -276,7 +270,7 @@ def main(words: list[str] | None = None) -> None:
     for row in lines:
         c, o = row["counts"]["condition"], row["counts"]["opposite"]
         gains = "; ".join(
-            f"over {name} " + " : ".join(f"{row['gain'][side][name][0]:+.4f} +- {row['gain'][side][name][1] or 0:.4f}" for side in row["gain"])
+            f"over {name} " + " : ".join(f"{row['gain'][side][name][0]:+.4f} +- {row['gain'][side][name][1]:.4f}" for side in row["gain"])
             for name in BASELINES
         )  # fmt: skip
         found = "  ".join(

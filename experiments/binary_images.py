@@ -259,12 +259,6 @@ def described(one: Contender) -> dict | list[str]:
 # ---------------------------------------------------------------------------------------------- what came of it
 
 
-def spread(values: np.ndarray) -> list[float]:
-    """Mean and standard error."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return [float(values.mean()), float(error)]
-
-
 def accuracies(runs: list[dict], dimension: str) -> dict[str, np.ndarray]:
     """`[seeds, splits, 9]` of each method."""
     names = runs[0]["judged"][dimension]
@@ -280,7 +274,7 @@ def table(runs: list[dict]) -> list[dict]:
         {
             "dimension": dimension,
             "method": name,
-            "accuracy": spread(values.mean((1, 2))),
+            "accuracy": results.spread(values.mean((1, 2))),
             "seeds": values.mean((1, 2)).tolist(),
         }
         for dimension in DIMENSIONS
@@ -301,9 +295,9 @@ def compared(runs: list[dict]) -> list[dict]:
                 difference = values[evolved] - values[better]
                 rows.append({
                     "dimension": dimension, "evolved": evolved, "baseline": better,
-                    "over_seeds": spread(difference.mean((1, 2))),
-                    "over_tasks": spread(difference.mean(0).reshape(-1)),
-                    "over_pairs": spread(difference.mean((0, 1))),
+                    "over_seeds": results.spread(difference.mean((1, 2))),
+                    "over_tasks": results.spread(difference.mean(0).reshape(-1)),
+                    "over_pairs": results.spread(difference.mean((0, 1))),
                 })  # fmt: skip
     return rows
 

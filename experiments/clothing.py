@@ -195,6 +195,12 @@ def on_each(program: Programs, tasks: Tasks, seed: int) -> np.ndarray:
     return np.array([float(one.fitness[0, 0]) for one in each])
 
 
+def by_hand() -> dict[str, str]:
+    """Programs written by hand: a linear model, a 2-layer network, the paper's best."""
+    listed = {name: pruned(library.program(name)).listing(0) for name in ("linear", "network")}
+    return listed | {"S1b": programs()[REFERENCE]}
+
+
 def repeats(dimension: str, method: str) -> int:
     """How often a baseline is tuned; what takes a quarter of an hour, once."""
     return 1 if (dimension, method) == ("full", "S1b, program") else 3
@@ -202,9 +208,7 @@ def repeats(dimension: str, method: str) -> int:
 
 def contenders(searches: Sequence[dict[str, Any]], seeds: Sequence[int], dimension: str) -> list[dict[str, Any]]:
     """The keys of all comparisons: every search, and each baseline for the first three seeds."""
-    listed = {"linear": library.program("linear"), "network": library.program("network")}
-    texts = {f"{name}, program": pruned(one).listing(0) for name, one in listed.items()}
-    texts |= {"S1b, program": programs()[REFERENCE]}
+    texts = {f"{name}, program": text for name, text in by_hand().items()}
     compared = [row for row in searches if row["start"] in COMPARED[dimension]]
     found = [(row["start"], row["seed"], row["program"]) for row in compared]
     again = [(name, seed, texts.get(name, "")) for name in BY_HAND for seed in seeds[: repeats(dimension, name)]]
@@ -217,12 +221,6 @@ def contenders(searches: Sequence[dict[str, Any]], seeds: Sequence[int], dimensi
 # ---------------------------------------------------------------------------------------------- what came of it
 
 
-def spread(values: Sequence[float]) -> list[float]:
-    """Mean and standard error."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return [float(np.mean(values)), float(error)]
-
-
 def table(rows: Sequence[dict[str, Any]], searches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A line for each dimension and method: accuracy over its seeds; for searches, how many are above each baseline, and
     the difference between the best of them and each baseline, pair by pair.
@@ -232,20 +230,20 @@ def table(rows: Sequence[dict[str, Any]], searches: Sequence[dict[str, Any]]) ->
     for dimension, method in dict.fromkeys((row["dimension"], row["method"]) for row in rows):
         some = [row for row in rows if (row["dimension"], row["method"]) == (dimension, method)]
         each = [float(np.mean(row["pairs"])) for row in some]
-        line = {"dimension": dimension, "method": method, "accuracy": spread(each), "seeds": len(each)}
+        line = {"dimension": dimension, "method": method, "accuracy": results.spread(each), "seeds": len(each)}
         if method in STARTS:
-            by_hand = {name: reference(rows, dimension, name) for name in BY_HAND}
+            known = {name: reference(rows, dimension, name) for name in BY_HAND}
             line["above"] = {
                 name: sum(float(np.mean(row["pairs"])) > float(np.mean(at(pairs, row["seed"]))) for row in some)
-                for name, pairs in by_hand.items()
+                for name, pairs in known.items()
                 if pairs
             }
             best = [row for row in some if row["seed"] == top["seed"] and method == top["start"]]
             for row in best:
                 line["best"] = float(np.mean(row["pairs"]))
                 line["best_over"] = {
-                    name: spread(np.subtract(row["pairs"], at(pairs, row["seed"])).tolist())
-                    for name, pairs in by_hand.items()
+                    name: results.spread(np.subtract(row["pairs"], at(pairs, row["seed"])).tolist())
+                    for name, pairs in known.items()
                     if pairs
                 }
         lines.append(line)

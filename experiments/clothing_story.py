@@ -26,10 +26,9 @@ import network_story
 import numpy as np
 import results
 from matplotlib.figure import Figure
-from paper_programs import REFERENCE, programs
 from success import METHODS
 
-from zero_jax import Programs, evaluate, library, program_fitness, tune
+from zero_jax import Programs, evaluate, program_fitness, tune
 from zero_jax.program.canonical import pruned
 from zero_jax.program.roles import described
 from zero_jax.run import build
@@ -68,15 +67,13 @@ class Options(results.Options):
 
 def to_win() -> dict[str, dict[str, float]]:
     """Accuracy of programs written by hand, tuned on some search tasks, on others: between pairs, and groups of three."""
-    by_hand = {"linear": library.program("linear"), "network": library.program("network")}
-    by_hand["S1b"] = Programs.parse(programs()[REFERENCE])
     found: dict[str, dict[str, float]] = {}
     for size in (1, 3):
         described = TaskSet("fashion_mnist", 48, 16, 240, 200, classes_per_side=(size,))
         some, others = (described.make(seed, "search") for seed in (1, 2))
         accuracy = found[f"{size} against {size}"] = {}
-        for name, program in by_hand.items():
-            tuned = tune(program, some, evaluations=300, seed=0, threads=1).program
+        for name, text in clothing.by_hand().items():
+            tuned = tune(Programs.parse(text), some, evaluations=300, seed=0, threads=1).program
             accuracy[name] = float(program_fitness(evaluate(tuned, others, 0, threads=1).fitness)[0])
     return found
 
@@ -101,7 +98,7 @@ def parts(text: str) -> list[dict[str, Any]]:
     by_pair = fitness.reshape(len(without), -1, clothing.PAIRS).mean(1)
     lines = [line.strip() for line in program.listing(0).splitlines() if not line.startswith("def")]
     return [
-        {"component": name, "instruction": line, "lost": clothing.spread((100 * (by_pair[0] - rest)).tolist())}
+        {"component": name, "instruction": line, "lost": results.spread((100 * (by_pair[0] - rest)).tolist())}
         for (_, name, _), line, rest in zip(places, lines, by_pair[1:], strict=True)
     ]
 

@@ -19,6 +19,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from scipy import stats
 
 from zero_jax.cli.options import parsed
@@ -77,6 +78,12 @@ def options(kind: type[Kind], doc: str | None, argv: Sequence[str] | None = None
         print(error, file=sys.stderr)
         sys.exit(2)
     return chosen
+
+
+def spread(values: Sequence[float] | np.ndarray) -> list[float]:
+    """Mean and standard error; of one value 0."""
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return [float(np.mean(values)), float(error)]
 
 
 def check_whole(number: int, least: int) -> None:

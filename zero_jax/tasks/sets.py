@@ -266,8 +266,8 @@ class TaskSet:
         groups = arrays.class_groups(select, size, classes)
         if not groups:
             raise ValueError(
-                f"of {classes} classes no {size} can be told from as many others without a pair that "
-                "is kept for selection: take a smaller classes_per_side"
+                f"between any two groups of {size} of {classes} classes lies a pair that is kept for "
+                "selection: take a smaller classes_per_side"
             )
         return [*groups]
 
