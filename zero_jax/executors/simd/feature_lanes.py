@@ -6,7 +6,8 @@ scalars of sixteen tasks stand side by side, as in `machine.py`, which runs what
 product of matrix and vector takes F * R multiply-adds for each task there is; with tasks as lanes, F * F for sixteen.
 
 Ops that evolved programs use little are run by `machine.py` too: their operands are transposed, sixteen tasks side by
-side, and what comes out is transposed back.
+side, and what comes out is transposed back. That would take longest where one number is made of a whole matrix, so
+reductions to a scalar run here.
 """
 
 import numpy as np
