@@ -131,7 +131,7 @@ def finished(
     """One row for each key: the key, and what `function(**key)` returns.
 
     The file is written after each row. Rows that it has already are not computed again, so that an interrupted script
-    continues where it was; rows of other keys stay in it.
+    continues where it was; rows of other keys stay in it. `wall_seconds` is then of all runs together.
 
     Args:
       n: how many processes work side by side; with 1, this one works.
@@ -140,7 +140,7 @@ def finished(
       to: the results file.
       seeds: of the script.
     """
-    began, rows = time.monotonic(), stored_rows(to)
+    began, rows = time.monotonic() - _spent(to), stored_rows(to)
 
     def row_of(key: dict[str, Any]) -> dict[str, Any] | None:
         return next((row for row in rows if all(row.get(name) == value for name, value in key.items())), None)
@@ -166,6 +166,12 @@ def finished(
 def stored_rows(to: Path) -> list[dict[str, Any]]:
     """The rows that a file has; none without one."""
     return json.loads(to.read_text())["results"]["rows"] if to.exists() else []
+
+
+def _spent(to: Path) -> float:
+    """The seconds that earlier runs took, which wrote rows of a file."""
+    stored = json.loads(to.read_text()) if to.exists() else {}
+    return float(stored.get("wall_seconds", 0.0))
 
 
 def wilson(successes: int, of: int) -> tuple[float, float]:
@@ -199,12 +205,15 @@ def write(to: Path, began: float, seeds: Sequence[int], results: Any, quiet: boo
       results: as JSON takes them.
       quiet: without a line that says so.
     """
+    took = time.monotonic() - began
+    if isinstance(results, dict) and "rows" in results:  # with those of the runs before
+        took = max(took, _spent(to))
     stored = {
         "command": " ".join(["python", "experiments/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "commit": commit(),
         "machine": machine(),
-        "wall_seconds": round(time.monotonic() - began, 1),
+        "wall_seconds": round(took, 1),
         "seeds": list(seeds),
         "results": results,
     }

@@ -12,11 +12,14 @@ tuned by 300 evaluations on the same T_search. A search succeeds where its progr
 Basic is regularized evolution alone; Full adds functional equivalence checks, hurdles, and migration among islands.
 Efficient evolution has these too, but for the hurdle on examples. All three start from empty programs in the paper's
 space (S10). Niches start from random programs in the space of the preset `fashion_mnist`, with its settings of the
-search; they have no islands. Rows are written to `success.json` one by one; a rerun skips those that are there.
+search; they have no islands. Which differences hold: accuracies are compared seed by seed (Wilcoxon's signed-rank
+test), counts of successes by Fisher's exact test, between methods on as many islands and numbers of islands of a method;
+each p-value is Holm's, for all comparisons of its kind. Rows are written to `success.json` one by one; a rerun skips those that are there.
 """
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +28,7 @@ from typing import Any
 import numpy as np
 import results
 from matplotlib.figure import Figure
+from scipy.stats import fisher_exact, wilcoxon
 
 from zero_jax import Tasks, evaluate, library, program_fitness, tune
 from zero_jax.program.canonical import pruned
@@ -134,6 +138,47 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
+def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs of cells that differ in one thing: medians over seeds of differences in accuracy, and Holm's p-values."""
+    select: dict[tuple[str, int], dict[int, float]] = {}
+    above: dict[tuple[str, int], int] = {}
+    for row in rows:
+        cell = row["method"], row["islands"]
+        select.setdefault(cell, {})[row["seed"]] = row["select"]
+        above[cell] = above.get(cell, 0) + (row["select"] > row["baselines"]["linear"])
+    lines = []
+    for one, other in itertools.combinations(select, 2):
+        if one[0] != other[0] and one[1] != other[1] and "niches" not in (one[0], other[0]):
+            continue
+        gains = np.array(
+            [select[one][seed] - select[other][seed] for seed in select[one].keys() & select[other].keys()]
+        )
+        counts = [[above[cell], len(select[cell]) - above[cell]] for cell in (one, other)]
+        rank = wilcoxon(gains).pvalue if gains.any() else 1.0
+        lines.append(
+            {
+                "one": one,
+                "other": other,
+                "median": float(np.median(gains)),
+                "p_accuracy": float(rank),
+                "p_above_linear": float(fisher_exact(counts).pvalue),
+            }
+        )
+    for name in ("p_accuracy", "p_above_linear"):
+        for line, p in zip(lines, holm([line[name] for line in lines]), strict=True):
+            line[name] = p
+    return lines
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted for their number: the smallest times all of them, the next times one less, and so on (Holm 1979)."""
+    order, n = np.argsort(p_values), len(p_values)
+    stepped = np.maximum.accumulate(np.array(p_values)[order] * np.arange(n, 0, -1))
+    adjusted = np.empty(n)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
+
+
 def plot(rows: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]], to: Path) -> None:
     """The accuracy of every search, beside the baselines' means, and how many are above the linear program."""
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -176,7 +221,14 @@ def main(words: list[str] | None = None) -> None:
         print(
             f"{line['method']:10} {line['islands']:3}  median {line['median']:.4f}  mean {line['mean']:.4f}  {shares}"
         )
-    results.write(to, began, chosen.seeds, {"table": lines, "rows": rows})
+    compared = differences(rows)
+    for line in compared:
+        if min(line["p_accuracy"], line["p_above_linear"]) < 0.05:
+            print(
+                f"{line['one']} over {line['other']}: median {line['median']:+.4f}, p = {line['p_accuracy']:.2g}; "
+                f"share above linear p = {line['p_above_linear']:.2g}"
+            )
+    results.write(to, began, chosen.seeds, {"table": lines, "differences": compared, "rows": rows})
     plot(rows, lines, to.with_suffix(".svg"))
 
 

@@ -49,6 +49,23 @@ def test_success_is_counted_beside_each_baseline_of_the_same_seed(experiment):
     assert high == pytest.approx(0.85, abs=0.01)
 
 
+def test_differences_are_taken_seed_by_seed_between_cells_that_differ_in_one_thing(experiment):
+    success = experiment("success")
+    cells = {("Basic", 1): 0.5, ("Basic", 4): 0.5, ("Full", 1): 0.9, ("Full", 4): 0.9, ("niches", 1): 0.91}
+    rows = [
+        {"method": m, "islands": i, "seed": s, "select": mean + s / 1000, "baselines": {"linear": 0.85}}
+        for (m, i), mean in cells.items()
+        for s in range(20)
+    ]
+    found = {(line["one"], line["other"]): line for line in success.differences(rows)}
+    assert len(found) == 8  # all ten but those that differ in method and islands
+    equal, different = found[("Basic", 1), ("Basic", 4)], found[("Basic", 1), ("Full", 1)]
+    assert equal["p_accuracy"] == equal["p_above_linear"] == 1
+    assert different["median"] == pytest.approx(-0.4)
+    assert max(different["p_accuracy"], different["p_above_linear"]) < 0.001
+    assert success.holm([0.04, 0.01, 0.5]) == pytest.approx([0.08, 0.03, 0.5])
+
+
 def test_searches_have_the_same_tasks_and_steps_whatever_their_method_and_islands(experiment):
     success = experiment("success")
     configs = [success.config(method, islands, 3, 10**6) for method in success.METHODS for islands in (1, 16)]

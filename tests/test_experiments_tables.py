@@ -45,6 +45,18 @@ def test_an_interrupted_script_keeps_its_rows_and_continues(experiment, tmp_path
     assert all(row["commit"] for row in json.loads(to.read_text())["results"]["rows"])
 
 
+def test_the_time_of_all_runs_is_kept(experiment, tmp_path):
+    results, to = experiment("results"), tmp_path / "rows.json"
+    results.finished(1, lambda n: {}, [{"n": 1}], to, [0])
+    stored = json.loads(to.read_text())
+    to.write_text(json.dumps(stored | {"wall_seconds": 1000.0}))
+    rows = results.finished(1, lambda n: {}, [{"n": 2}], to, [0])
+    results.write(to, results.time.monotonic(), [0], {"rows": rows})
+    assert json.loads(to.read_text())["wall_seconds"] >= 1000
+    results.write(to, results.time.monotonic(), [0], {"table": []})  # nothing of it was resumed
+    assert json.loads(to.read_text())["wall_seconds"] < 1000
+
+
 def test_shares_come_with_wilson_intervals(experiment):
     low, high = experiment("results").wilson(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)

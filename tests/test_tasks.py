@@ -186,7 +186,10 @@ def test_tasks_between_groups_are_others_than_between_pairs():
         ({"source": "digits", "classes_per_side": (1, 6)}, "classes_per_side must be 1 to 5 for digits, not 6"),
         ({"source": "digits", "classes_per_side": ()}, r"must be whole numbers, such as \(1, 3\), not \(\)"),
         ({"source": "digits", "classes_per_side": (0,)}, "classes_per_side must be at least 1, not 0"),
-        ({"source": "digits", "classes_per_side": (5,)}, "between any two groups of 5 of 10 classes lies a pair that is kept"),
+        (
+            {"source": "digits", "classes_per_side": (5,)},
+            "between any two groups of 5 of 10 classes lies a pair that is kept",
+        ),
         ({"source": "linear", "classes_per_side": (2,)}, r"classes_per_side=\(2,\) is for tasks with two classes"),
         (
             {"source": "digits", "features": 16, "classes": 3, "classes_per_side": (2,)},
