@@ -50,8 +50,8 @@ STARTS = {
     "efficient, empty programs": ("efficient", 16),
 }
 COMPARED = {"projected": tuple(STARTS), "full": tuple(STARTS)[:1]}
-MACHINE = "support-vector machine"
-BY_HAND = ("linear, program", "network, program", "S1b, program", "linear, JAX", "network, JAX", MACHINE)
+KERNEL = "support-vector machine"
+BY_HAND = ("linear, program", "network, program", "S1b, program", "linear, JAX", "network, JAX", KERNEL)
 DIMENSIONS = ("projected", "full")
 CHOICE, CANDIDATES, PAIRS, SPLITS = 90, 60, 9, 10
 EVALUATIONS = {"projected": 300, "full": 40}
@@ -59,7 +59,7 @@ TUNED_ON, TRAINED_ON = (1_500, 500), 8_000
 """Training and validation examples at full dimension to tune constants on, and training examples to judge by."""
 
 DECADES = 3
-"""The machine's settings are multiplied by 1e-3 to 1e3, as `tune` does constants."""
+"""Settings of the support-vector machine are multiplied by 1e-3 to 1e3, as constants are by `tune`."""
 
 MAX_BYTES = 2**34
 
@@ -157,7 +157,7 @@ def judge(dimension: str, method: str, seed: int, program: str) -> dict[str, Any
     """Tunes one method, and gives its accuracy on each held-out pair of classes."""
     chosen, tasks = choice_tasks(dimension), held_out(dimension)
     began, budget = time.monotonic(), EVALUATIONS[dimension]
-    if method == MACHINE:
+    if method == KERNEL:
         what, tuned_on, fitness = support_vectors(chosen, tasks, budget, seed)
     elif method.endswith("JAX"):
         model, hidden = ("logistic", 0) if method.startswith("linear") else ("network", 64)
