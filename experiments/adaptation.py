@@ -7,7 +7,7 @@ Every search starts from the library's network (for ten classes, from the one wi
 says of three things that they come under one condition and not, or less, under its opposite: noise (8 of 30 searches with
 80 examples, 0 of 30 with 800), learning-rate decay (30 of 30 with 10 epochs, 3 of 30 with 100), and a function of the
 mean of the weights as learning rate (24 of 30 with ten classes, 0 of 30 with two). Here the three are counted in the best
-program of each search, without its dead code, under all six conditions; `traits.py` says how they are told. Each that is
+program of each search, without its dead code, under all six conditions; `traits.py` says how they are recognised. Each that is
 found is then taken out, constants in its place, and counts as useful where the program is worse without it on unseen
 tasks by more than two standard errors over tasks.
 

@@ -24,7 +24,7 @@ PRODUCTS = (3, 4, 18, 29)  # of or by a scalar
 CONSTANT = 56  # SCALAR_CONST_SET
 SHRINKS = 0.95
 TRACED, AVERAGED = 300, 2000
-"""The most training steps that tell whether a scalar shrinks, and over which is averaged."""
+"""The most training steps to tell whether a scalar shrinks, and to average over."""
 
 Row = list[float]
 """An instruction as `Programs.to_lists` gives it: op, in1, in2, out, and four constants."""
@@ -135,7 +135,7 @@ def _means(program: Programs, tasks: Tasks, scalars: list[int]) -> list[float]:
 
 
 def traced(program: Programs, tasks: Tasks, most: int = TRACED) -> np.ndarray:
-    """`[steps, 2, S]`: the scalars when Learn has run on each of the first examples, at most so many."""
+    """`[steps, 2, S]`: the scalars when Learn has run on each of the first examples, `most` of them at most."""
     s, v, m = program.memory
     f, steps = tasks.features, min(most, tasks.epochs * tasks.train_x.shape[1])
     memory = np.zeros((1, 2, s)), np.zeros((1, 2, v, f)), np.zeros((1, 2, m, f, f))
